@@ -1,0 +1,80 @@
+"""The stage contract: what an expander, a scorer and a captioner are.
+
+An *expander* turns an item's bytes into samples with decoded frames; it runs in the untrusted child process
+(`reelmill.curation.child`). A *scorer* gets a batch of samples and returns columns. A *captioner* gets a row's facts and
+returns a caption. Each is one class in one file; `docs/architecture.md` shows a scorer of about 40 lines.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Kind = Literal["video", "image", "text"]
+ColumnType = Literal["DOUBLE", "BIGINT", "VARCHAR", "BOOLEAN"]
+ReasonClass = Literal["item", "machine"]
+
+
+@dataclass
+class Frames:
+    """What was decoded of one sample, once, for all scorers.
+
+    `images`: uint8 [N, H, W, 3], RGB, upright, shorter side `sample.short_side` (256) unless the source is smaller; a
+    video is sampled at `sample.fps` (2 frames/s), an image has N = 1, a text has N = 0.
+    `times`: float64 [N], seconds from the start of the source.
+    `runs`: uint8 [M, 3, h, w], grey, three neighbouring NATIVE frames beginning at a sampled frame (M <= N), shorter side
+    at most 128, never across a cut; what catches shake.
+    """
+
+    images: npt.NDArray[np.uint8]
+    times: npt.NDArray[np.float64]
+    runs: npt.NDArray[np.uint8]
+
+
+@dataclass
+class Sample:
+    """A span of an item: a clip, a whole image or a whole text. `columns` holds the scores made so far."""
+
+    sample_id: str
+    item_id: str
+    kind: Kind
+    start_s: float
+    end_s: float
+    width: int
+    height: int
+    fps: float
+    frames: Frames
+    columns: dict[str, Any] = field(default_factory=dict)
+
+
+class Scorer(ABC):
+    """Columns from a batch of samples.
+
+    A subclass states `columns`, and may state a nested dataclass `Config` (its options in a recipe, `self.config`),
+    `kinds`, and `weights` (names of weight cards that it needs). `setup` runs once in a worker before the first batch.
+    Timing, counts, batching and the capture of errors are the engine's. A score that cannot be measured is None, never a
+    made-up number.
+    """
+
+    columns: ClassVar[Mapping[str, ColumnType]]
+    kinds: ClassVar[tuple[Kind, ...]] = ("video", "image")
+    weights: ClassVar[tuple[str, ...]] = ()
+
+    @dataclass
+    class Config:
+        """No options."""
+
+    def __init__(self, config: Any = None) -> None:
+        self.config: Any = self.Config() if config is None else config
+
+    def setup(self) -> None:  # noqa: B027  (optional hook)
+        """Load weights and set threads; runs once in a worker."""
+
+    @abstractmethod
+    def score(self, samples: Sequence[Sample]) -> list[dict[str, Any]]:
+        """One dict a sample, in order, with every name of `columns`."""

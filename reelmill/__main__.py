@@ -1,0 +1,6 @@
+"""`python -m reelmill` is the `reelmill` command."""
+
+from reelmill.pipelines.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,31 @@
+"""Errors a person sees: each says what was found, what is allowed, and what to do."""
+
+
+class ReelmillError(Exception):
+    """Base of every expected failure; the command line prints it without a traceback and exits with `exit_code`."""
+
+    exit_code = 1
+
+
+class ConfigError(ReelmillError):
+    """A recipe, an option or an argument is wrong."""
+
+    exit_code = 2
+
+
+class WeightsError(ReelmillError):
+    """Weights or sample media are missing, damaged or need a consent."""
+
+    exit_code = 3
+
+
+class DataError(ReelmillError):
+    """A dump, a run folder, a table or a document is not what it should be."""
+
+    exit_code = 4
+
+
+class MachineError(ReelmillError):
+    """The machine failed the work: disk full, lost worker, out of memory, another run holds the folder."""
+
+    exit_code = 5

@@ -1,0 +1,80 @@
+"""Files that become visible whole or not at all, and the checksums beside them.
+
+A file is written under a temporary name in its own folder, flushed to disk, checked, and renamed. Its SHA-256 goes to
+`checksums/` in the run folder first, so that a visible file always has one.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+from reelmill.errors import MachineError
+
+CHECKSUMS = "checksums"
+
+
+def sha256(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_atomically(path: Path, write: Callable[[Path], None], *, root: Path | None = None) -> None:
+    """Call `write(temporary path)`, then make the file appear at `path` at once, durable.
+
+    With `root` (a run folder) the file's SHA-256 is stored under `root/checksums/`. Raises MachineError when the disk is
+    full or refuses; nothing is visible then and the temporary file is gone.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        _sync(temporary)
+        if root is not None:
+            _write_checksum(root, path, sha256(temporary))
+        temporary.replace(path)
+        _sync(path.parent)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG):
+            raise MachineError(
+                f"cannot write {path}: {error.strerror}. Free space or choose another folder, then run the same command "
+                "again: finished units are kept and nothing half-written is visible."
+            ) from error
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str, *, root: Path | None = None) -> None:
+    """Write a small UTF-8 text file atomically."""
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8") and None, root=root)
+
+
+def checksum_path(root: Path, path: Path) -> Path:
+    """Where the SHA-256 of `path` (inside the run folder `root`) is kept."""
+    return root / CHECKSUMS / f"{path.relative_to(root)}.sha256"
+
+
+def _write_checksum(root: Path, path: Path, digest: str) -> None:
+    target = checksum_path(root, path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        temporary.write_text(f"{digest}  {path.relative_to(root)}\n", encoding="utf-8")
+        _sync(temporary)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

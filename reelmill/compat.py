@@ -1,0 +1,53 @@
+"""Two things every worker needs before heavy imports: a torchvision that imports, and one thread."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from functools import cache
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+# torch.library keeps a registration only as long as its Library object lives.
+_fragments: list[torch.library.Library] = []
+
+
+@cache
+def torchvision() -> ModuleType:
+    """Import and return torchvision, also where its native operators do not load.
+
+    The torchvision wheel of the package index is a CUDA build. Beside a CPU build of torch its C++ operators do not
+    load and the import fails on the missing schema of `torchvision::nms`. Declaring the two schemas that are looked up
+    at import time is enough for models and transforms; `torchvision.ops.nms` and `torchvision.io` stay unusable there.
+    Call this before importing anything that imports torchvision (open_clip, timm, transformers).
+    """
+    try:
+        return importlib.import_module("torchvision")
+    except RuntimeError as error:
+        if "torchvision::nms" not in str(error):
+            raise
+    import torch
+
+    fragment = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
+    for operator in ("nms", "qnms"):
+        fragment.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")  # type: ignore[no-untyped-call]
+    _fragments.append(fragment)
+    return importlib.import_module("torchvision")
+
+
+def one_thread() -> None:
+    """Bind this process's OpenMP, torch and OpenCV to one thread each.
+
+    Workers share few cores; spinning OpenMP threads ran the same work 5-20 times slower. The environment variables
+    serve libraries that are loaded later (onnxruntime, BLAS) and child processes.
+    """
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[variable] = "1"
+    import cv2
+    import torch
+
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)

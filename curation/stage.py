@@ -1,8 +1,9 @@
 """The stage contract: what an expander, a scorer and a captioner are.
 
 An *expander* turns an item's bytes into samples with decoded frames; it runs in the untrusted child process
-(`reelmill.curation.child`). A *scorer* gets a batch of samples and returns columns. A *captioner* gets a row's facts and
-returns a caption. Each is one class in one file; `docs/architecture.md` shows a scorer of about 40 lines.
+(`reelmill.curation.child`; its contract is in `reelmill.curation.expanders`). A *scorer* gets a batch of samples and
+returns columns. A *captioner* gets a row's facts and returns a caption. Each is one class (or function) in one file;
+`docs/architecture.md` shows a scorer of about 40 lines.
 """
 
 from __future__ import annotations
@@ -20,15 +21,19 @@ ColumnType = Literal["DOUBLE", "BIGINT", "VARCHAR", "BOOLEAN"]
 ReasonClass = Literal["item", "machine"]
 
 
+class Refused(Exception):
+    """Raised by an expander for an item that cannot be used: a short keyword, a colon, the facts."""
+
+
 @dataclass
 class Frames:
     """What was decoded of one sample, once, for all scorers.
 
-    `images`: uint8 [N, H, W, 3], RGB, upright, shorter side `sample.short_side` (256) unless the source is smaller; a
-    video is sampled at `sample.fps` (2 frames/s), an image has N = 1, a text has N = 0.
+    `images`: uint8 [N, H, W, 3], RGB, upright, shorter side 256 unless the source is smaller; a video is sampled at 2
+    frames/s, an image has N = 1, a text has N = 0.
     `times`: float64 [N], seconds from the start of the source.
-    `runs`: uint8 [M, 3, h, w], grey, three neighbouring NATIVE frames beginning at a sampled frame (M <= N), shorter side
-    at most 128, never across a cut; what catches shake.
+    `runs`: uint8 [M, 3, h, w], grey, three neighbouring NATIVE frames beginning at a sampled frame (M <= N), shorter
+    side at most 128, never across a cut; what catches shake.
     """
 
     images: npt.NDArray[np.uint8]
@@ -57,8 +62,8 @@ class Scorer(ABC):
 
     A subclass states `columns`, and may state a nested dataclass `Config` (its options in a recipe, `self.config`),
     `kinds`, and `weights` (names of weight cards that it needs). `setup` runs once in a worker before the first batch.
-    Timing, counts, batching and the capture of errors are the engine's. A score that cannot be measured is None, never a
-    made-up number.
+    Timing, counts, batching and the capture of errors are the engine's. A score that cannot be measured is None, never
+    a made-up number.
     """
 
     columns: ClassVar[Mapping[str, ColumnType]]

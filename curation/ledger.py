@@ -1,0 +1,155 @@
+"""The ledger's tables: ids, schemas, and how a table is written.
+
+`docs/formats.md` explains every column. Columns named here stay; scorers of a recipe add theirs to `samples`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from reelmill.curation.stage import ColumnType
+
+ARROW_TYPES: dict[ColumnType, pa.DataType] = {
+    "DOUBLE": pa.float64(),
+    "BIGINT": pa.int64(),
+    "VARCHAR": pa.string(),
+    "BOOLEAN": pa.bool_(),
+}
+
+PLAN = pa.schema(
+    [
+        ("unit", pa.int32()),
+        ("position", pa.int32()),
+        ("item_id", pa.string()),
+        ("uri", pa.string()),
+        ("kind", pa.string()),
+        ("dump", pa.string()),
+        ("path", pa.string()),
+        ("offset", pa.int64()),
+        ("size", pa.int64()),
+        ("json_path", pa.string()),
+        ("json_offset", pa.int64()),
+        ("json_size", pa.int64()),
+        ("text_path", pa.string()),
+        ("text_offset", pa.int64()),
+        ("text_size", pa.int64()),
+        ("problem", pa.string()),
+    ]
+)
+
+ITEMS = pa.schema(
+    [
+        ("unit", pa.int32()),
+        ("item_id", pa.string()),
+        ("uri", pa.string()),
+        ("sha256", pa.string()),
+        ("kind", pa.string()),
+        ("status", pa.string()),
+        ("reason", pa.string()),
+        ("reason_class", pa.string()),
+        ("n_samples", pa.int32()),
+        ("bytes", pa.int64()),
+        ("duration_s", pa.float64()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("fps", pa.float64()),
+        ("codec", pa.string()),
+        ("source", pa.string()),
+        ("licence", pa.string()),
+        ("url", pa.string()),
+        ("alt", pa.string()),
+        ("sidecar_problem", pa.string()),
+    ]
+)
+
+CONTRACT_SCORES: dict[str, ColumnType] = {
+    "text_area": "DOUBLE",
+    "text_boxes": "DOUBLE",
+    "motion_score": "DOUBLE",
+    "motion_dis": "DOUBLE",
+    "motion_raft": "DOUBLE",
+    "motion_jitter": "DOUBLE",
+    "colourfulness": "DOUBLE",
+    "quality_score": "DOUBLE",
+    "aesthetic_score": "DOUBLE",
+}
+"""Score columns that `samples` always has; NULL where a recipe has no scorer for one."""
+
+_SAMPLE_FACTS = [
+    ("unit", pa.int32()),
+    ("sample_id", pa.string()),
+    ("item_id", pa.string()),
+    ("kind", pa.string()),
+    ("start_s", pa.float64()),
+    ("end_s", pa.float64()),
+    ("width", pa.int32()),
+    ("height", pa.int32()),
+    ("fps", pa.float64()),
+    ("n_frames", pa.int32()),
+    ("score_error", pa.string()),
+]
+
+CAPTIONS = pa.schema(
+    [("unit", pa.int32()), ("sample_id", pa.string()), ("caption", pa.string()), ("caption_source", pa.string())]
+)
+
+FAILURES = pa.schema(
+    [
+        ("unit", pa.int32()),
+        ("sample_id", pa.string()),
+        ("stage", pa.string()),
+        ("fingerprint", pa.string()),
+        ("reason", pa.string()),
+        ("reason_class", pa.string()),
+    ]
+)
+"""Kept samples that a later move could not use."""
+
+VERDICTS = pa.schema(
+    [
+        ("sample_id", pa.string()),
+        ("status", pa.string()),
+        ("stage", pa.string()),
+        ("rule", pa.string()),
+        ("value", pa.float64()),
+        ("threshold", pa.float64()),
+        ("duplicate_of", pa.string()),
+    ]
+)
+
+
+def samples_schema(score_columns: Mapping[str, ColumnType]) -> pa.Schema:
+    """Schema of `samples/`: facts, the contract's scores, then a recipe's own."""
+    columns = {**CONTRACT_SCORES, **score_columns}
+    return pa.schema([*_SAMPLE_FACTS, *((name, ARROW_TYPES[kind]) for name, kind in columns.items())])
+
+
+def item_id(uri: str) -> str:
+    """32 hex digits of SHA-256 over the uri within the dump."""
+    return hashlib.sha256(uri.encode("utf-8")).hexdigest()[:32]
+
+
+def sample_id(item: str, start_s: float, end_s: float) -> str:
+    """32 hex digits over the item's id and the span, to the microsecond."""
+    return hashlib.sha256(f"{item}|{start_s:.6f}|{end_s:.6f}".encode()).hexdigest()[:32]
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> None:
+    """Write rows as Parquet with page checksums (zstd)."""
+    write_table(path, pa.Table.from_pylist([dict(row) for row in rows], schema=schema))
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Write a table as Parquet with page checksums (zstd)."""
+    pq.write_table(table, path, compression="zstd", write_page_checksum=True)
+
+
+def read_table(path: Path) -> pa.Table:
+    """Read a Parquet table, page checksums verified."""
+    return pq.read_table(path, page_checksum_verification=True)

@@ -1,0 +1,109 @@
+"""Scenes: PySceneDetect's detectors fed frame by frame, cuts settled early, long scenes divided evenly.
+
+Frames come at the size PySceneDetect's own command reduces to (width 256). Its minimum scene of 0.6 s is kept, so that
+the cuts equal the command's. Fades are found by ThresholdDetector; where a content cut lies within 0.6 s of a fade's
+middle, they are one event and the content cut stands.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from scenedetect import AdaptiveDetector, ContentDetector, FrameTimecode, SceneDetector, ThresholdDetector
+
+DETECT_WIDTH = 256
+DETECTOR_MIN_S = 0.6
+"""The command's default minimum scene length (its Python API has another)."""
+
+
+@dataclass
+class ScenesConfig:
+    """How videos are cut into samples (Emu3 section 2.1: ContentDetector and ThresholdDetector; clips begin at 5 s)."""
+
+    detector: Literal["content", "adaptive"] = "content"
+    threshold: float | None = None
+    """Cut threshold; the detector's own default (27 content, 3 adaptive) when absent."""
+    fades: bool = True
+    fade_threshold: float = 12.0
+    max_s: float = 20.0
+    """Longer scenes are divided into equal parts of at most this length, seconds."""
+    max_open_s: float = 300.0
+    """A scene is closed here at the latest, so that memory does not grow with the video."""
+
+
+class CutFinder:
+    """Feeds frames to the detectors and says which cuts are settled. Frame indices count from 0 without gaps."""
+
+    def __init__(self, config: ScenesConfig, fps: float) -> None:
+        self._fps = fps
+        self._cut_detector = _detector(config)
+        self._fade_detector = (
+            ThresholdDetector(threshold=config.fade_threshold, min_scene_len=DETECTOR_MIN_S) if config.fades else None
+        )
+        self._lag = math.ceil(DETECTOR_MIN_S * fps) + 3
+        self._cuts: set[int] = set()
+        self._fades: set[int] = set()
+        self._index = -1
+        self._finished = False
+
+    def feed(self, bgr: npt.NDArray[np.uint8]) -> None:
+        """The next frame, uint8 [h, w, 3] BGR, about 256 wide."""
+        self._index += 1
+        now = FrameTimecode(self._index, fps=self._fps)
+        self._cuts.update(cut.frame_num for cut in self._cut_detector.process_frame(now, bgr))
+        if self._fade_detector is not None:
+            # The fade detector looks at the mean alone: a thumbnail has the same one and costs a tenth.
+            small = cv2.resize(bgr, (32, 18), interpolation=cv2.INTER_AREA)
+            self._fades.update(cut.frame_num for cut in self._fade_detector.process_frame(now, small))
+
+    def finish(self) -> None:
+        """No more frames: everything found is settled."""
+        last = FrameTimecode(max(self._index, 0), fps=self._fps)
+        self._cuts.update(cut.frame_num for cut in self._cut_detector.post_process(last))
+        self._finished = True
+
+    def settled(self, after: int) -> list[int]:
+        """Cuts at a frame index above `after` that no later frame can change, ascending."""
+        near = round(DETECTOR_MIN_S * self._fps)
+        self._cuts = {cut for cut in self._cuts if cut > after - near}
+        self._fades = {fade for fade in self._fades if fade > after}
+        fades = {f for f in self._fades if not any(abs(f - cut) <= near for cut in self._cuts)}
+        found = sorted(c for c in self._cuts | fades if after < c <= self._index)
+        if self._finished:
+            return found
+        # Content cuts come at most `lag` frames late; a fade's cut comes when the picture is back.
+        horizon = self._index - self._lag
+        if self._fade_detector is not None and self._fade_detector.last_fade["type"] == "out":
+            horizon = min(horizon, self._fade_detector.last_fade["frame"].frame_num - 1)
+        return [c for c in found if c <= horizon - (near if c in fades else 0)]
+
+
+def detect_size(width: int, height: int) -> tuple[int, int]:
+    """The size at which the detectors look at a stored frame: width 256, aspect kept, never enlarged."""
+    scale = max(width / DETECT_WIDTH, 1.0)
+    return max(round(width / scale), 1), max(round(height / scale), 1)
+
+
+def divide(start_s: float, end_s: float, max_s: float) -> list[tuple[float, float]]:
+    """Equal parts, each at most `max_s` seconds long (to a microsecond), that cover [start_s, end_s)."""
+    parts = max(math.ceil((end_s - start_s) / max_s - 1e-6), 1)
+    step = (end_s - start_s) / parts
+    bounds = [start_s + i * step for i in range(parts)] + [end_s]
+    return list(pairwise(bounds))
+
+
+def _detector(config: ScenesConfig) -> SceneDetector:
+    options: dict[str, Any] = {"min_scene_len": DETECTOR_MIN_S}
+    if config.detector == "adaptive":
+        if config.threshold is not None:
+            options["adaptive_threshold"] = config.threshold
+        return AdaptiveDetector(**options)
+    if config.threshold is not None:
+        options["threshold"] = config.threshold
+    return ContentDetector(**options)

@@ -1,0 +1,191 @@
+"""Scoring an item: the child expands it, scorers measure its samples, rows come out. Knows no units or files."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from reelmill.config import to_dict
+from reelmill.curation import scorers as registry
+from reelmill.curation.isolation import Child, IsolationConfig, ItemFailed
+from reelmill.curation.ledger import ITEMS, sample_id, samples_schema
+from reelmill.curation.rules import Rule, SkipFilter
+from reelmill.curation.scenes import ScenesConfig
+from reelmill.curation.sidecars import read_sidecar
+from reelmill.curation.sources import Source
+from reelmill.curation.stage import ColumnType, Frames, Sample, Scorer
+
+log = logging.getLogger(__name__)
+
+BATCH_BYTES = 64 * 1024**2
+MACHINE_TRIES = 2
+
+EXPANDERS = {kind: f"reelmill.curation.expanders.{kind}:expand" for kind in ("video", "image", "text")}
+
+
+@dataclass
+class DecodeConfig:
+    """What is decoded, and the bounds on untrusted input."""
+
+    sample_fps: float = 2.0
+    """Frames a second that the scorers see (Emu3 section 2.1: 2 frames/s)."""
+    short_side: int = 256
+    """Shorter side of those frames (Emu3 section 2.1: 256)."""
+    long_side: int = 1024
+    max_bytes: int = 16 * 1024**3
+    max_image_bytes: int = 256 * 1024**2
+    max_text_bytes: int = 2 * 1024**2
+    max_pixels: int = 8192 * 4320
+    max_duration_s: float = 6 * 3600.0
+
+
+@dataclass
+class ScoreConfig:
+    """The score move: how items are decoded, cut and measured."""
+
+    decode: DecodeConfig = field(default_factory=DecodeConfig)
+    isolation: IsolationConfig = field(default_factory=IsolationConfig)
+    scenes: ScenesConfig = field(default_factory=ScenesConfig)
+    expanders: dict[str, str] = field(default_factory=lambda: dict(EXPANDERS))
+    """Kind of item to `module:function` of its expander."""
+    scorers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Scorers in the order they run: name to options; `use` names a class, `skip_if` is SQL over earlier columns."""
+
+
+def score_columns(config: ScoreConfig) -> dict[str, ColumnType]:
+    """Columns that the recipe's scorers add to `samples`."""
+    columns: dict[str, ColumnType] = {}
+    for name, options in config.scorers.items():
+        columns.update(registry.scorer_class(options.get("use", name)).columns)
+    return columns
+
+
+class ItemScorer:
+    """Scores items one after another with one child process and one set of scorers. Not thread safe."""
+
+    def __init__(self, config: ScoreConfig, rules: Mapping[str, Rule]) -> None:
+        self._config = config
+        self._schema = samples_schema(score_columns(config))
+        self._skip = SkipFilter(rules, self._schema)
+        self._options = {**to_dict(config.decode), "scenes": to_dict(config.scenes)}
+        self._scorers: list[tuple[str, str, Scorer]] = []
+        for name, options in config.scorers.items():
+            own = {key: value for key, value in options.items() if key not in ("use", "skip_if")}
+            scorer = registry.create(options.get("use", name), own)
+            scorer.setup()
+            self._scorers.append((name, options.get("skip_if", ""), scorer))
+        self._child = Child(config.isolation, preload=tuple(sorted(set(config.expanders.values()))))
+
+    @property
+    def samples_schema(self) -> pa.Schema:
+        """Schema of the sample rows."""
+        return self._schema
+
+    def close(self) -> None:
+        """Stop the child."""
+        self._child.close()
+
+    def score(self, item: Mapping[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """Rows (schemas ITEMS and `samples_schema`) of one row of the plan. A bad item is a row with a reason.
+
+        A failure of class `machine` is tried once more with a fresh child.
+        """
+        for attempt in range(MACHINE_TRIES):
+            try:
+                if item["problem"]:
+                    raise ItemFailed("item", item["problem"])
+                return self._score(item)
+            except ItemFailed as failure:
+                if failure.reason_class == "item" or attempt == MACHINE_TRIES - 1:
+                    return refused(item, failure), []
+                log.info("%s: %s; trying once more", item["uri"], failure.reason)
+        raise AssertionError("unreachable: the last attempt returns")
+
+    def _score(self, item: Mapping[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        rows: list[dict[str, Any]] = []
+        facts: dict[str, Any] = {}
+        for batch in self._batches(item, facts):
+            rows.extend(self._measured(batch))
+        done = {name: facts.get(name) for name in ("duration_s", "width", "height", "fps", "codec", "sha256")}
+        return {**item_row(item), **done, "status": "done", "n_samples": len(rows)}, rows
+
+    def _batches(self, item: Mapping[str, Any], facts: dict[str, Any]) -> Iterator[list[Sample]]:
+        source = Source(item["path"], item["offset"], item["size"])
+        batch: list[Sample] = []
+        size = 0
+        for body, arrays in self._child.run(self._config.expanders[item["kind"]], source, self._options):
+            if body["type"] == "item":
+                facts.update(body)
+                continue
+            if size > BATCH_BYTES:
+                yield batch
+                batch, size = [], 0
+            batch.append(_sample(item, body, Frames(**arrays)))
+            size += sum(array.nbytes for array in arrays.values())
+        if batch:
+            yield batch
+
+    def _measured(self, batch: list[Sample]) -> list[dict[str, Any]]:
+        rows = [_sample_row(sample) for sample in batch]
+        for name, skip_if, scorer in self._scorers:
+            wanted = [i for i, s in enumerate(batch) if s.kind in scorer.kinds and len(s.frames.images)]
+            if skip_if and wanted:
+                skipped = self._skip.skipped([rows[i] for i in wanted], skip_if)
+                wanted = [i for i, skip in zip(wanted, skipped, strict=True) if not skip]
+            if wanted:
+                for i, scores in zip(wanted, _scores(name, scorer, [batch[i] for i in wanted]), strict=True):
+                    rows[i].update(scores)
+                    batch[i].columns.update(scores)
+        return rows
+
+
+def item_row(item: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of an ITEMS row that the plan and the sidecars know."""
+    row: dict[str, Any] = dict.fromkeys(ITEMS.names)
+    row.update({name: item[name] for name in ("unit", "item_id", "uri", "kind")}, bytes=item["size"], n_samples=0)
+    sidecar = read_sidecar(_source(item, "json"), _source(item, "text"))
+    known = {"source": sidecar.source, "licence": sidecar.licence, "url": sidecar.url, "alt": sidecar.alt}
+    return {**row, **known, "sidecar_problem": sidecar.problem}
+
+
+def refused(item: Mapping[str, Any], failure: ItemFailed) -> dict[str, Any]:
+    """The ITEMS row of an item that could not be used."""
+    reason = {"status": "refused", "reason": failure.reason, "reason_class": failure.reason_class}
+    return {**item_row(item), **reason}
+
+
+def _source(item: Mapping[str, Any], which: str) -> Source | None:
+    if item[f"{which}_path"] is None:
+        return None
+    return Source(item[f"{which}_path"], item[f"{which}_offset"], item[f"{which}_size"])
+
+
+def _sample(item: Mapping[str, Any], body: Mapping[str, Any], frames: Frames) -> Sample:
+    start, end = float(body["start_s"]), float(body["end_s"])
+    identity = sample_id(item["item_id"], start, end)
+    size = (int(body["width"]), int(body["height"]), float(body["fps"]))
+    sample = Sample(identity, item["item_id"], item["kind"], start, end, *size, frames)
+    sample.columns["unit"] = item["unit"]
+    return sample
+
+
+def _sample_row(sample: Sample) -> dict[str, Any]:
+    names = ("sample_id", "item_id", "kind", "start_s", "end_s", "width", "height", "fps")
+    row = {name: getattr(sample, name) for name in names}
+    return {**row, "unit": sample.columns["unit"], "n_frames": len(sample.frames.images), "score_error": None}
+
+
+def _scores(name: str, scorer: Scorer, samples: Sequence[Sample]) -> list[dict[str, Any]]:
+    """Scores of a batch; where the batch fails, sample by sample, so that an error costs one sample."""
+    try:
+        return scorer.score(samples)
+    except Exception as error:  # a scorer's failure is recorded in the row, which then stays undecided
+        if len(samples) > 1:
+            return [scores for sample in samples for scores in _scores(name, scorer, [sample])]
+        words = f"{name}: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        log.warning("%s: %s", samples[0].sample_id, words)
+        return [{**dict.fromkeys(scorer.columns), "score_error": words}]

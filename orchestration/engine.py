@@ -1,0 +1,150 @@
+"""The engine: the same tasks in this process (`inline`) or on Ray Data, receipts as they come, progress.
+
+A task is a JSON-able dict with a `unit`; a worker is a class made once in each process and called with a task; it
+writes its unit's files itself, under fixed names, and returns a receipt (a dict of counts). So Ray's retry of a task
+is harmless, and both executors give the same rows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from reelmill.errors import ConfigError, MachineError, ReelmillError
+
+log = logging.getLogger(__name__)
+
+Task = dict[str, Any]
+Receipt = dict[str, Any]
+
+
+@dataclass
+class EngineConfig:
+    """Where and how wide the moves run."""
+
+    executor: Literal["ray", "inline"] = "ray"
+    workers: int = 0
+    """Worker processes; 0 means one for each CPU that Ray has (or the cluster has, with RAY_ADDRESS)."""
+    gpus_per_worker: float = 0.0
+    """Share of a GPU that each worker asks Ray for; 0 leaves the GPUs alone."""
+
+
+class Worker(Protocol):
+    """Made once a process with `settings`, then called with tasks."""
+
+    def __init__(self, settings: dict[str, Any]) -> None: ...
+
+    def __call__(self, task: Task) -> Receipt:
+        """Do the task, commit its files, return counts."""
+
+    def close(self) -> None:
+        """Release what the worker holds."""
+
+
+def run_tasks(worker: str, settings: dict[str, Any], tasks: Sequence[Task], config: EngineConfig) -> Iterator[Receipt]:
+    """Run `tasks` on workers `module:Class`; yields receipts as tasks end, in no particular order.
+
+    Raises the worker's own ReelmillError (disk full, a newer run, a wrong recipe) from either executor.
+    """
+    if not tasks:
+        return iter(())
+    run = _run_ray if config.executor == "ray" else _run_inline
+    return run(worker, settings, tasks, config)
+
+
+def _run_inline(worker: str, settings: dict[str, Any], tasks: Sequence[Task], _: EngineConfig) -> Iterator[Receipt]:
+    made = _find(worker)(settings)
+    try:
+        for task in tasks:
+            yield made(task)
+    finally:
+        made.close()
+
+
+def _run_ray(worker: str, settings: dict[str, Any], tasks: Sequence[Task], config: EngineConfig) -> Iterator[Receipt]:
+    import ray
+    import ray.data
+
+    cpus = start_ray()
+    size = min(config.workers or cpus, cpus, len(tasks))
+    rows = ray.data.from_items([{"task": json.dumps(task)} for task in tasks], override_num_blocks=len(tasks))
+    receipts = rows.map_batches(
+        RayWorker,
+        fn_constructor_args=(worker, json.dumps(settings)),
+        batch_size=1,
+        batch_format="numpy",
+        num_cpus=1,
+        num_gpus=config.gpus_per_worker or None,
+        compute=ray.data.ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=1),
+    )
+    for row in receipts.iter_rows():
+        receipt = json.loads(row["receipt"])
+        if "error" in receipt:
+            raise _error(receipt)
+        yield receipt
+
+
+class RayWorker:
+    """What Ray's actors run. A failure that stops the run travels as a receipt, so that its words reach the person."""
+
+    def __init__(self, worker: str, settings: str) -> None:
+        self._worker = _find(worker)(json.loads(settings))
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
+        """One task in, one receipt out, both as JSON."""
+        (task,) = batch["task"]
+        try:
+            receipt = self._worker(json.loads(str(task)))
+        except ReelmillError as error:
+            receipt = {"error": str(error), "kind": type(error).__name__, "exit_code": error.exit_code}
+        return {"receipt": [json.dumps(receipt)]}
+
+
+def start_ray() -> int:
+    """Connect to RAY_ADDRESS, or start a private local Ray; returns its CPUs."""
+    import ray
+    import ray.data
+
+    if not ray.is_initialized():
+        address = os.environ.get("RAY_ADDRESS")
+        environment = {"env_vars": {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}}
+        if address:
+            ray.init(address=address, runtime_env=environment, log_to_driver=False)
+        else:
+            os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+            ray.init(
+                runtime_env=environment,
+                log_to_driver=False,
+                include_dashboard=False,
+                logging_level=logging.ERROR,
+                configure_logging=False,
+            )
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    return max(int(ray.cluster_resources().get("CPU", 1)), 1)
+
+
+def stop_ray() -> None:
+    """Leave Ray, if it was started."""
+    with contextlib.suppress(ImportError):
+        import ray
+
+        ray.shutdown()
+
+
+def _find(worker: str) -> type[Worker]:
+    module, _, name = worker.partition(":")
+    found: type[Worker] = getattr(importlib.import_module(module), name)
+    return found
+
+
+def _error(receipt: Receipt) -> ReelmillError:
+    error = (ConfigError if receipt["kind"] == "ConfigError" else MachineError)(receipt["error"])
+    error.exit_code = receipt["exit_code"]
+    return error

@@ -1,0 +1,130 @@
+"""Plan: cut a dump into units of fixed content. The plan is a table, one row an item; a new crawl appends units."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from reelmill.curation.ledger import PLAN, item_id
+from reelmill.curation.readers import Item, read_dump
+from reelmill.curation.sources import Source
+from reelmill.errors import DataError
+from reelmill.orchestration.runfolder import RunFolder
+
+
+@dataclass
+class PlanConfig:
+    """How much a unit holds: the first bound that is reached closes it."""
+
+    unit_items: int = 64
+    unit_mb: int = 2048
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What planning did."""
+
+    new_items: int
+    known_items: int
+    new_units: int
+
+
+def extend_plan(
+    folder: RunFolder, dump: Path, config: PlanConfig, prefix: str = "", limit: int | None = None
+) -> Planned:
+    """Append the items of `dump` that the plan does not know yet, in units; `limit` bounds the new items.
+
+    An item is known by its uri (`prefix/` put before it when given). A known uri whose size differs is another item
+    under the same name: DataError says to use a prefix. A dump that moved keeps its items; their place is updated.
+    """
+    plan = folder.read(folder.plan_path) if folder.plan_path.is_file() else PLAN.empty_table()
+    known = {row["item_id"]: row for row in plan.select(["item_id", "size", "path", "dump"]).to_pylist()}
+    root = str(dump.resolve())
+    fresh: list[dict[str, Any]] = []
+    seen: set[str] = set()
+    moved = False
+    for item in read_dump(dump):
+        row = _row(item, root, f"{prefix}/{item.uri}" if prefix else item.uri)
+        identity = row["item_id"]
+        if identity in seen:
+            continue
+        seen.add(identity)
+        if identity in known:
+            _same_item(row, known[identity])
+            moved = moved or known[identity]["path"] != row["path"]
+        elif limit is None or len(fresh) < limit:
+            fresh.append(row)
+    if moved:
+        plan = _moved(plan, dump, prefix)
+    first = (pc.max(plan["unit"]).as_py() + 1) if len(plan) else 0
+    rows = [
+        {**row, "unit": first + number, "position": position}
+        for number, unit in enumerate(_units(fresh, config))
+        for position, row in enumerate(unit)
+    ]
+    if rows or moved or not folder.plan_path.is_file():
+        folder.commit(folder.plan_path, pa.concat_tables([plan, pa.Table.from_pylist(rows, schema=PLAN)]))
+    return Planned(len(rows), len(seen) - len(rows), rows[-1]["unit"] - first + 1 if rows else 0)
+
+
+def unit_items(plan: pa.Table, unit: int) -> list[dict[str, Any]]:
+    """The plan's rows of one unit, in position order."""
+    rows: list[dict[str, Any]] = plan.filter(pc.equal(plan["unit"], unit)).sort_by("position").to_pylist()
+    return rows
+
+
+def _units(rows: list[dict[str, Any]], config: PlanConfig) -> Iterator[list[dict[str, Any]]]:
+    unit: list[dict[str, Any]] = []
+    size = 0
+    for row in rows:
+        if unit and (len(unit) >= config.unit_items or size + row["size"] > config.unit_mb * 1024**2):
+            yield unit
+            unit, size = [], 0
+        unit.append(row)
+        size += row["size"]
+    if unit:
+        yield unit
+
+
+def _row(item: Item, root: str, uri: str) -> dict[str, Any]:
+    uri = uri or Path(root).name
+    row = {"item_id": item_id(uri), "uri": uri, "kind": item.kind, "dump": root, "problem": item.problem}
+    return {**row, **_place("", item.source), **_place("json_", item.json), **_place("text_", item.text)}
+
+
+def _place(prefix: str, source: Source | None) -> dict[str, Any]:
+    if source is None:
+        return {f"{prefix}path": None, f"{prefix}offset": None, f"{prefix}size": None}
+    return {f"{prefix}path": source.path, f"{prefix}offset": source.offset, f"{prefix}size": source.size}
+
+
+def _same_item(row: dict[str, Any], known: dict[str, Any]) -> None:
+    if row["size"] != known["size"]:
+        raise DataError(
+            f"{row['uri']} is already in this run, from {known['dump']}, with {known['size']} bytes; the one in "
+            f"{row['dump']} has {row['size']}. If it is another item, give this dump a name with --prefix NAME; if the "
+            "item has changed, curate into a new --out."
+        )
+
+
+def _moved(plan: pa.Table, dump: Path, prefix: str) -> pa.Table:
+    """The plan with the places of this dump's items as they are now."""
+    root = str(dump.resolve())
+    places = {}
+    for item in read_dump(dump):
+        row = _row(item, root, f"{prefix}/{item.uri}" if prefix else item.uri)
+        places[row["item_id"]] = row
+    rows = [{**row, **places.get(row["item_id"], {})} for row in plan.to_pylist()]
+    return pa.Table.from_pylist(rows, schema=PLAN)
+
+
+def chunked(rows: Iterable[dict[str, Any]], key: str) -> Iterator[tuple[Any, list[dict[str, Any]]]]:
+    """Consecutive rows with one value of `key`, as lists."""
+    for value, group in itertools.groupby(rows, key=lambda row: row[key]):
+        yield value, list(group)

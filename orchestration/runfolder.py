@@ -1,0 +1,155 @@
+"""The run folder OUT: its layout, its lock and epoch, commits, and the recipe it was made with.
+
+    recipe.toml run.json plan.parquet
+    items/unit-000000.parquet      the commit mark of a unit; written after samples/unit-000000.parquet
+    samples/ captions/ tokens/     tables by unit
+    verdicts/NAME.parquet          one row a sample
+    checksums/                     SHA-256 beside every table
+    reelmill.duckdb                views
+
+Only one driver writes at a time (`lock`). Each driver has an epoch; a worker left over from a killed driver finds
+another epoch in the folder and does not commit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from reelmill.curation.ledger import read_table, write_table
+from reelmill.errors import DataError, MachineError
+from reelmill.files import checksum_path, sha256, write_atomically, write_text
+
+TABLES = ("items", "samples", "captions", "failures", "tokens", "verdicts")
+
+
+class StaleEpoch(MachineError):
+    """Another driver has taken the run folder over."""
+
+
+class RunFolder:
+    """Paths and commits of one run folder. Cheap to make; workers make their own with their driver's `epoch`."""
+
+    def __init__(self, root: Path, epoch: int | None = None) -> None:
+        self.root = root.resolve()
+        self._epoch = epoch
+
+    @property
+    def epoch(self) -> int:
+        """This driver's number; only inside `lock`, or as given to a worker."""
+        if self._epoch is None:
+            raise DataError("a run folder is written under its lock only")
+        return self._epoch
+
+    @property
+    def plan_path(self) -> Path:
+        """The plan: one row an item."""
+        return self.root / "plan.parquet"
+
+    @property
+    def recipe_path(self) -> Path:
+        """The effective recipe."""
+        return self.root / "recipe.toml"
+
+    def exists(self) -> bool:
+        """Whether this is a run folder already."""
+        return self.recipe_path.is_file()
+
+    def require(self) -> RunFolder:
+        """This folder, if it is a run folder; DataError otherwise."""
+        if not self.exists():
+            raise DataError(f"{self.root} is no run folder: it holds no recipe.toml. Make one with `reelmill curate`.")
+        return self
+
+    def unit_path(self, table: str, unit: int, tag: str = "") -> Path:
+        """`items/unit-000123.parquet`, or `captions/unit-000123-TAG.parquet`."""
+        return self.root / table / f"unit-{unit:06d}{'-' if tag else ''}{tag}.parquet"
+
+    def committed_units(self) -> set[int]:
+        """Units whose items table is visible."""
+        return {int(path.stem.removeprefix("unit-")) for path in (self.root / "items").glob("unit-*.parquet")}
+
+    def commit(self, path: Path, table: pa.Table) -> None:
+        """Make `path` appear whole, with its checksum; StaleEpoch when another driver has taken over."""
+
+        def write(temporary: Path) -> None:
+            write_table(temporary, table)
+            self.check_epoch()
+
+        write_atomically(path, write, root=self.root)
+
+    def commit_text(self, path: Path, text: str) -> None:
+        """A small text file, whole or not at all."""
+        write_text(path, text, root=self.root)
+
+    def read(self, path: Path) -> pa.Table:
+        """A committed table, page checksums verified."""
+        return read_table(path)
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[RunFolder]:
+        """Hold the folder as its only driver; yields it with a fresh epoch. MachineError when another run holds it."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        with (self.root / ".lock").open("a") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise MachineError(
+                    f"another run is writing to {self.root}; wait for it, stop it, or choose another --out"
+                ) from None
+            epoch = self._read_epoch() + 1
+            write_text(self.root / ".epoch", f"{epoch}\n")
+            yield RunFolder(self.root, epoch)
+
+    def check_epoch(self) -> None:
+        """Raise StaleEpoch when this writer's driver is no longer the one."""
+        if self._epoch is not None and self._read_epoch() != self._epoch:
+            raise StaleEpoch(f"{self.root} belongs to a newer run; this worker writes nothing")
+
+    def prepare(self, schemas: dict[str, pa.Schema]) -> None:
+        """Make the tables' folders, each with an empty `schema.parquet`, so that queries work before the first row."""
+        for folder, schema in schemas.items():
+            path = self.root / folder / "schema.parquet"
+            if not path.is_file() or pq.read_schema(path) != schema:
+                self.commit(path, schema.empty_table())
+
+    def sweep(self) -> int:
+        """Remove temporary files that killed writers left; returns how many."""
+        left = [path for path in self.root.rglob(".*.tmp") if path.is_file()]
+        for path in left:
+            path.unlink(missing_ok=True)
+        return len(left)
+
+    def damaged(self) -> list[str]:
+        """Files whose bytes differ from their SHA-256, that lack one, or that are gone."""
+        problems = []
+        visible = [path for folder in TABLES for path in sorted((self.root / folder).rglob("*.parquet"))]
+        if self.plan_path.is_file():
+            visible.append(self.plan_path)
+        for path in (p for p in visible if not p.name.startswith(".")):
+            name = path.relative_to(self.root)
+            record = checksum_path(self.root, path)
+            if not record.is_file():
+                problems.append(f"{name}: no checksum")
+            elif record.read_text().split()[0] != sha256(path):
+                problems.append(f"{name}: its bytes are not those that were written")
+        checksums = self.root / "checksums"
+        for record in sorted(checksums.rglob("*.sha256")):
+            path = self.root / record.relative_to(checksums).with_suffix("")
+            if not path.is_file():
+                problems.append(f"{path.relative_to(self.root)}: gone")
+        return problems
+
+    def remove(self, path: Path) -> None:
+        """Take a committed file away, checksum first."""
+        checksum_path(self.root, path).unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+
+    def _read_epoch(self) -> int:
+        path = self.root / ".epoch"
+        return int(path.read_text()) if path.is_file() else 0

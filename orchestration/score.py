@@ -1,0 +1,80 @@
+"""The score move: which units it has left, and the worker that scores a unit and commits it."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from reelmill.config import from_dict
+from reelmill.curation.isolation import ItemFailed
+from reelmill.curation.ledger import ITEMS
+from reelmill.curation.rules import Rule
+from reelmill.curation.scoring import ItemScorer, ScoreConfig, refused
+from reelmill.orchestration.attempts import Attempts
+from reelmill.orchestration.engine import Receipt, Task
+from reelmill.orchestration.plan import unit_items
+from reelmill.orchestration.runfolder import RunFolder
+
+WORKER = "reelmill.orchestration.score:ScoreWorker"
+
+
+def score_tasks(folder: RunFolder, requeued: set[int], retry_machine: bool) -> list[Task]:
+    """Units of the plan that are not committed, those `requeued`, and on demand those with failures of the machine."""
+    plan = folder.read(folder.plan_path)
+    planned = set(pc.unique(plan["unit"]).to_pylist())
+    committed = folder.committed_units()
+    again = requeued & committed
+    if retry_machine:
+        again |= {unit for unit in committed if _machine_failures(folder, unit)}
+    units = sorted((planned - committed) | again)
+    counts = Counter(plan["unit"].to_pylist())
+    return [{"unit": unit, "items": counts[unit]} for unit in units]
+
+
+class ScoreWorker:
+    """Scores a unit's items one after another; commits `samples/`, then `items/`, which is the commit mark."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self._folder = RunFolder(Path(settings["out"]), settings["epoch"])
+        rules = {name: from_dict(Rule, rule) for name, rule in settings["rules"].items()}
+        self._scorer = ItemScorer(from_dict(ScoreConfig, settings["score"]), rules)
+        self._plan = self._folder.read(self._folder.plan_path)
+
+    def close(self) -> None:
+        """Stop the decoding child."""
+        self._scorer.close()
+
+    def __call__(self, task: Task) -> Receipt:
+        """Score and commit one unit."""
+        began = time.process_time()
+        unit = task["unit"]
+        attempts = Attempts(self._folder, unit)
+        items, samples = [], []
+        for item in unit_items(self._plan, unit):
+            if attempts.hopeless(item["item_id"]):
+                failure = ItemFailed("machine", "lost_worker: the worker died twice on this item")
+                items.append(refused(item, failure))
+                continue
+            attempts.begin(item["item_id"])
+            row, rows = self._scorer.score(item)
+            items.append(row)
+            samples.extend(rows)
+        schema = self._scorer.samples_schema
+        folder = self._folder
+        folder.commit(folder.unit_path("samples", unit), pa.Table.from_pylist(samples, schema=schema))
+        folder.commit(folder.unit_path("items", unit), pa.Table.from_pylist(items, schema=ITEMS))
+        attempts.end()
+        bad = sum(row["status"] == "refused" for row in items)
+        cpu_s = time.process_time() - began
+        return {"unit": unit, "items": len(items), "samples": len(samples), "refused": bad, "cpu_s": cpu_s}
+
+
+def _machine_failures(folder: RunFolder, unit: int) -> bool:
+    table = folder.read(folder.unit_path("items", unit))
+    failed = pc.and_(pc.equal(table["status"], "refused"), pc.equal(table["reason_class"], "machine"))
+    return bool(pc.any(failed).as_py())

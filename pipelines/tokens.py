@@ -1,0 +1,191 @@
+"""The tokenize move: kept samples become documents, for one vision tokenizer and one layout, into token shards."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import torch
+
+from reelmill.config import from_dict, to_dict
+from reelmill.curation import clips as jobs
+from reelmill.curation.isolation import Child, ItemFailed
+from reelmill.curation.ledger import FAILURES
+from reelmill.curation.scoring import MACHINE_TRIES, ScoreConfig
+from reelmill.curation.sources import Source
+from reelmill.files import write_atomically
+from reelmill.orchestration.engine import Receipt, Task
+from reelmill.orchestration.plan import chunked
+from reelmill.orchestration.runfolder import RunFolder
+from reelmill.orchestration.views import LedgerQueries, content_tag
+from reelmill.tokenize import documents, vision
+from reelmill.tokenize.shards import document_row, write_shard
+from reelmill.tokenize.vocabulary import Vocabulary
+
+WORKER = "reelmill.pipelines.tokens:TokenWorker"
+JOBS = {"video": jobs.VIDEO_JOB, "image": jobs.IMAGE_JOB, "text": jobs.TEXT_JOB}
+
+
+@dataclass
+class TokensConfig:
+    """How kept samples become documents."""
+
+    tokenizer: str = "reelmill-tok-xs"
+    """A shipped vision tokenizer or the path of one."""
+    text: Literal["qwen", "bytes"] = "qwen"
+    area: int = 512 * 512
+    """Pixels of a frame after resizing, aspect kept (Emu3 section 2.4: about 512 x 512)."""
+    fps: float = 24.0
+    """Frames a second of tokenized video, the source's where that is lower (Emu3 section 3.2: 24)."""
+    max_latent_frames: int = 30
+    """Latent frames a document; 30 x 64 x 64 codes fit Emu3's context of 131,072. Longer clips give several parts."""
+    caption_after: float = 0.2
+    """Share of documents with the caption after the vision tokens (Emu3 section 2.4; the share is not disclosed)."""
+    seed: int = 0
+
+
+def fingerprint(config: TokensConfig, tokenizer_fingerprint: str) -> str:
+    """What a token depends on beside its sample: the tokenizer's weights and every option."""
+    parts = [to_dict(config), tokenizer_fingerprint, documents.LAYOUT_VERSION]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def vocabulary(config: TokensConfig, tokenizer: vision.VisionTokenizer) -> Vocabulary:
+    """The id space: the recipe's text tokenizer and the vision tokenizer's codebook."""
+    return Vocabulary(text=config.text, codes=tokenizer.codes)
+
+
+def token_tasks(folder: RunFolder, selection: str, print_: str) -> list[Task]:
+    """One task a unit: kept samples of `selection` that have neither tokens nor a failure under this fingerprint."""
+    with LedgerQueries(folder.root) as ledger:
+        rows = ledger.rows(
+            """SELECT unit, sample_id, item_id, kind, start_s, end_s, width, height, fps, uri, licence, source, url,
+                caption, caption_source
+            FROM samples WHERE (kind = 'text' OR caption IS NOT NULL)
+            AND sample_id IN (SELECT sample_id FROM verdicts WHERE selection = $1 AND status = 'kept')
+            AND sample_id NOT IN (SELECT sample_id FROM tokens WHERE fingerprint = $2)
+            AND sample_id NOT IN (SELECT sample_id FROM failures WHERE fingerprint = $2)
+            ORDER BY unit, item_id, start_s""",
+            [selection, print_],
+        )
+    return [{"unit": unit, "items": len(group), "rows": group} for unit, group in chunked(rows, "unit")]
+
+
+class TokenWorker:
+    """Decodes a unit's kept samples at token resolution, encodes them, writes one token shard."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        torch.set_num_threads(1)
+        self._folder = RunFolder(Path(settings["out"]), settings["epoch"])
+        self._config = from_dict(TokensConfig, settings["tokens"])
+        self._tokenizer = vision.load(self._config.tokenizer)
+        self._vocab = vocabulary(self._config, self._tokenizer)
+        self._fingerprint = fingerprint(self._config, self._tokenizer.fingerprint)
+        score = from_dict(ScoreConfig, settings["score"])
+        self._options = to_dict(score.decode)
+        self._child = Child(score.isolation, preload=tuple(JOBS.values()))
+        plan = self._folder.read(self._folder.plan_path).select(["item_id", "path", "offset", "size"]).to_pylist()
+        self._sources = {row["item_id"]: Source(row["path"], row["offset"], row["size"]) for row in plan}
+
+    def close(self) -> None:
+        """Stop the decoding child."""
+        self._child.close()
+
+    def __call__(self, task: Task) -> Receipt:
+        """Tokenize and commit one unit's samples."""
+        rows: list[dict[str, Any]] = []
+        failures: list[dict[str, Any]] = []
+        for item_id, samples in chunked(task["rows"], "item_id"):
+            try:
+                rows.extend(self._item(item_id, samples))
+            except ItemFailed as failure:
+                failures.extend(self._failure(sample, failure) for sample in samples)
+        done = {row["sample_id"] for row in rows} | {row["sample_id"] for row in failures}
+        short = ItemFailed("item", "too_short: less than one latent frame of 4 frames")
+        failures.extend(self._failure(sample, short) for sample in task["rows"] if sample["sample_id"] not in done)
+        tag = content_tag(row["sample_id"] for row in task["rows"])
+        self._commit(task["unit"], tag, rows, failures)
+        tokens = sum(row["n_tokens"] for row in rows)
+        counts = {"items": len(task["rows"]), "documents": len(rows), "tokens": tokens, "failed": len(failures)}
+        return {"unit": task["unit"], **counts}
+
+    def _commit(self, unit: int, tag: str, rows: list[dict[str, Any]], failures: list[dict[str, Any]]) -> None:
+        folder = self._folder
+
+        def write(temporary: Path) -> None:
+            write_shard(temporary, rows, self._vocab, self._fingerprint)
+            folder.check_epoch()
+
+        if failures:
+            table = pa.Table.from_pylist(failures, schema=FAILURES)
+            folder.commit(folder.unit_path("failures", unit, f"{tag}-{self._fingerprint[:12]}"), table)
+        if rows:
+            path = folder.unit_path(f"tokens/{self._fingerprint[:12]}", unit, tag)
+            write_atomically(path, write, root=folder.root)
+
+    def _item(self, item_id: str, samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Token rows of one item's samples; a failure of the machine is tried once more."""
+        for attempt in range(MACHINE_TRIES):
+            try:
+                return list(self._documents(item_id, samples))
+            except ItemFailed as failure:
+                if failure.reason_class == "item" or attempt == MACHINE_TRIES - 1:
+                    raise
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def _documents(self, item_id: str, samples: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        by_id = {sample["sample_id"]: sample for sample in samples}
+        clips = [clip for sample in samples for clip in self._clips(sample)]
+        if not clips:
+            return
+        places = {clip["key"]: clip for clip in clips}
+        job = JOBS[samples[0]["kind"]]
+        for body, arrays in self._child.run(job, self._sources[item_id], {**self._options, "clips": clips}):
+            clip = places[body["key"]]
+            sample = by_id[clip["key"].partition("/")[0]]
+            if sample["kind"] == "text":
+                ids = documents.text_document(self._vocab, body["text"])
+            else:
+                ids = self._visual_document(sample, clip, arrays["frames"])
+            known = {key: sample[key] for key in ("sample_id", "licence", "source", "url", "uri", "caption_source")}
+            place = {"item_id": item_id, "part": clip["part"], "start_s": clip["start_s"]}
+            yield document_row(self._vocab, ids, fingerprint=self._fingerprint, **known, **place)
+
+    def _visual_document(self, sample: dict[str, Any], clip: dict[str, Any], frames: Any) -> Any:
+        caption = sample["caption"]
+        after = documents.caption_after(sample["sample_id"], self._config.caption_after, self._config.seed)
+        if sample["kind"] == "image":
+            codes = self._tokenizer.encode_image(frames[0])
+            return documents.image_document(self._vocab, codes, caption, caption_after=after)
+        codes = self._tokenizer.encode(frames)
+        seconds = documents.seconds_of(len(codes), clip["fps"])
+        return documents.video_document(self._vocab, codes, caption, clip["fps"], seconds, caption_after=after)
+
+    def _clips(self, sample: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """The parts of a sample, each at most `max_latent_frames` long; none for a clip shorter than a latent frame."""
+        config = self._config
+        if sample["kind"] == "text":
+            yield {"key": f"{sample['sample_id']}/0", "part": 0, "start_s": 0.0}
+            return
+        rows, columns = documents.grid_for_ratio(f"{sample['width']}:{sample['height']}", config.area)
+        size = {"height": rows * self._tokenizer.spatial, "width": columns * self._tokenizer.spatial}
+        if sample["kind"] == "image":
+            yield {"key": f"{sample['sample_id']}/0", "part": 0, "start_s": 0.0, **size}
+            return
+        fps = round(min(config.fps, sample["fps"]), 3)
+        temporal = self._tokenizer.temporal
+        latents = int((sample["end_s"] - sample["start_s"]) * fps + 1e-6) // temporal
+        for part, first in enumerate(range(0, latents, config.max_latent_frames)):
+            frames = temporal * min(config.max_latent_frames, latents - first)
+            start_s = sample["start_s"] + first * temporal / fps
+            key = f"{sample['sample_id']}/{part}"
+            yield {"key": key, "part": part, "start_s": start_s, "fps": fps, "frames": frames, **size}
+
+    def _failure(self, sample: dict[str, Any], failure: ItemFailed) -> dict[str, Any]:
+        known = {"unit": sample["unit"], "sample_id": sample["sample_id"], "fingerprint": self._fingerprint}
+        return {**known, "stage": "tokenize", "reason": failure.reason, "reason_class": failure.reason_class}

@@ -1,0 +1,147 @@
+"""An index over the token shards of a run folder: every document's place and size, and its tokens on demand."""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from reelmill.errors import DataError
+from reelmill.tokenize.shards.format import KINDS, TOKENS_SCHEMA, Footer, read_footer, token_lists
+
+_NOT_INDEXED = ("tokens", "url", "uri", "caption_source", "fingerprint")
+_INDEXED = [name for name in TOKENS_SCHEMA.names if name not in _NOT_INDEXED]
+_PLACE = ("file", "row_group", "row")
+
+
+class ShardIndex:
+    """The documents under `out/tokens`, in the order of file name and row; tokens are decoded when asked for.
+
+    `fingerprint`: the vision tokenizer whose shards to take, by its first digits; needed where there are several.
+    `selection`: keep only documents whose sample is `kept` in `out/verdicts/SELECTION.parquet`.
+    `cached_row_groups`: how many decoded row groups (about 8 MB each) to hold.
+
+    `paths` are the shards. NumPy arrays of one entry a document: `file` (an index into `paths`), `row_group`, `row` (in
+    its row group), `n_tokens`, `n_vision`, `kind` (an index into KINDS). `columns` is a pyarrow table with every short
+    column of the shards. Raises DataError where there are no shards, or shards of several vocabularies or vision
+    tokenizers: the same id means different things in them.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        *,
+        fingerprint: str | None = None,
+        selection: str | None = None,
+        cached_row_groups: int = 8,
+    ) -> None:
+        self.paths, self.footer, place = _survey(Path(out) / "tokens", fingerprint)
+        self.columns = pa.concat_tables([_short_columns(path) for path in self.paths])
+        if selection is not None:
+            kept = np.flatnonzero(_is_kept(self.columns["sample_id"], Path(out), selection))
+            self.columns, place = self.columns.take(kept), place[:, kept]
+        self.file, self.row_group, self.row = place
+        self.n_tokens = self.columns["n_tokens"].to_numpy()
+        self.n_vision = self.columns["n_vision"].to_numpy()
+        self.kind = pc.index_in(self.columns["kind"], value_set=pa.array(KINDS)).to_numpy().astype(np.int8)
+        self._cached_row_groups = cached_row_groups
+        self._decoded: OrderedDict[tuple[int, int], tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def strings(self, column: str) -> npt.NDArray[np.object_]:
+        """A string column of `columns`, such as "item_id", as an array of str (None where NULL)."""
+        values: npt.NDArray[np.object_] = self.columns[column].to_numpy()
+        return values
+
+    def read(self, indices: npt.ArrayLike) -> list[npt.NDArray[np.int32]]:
+        """The tokens of documents, int32 [n_tokens] each, in the order asked for; page checksums are verified.
+
+        Documents of one row group are decoded together. Raises DataError for a damaged or missing shard.
+        """
+        wanted = np.asarray(indices, dtype=np.int64).reshape(-1)
+        documents: list[npt.NDArray[np.int32]] = [np.empty(0, dtype=np.int32)] * len(wanted)
+        for slot in np.lexsort((self.row_group[wanted], self.file[wanted])):
+            index = wanted[slot]
+            flat, offsets = self._row_group(int(self.file[index]), int(self.row_group[index]))
+            row = self.row[index]
+            documents[slot] = flat[offsets[row] : offsets[row + 1]].copy()
+        return documents
+
+    def _row_group(self, file: int, group: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+        key = (file, group)
+        if key in self._decoded:
+            self._decoded.move_to_end(key)
+            return self._decoded[key]
+        path = self.paths[file]
+        try:
+            with pq.ParquetFile(path, page_checksum_verification=True) as parquet:
+                table = parquet.read_row_group(group, columns=["tokens"], use_threads=False)
+        except (OSError, pa.ArrowException) as error:
+            raise DataError(
+                f"row group {group} of {path} cannot be read: {error}. Run `reelmill verify` on its run folder; a "
+                "damaged shard is made again by deleting it and tokenizing again."
+            ) from error
+        self._decoded[key] = token_lists(table["tokens"])
+        while len(self._decoded) > max(1, self._cached_row_groups):
+            self._decoded.popitem(last=False)
+        return self._decoded[key]
+
+
+def _survey(folder: Path, fingerprint: str | None) -> tuple[list[Path], Footer, npt.NDArray[np.int64]]:
+    """The shards of one vision tokenizer, their common footer, and int64 [3, documents]: file, row group, row."""
+    paths: list[Path] = []
+    places: list[npt.NDArray[np.int64]] = []
+    footers: dict[Footer, Path] = {}
+    for path in sorted(folder.glob("*/unit-*.parquet")):
+        metadata, footer = read_footer(path)
+        if fingerprint is not None and not footer.fingerprint.startswith(fingerprint):
+            continue
+        footers.setdefault(footer, path)
+        counts = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+        rows = [np.arange(count) for count in counts]
+        groups = np.repeat(np.arange(len(counts)), counts)
+        files = np.full(len(groups), len(paths))
+        places.append(np.stack([files, groups, np.concatenate([np.empty(0, dtype=np.int64), *rows])]))
+        paths.append(path)
+    if not footers:
+        wanted = "" if fingerprint is None else f" of the vision tokenizer {fingerprint}"
+        raise DataError(f"no token shards{wanted} under {folder}; `reelmill curate` makes them")
+    if len(footers) > 1:
+        found = "; ".join(f"{footer.fingerprint} with {footer.vocab} in {path}" for footer, path in footers.items())
+        raise DataError(
+            f"the shards under {folder} are of several vision tokenizers or vocabularies, whose ids do not mean the "
+            f"same: {found}. Name one fingerprint."
+        )
+    return paths, next(iter(footers)), np.concatenate(places, axis=1)
+
+
+def _short_columns(path: Path) -> pa.Table:
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as parquet:
+            return parquet.read(columns=_INDEXED, use_threads=False)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{path} cannot be read: {error}. Run `reelmill verify` on its run folder.") from error
+
+
+def _is_kept(sample_ids: pa.ChunkedArray, out: Path, selection: str) -> npt.NDArray[np.bool_]:
+    """bool [documents]: whose sample a named selection keeps."""
+    folder = out / "verdicts"
+    path = folder / f"{selection}.parquet"
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", selection) or not path.is_file():
+        there = ", ".join(sorted(file.stem for file in folder.glob("*.parquet"))) or "none"
+        raise DataError(f'no selection "{selection}" in {folder}; there are: {there}. `reelmill select` makes one.')
+    try:
+        verdicts = pq.read_table(path, columns=["sample_id", "status"], use_threads=False)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{path} is no table of verdicts: {error}") from error
+    kept = verdicts["sample_id"].filter(pc.equal(verdicts["status"], "kept"))
+    mask: npt.NDArray[np.bool_] = pc.is_in(sample_ids, value_set=kept).to_numpy()
+    return mask

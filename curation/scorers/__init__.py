@@ -1,0 +1,42 @@
+"""The scorers, by name. A name is what a recipe says; its module is imported only when the scorer is created."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from reelmill.config import from_dict
+from reelmill.curation.stage import Scorer
+from reelmill.errors import ConfigError
+
+SCORERS: dict[str, str] = {
+    "text": "reelmill.curation.scorers.text:TextScorer",
+    "motion_dis": "reelmill.curation.scorers.motion:DisMotion",
+    "motion_raft": "reelmill.curation.scorers.motion:RaftMotion",
+    "motion_jitter": "reelmill.curation.scorers.jitter:Jitter",
+    "colourfulness": "reelmill.curation.scorers.looks:Colourfulness",
+    "quality": "reelmill.curation.scorers.looks:Quality",
+    "aesthetic": "reelmill.curation.scorers.aesthetic:Aesthetic",
+}
+
+
+def scorer_class(name: str) -> type[Scorer]:
+    """The class behind a name, or behind `package.module:Class` for a scorer of one's own.
+
+    Raises ConfigError when there is none.
+    """
+    target = SCORERS.get(name, name)
+    module, _, attribute = target.partition(":")
+    if not attribute:
+        raise ConfigError(f"no scorer is called {name!r}; known: {', '.join(SCORERS)}, or package.module:Class")
+    found = getattr(importlib.import_module(module), attribute, None)
+    if not (isinstance(found, type) and issubclass(found, Scorer)):
+        raise ConfigError(f"{target} is not a reelmill.curation.stage.Scorer")
+    return found
+
+
+def create(name: str, options: Mapping[str, Any] | None = None) -> Scorer:
+    """A scorer by name, its `Config` filled from `options` (a recipe's table); ConfigError for a wrong option."""
+    cls = scorer_class(name)
+    return cls(from_dict(cls.Config, options or {}, f"scorers.{name}"))

@@ -1,0 +1,104 @@
+"""RAFT optical flow (Teed and Deng 2020): the authors' weights in torchvision's `raft_large`."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reelmill.errors import WeightsError
+
+if TYPE_CHECKING:
+    import torch
+
+# RAFT's features have a stride of 8 and its correlation pyramid four levels: smaller inputs leave an empty level.
+STRIDE, SMALLEST = 8, 128
+# The correlation volume grows with the square of the area; a longer side than this is scaled down.
+LARGEST = 1024
+
+# The authors' names and torchvision's, in the order in which they are applied.
+_RENAMES = [
+    (r"^module\.", ""),
+    (r"^fnet\.", "feature_encoder."),
+    (r"^cnet\.", "context_encoder."),
+    (r"^((?:feature|context)_encoder)\.conv1\.", r"\1.convnormrelu.0."),
+    (r"^((?:feature|context)_encoder)\.norm1\.", r"\1.convnormrelu.1."),
+    (r"^((?:feature|context)_encoder)\.conv2\.", r"\1.conv."),
+    (r"(layer\d\.\d)\.conv(\d)\.", r"\1.convnormrelu\2.0."),
+    (r"(layer\d\.\d)\.norm(\d)\.", r"\1.convnormrelu\2.1."),
+    (r"^update_block\.encoder\.convc(\d)\.", r"motion_encoder.convcorr\1.0."),
+    (r"^update_block\.encoder\.convf(\d)\.", r"motion_encoder.convflow\1.0."),
+    (r"^update_block\.encoder\.conv\.", "motion_encoder.conv.0."),
+    (r"^update_block\.gru\.conv([zrq])(\d)\.", r"recurrent_block.convgru\2.conv\1."),
+    (r"^update_block\.flow_head\.", "flow_head."),
+    (r"^update_block\.mask\.0\.", "mask_predictor.convrelu.0."),
+    (r"^update_block\.mask\.2\.", "mask_predictor.conv."),
+    (r"^(motion_encoder|recurrent_block|flow_head)\.", r"update_block.\1."),
+]
+
+
+def rename(key: str) -> str | None:
+    """torchvision's name of one of the authors' parameters; None for `norm3`, a second name of `downsample.1`."""
+    if ".norm3." in key:
+        return None
+    for pattern, replacement in _RENAMES:
+        key = re.sub(pattern, replacement, key)
+    return key
+
+
+def load(checkpoint: Path, device: str = "cpu") -> torch.nn.Module:
+    """`raft_large` with the authors' checkpoint, in evaluation mode.
+
+    Raises WeightsError when the checkpoint does not fill the model exactly.
+    """
+    import torch
+
+    from reelmill.compat import torchvision
+
+    torchvision()
+    from torchvision.models.optical_flow import raft_large
+
+    theirs: dict[str, torch.Tensor] = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    ours = {name: tensor for key, tensor in theirs.items() if (name := rename(key)) is not None}
+    model: torch.nn.Module = raft_large(weights=None)
+    try:
+        model.load_state_dict(ours, strict=True)
+    except RuntimeError as error:
+        raise WeightsError(f"{checkpoint} does not fill RAFT: {error}") from error
+    return model.eval().to(device)
+
+
+def flow(model: torch.nn.Module, first: Any, second: Any, iterations: int) -> torch.Tensor:
+    """Flow float32 [N, 2, H, W] (x, y in pixels) from uint8 RGB frames `first` to `second`, each [N, H, W, 3]."""
+    import torch
+
+    device = next(model.parameters()).device
+    height, width = first.shape[1:3]
+    scale = _scale(height, width)
+    with torch.inference_mode():
+        images = [_prepare(torch.from_numpy(frames).to(device), scale) for frames in (first, second)]
+        found: torch.Tensor = model(*images, num_flow_updates=iterations)[-1]
+        inner = found[:, :, : round(height * scale), : round(width * scale)]
+        if inner.shape[2:] == (height, width):
+            return inner
+        shape = torch.tensor([width / inner.shape[3], height / inner.shape[2]], device=device).view(1, 2, 1, 1)
+        return torch.nn.functional.interpolate(inner, (height, width), mode="bilinear", align_corners=False) * shape
+
+
+def _scale(height: int, width: int) -> float:
+    shorter, longer = sorted((height, width))
+    return min(max(1.0, SMALLEST / shorter), LARGEST / longer)
+
+
+def _prepare(frames: torch.Tensor, scale: float) -> torch.Tensor:
+    """uint8 [N, H, W, 3] to float [N, 3, H', W'] in [-1, 1]: scaled, then padded by repeating its last pixels."""
+    import torch.nn.functional as F
+
+    images = frames.permute(0, 3, 1, 2).float() / 127.5 - 1
+    if scale != 1:
+        size = (round(images.shape[2] * scale), round(images.shape[3] * scale))
+        images = F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=scale < 1)
+    height, width = images.shape[2:]
+    bottom, right = (max(SMALLEST, math.ceil(n / STRIDE) * STRIDE) - n for n in (height, width))
+    return F.pad(images, (0, right, 0, bottom), mode="replicate")

@@ -1,0 +1,122 @@
+"""The MoVQ architecture: Emu3's size and names, shapes, causality, and what an image is."""
+
+import pytest
+import torch
+
+from reelmill.errors import ConfigError
+from reelmill.tokenize.vision.movq import EMU3, MoVQ, MoVQConfig
+
+TINY = MoVQConfig(channels=16, channel_multipliers=(1, 2), res_blocks=1, attention_levels=(1,), norm_groups=4, codes=64)
+TINY_PATCH = MoVQConfig(
+    channels=16, channel_multipliers=(1, 1), res_blocks=1, attention_levels=(), mid_attention=False, patch=4,
+    z_channels=8, embed_dim=8, norm_groups=4, temporal_norm="group", quantizer="fsq", codes=64, fsq_levels=(8, 8),
+)  # fmt: skip
+
+
+def tiny(config):
+    """A network with random weights and, for nearest codes, a codebook spread over its latents."""
+    torch.manual_seed(0)
+    model = MoVQ(config).eval().requires_grad_(False)
+    if config.quantizer == "nearest":
+        latents = model.latents(torch.rand(2, 8, 3, 16, 16) * 2 - 1).movedim(1, -1).flatten(0, -2)
+        model.quantize.embedding.weight.copy_(latents[torch.randperm(len(latents))[: config.codes]])
+    return model
+
+
+def test_emu3_has_exactly_its_published_parameters():
+    with torch.device("meta"):
+        model = MoVQ(EMU3)
+    counts = {
+        name: sum(p.numel() for key, p in model.named_parameters() if key.startswith(name))
+        for name in ("encoder.time", "encoder", "decoder.time", "decoder", "quantize", "quant_conv", "post_quant_conv")
+    }
+    assert counts["encoder"] - counts["encoder.time"] == 109_485_316
+    assert counts["encoder.time"] == 2_936
+    assert counts["decoder"] - counts["decoder.time"] == 161_118_211
+    assert counts["decoder.time"] == 2_648
+    assert counts["quantize"] == 131_072
+    assert counts["quant_conv"] + counts["post_quant_conv"] == 104
+    assert sum(p.numel() for p in model.parameters()) == 270_740_287
+
+
+def test_emu3_names_are_the_checkpoints():
+    with torch.device("meta"):
+        names = set(MoVQ(EMU3).state_dict())
+    assert {
+        "encoder.conv_in.weight",
+        "encoder.down.3.attn.1.q.weight",
+        "encoder.down.0.downsample.conv.bias",
+        "encoder.mid.attn_1.proj_out.weight",
+        "encoder.time_conv.1.conv.conv.weight",
+        "encoder.time_res_stack.0.norm1.running_mean",
+        "decoder.mid.block_1.norm1.norm_layer.weight",
+        "decoder.up.3.block.2.norm2.conv_b.weight",
+        "decoder.up.1.upsample.conv.weight",
+        "decoder.up.2.block.0.nin_shortcut.weight",
+        "decoder.time_conv.0.conv.conv.weight",
+        "decoder.norm_out.conv_y.weight",
+        "quantize.embedding.weight",
+        "quant_conv.conv.weight",
+        "post_quant_conv.conv.weight",
+    } <= names
+
+
+@pytest.mark.parametrize("config", [TINY, TINY_PATCH], ids=["nearest", "fsq-patch"])
+def test_shapes(config):
+    model, side = tiny(config), config.spatial_factor
+    codes = model.encode(torch.rand(2, 8, 3, 2 * side, 3 * side) * 2 - 1)
+    assert codes.shape == (2, 2, 2, 3)
+    assert model.decode(codes).shape == (2, 8, 3, 2 * side, 3 * side)
+    assert model.encode_images(torch.rand(2, 3, 2 * side, 3 * side)).shape == (2, 2, 3)
+    assert model.decode_images(codes[:, 0]).shape == (2, 3, 2 * side, 3 * side)
+
+
+@pytest.mark.parametrize("config", [TINY, TINY_PATCH], ids=["nearest", "fsq-patch"])
+def test_latent_frames_never_see_later_chunks(config):
+    model = tiny(config)
+    clip = torch.rand(1, 12, 3, 16, 16) * 2 - 1
+    changed = clip.clone()
+    changed[:, 8:] *= -1
+    before, after = model.latents(clip), model.latents(changed)
+    torch.testing.assert_close(before[:, :, :2], after[:, :, :2])
+    assert not torch.allclose(before[:, :, 2], after[:, :, 2])
+    codes = model.encode(clip)
+    other = codes.clone()
+    other[:, 2] = (other[:, 2] + 1) % config.codes
+    one, two = model.decode(codes), model.decode(other)
+    torch.testing.assert_close(one[:, :8], two[:, :8])
+    assert not torch.allclose(one[:, 8:], two[:, 8:])
+
+
+@pytest.mark.parametrize("frame", range(4))
+def test_every_frame_of_a_chunk_reaches_the_latent(frame):
+    model = tiny(TINY_PATCH)
+    clip = torch.rand(1, 4, 3, 16, 16) * 2 - 1
+    changed = clip.clone()
+    changed[:, frame] *= -1
+    assert not torch.allclose(model.latents(clip), model.latents(changed))
+
+
+@pytest.mark.parametrize("config", [TINY, TINY_PATCH], ids=["nearest", "fsq-patch"])
+def test_an_image_is_four_equal_frames_and_its_decoding_is_the_first(config):
+    model = tiny(config)
+    image = torch.rand(1, 3, 16, 16) * 2 - 1
+    clip = image.unsqueeze(1).repeat(1, 4, 1, 1, 1)
+    assert torch.equal(model.encode_images(image), model.encode(clip)[:, 0])
+    codes = model.encode_images(image)
+    torch.testing.assert_close(model.decode_images(codes), model.decode(codes.unsqueeze(1))[:, 0])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"channels": 20}, "multiples of norm_groups"),
+        ({"embed_dim": 8}, "must be equal"),
+        ({"temporal_factor": 3}, "power of two"),
+        ({"patch": 0}, "at least 1"),
+        ({"temporal_norm": "group", "temporal_norm_groups": 3}, "multiple of temporal_norm_groups"),
+    ],
+)
+def test_impossible_configurations_raise(change, message):
+    with pytest.raises(ConfigError, match=message):
+        MoVQConfig(**change)

@@ -1,0 +1,155 @@
+"""The tokenizer that people use: the shipped weights, determinism, size, quality, and errors."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reelmill.errors import DataError, WeightsError
+from reelmill.tokenize.vision import load, names, save
+from reelmill.tokenize.vision.evaluate import psnr
+from reelmill.tokenize.vision.movq import MoVQ
+from reelmill.tokenize.vision.tokenizer import WEIGHTS
+
+NAME = "reelmill-tok-xs"
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return load(NAME)
+
+
+def rendered_clip(frames=8, height=96, width=128):
+    """A soft disc that crosses a shaded, striped ground."""
+    y, x = np.mgrid[:height, :width].astype(np.float64)
+    clip = []
+    for t in range(frames):
+        ground = np.stack([90 + 60 * x / width, 110 + 50 * y / height, 140 + 20 * np.sin((x + 2 * t) / 9)], -1)
+        disc = np.clip(24 - np.hypot(x - 30 - 5 * t, y - 50), 0, 1)[..., None]
+        clip.append(ground * (1 - disc) + np.array([220, 90, 60]) * disc)
+    return np.stack(clip).astype(np.uint8)
+
+
+def test_the_shipped_tokenizer_is_small_and_known_by_name(tokenizer):
+    assert names() == [NAME]
+    assert (WEIGHTS / f"{NAME}.safetensors").stat().st_size <= 3_000_000
+    assert (tokenizer.name, tokenizer.codes, tokenizer.spatial, tokenizer.temporal) == (NAME, 4096, 8, 4)
+    assert int(tokenizer.fingerprint, 16) >= 0 and len(tokenizer.fingerprint) == 64
+    assert load(NAME).fingerprint == tokenizer.fingerprint
+
+
+def test_it_reconstructs_rendered_video_and_pictures(tokenizer):
+    clip = rendered_clip()
+    codes = tokenizer.encode(clip)
+    assert codes.shape == (2, 12, 16) and codes.dtype == np.int32
+    decoded = tokenizer.decode(codes)
+    assert decoded.shape == clip.shape and decoded.dtype == np.uint8
+    assert psnr(clip, decoded) >= 24
+    assert min(psnr(a, b) for a, b in zip(clip, decoded, strict=True)) >= 23
+    assert psnr(clip[0], tokenizer.decode_image(tokenizer.encode_image(clip[0]))) >= 24
+
+
+def test_motion_survives(tokenizer):
+    """The decoded disc moves within a chunk: one latent frame carries 4 different frames."""
+    clip = rendered_clip(4)
+    decoded = tokenizer.decode(tokenizer.encode(clip))
+    own = np.mean([psnr(clip[t], decoded[t]) for t in range(4)])
+    frozen = np.mean([psnr(clip[t], decoded[0]) for t in range(4)])
+    assert own > frozen + 2
+
+
+@settings(max_examples=8, deadline=None)
+@given(seed=st.integers(0, 999), chunks=st.integers(1, 4))
+def test_codes_do_not_depend_on_what_else_is_encoded(tokenizer, seed, chunks):
+    rng = np.random.default_rng(seed)
+    clip = rng.integers(0, 256, (4 * chunks, 24, 32, 3), dtype=np.uint8)
+    whole = tokenizer.encode(clip)
+    alone = [tokenizer.encode(clip[4 * i : 4 * i + 4])[0] for i in range(chunks)]
+    assert np.array_equal(whole, np.stack(alone))
+    assert np.array_equal(whole, tokenizer.encode(clip))
+    apart = np.concatenate([tokenizer.decode(codes[None]) for codes in alone])
+    assert np.array_equal(tokenizer.decode(whole), apart)
+
+
+def test_an_image_is_four_equal_frames(tokenizer):
+    image = rendered_clip(1)[0]
+    codes = tokenizer.encode_image(image)
+    assert np.array_equal(codes, tokenizer.encode(np.stack([image] * 4))[0])
+    first = tokenizer.decode(codes[None])[0].astype(int)
+    assert np.abs(first - tokenizer.decode_image(codes)).max() <= 1
+
+
+@settings(max_examples=8, deadline=None)
+@given(seed=st.integers(0, 999))
+def test_any_codes_decode(tokenizer, seed):
+    codes = np.random.default_rng(seed).integers(0, tokenizer.codes, (1, 2, 3), dtype=np.int32)
+    assert tokenizer.decode(codes).shape == (4, 16, 24, 3)
+
+
+def test_strided_views_give_the_same_codes(tokenizer):
+    clip = rendered_clip(8)
+    assert np.array_equal(tokenizer.encode(clip[::2]), tokenizer.encode(clip[::2].copy()))
+
+
+@pytest.mark.parametrize(
+    ("frames", "message"),
+    [
+        (np.zeros((4, 16, 16, 3), np.float32), "float32"),
+        (np.zeros((16, 16, 3), np.uint8), r"it must be \[T, H, W, 3\]"),
+        (np.zeros((4, 3, 16, 16), np.uint8), r"it must be \[T, H, W, 3\]"),
+        (np.zeros((6, 16, 16, 3), np.uint8), "multiple of 4"),
+        (np.zeros((0, 16, 16, 3), np.uint8), "multiple of 4"),
+        (np.zeros((4, 20, 16, 3), np.uint8), "20x16"),
+        (np.zeros((4, 0, 16, 3), np.uint8), "0x16"),
+        ("clip.mp4", "str"),
+    ],
+)
+def test_wrong_frames_raise(tokenizer, frames, message):
+    with pytest.raises(DataError, match=message):
+        tokenizer.encode(frames)
+
+
+@pytest.mark.parametrize(
+    ("codes", "message"),
+    [
+        (np.full((1, 2, 2), 4096), "0..4095"),
+        (np.full((1, 2, 2), -1), "-1"),
+        (np.zeros((2, 2), np.int32), r"it must be \[T, h, w\]"),
+        (np.zeros((0, 2, 2), np.int32), "none of them 0"),
+        (np.zeros((1, 2, 2), np.float64), "float64"),
+        (np.zeros((1, 3000, 3000), np.int8), "at most"),
+    ],
+)
+def test_wrong_codes_raise(tokenizer, codes, message):
+    with pytest.raises(DataError, match=message):
+        tokenizer.decode(codes)
+
+
+def test_a_saved_tokenizer_loads_with_the_same_codes(tokenizer, tmp_path):
+    path = tmp_path / "mine.safetensors"
+    save(tokenizer.model, "mine", path)
+    again = load(path)
+    assert (again.name, again.fingerprint) == ("mine", tokenizer.fingerprint)
+    model = MoVQ(tokenizer.config)
+    model.load_state_dict(tokenizer.model.state_dict())
+    with torch.no_grad():
+        model.encoder.conv_out.bias.add_(0.01)
+    save(model, "mine", path)
+    assert load(path).fingerprint != tokenizer.fingerprint
+
+
+def test_missing_and_damaged_weights_raise(tmp_path):
+    with pytest.raises(WeightsError, match=NAME):
+        load("reelmill-tok-xl")
+    whole = (WEIGHTS / f"{NAME}.safetensors").read_bytes()
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(WeightsError, match="damaged"):
+        load(damaged)
+    from safetensors.torch import save_file
+
+    foreign = tmp_path / "foreign.safetensors"
+    save_file({"weight": torch.zeros(1)}, foreign)
+    with pytest.raises(WeightsError, match="metadata"):
+        load(foreign)

@@ -1,0 +1,190 @@
+"""Layers of the MoVQ video tokenizer (Zheng et al. 2022; Emu3, Wang et al. 2024, section 2.2).
+
+Frames are [N, C, H, W]; clips are [B, C, T, H, W]. Parameter names are those of Emu3's published checkpoint.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+_EPS = 1e-6
+
+
+class PlainNorm(nn.GroupNorm):
+    """GroupNorm, as the encoder uses it; it ignores the quantized vectors."""
+
+    def __init__(self, channels: int, groups: int) -> None:
+        super().__init__(groups, channels, eps=_EPS)
+
+    def forward(self, frames: Tensor, quantized: Tensor | None = None) -> Tensor:
+        """GroupNorm over each frame."""
+        return super().forward(frames)
+
+
+class SpatialNorm(nn.Module):
+    """MoVQ's norm: GroupNorm(x) * scale(zq) + shift(zq), zq resized to x by nearest neighbour.
+
+    The 1x1 convolutions run before the resize: they commute with it, and there are up to 64 times fewer sites there.
+    """
+
+    def __init__(self, channels: int, groups: int, quantized_channels: int) -> None:
+        super().__init__()
+        self.norm_layer = nn.GroupNorm(groups, channels, eps=_EPS)
+        self.conv_y = nn.Conv2d(quantized_channels, channels, 1)
+        self.conv_b = nn.Conv2d(quantized_channels, channels, 1)
+
+    def forward(self, frames: Tensor, quantized: Tensor | None) -> Tensor:
+        """[N, C, H, W] frames and [N, D, h, w] quantized vectors to [N, C, H, W]."""
+        assert quantized is not None
+        size = frames.shape[-2:]
+        scale = F.interpolate(self.conv_y(quantized), size=size, mode="nearest")
+        shift = F.interpolate(self.conv_b(quantized), size=size, mode="nearest")
+        return torch.addcmul(shift, cast(Tensor, self.norm_layer(frames)), scale)
+
+
+def make_norm(channels: int, groups: int, quantized_channels: int | None) -> PlainNorm | SpatialNorm:
+    """The encoder's norm when `quantized_channels` is None, else the decoder's."""
+    if quantized_channels is None:
+        return PlainNorm(channels, groups)
+    return SpatialNorm(channels, groups, quantized_channels)
+
+
+class ResBlock(nn.Module):
+    """norm, swish, conv3x3, twice, plus the input (through a 1x1 convolution where the width changes)."""
+
+    def __init__(self, inputs: int, outputs: int, groups: int, quantized_channels: int | None = None) -> None:
+        super().__init__()
+        self.norm1 = make_norm(inputs, groups, quantized_channels)
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.norm2 = make_norm(outputs, groups, quantized_channels)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
+        if inputs != outputs:
+            self.nin_shortcut = nn.Conv2d(inputs, outputs, 1)
+
+    def forward(self, frames: Tensor, quantized: Tensor | None = None) -> Tensor:
+        """[N, inputs, H, W] to [N, outputs, H, W]."""
+        h = self.conv1(F.silu(self.norm1(frames, quantized)))
+        h = self.conv2(F.silu(self.norm2(h, quantized)))
+        return cast(Tensor, (self.nin_shortcut(frames) if hasattr(self, "nin_shortcut") else frames) + h)
+
+
+class Attention(nn.Module):
+    """Single-head self-attention over the sites of a frame, plus the input."""
+
+    def __init__(self, channels: int, groups: int, quantized_channels: int | None = None) -> None:
+        super().__init__()
+        self.norm = make_norm(channels, groups, quantized_channels)
+        self.q = nn.Conv2d(channels, channels, 1)
+        self.k = nn.Conv2d(channels, channels, 1)
+        self.v = nn.Conv2d(channels, channels, 1)
+        self.proj_out = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, frames: Tensor, quantized: Tensor | None = None) -> Tensor:
+        """[N, C, H, W] to the same shape."""
+        normed = self.norm(frames, quantized)
+        q, k, v = (layer(normed).flatten(2).transpose(1, 2) for layer in (self.q, self.k, self.v))
+        attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(frames.shape)
+        return cast(Tensor, frames + self.proj_out(attended))
+
+
+class Downsample(nn.Module):
+    """Halve height and width: one row and column of zeros at the bottom and right, then conv3x3 of stride 2."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """[N, C, H, W] to [N, C, H/2, W/2]."""
+        return cast(Tensor, self.conv(F.pad(frames, (0, 1, 0, 1))))
+
+
+class Upsample(nn.Module):
+    """Double height and width by nearest neighbour, then conv3x3."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """[N, C, H, W] to [N, C, 2H, 2W]."""
+        return cast(Tensor, self.conv(F.interpolate(frames, scale_factor=2.0, mode="nearest")))
+
+
+class CausalConv3d(nn.Module):
+    """3-D convolution that never looks ahead: time is padded with 2 zeros before and none after, whatever the kernel.
+
+    Space is padded by kernel - stride zeros, the larger half before.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: tuple[int, int, int], stride: tuple[int, int, int] = (1, 1, 1)
+    ) -> None:
+        super().__init__()
+        rows, columns = kernel[1] - stride[1], kernel[2] - stride[2]
+        self.padding = (columns - columns // 2, columns // 2, rows - rows // 2, rows // 2, 2, 0)
+        self.conv = nn.Conv3d(inputs, outputs, kernel, stride)
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """[B, inputs, T, H, W] to [B, outputs, T', H, W] with T' = (T + 2 - kernel) // stride + 1."""
+        return cast(Tensor, self.conv(F.pad(clips, self.padding)))
+
+
+class TemporalDownsample(nn.Module):
+    """Halve the frame rate by a causal convolution of kernel (4, 3, 3) and stride (2, 1, 1)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = CausalConv3d(channels, channels, (4, 3, 3), (2, 1, 1))
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """[B, C, T, H, W] to [B, C, T/2, H, W]."""
+        return cast(Tensor, self.conv(clips))
+
+
+class TemporalUpsample(nn.Module):
+    """Double the frame rate by nearest neighbour, then a causal convolution of kernel 3."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = CausalConv3d(channels, channels, (3, 3, 3))
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """[B, C, T, H, W] to [B, C, 2T, H, W]."""
+        return cast(Tensor, self.conv(clips.repeat_interleave(2, dim=2)))
+
+
+class FrameGroupNorm(nn.GroupNorm):
+    """GroupNorm of clips, each frame by itself, so that no frame sees a later one."""
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """[B, C, T, H, W] to the same shape."""
+        frames = clips.transpose(1, 2)
+        return super().forward(frames.flatten(0, 1)).reshape(frames.shape).transpose(1, 2)
+
+
+class TemporalResBlock(nn.Module):
+    """norm, swish, causal 3x3x3 convolution, twice, plus the input.
+
+    The norm is BatchNorm3d (Emu3) or a GroupNorm of each frame, which trains the same with batches of any kind.
+    """
+
+    def __init__(self, channels: int, groups: int, norm: Literal["batch", "group"]) -> None:
+        super().__init__()
+
+        def make() -> nn.Module:
+            return nn.BatchNorm3d(channels) if norm == "batch" else FrameGroupNorm(groups, channels, eps=_EPS)
+
+        self.norm1 = make()
+        self.conv1 = CausalConv3d(channels, channels, (3, 3, 3))
+        self.norm2 = make()
+        self.conv2 = CausalConv3d(channels, channels, (3, 3, 3))
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """[B, C, T, H, W] to the same shape."""
+        h = self.conv1(F.silu(self.norm1(clips)))
+        return cast(Tensor, clips + self.conv2(F.silu(self.norm2(h))))

@@ -1,0 +1,26 @@
+"""Named tokenizer configurations."""
+
+from __future__ import annotations
+
+from reelmill.tokenize.vision.movq import EMU3, MoVQConfig
+
+XS = MoVQConfig(
+    channels=64,
+    channel_multipliers=(1, 1),
+    res_blocks=2,
+    attention_levels=(),
+    mid_attention=False,
+    patch=4,
+    z_channels=24,
+    embed_dim=24,
+    norm_groups=8,
+    temporal_norm="group",
+    temporal_norm_groups=4,
+    quantizer="fsq",
+    codes=4096,
+    fsq_levels=(8, 8, 8, 8),
+)
+"""`reelmill-tok-xs`: 1.5 M parameters, 4,096 codes, made for one CPU core. A 4-pixel patch stem replaces Emu3's two
+finest levels, which cost most there, and attention is left out so that any picture size costs in proportion."""
+
+PRESETS: dict[str, MoVQConfig] = {"reelmill-tok-xs": XS, "emu3-vision-tokenizer": EMU3}

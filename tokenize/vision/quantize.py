@@ -1,0 +1,149 @@
+"""Quantizers: a vector a site to one integer code and back, behind one small interface.
+
+Two are here: nearest-code vector quantization (Emu3's), and finite scalar quantization (FSQ; Mentzer et al. 2023,
+"Finite Scalar Quantization: VQ-VAE Made Simple"), which has no codebook to collapse.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from reelmill.errors import ConfigError
+
+_NEAREST_CHUNK = 8192
+"""Sites compared with the codebook at once: bounds memory at 8,192 x 32,768 distances (1 GB in float32)."""
+
+
+class Quantizer(nn.Module, ABC):
+    """What the model needs of a quantizer. Vectors are [B, D, T, H, W] float, codes [B, T, H, W] int64.
+
+    `size` is the number of codes; a code lies in [0, size).
+    """
+
+    size: int
+
+    @abstractmethod
+    def encode(self, vectors: Tensor) -> Tensor:
+        """Codes of the vectors."""
+
+    @abstractmethod
+    def decode(self, codes: Tensor) -> Tensor:
+        """Vectors of the codes."""
+
+    @abstractmethod
+    def forward(self, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """For training: (quantized vectors with a straight-through gradient, codes, a scalar loss of its own)."""
+
+
+class NearestCode(Quantizer):
+    """Nearest code by Euclidean distance, codebook initialised uniform in ±1/size (Emu3's quantizer).
+
+    The training loss is van den Oord et al. 2017's: codebook + beta x commitment, beta 0.25.
+    """
+
+    def __init__(self, size: int, dim: int, beta: float = 0.25) -> None:
+        super().__init__()
+        self.size = size
+        self.beta = beta
+        self.embedding = nn.Embedding(size, dim)
+        nn.init.uniform_(self.embedding.weight, -1 / size, 1 / size)
+
+    def encode(self, vectors: Tensor) -> Tensor:
+        """Index of the nearest row of the codebook; the lowest index wins a tie."""
+        sites = vectors.movedim(1, -1)
+        flat = sites.reshape(-1, sites.shape[-1])
+        book = self.embedding.weight
+        norms = book.square().sum(1)
+        nearest = [(norms - 2 * (part @ book.T)).argmin(1) for part in torch.split(flat, _NEAREST_CHUNK)]
+        return torch.cat(nearest).reshape(sites.shape[:-1])
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Rows of the codebook."""
+        rows: Tensor = self.embedding(codes)
+        return rows.movedim(-1, 1)
+
+    def forward(self, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Quantize with a straight-through gradient; the third value is the codebook and commitment loss."""
+        codes = self.encode(vectors)
+        chosen = self.decode(codes)
+        loss = (chosen - vectors.detach()).square().mean() + self.beta * (chosen.detach() - vectors).square().mean()
+        return vectors + (chosen - vectors).detach(), codes, loss
+
+
+class FiniteScalar(Quantizer):
+    """Finite scalar quantization: project to len(levels) numbers, bound each, round it to one of its levels.
+
+    `levels` (each at least 2) multiply to `size`. A code is the mixed-radix number of the digits, first digit lowest.
+    The projections to and from `dim` channels are 1x1 linear maps that belong to the quantizer.
+    """
+
+    def __init__(self, levels: tuple[int, ...], dim: int) -> None:
+        super().__init__()
+        if not levels or min(levels) < 2:
+            raise ConfigError(f"levels {levels}: give one or more whole numbers of at least 2, e.g. [8, 8, 8, 8]")
+        self.size = math.prod(levels)
+        self.project_in = nn.Linear(dim, len(levels))
+        self.project_out = nn.Linear(len(levels), dim)
+        self.levels: Tensor
+        self.basis: Tensor
+        basis = [math.prod(levels[:i]) for i in range(len(levels))]
+        self.register_buffer("levels", torch.tensor(levels), persistent=False)
+        self.register_buffer("basis", torch.tensor(basis), persistent=False)
+
+    def digits(self, codes: Tensor) -> Tensor:
+        """[...] codes to [..., len(levels)] digits, each in [0, level)."""
+        return codes.unsqueeze(-1) // self.basis % self.levels
+
+    def codes(self, digits: Tensor) -> Tensor:
+        """[..., len(levels)] digits to [...] codes; the inverse of `digits`."""
+        return (digits * self.basis).sum(-1)
+
+    def encode(self, vectors: Tensor) -> Tensor:
+        """Round each bounded coordinate to its nearest level."""
+        return self.codes(self._position(vectors).round().long())
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Levels spread evenly over [-1, 1], projected back to `dim` channels."""
+        return self._vectors(self.digits(codes))
+
+    def forward(self, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Quantize with a straight-through gradient through the rounding; there is no loss of its own (zero)."""
+        position = self._position(vectors)
+        digits = position.round()
+        through = position + (digits - position).detach()
+        return self._vectors(through), self.codes(digits.long()), vectors.new_zeros(())
+
+    def _position(self, vectors: Tensor) -> Tensor:
+        # Always float32: rounding must not depend on the precision that the network runs in. A level owns the same
+        # share of the range: position lies in [-0.5, level - 0.5], shrunk a little so that it never rounds outside.
+        with torch.autocast(vectors.device.type, enabled=False):
+            projected = self.project_in(vectors.float().movedim(1, -1))
+            half = self.levels * (0.5 - 1e-3)
+            return torch.tanh(projected) * half + (self.levels - 1) / 2
+
+    def _vectors(self, digits: Tensor) -> Tensor:
+        with torch.autocast(self.project_out.weight.device.type, enabled=False):
+            spread = digits * (2 / (self.levels - 1)) - 1
+            vectors: Tensor = self.project_out(spread)
+            return vectors.movedim(-1, 1)
+
+
+def make_quantizer(kind: Literal["nearest", "fsq"], codes: int, levels: tuple[int, ...], dim: int) -> Quantizer:
+    """The quantizer that a configuration names.
+
+    Raises ConfigError when `kind` is unknown or the levels of `fsq` do not multiply to `codes`.
+    """
+    if kind == "nearest":
+        return NearestCode(codes, dim)
+    if kind != "fsq":
+        raise ConfigError(f"quantizer {kind!r}; allowed: nearest, fsq")
+    if math.prod(levels) != codes:
+        raise ConfigError(
+            f"levels {list(levels)} multiply to {math.prod(levels)}, but codes is {codes}; make them equal"
+        )
+    return FiniteScalar(levels, dim)

@@ -1,0 +1,188 @@
+"""A trained tokenizer: pictures and clips to codes and back.
+
+A clip is encoded in independent chunks of `temporal` (4) frames, one latent frame each, as Emu3's own example does. So
+the codes of a chunk depend on its own 4 frames only: they are the same in whatever batch, clip or order it comes,
+memory does not grow with the length, and any latent frame decodes by itself. What that costs is that neighbouring
+chunks share nothing; training includes a loss on the change from frame to frame, also across chunks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from reelmill.config import nearest
+from reelmill.errors import DataError, WeightsError
+from reelmill.files import write_atomically
+from reelmill.tokenize.vision.movq import MoVQ, MoVQConfig
+
+WEIGHTS = Path(__file__).with_name("weights")
+MAX_PIXELS = 4096 * 4096
+"""Largest frame that is taken, in pixels."""
+
+_FORMAT = "reelmill.tokenizer"
+
+Frames = npt.NDArray[np.uint8]
+Codes = npt.NDArray[np.int32]
+
+
+class VisionTokenizer:
+    """Frames to codes and back, on the CPU, deterministic. Make one with `load`.
+
+    `name`; `codes`, the size of the codebook; `spatial` (8) pixels a side and `temporal` (4) frames a code; `config`;
+    `fingerprint`, a hex SHA-256 of configuration and weights: equal fingerprints mean the same codes.
+    """
+
+    def __init__(self, model: MoVQ, name: str) -> None:
+        self.model = model.float().eval().requires_grad_(False)
+        self.name = name
+        self.config = model.config
+        self.codes = model.quantize.size
+        self.spatial = model.config.spatial_factor
+        self.temporal = model.config.temporal_factor
+        self.fingerprint = _fingerprint(self.model)
+
+    def encode(self, frames: Frames) -> Codes:
+        """[T, H, W, 3] uint8 RGB to [T/4, H/8, W/8] int32 codes; T a multiple of 4, H and W of 8.
+
+        Raises DataError for any other shape or type. Memory is that of one chunk of 4 frames.
+        """
+        self._check(frames, ndim=4)
+        if len(frames) == 0 or len(frames) % self.temporal:
+            raise DataError(
+                f"{len(frames)} frames; there must be a positive multiple of {self.temporal}: drop or repeat some"
+            )
+        with torch.inference_mode():
+            chunks = [self._encode_chunk(frames[i : i + self.temporal]) for i in range(0, len(frames), self.temporal)]
+        return np.stack(chunks)
+
+    def encode_image(self, image: Frames) -> Codes:
+        """[H, W, 3] uint8 RGB to [H/8, W/8] int32 codes: those of a chunk of 4 equal frames."""
+        self._check(image, ndim=3)
+        with torch.inference_mode():
+            features = self._spatial(image).unsqueeze(1).expand(-1, self.temporal, -1, -1, -1)
+            return self._codes(features)
+
+    def decode(self, codes: Codes) -> Frames:
+        """[T, h, w] codes to [4T, 8h, 8w, 3] uint8 RGB; DataError for a wrong shape or a code out of range."""
+        checked = self._check_codes(codes, ndim=3)
+        with torch.inference_mode():
+            return np.concatenate([_to_uint8(self.model.decode(latent[None, None])[0]) for latent in checked])
+
+    def decode_image(self, codes: Codes) -> Frames:
+        """[h, w] codes to [8h, 8w, 3] uint8 RGB, the first of the 4 frames that they decode to."""
+        checked = self._check_codes(codes, ndim=2)
+        with torch.inference_mode():
+            image: Frames = _to_uint8(self.model.decode_images(checked[None]))[0]
+        return image
+
+    def _encode_chunk(self, frames: Frames) -> Codes:
+        return self._codes(torch.stack([self._spatial(frame) for frame in frames], dim=1))
+
+    def _spatial(self, frame: Frames) -> Tensor:
+        # One frame at a time, always: how a convolution sums may depend on the batch, and a code must not.
+        pixels = torch.from_numpy(np.ascontiguousarray(frame)).permute(2, 0, 1).unsqueeze(0)
+        return self.model.encoder.spatial(pixels.float() / 127.5 - 1)
+
+    def _codes(self, features: Tensor) -> Codes:
+        codes = self.model.quantize.encode(self.model.merge(features))[0, 0]
+        return codes.to(torch.int32).numpy()
+
+    def _check(self, frames: Frames, ndim: int) -> None:
+        shape = "[T, H, W, 3]" if ndim == 4 else "[H, W, 3]"
+        if not isinstance(frames, np.ndarray) or frames.dtype != np.uint8:
+            found = frames.dtype if isinstance(frames, np.ndarray) else type(frames).__name__
+            raise DataError(f"frames are {found}; give a NumPy array of uint8, {shape}, RGB in 0..255")
+        if frames.ndim != ndim or frames.shape[-1] != 3:
+            raise DataError(f"frames have shape {list(frames.shape)}; it must be {shape}")
+        height, width = frames.shape[-3:-1]
+        if not height or not width or height % self.spatial or width % self.spatial:
+            raise DataError(
+                f"frames are {height}x{width}; height and width must be positive multiples of {self.spatial}: "
+                "resize, crop or pad"
+            )
+        if height * width > MAX_PIXELS:
+            raise DataError(f"frames are {height}x{width}; at most {MAX_PIXELS} pixels are taken: resize")
+
+    def _check_codes(self, codes: Codes, ndim: int) -> Tensor:
+        shape = "[T, h, w]" if ndim == 3 else "[h, w]"
+        if not isinstance(codes, np.ndarray) or not np.issubdtype(codes.dtype, np.integer):
+            found = codes.dtype if isinstance(codes, np.ndarray) else type(codes).__name__
+            raise DataError(f"codes are {found}; give a NumPy array of integers, {shape}")
+        if codes.ndim != ndim or codes.size == 0:
+            raise DataError(f"codes have shape {list(codes.shape)}; it must be {shape}, none of them 0")
+        if codes.shape[-1] * codes.shape[-2] * self.spatial**2 > MAX_PIXELS:
+            raise DataError(f"codes have shape {list(codes.shape)}; a frame may have at most {MAX_PIXELS} pixels")
+        low, high = int(codes.min()), int(codes.max())
+        if low < 0 or high >= self.codes:
+            raise DataError(f"codes lie in {low}..{high}; {self.name} has codes 0..{self.codes - 1}")
+        return torch.from_numpy(codes.astype(np.int64))
+
+
+def names() -> list[str]:
+    """Names of the tokenizers that are shipped with the package."""
+    return sorted(path.stem for path in WEIGHTS.glob("*.safetensors"))
+
+
+def load(name_or_path: str | Path) -> VisionTokenizer:
+    """A shipped tokenizer by name, or one from a file that `save` wrote.
+
+    Raises WeightsError when there is no such tokenizer, or the file is damaged or not a tokenizer.
+    """
+    path = WEIGHTS / f"{name_or_path}.safetensors" if str(name_or_path) in names() else Path(name_or_path)
+    if not path.is_file():
+        raise WeightsError(f"no vision tokenizer {str(name_or_path)!r}, nor such a file; {nearest(path.name, names())}")
+    try:
+        with safe_open(path, framework="pt") as opened:
+            metadata = opened.metadata() or {}
+            tensors = {key: opened.get_tensor(key).float() for key in opened.keys()}  # noqa: SIM118  (not a dict)
+    except SafetensorError as error:
+        raise WeightsError(f"{path} is damaged or not a safetensors file: {error}") from error
+    if _FORMAT not in metadata:
+        raise WeightsError(
+            f"{path} carries no {_FORMAT!r} metadata; a file written by this package's training is needed"
+        )
+    header = json.loads(metadata[_FORMAT])
+    model = MoVQ(_config(header["config"]))
+    missing, unexpected = model.load_state_dict(tensors, strict=False)
+    if missing or unexpected:
+        raise WeightsError(f"{path} does not fit its configuration; missing {missing}, unexpected {unexpected}")
+    return VisionTokenizer(model, header["name"])
+
+
+def save(model: MoVQ, name: str, path: Path) -> None:
+    """Write the weights in float16 and, as metadata, name and configuration: one file that `load` takes."""
+    header = json.dumps({"name": name, "config": asdict(model.config)})
+    tensors = {
+        key: (value.half() if value.is_floating_point() else value).contiguous()
+        for key, value in model.state_dict().items()
+    }
+    write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata={_FORMAT: header}))
+
+
+def _config(data: dict[str, object]) -> MoVQConfig:
+    lists = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
+    return MoVQConfig(**lists)  # type: ignore[arg-type]
+
+
+def _fingerprint(model: MoVQ) -> str:
+    digest = hashlib.sha256(json.dumps(asdict(model.config), sort_keys=True).encode())
+    for key, value in sorted(model.state_dict().items()):
+        digest.update(key.encode())
+        digest.update(value.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _to_uint8(frames: Tensor) -> Frames:
+    """[N, 3, H, W] in [-1, 1] to [N, H, W, 3] uint8."""
+    pixels = ((frames.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return pixels.permute(0, 2, 3, 1).contiguous().numpy()

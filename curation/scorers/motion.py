@@ -1,14 +1,15 @@
 """How much moves: mean optical flow between neighbouring sampled frames, over the frame's shorter side.
 
 Emu3 (section 2) scores motion so, with RAFT at 2 frames/s, and drops what hardly moves and what moves too much. Two
-scorers, two columns: `motion_dis` is cheap enough for every pair of every sample; `motion_raft` is Emu3's own. All pairs
-lie within one sample, so none crosses a cut. Both are None for less than two frames.
+scorers, two columns: `motion_dis` is cheap enough for every pair of every sample; `motion_raft` is Emu3's own. All
+pairs lie within one sample, so none crosses a cut. Both are None for less than two frames.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar, Literal
 
 import cv2
@@ -36,7 +37,7 @@ class DisMotion(Scorer):
 
     def setup(self) -> None:
         """Build the flow algorithm."""
-        self.dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        self.dis = fast_dis()
 
     def score(self, samples: Sequence[Sample]) -> list[dict[str, Any]]:
         """One dict a sample."""
@@ -47,7 +48,7 @@ class DisMotion(Scorer):
             return None
         grey = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in images]
         shorter = min(grey[0].shape)
-        speeds = [magnitude(dis_flow(self.dis, a, b)) / shorter for a, b in zip(grey, grey[1:], strict=False)]
+        speeds = [magnitude(dis_flow(self.dis, a, b)) / shorter for a, b in pairwise(grey)]
         return float(np.mean(speeds))
 
 
@@ -95,7 +96,7 @@ class RaftMotion(Scorer):
             chosen = first[start : start + self.batch]
             found = raft.flow(self.model, images[chosen], images[chosen + 1], self.config.iterations)
             speeds += found.norm(dim=1).mean(dim=(1, 2)).tolist()
-        return float(np.mean(speeds)) / min(images.shape[1:3])
+        return float(np.mean(speeds) / min(images.shape[1:3]))
 
 
 def evenly_spaced(count: int, wanted: int) -> npt.NDArray[np.intp]:
@@ -103,6 +104,11 @@ def evenly_spaced(count: int, wanted: int) -> npt.NDArray[np.intp]:
     if count <= wanted:
         return np.arange(count)
     return ((np.arange(wanted) + 0.5) * count / wanted).astype(np.intp)
+
+
+def fast_dis() -> Any:
+    """OpenCV's dense inverse search, preset FAST (2.5 ms for a pair of 456x256)."""
+    return cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
 
 
 def dis_flow(dis: Any, first: npt.NDArray[np.uint8], second: npt.NDArray[np.uint8]) -> Flow:

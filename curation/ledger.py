@@ -65,6 +65,7 @@ ITEMS = pa.schema(
         ("url", pa.string()),
         ("alt", pa.string()),
         ("sidecar_problem", pa.string()),
+        ("score_fingerprint", pa.string()),
     ]
 )
 
@@ -92,6 +93,7 @@ _SAMPLE_FACTS = [
     ("height", pa.int32()),
     ("fps", pa.float64()),
     ("n_frames", pa.int32()),
+    ("skipped", pa.string()),
     ("score_error", pa.string()),
 ]
 

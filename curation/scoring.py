@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -64,6 +66,12 @@ def score_columns(config: ScoreConfig) -> dict[str, ColumnType]:
     return columns
 
 
+def score_fingerprint(config: ScoreConfig) -> str:
+    """What scores depend on: how items are decoded, cut and measured (the limits of the child do not count)."""
+    parts = [to_dict(part) for part in (config.decode, config.scenes, config.expanders, config.scorers)]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
 class ItemScorer:
     """Scores items one after another with one child process and one set of scorers. Not thread safe."""
 
@@ -71,7 +79,10 @@ class ItemScorer:
         self._config = config
         self._schema = samples_schema(score_columns(config))
         self._skip = SkipFilter(rules, self._schema)
+        self._fingerprint = score_fingerprint(config)
         self._options = {**to_dict(config.decode), "scenes": to_dict(config.scenes)}
+        # RAFT's flow where the recipe has it: a sample that RAFT skipped stays undecided once its rules are loosened.
+        self._motion = "motion_raft" if "motion_raft" in score_columns(config) else "motion_dis"
         self._scorers: list[tuple[str, str, Scorer]] = []
         for name, options in config.scorers.items():
             own = {key: value for key, value in options.items() if key not in ("use", "skip_if")}
@@ -101,7 +112,7 @@ class ItemScorer:
                 return self._score(item)
             except ItemFailed as failure:
                 if failure.reason_class == "item" or attempt == MACHINE_TRIES - 1:
-                    return refused(item, failure), []
+                    return self.refused(item, failure), []
                 log.info("%s: %s; trying once more", item["uri"], failure.reason)
         raise AssertionError("unreachable: the last attempt returns")
 
@@ -111,7 +122,20 @@ class ItemScorer:
         for batch in self._batches(item, facts):
             rows.extend(self._measured(batch))
         done = {name: facts.get(name) for name in ("duration_s", "width", "height", "fps", "codec", "sha256")}
-        return {**item_row(item), **done, "status": "done", "n_samples": len(rows)}, rows
+        return {**self._item_row(item), **done, "status": "done", "n_samples": len(rows)}, rows
+
+    def refused(self, item: Mapping[str, Any], failure: ItemFailed) -> dict[str, Any]:
+        """The ITEMS row of an item that could not be used."""
+        reason = {"status": "refused", "reason": failure.reason, "reason_class": failure.reason_class}
+        return {**self._item_row(item), **reason}
+
+    def _item_row(self, item: Mapping[str, Any]) -> dict[str, Any]:
+        """The part of an ITEMS row that the plan and the sidecars know."""
+        row: dict[str, Any] = dict.fromkeys(ITEMS.names)
+        row.update({name: item[name] for name in ("unit", "item_id", "uri", "kind")}, bytes=item["size"], n_samples=0)
+        sidecar = read_sidecar(_source(item, "json"), _source(item, "text"))
+        known = {"source": sidecar.source, "licence": sidecar.licence, "url": sidecar.url, "alt": sidecar.alt}
+        return {**row, **known, "sidecar_problem": sidecar.problem, "score_fingerprint": self._fingerprint}
 
     def _batches(self, item: Mapping[str, Any], facts: dict[str, Any]) -> Iterator[list[Sample]]:
         source = Source(item["path"], item["offset"], item["size"])
@@ -135,27 +159,16 @@ class ItemScorer:
             wanted = [i for i, s in enumerate(batch) if s.kind in scorer.kinds and len(s.frames.images)]
             if skip_if and wanted:
                 skipped = self._skip.skipped([rows[i] for i in wanted], skip_if)
+                for i in (i for i, skip in zip(wanted, skipped, strict=True) if skip):
+                    rows[i]["skipped"] = " ".join(filter(None, [rows[i]["skipped"], name]))
                 wanted = [i for i, skip in zip(wanted, skipped, strict=True) if not skip]
             if wanted:
                 for i, scores in zip(wanted, _scores(name, scorer, [batch[i] for i in wanted]), strict=True):
                     rows[i].update(scores)
                     batch[i].columns.update(scores)
+        for row in rows:
+            row["motion_score"] = row.get(self._motion)
         return rows
-
-
-def item_row(item: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of an ITEMS row that the plan and the sidecars know."""
-    row: dict[str, Any] = dict.fromkeys(ITEMS.names)
-    row.update({name: item[name] for name in ("unit", "item_id", "uri", "kind")}, bytes=item["size"], n_samples=0)
-    sidecar = read_sidecar(_source(item, "json"), _source(item, "text"))
-    known = {"source": sidecar.source, "licence": sidecar.licence, "url": sidecar.url, "alt": sidecar.alt}
-    return {**row, **known, "sidecar_problem": sidecar.problem}
-
-
-def refused(item: Mapping[str, Any], failure: ItemFailed) -> dict[str, Any]:
-    """The ITEMS row of an item that could not be used."""
-    reason = {"status": "refused", "reason": failure.reason, "reason_class": failure.reason_class}
-    return {**item_row(item), **reason}
 
 
 def _source(item: Mapping[str, Any], which: str) -> Source | None:
@@ -176,7 +189,7 @@ def _sample(item: Mapping[str, Any], body: Mapping[str, Any], frames: Frames) ->
 def _sample_row(sample: Sample) -> dict[str, Any]:
     names = ("sample_id", "item_id", "kind", "start_s", "end_s", "width", "height", "fps")
     row = {name: getattr(sample, name) for name in names}
-    return {**row, "unit": sample.columns["unit"], "n_frames": len(sample.frames.images), "score_error": None}
+    return {**row, "unit": sample.columns["unit"], "n_frames": len(sample.frames.images), "skipped": None}
 
 
 def _scores(name: str, scorer: Scorer, samples: Sequence[Sample]) -> list[dict[str, Any]]:

@@ -38,10 +38,11 @@ class Planned:
 def extend_plan(
     folder: RunFolder, dump: Path, config: PlanConfig, prefix: str = "", limit: int | None = None
 ) -> Planned:
-    """Append the items of `dump` that the plan does not know yet, in units; `limit` bounds the new items.
+    """Append the items of `dump` that the plan does not know yet, in units.
 
-    An item is known by its uri (`prefix/` put before it when given). A known uri whose size differs is another item
-    under the same name: DataError says to use a prefix. A dump that moved keeps its items; their place is updated.
+    `limit` takes the first items of the dump only. An item is known by its uri (`prefix/` put before it when given). A
+    known uri whose size differs is another item under the same name: DataError says to use a prefix. A dump that moved
+    keeps its items; their place is updated.
     """
     plan = folder.read(folder.plan_path) if folder.plan_path.is_file() else PLAN.empty_table()
     known = {row["item_id"]: row for row in plan.select(["item_id", "size", "path", "dump"]).to_pylist()}
@@ -54,11 +55,13 @@ def extend_plan(
         identity = row["item_id"]
         if identity in seen:
             continue
+        if limit is not None and len(seen) >= limit:
+            break
         seen.add(identity)
         if identity in known:
             _same_item(row, known[identity])
             moved = moved or known[identity]["path"] != row["path"]
-        elif limit is None or len(fresh) < limit:
+        else:
             fresh.append(row)
     if moved:
         plan = _moved(plan, dump, prefix)

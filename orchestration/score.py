@@ -4,36 +4,48 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from reelmill.config import from_dict
 from reelmill.curation.isolation import ItemFailed
 from reelmill.curation.ledger import ITEMS
 from reelmill.curation.rules import Rule
-from reelmill.curation.scoring import ItemScorer, ScoreConfig, refused
+from reelmill.curation.scoring import ItemScorer, ScoreConfig
 from reelmill.orchestration.attempts import Attempts
 from reelmill.orchestration.engine import Receipt, Task
 from reelmill.orchestration.plan import unit_items
 from reelmill.orchestration.runfolder import RunFolder
+from reelmill.orchestration.views import LedgerQueries
 
 WORKER = "reelmill.orchestration.score:ScoreWorker"
 
 
-def score_tasks(folder: RunFolder, requeued: set[int], retry_machine: bool) -> list[Task]:
-    """Units of the plan that are not committed, those `requeued`, and on demand those with failures of the machine."""
-    plan = folder.read(folder.plan_path)
-    planned = set(pc.unique(plan["unit"]).to_pylist())
-    committed = folder.committed_units()
-    again = requeued & committed
-    if retry_machine:
-        again |= {unit for unit in committed if _machine_failures(folder, unit)}
-    units = sorted((planned - committed) | again)
-    counts = Counter(plan["unit"].to_pylist())
-    return [{"unit": unit, "items": counts[unit]} for unit in units]
+def score_tasks(folder: RunFolder, fingerprint: str, retry_machine: bool) -> list[Task]:
+    """Units that have no row under this score fingerprint, and on demand those with failures of the machine."""
+    with LedgerQueries(folder.root) as ledger:
+        rows = ledger.rows(
+            """SELECT DISTINCT unit FROM items WHERE score_fingerprint = $1
+            EXCEPT SELECT unit FROM items WHERE $2 AND status = 'refused' AND reason_class = 'machine'""",
+            [fingerprint, retry_machine],
+        )
+    done = {row["unit"] for row in rows}
+    return _tasks(folder, lambda unit: unit not in done)
+
+
+def requeued_tasks(folder: RunFolder, selection: str) -> list[Task]:
+    """Units with samples that are undecided because a dear scorer skipped them under earlier rules."""
+    with LedgerQueries(folder.root) as ledger:
+        rows = ledger.rows(
+            """SELECT DISTINCT unit FROM scored JOIN verdicts v USING (sample_id)
+            WHERE v.selection = ? AND v.status = 'undecided' AND skipped IS NOT NULL""",
+            [selection],
+        )
+    again = {row["unit"] for row in rows}
+    return _tasks(folder, lambda unit: unit in again)
 
 
 class ScoreWorker:
@@ -58,7 +70,7 @@ class ScoreWorker:
         for item in unit_items(self._plan, unit):
             if attempts.hopeless(item["item_id"]):
                 failure = ItemFailed("machine", "lost_worker: the worker died twice on this item")
-                items.append(refused(item, failure))
+                items.append(self._scorer.refused(item, failure))
                 continue
             attempts.begin(item["item_id"])
             row, rows = self._scorer.score(item)
@@ -74,7 +86,6 @@ class ScoreWorker:
         return {"unit": unit, "items": len(items), "samples": len(samples), "refused": bad, "cpu_s": cpu_s}
 
 
-def _machine_failures(folder: RunFolder, unit: int) -> bool:
-    table = folder.read(folder.unit_path("items", unit))
-    failed = pc.and_(pc.equal(table["status"], "refused"), pc.equal(table["reason_class"], "machine"))
-    return bool(pc.any(failed).as_py())
+def _tasks(folder: RunFolder, wanted: Callable[[int], bool]) -> list[Task]:
+    counts = Counter(folder.read(folder.plan_path)["unit"].to_pylist())
+    return [{"unit": unit, "items": counts[unit]} for unit in sorted(counts) if wanted(unit)]

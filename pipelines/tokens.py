@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 import torch
@@ -23,30 +22,13 @@ from reelmill.orchestration.engine import Receipt, Task
 from reelmill.orchestration.plan import chunked
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries, content_tag
+from reelmill.pipelines.tokens_config import TokensConfig
 from reelmill.tokenize import documents, vision
 from reelmill.tokenize.shards import document_row, write_shard
 from reelmill.tokenize.vocabulary import Vocabulary
 
 WORKER = "reelmill.pipelines.tokens:TokenWorker"
 JOBS = {"video": jobs.VIDEO_JOB, "image": jobs.IMAGE_JOB, "text": jobs.TEXT_JOB}
-
-
-@dataclass
-class TokensConfig:
-    """How kept samples become documents."""
-
-    tokenizer: str = "reelmill-tok-xs"
-    """A shipped vision tokenizer or the path of one."""
-    text: Literal["qwen", "bytes"] = "qwen"
-    area: int = 512 * 512
-    """Pixels of a frame after resizing, aspect kept (Emu3 section 2.4: about 512 x 512)."""
-    fps: float = 24.0
-    """Frames a second of tokenized video, the source's where that is lower (Emu3 section 3.2: 24)."""
-    max_latent_frames: int = 30
-    """Latent frames a document; 30 x 64 x 64 codes fit Emu3's context of 131,072. Longer clips give several parts."""
-    caption_after: float = 0.2
-    """Share of documents with the caption after the vision tokens (Emu3 section 2.4; the share is not disclosed)."""
-    seed: int = 0
 
 
 def fingerprint(config: TokensConfig, tokenizer_fingerprint: str) -> str:

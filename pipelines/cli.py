@@ -1,0 +1,53 @@
+"""The command line. Each command imports what it needs when it is called, so `reelmill --help` is instant."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from rich.console import Console
+
+import reelmill
+from reelmill.errors import ReelmillError
+from reelmill.pipelines import commands_curate, commands_ledger, commands_train, models
+
+app = typer.Typer(
+    name="reelmill",
+    help="Raw web dumps of video, images and text to token shards, and one decoder trained on them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+commands_curate.register(app)
+commands_ledger.register(app)
+commands_train.register(app)
+app.add_typer(models.app, name="models", help="Weights and sample media: list, pull, verify.")
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(reelmill.__version__)
+
+
+def main() -> None:
+    """Run the command line: expected failures print one message and exit with their own code, Ctrl-C with 130."""
+    try:
+        app()
+    except ReelmillError as error:
+        Console(stderr=True).print(f"[bold red]error:[/bold red] {_escape(str(error))}", highlight=False)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("stopped; the same command goes on where it was", highlight=False)
+        sys.exit(130)
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+if __name__ == "__main__":
+    main()

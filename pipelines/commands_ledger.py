@@ -1,0 +1,90 @@
+"""Commands over a run folder: `stats`, `sql`, `select`, `verify`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Out = Annotated[Path, typer.Argument(help="Run folder.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("stats")(stats)
+    app.command("sql")(sql)
+    app.command("select")(select)
+    app.command("verify")(verify)
+
+
+def stats(
+    out: Out,
+    selection: Annotated[str, typer.Option(help="Whose verdicts.")] = "default",
+    as_json: Json = False,
+) -> None:
+    """What became of every item and sample: funnel by stage and rule, tokens by kind and source."""
+    from rich.console import Console
+
+    from reelmill.pipelines.summary import gather, print_stats
+
+    if as_json:
+        typer.echo(json.dumps(gather(out, selection), indent=2))
+    else:
+        print_stats(out, Console(), selection)
+
+
+def sql(
+    out: Out,
+    query: Annotated[str, typer.Argument(help="SQL over the views items, samples, tokens.", show_default=False)],
+    as_json: Json = False,
+) -> None:
+    """Run a query over the views. The connection reads this run folder and nothing else."""
+    import duckdb
+    from rich.console import Console
+
+    from reelmill.errors import ConfigError
+    from reelmill.orchestration.runfolder import RunFolder
+    from reelmill.orchestration.views import LedgerQueries
+    from reelmill.pipelines.summary import print_table
+
+    with LedgerQueries(RunFolder(out).require().root) as ledger:
+        try:
+            rows = ledger.rows(query)
+        except duckdb.Error as error:
+            raise ConfigError(f"the query failed: {error}") from None
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2, default=str))
+    else:
+        print_table(Console(), rows)
+
+
+def select(
+    out: Out,
+    name: Annotated[str, typer.Argument(help="Name of the selection.", show_default=False)],
+    set_: Annotated[list[str] | None, typer.Option("--set", help="rules.motion.min=0.05")] = None,
+    complete: Annotated[bool, typer.Option(help="Score, caption and tokenize what the selection lacks.")] = False,
+) -> None:
+    """Decide again under other thresholds, beside what is there: verdicts/NAME.parquet, and what changed."""
+    from rich.console import Console
+
+    from reelmill.pipelines.select import select as run
+
+    run(out, name, set_ or [], complete, Console())
+
+
+def verify(out: Out, as_json: Json = False) -> None:
+    """Find any flipped bit, missing file, ill-formed document or broken reference. Exit code 4 when there is one."""
+    from reelmill.errors import DataError
+    from reelmill.orchestration.runfolder import RunFolder
+    from reelmill.pipelines.verify import verify as run
+
+    found = run(RunFolder(out).require())
+    if as_json:
+        typer.echo(json.dumps({"problems": found.problems, "files": found.files, "documents": found.documents}))
+    if found.problems:
+        raise DataError(f"{len(found.problems)} problems in {out}:\n  " + "\n  ".join(found.problems))
+    if not as_json:
+        typer.echo(f"{out}: {found.files} files and {found.documents} documents, all sound")

@@ -1,0 +1,165 @@
+"""`reelmill curate`: plan, score, decide, caption, tokenize; each move does what its table lacks."""
+
+from __future__ import annotations
+
+import json
+import platform
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from rich.console import Console
+
+import reelmill
+from reelmill import weights
+from reelmill.config import differences, from_dict, to_dict, to_toml
+from reelmill.curation import scorers
+from reelmill.curation.decide import decide
+from reelmill.curation.ledger import CAPTIONS, FAILURES, ITEMS, VERDICTS, samples_schema
+from reelmill.curation.scoring import score_columns, score_fingerprint
+from reelmill.errors import ConfigError
+from reelmill.orchestration import caption, score
+from reelmill.orchestration.engine import Task, run_tasks, stop_ray
+from reelmill.orchestration.plan import extend_plan
+from reelmill.orchestration.progress import follow
+from reelmill.orchestration.runfolder import RunFolder
+from reelmill.orchestration.views import LedgerQueries, write_database
+from reelmill.pipelines.recipes import Recipe
+from reelmill.tokenize.shards import TOKENS_SCHEMA
+
+DEFAULT = "default"
+
+
+@dataclass(frozen=True)
+class CurateOptions:
+    """What the person asked for beside the recipe."""
+
+    prefix: str = ""
+    limit: int | None = None
+    update: bool = False
+    retry_machine: bool = False
+
+
+def curate(dumps: Sequence[Path], out: Path, recipe: Recipe, options: CurateOptions, console: Console) -> RunFolder:
+    """Bring the run folder `out` to the state that `dumps` and `recipe` ask for; does only what is missing.
+
+    Raises ConfigError when `out` was made with another recipe and `options.update` is off.
+    """
+    folder = RunFolder(out)
+    _agree(folder, recipe, options.update, console)
+    _require_weights(recipe)
+    try:
+        with folder.lock() as locked:
+            _prepare(locked, recipe)
+            for dump in dumps:
+                _plan(locked, dump, recipe, options, console)
+            moves = _Moves(locked, recipe, console)
+            moves.run("score", score.WORKER, score.score_tasks(locked, moves.score_fingerprint, options.retry_machine))
+            write_verdicts(locked, DEFAULT, recipe)
+            complete_selection(locked, DEFAULT, recipe, console)
+    finally:
+        stop_ray()
+    return folder
+
+
+def complete_selection(folder: RunFolder, selection: str, recipe: Recipe, console: Console) -> None:
+    """Score, caption and tokenize what the kept samples of a selection lack."""
+    from reelmill.pipelines import tokens
+    from reelmill.tokenize import vision
+
+    moves = _Moves(folder, recipe, console)
+    if moves.run("score again", score.WORKER, score.requeued_tasks(folder, selection)):
+        write_verdicts(folder, selection, recipe)
+    moves.run("caption", caption.WORKER, caption.caption_tasks(folder, selection))
+    tokenizer = vision.load(recipe.tokens.tokenizer)
+    fingerprint = tokens.fingerprint(recipe.tokens, tokenizer.fingerprint)
+    moves.run("tokenize", tokens.WORKER, tokens.token_tasks(folder, selection, fingerprint))
+    _write_run(folder, recipe, fingerprint, tokenizer.fingerprint)
+
+
+def write_verdicts(folder: RunFolder, selection: str, recipe: Recipe) -> None:
+    """Decide: `verdicts/SELECTION.parquet` over all committed samples."""
+    with LedgerQueries(folder.root) as ledger:
+        verdicts = decide(ledger.connection, recipe.rules)
+    folder.commit(folder.root / "verdicts" / f"{selection}.parquet", verdicts)
+
+
+class _Moves:
+    """Runs moves on the engine with the settings that their workers share."""
+
+    def __init__(self, folder: RunFolder, recipe: Recipe, console: Console) -> None:
+        self._engine, self._console = recipe.engine, console
+        self.score_fingerprint = score_fingerprint(recipe.score)
+        self._settings = {
+            "out": str(folder.root),
+            "epoch": folder.epoch,
+            "score": to_dict(recipe.score),
+            "rules": {name: to_dict(rule) for name, rule in recipe.rules.items()},
+            "captioners": recipe.captioners,
+            "tokens": to_dict(recipe.tokens),
+        }
+
+    def run(self, move: str, worker: str, tasks: list[Task]) -> bool:
+        """Run a move; False when nothing was left to do."""
+        follow(move, tasks, run_tasks(worker, self._settings, tasks, self._engine), self._console)
+        return bool(tasks)
+
+
+def _agree(folder: RunFolder, recipe: Recipe, update: bool, console: Console) -> None:
+    """Stop when the folder was made with another recipe, unless that is wanted."""
+    if not folder.exists():
+        return
+    old = from_dict(Recipe, tomllib.loads(folder.recipe_path.read_text(encoding="utf-8")))
+    old.engine = recipe.engine
+    changes = differences(old, recipe)
+    if changes and not update:
+        lines = "\n  ".join(changes)
+        raise ConfigError(
+            f"{folder.root} was made with another recipe:\n  {lines}\nAdd --update to go on with the new one (what it "
+            "changes is done anew, the rest is kept), or choose another --out."
+        )
+    if changes:
+        console.print("[bold]recipe[/bold] " + "; ".join(changes), highlight=False)
+
+
+def _require_weights(recipe: Recipe) -> None:
+    """Fail before the work, naming the command, when a scorer's weights are missing."""
+    for name, options in recipe.score.scorers.items():
+        for card in scorers.scorer_class(options.get("use", name)).weights:
+            weights.path(card)
+
+
+def _prepare(folder: RunFolder, recipe: Recipe) -> None:
+    """Recipe, empty tables and views: a folder that answers queries before its first row."""
+    folder.sweep()
+    folder.commit_text(folder.recipe_path, to_toml(recipe))
+    columns = samples_schema(score_columns(recipe.score))
+    tables = {"items": ITEMS, "samples": columns, "captions": CAPTIONS, "failures": FAILURES}
+    folder.prepare({**tables, "verdicts": VERDICTS, "tokens": TOKENS_SCHEMA})
+    write_database(folder.root)
+
+
+def _plan(folder: RunFolder, dump: Path, recipe: Recipe, options: CurateOptions, console: Console) -> None:
+    planned = extend_plan(folder, dump, recipe.plan, options.prefix, options.limit)
+    counts = f"{planned.new_items} new items in {planned.new_units} units, {planned.known_items} known"
+    console.print(f"[bold]plan[/bold] {dump}: {counts}", highlight=False)
+
+
+def _write_run(folder: RunFolder, recipe: Recipe, fingerprint: str, tokenizer: str) -> None:
+    """`run.json`: versions and hashes that the run's numbers depend on."""
+    names = ("torch", "ray", "duckdb", "pyarrow", "av", "scenedetect-headless", "rapidocr", "onnxruntime", "numpy")
+    used = {card for n, o in recipe.score.scorers.items() for card in scorers.scorer_class(o.get("use", n)).weights}
+    cards = weights.cards()
+    run = {
+        "reelmill": reelmill.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: version(name) for name in names},
+        "weights": {name: cards[name].sha256 for name in sorted(used)},
+        "vision_tokenizer": {"name": recipe.tokens.tokenizer, "fingerprint": tokenizer},
+        "tokens_fingerprint": fingerprint,
+        "score_fingerprint": score_fingerprint(recipe.score),
+    }
+    folder.commit_text(folder.root / "run.json", json.dumps(run, indent=2) + "\n")

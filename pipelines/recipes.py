@@ -1,0 +1,143 @@
+"""Curation recipes: a recipe is a function that returns a config; TOML says the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from reelmill.config import from_dict, nearest, override, read_toml
+from reelmill.curation import captioners, rules
+from reelmill.curation.ledger import samples_schema
+from reelmill.curation.rules import Rule
+from reelmill.curation.scenes import ScenesConfig
+from reelmill.curation.scoring import ScoreConfig, score_columns
+from reelmill.errors import ConfigError
+from reelmill.orchestration.engine import EngineConfig
+from reelmill.orchestration.plan import PlanConfig
+from reelmill.pipelines.tokens_config import TokensConfig
+
+
+@dataclass
+class Recipe:
+    """Everything `reelmill curate` does, in the order it does it. `engine` alone does not change what comes out."""
+
+    name: str
+    plan: PlanConfig = field(default_factory=PlanConfig)
+    score: ScoreConfig = field(default_factory=ScoreConfig)
+    rules: dict[str, Rule] = field(default_factory=dict)
+    captioners: list[str] = field(default_factory=lambda: ["sidecar", "facts"])
+    tokens: TokensConfig = field(default_factory=TokensConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+
+
+def video() -> Recipe:
+    """Emu3's video and image curation (paper section 2.1); bounds that it does not disclose are ours and say so."""
+    failed = {"skip_if": "failed"}
+    scorers: dict[str, dict[str, Any]] = {
+        "colourfulness": {},
+        "quality": {},
+        "motion_dis": {},
+        "motion_jitter": {},
+        "text": dict(failed),
+        "aesthetic": dict(failed),
+        "motion_raft": dict(failed),
+    }
+    return Recipe(name="video", score=ScoreConfig(scorers=scorers), rules=_rules())
+
+
+def sample() -> Recipe:
+    """For the sample dump on two cores: short clips, small frames, a byte vocabulary, motion's lower bound halved.
+
+    Its own bounds, because Emu3's would reject all of its real footage: clips from 2 s (Emu3: 5 s), scenes of at most
+    10 s (20 s), motion from 0.01 (0.04).
+    """
+    recipe = video()
+    recipe.name = "sample"
+    recipe.plan = PlanConfig(unit_items=4, unit_mb=64)
+    recipe.score.scenes = ScenesConfig(max_s=10.0)
+    recipe.rules["duration"].min = 2.0
+    recipe.rules["motion"].min = 0.01
+    recipe.tokens = TokensConfig(text="bytes", area=128 * 128, fps=8.0, max_latent_frames=10)
+    return recipe
+
+
+RECIPES: dict[str, Callable[[], Recipe]] = {"video": video, "sample": sample}
+
+
+def load(name_or_file: str, assignments: Iterable[str] = ()) -> Recipe:
+    """A recipe by name or TOML file, with `--set` assignments applied, checked as far as it can be without data.
+
+    A TOML file may name a `base` recipe that it changes. Raises ConfigError.
+    """
+    if name_or_file in RECIPES:
+        recipe = RECIPES[name_or_file]()
+    elif name_or_file.endswith(".toml"):
+        recipe = _from_file(Path(name_or_file))
+    else:
+        raise ConfigError(f"unknown recipe {name_or_file!r}; {nearest(name_or_file, RECIPES)}, or a .toml file")
+    recipe = override(recipe, assignments)
+    check(recipe)
+    return recipe
+
+
+def check(recipe: Recipe) -> None:
+    """Raise ConfigError for scorers, captioners or rules that do not exist or do not bind."""
+    rules.check(recipe.rules, samples_schema(score_columns(recipe.score)))
+    captioners.create(recipe.captioners)
+
+
+def graph(recipe: Recipe) -> str:
+    """The operator graph as TOML comments: what runs in which process, in which order."""
+    scorers = " -> ".join(recipe.score.scorers) or "(none)"
+    tokens = (
+        f"{recipe.tokens.tokenizer}, {recipe.tokens.text} text, area {recipe.tokens.area}, {recipe.tokens.fps:g} fps"
+    )
+    lines = [
+        "dump -> plan.parquet",
+        "score     one operator on CPUs, a unit at a time: child process (decode, scenes) -> " + scorers,
+        "          -> samples/, then items/ (the commit mark)",
+        "decide    one query: duplicates -> " + " -> ".join(recipe.rules),
+        "caption   " + ", else ".join(recipe.captioners),
+        "tokenize  one operator: child process (kept spans only) -> " + tokens,
+        f"engine    {recipe.engine.executor}, workers {recipe.engine.workers or 'one a CPU'}",
+    ]
+    return "\n".join(f"# {line}" for line in lines)
+
+
+def _from_file(path: Path) -> Recipe:
+    data = read_toml(path)
+    base = data.pop("base", None)
+    if base is None:
+        return from_dict(Recipe, data)
+    return override(load(base), [f"{key}={_toml(value)}" for key, value in _leaves(data)])
+
+
+def _leaves(data: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    leaves: list[tuple[str, Any]] = []
+    for key, value in data.items():
+        leaves.extend(_leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", value)])
+    return leaves
+
+
+def _toml(value: Any) -> str:
+    import tomli_w
+
+    return tomli_w.dumps({"v": value}).partition("=")[2].strip()
+
+
+def _rules() -> dict[str, Rule]:
+    video_only, image_only = ["video"], ["image"]
+    return {
+        "duration": Rule("end_s - start_s", min=5.0, stage="scenes", kinds=video_only),  # Emu3, figure 9
+        "resolution": Rule("least(width, height)", min=240.0, stage="decode", kinds=video_only),  # ours
+        "image_resolution": Rule("width * height", min=262_144.0, stage="decode", kinds=image_only),  # Emu3: 512 x 512
+        "colour": Rule("colourfulness", min=5.0, stage="looks"),  # ours
+        "quality": Rule("quality_score", min=0.3, stage="looks"),  # ours
+        "text": Rule("text_area", max=0.03, stage="text"),  # ours; Emu3's is not disclosed
+        "jitter": Rule("motion_jitter", max=0.5, stage="motion", kinds=video_only, null="keep"),  # ours
+        "motion": Rule("motion_score", min=0.04, max=0.5, stage="motion", kinds=video_only),  # Emu3, figure 10; ours
+        "aesthetic": Rule("aesthetic_score", min=5.0, stage="looks", kinds=video_only, null="keep"),  # Emu3
+        "image_aesthetic": Rule("aesthetic_score", min=5.5, stage="looks", kinds=image_only, null="keep"),  # Emu3
+    }

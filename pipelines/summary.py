@@ -1,0 +1,83 @@
+"""What a run folder holds, as numbers and as tables on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from reelmill.orchestration.runfolder import RunFolder
+from reelmill.orchestration.views import LedgerQueries
+
+_QUERIES = {
+    "items": """SELECT kind, count(*) FILTER (status = 'done') AS done,
+        count(*) FILTER (status = 'refused' AND reason_class = 'item') AS refused,
+        count(*) FILTER (status = 'refused' AND reason_class = 'machine') AS machine
+        FROM items GROUP BY kind ORDER BY kind""",
+    "refused": """SELECT split_part(reason, ':', 1) AS reason, reason_class, count(*) AS items, min(uri) AS example
+        FROM items WHERE status = 'refused' GROUP BY ALL ORDER BY items DESC, reason""",
+    "funnel": """SELECT coalesce(v.status, 'undecided') AS status, v.stage, v.rule, v.threshold,
+        count(*) FILTER (s.kind = 'video') AS video, count(*) FILTER (s.kind = 'image') AS image,
+        count(*) FILTER (s.kind = 'text') AS text, round(sum(s.end_s - s.start_s), 1) AS seconds
+        FROM scored s LEFT JOIN verdicts v ON v.sample_id = s.sample_id AND v.selection = $1
+        GROUP BY ALL ORDER BY status DESC, stage, rule""",
+    "tokens": """SELECT t.kind, coalesce(t.source, '(none)') AS source, coalesce(t.licence, '(none)') AS licence,
+        count(*) AS documents, sum(n_tokens)::BIGINT AS tokens, sum(n_vision)::BIGINT AS vision
+        FROM tokens t WHERE sample_id IN (SELECT sample_id FROM verdicts WHERE selection = $1 AND status = 'kept')
+        GROUP BY ALL ORDER BY t.kind, tokens DESC""",
+    "failures": "SELECT stage, split_part(reason, ':', 1) AS reason, count(*) AS samples FROM failures GROUP BY ALL",
+    "unscored": """SELECT count(*) AS samples FROM scored JOIN verdicts v USING (sample_id)
+        WHERE v.selection = $1 AND v.status = 'kept' AND scored.kind <> 'text' AND aesthetic_score IS NULL""",
+}
+
+
+def gather(out: Path, selection: str = "default") -> dict[str, list[dict[str, Any]]]:
+    """The numbers of `reelmill stats`: name of a table to its rows."""
+    with LedgerQueries(RunFolder(out).require().root) as ledger:
+        return {n: ledger.rows(query, [selection] if "$1" in query else []) for n, query in _QUERIES.items()}
+
+
+def print_stats(out: Path, console: Console, selection: str = "default") -> None:
+    """Tables of items, funnel and tokens; says loudly when the aesthetic rule was off."""
+    found = gather(out, selection)
+    titles = {"items": "Items", "refused": "Refused items", "funnel": f"Samples ({selection})", "tokens": "Tokens"}
+    for name, title in titles.items():
+        if found[name]:
+            print_table(console, found[name], title)
+    if found["failures"]:
+        print_table(console, found["failures"], "Kept samples without tokens")
+    (unscored,) = found["unscored"]
+    if unscored["samples"]:
+        console.print(
+            f"[bold yellow]The aesthetic rule is OFF for {unscored['samples']} kept samples:[/bold yellow] they have "
+            "no aesthetic_score (`reelmill models list` shows the weights it needs).",
+            highlight=False,
+        )
+
+
+def print_table(console: Console, rows: Sequence[dict[str, Any]], title: str | None = None) -> None:
+    """Rows as a table; long values are folded, never cut."""
+    if not rows:
+        console.print("(no rows)")
+        return
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for name, value in rows[0].items():
+        numeric = isinstance(value, int | float) and not isinstance(value, bool)
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row.values()))
+    console.print(table)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+    if isinstance(value, list) and len(value) > 12:
+        return escape(f"[{', '.join(map(str, value[:12]))}, … {len(value)}]")
+    return escape(f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value))

@@ -1,0 +1,24 @@
+"""Options of the tokenize move, apart from it so that reading a recipe does not import torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass
+class TokensConfig:
+    """How kept samples become documents."""
+
+    tokenizer: str = "reelmill-tok-xs"
+    """A shipped vision tokenizer or the path of one."""
+    text: Literal["qwen", "bytes"] = "qwen"
+    area: int = 512 * 512
+    """Pixels of a frame after resizing, aspect kept (Emu3 section 2.4: about 512 x 512)."""
+    fps: float = 24.0
+    """Frames a second of tokenized video, the source's where that is lower (Emu3 section 3.2: 24)."""
+    max_latent_frames: int = 30
+    """Latent frames a document; 30 x 64 x 64 codes fit Emu3's context of 131,072. Longer clips give several parts."""
+    caption_after: float = 0.2
+    """Share of documents with the caption after the vision tokens (Emu3 section 2.4; the share is not disclosed)."""
+    seed: int = 0

@@ -95,8 +95,8 @@ class Grammar:
         if phase == Phase.TEXT:
             return self._text
         if phase == Phase.HEADER:
-            ids = [piece for piece, text in self._pieces.items() if is_header_prefix(state.header + text)]
-            return _as_ranges([*ids, self.vocab.img] if read_header(state.header) else ids)
+            candidates = (*self._pieces, self.vocab.img)
+            return _as_ranges([token for token in candidates if self._may_follow(state.header, token)])
         if phase == Phase.START:
             return self._bos
         return self._eos if phase == Phase.CLOSED else self._pad
@@ -111,7 +111,11 @@ class Grammar:
     def advance(self, state: State, token: int) -> State:
         """The state after `token`; DocumentError where it may not stand."""
         token = int(token)
-        if not any(start <= token < stop for start, stop in self.allowed(state)):
+        if state.phase == Phase.HEADER:
+            is_allowed = self._may_follow(state.header, token)
+        else:
+            is_allowed = any(start <= token < stop for start, stop in self.allowed(state))
+        if not is_allowed:
             raise self.refusal(state, token)
         position = state.position + 1
         if state.phase == Phase.BODY and token != self.vocab.eoi:
@@ -141,6 +145,12 @@ class Grammar:
         """Ranges of ids in words."""
         name = self.vocab.name
         return ", ".join(name(a) if b == a + 1 else f"{name(a)} to {name(b - 1)}" for a, b in ranges)
+
+    def _may_follow(self, meta: str, token: int) -> bool:
+        """Whether `token` may follow the meta text so far."""
+        if token == self.vocab.img:
+            return read_header(meta) is not None
+        return token in self._pieces and is_header_prefix(meta + self._pieces[token])
 
     def _next_phase(self, phase: Phase, token: int) -> Phase:
         """The phase after an allowed `token` outside header and codes."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from reelmill.errors import DataError
 
@@ -68,6 +69,7 @@ def latent_frames(fps: float, seconds: float) -> int:
     return round(float(f"{fps:g}") * float(f"{seconds:g}") / PIXEL_FRAMES_PER_LATENT)
 
 
+@lru_cache(maxsize=4096)  # a run has few headers and many documents
 def read_header(text: str) -> Header | None:
     """The header that is written `text`, or None where no header is."""
     match = re.fullmatch(r"([0-9]{1,4})\*([0-9]{1,4})(?: ([0-9.]+)fps ([0-9.]+)s)?", text)
@@ -83,6 +85,7 @@ def read_header(text: str) -> Header | None:
     return Header(int(h), int(w), float(fps), float(seconds))
 
 
+@lru_cache(maxsize=4096)
 def is_header_prefix(text: str) -> bool:
     """Whether `text` can be continued to a header."""
     numbers: list[str] = []

@@ -16,6 +16,9 @@ from reelmill.errors import DataError
 from reelmill.tokenize.documents import LAYOUT_VERSION, Document, doc_id, parse
 from reelmill.tokenize.vocabulary import Vocabulary
 
+# What reading a damaged Parquet file may raise; pyarrow decodes names in it as UTF-8, hence ValueError.
+UNREADABLE = (OSError, ValueError, pa.ArrowException)
+
 KINDS = ("video", "image", "text", "interleaved")
 
 TOKENS_SCHEMA = pa.schema(
@@ -118,7 +121,7 @@ def read_footer(path: Path) -> tuple[pq.FileMetaData, Footer]:
     """A shard's Parquet metadata and what its footer says; DataError where it is none, or of another layout version."""
     try:
         metadata = pq.read_metadata(path)
-    except (OSError, pa.ArrowException) as error:
+    except UNREADABLE as error:
         raise DataError(f"{path} cannot be read: {error}. Run `reelmill verify` on its folder.") from error
     footer = Footer.from_metadata(metadata.metadata, path)
     if footer.layout_version != LAYOUT_VERSION:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from reelmill.errors import DataError
-from reelmill.tokenize.shards.format import KINDS, TOKENS_SCHEMA, Footer, read_footer, token_lists
+from reelmill.tokenize.shards.format import KINDS, TOKENS_SCHEMA, UNREADABLE, Footer, read_footer, token_lists
 
 _NOT_INDEXED = ("tokens", "url", "uri", "caption_source", "fingerprint")
 _INDEXED = [name for name in TOKENS_SCHEMA.names if name not in _NOT_INDEXED]
@@ -84,7 +84,7 @@ class ShardIndex:
         try:
             with pq.ParquetFile(path, page_checksum_verification=True) as parquet:
                 table = parquet.read_row_group(group, columns=["tokens"], use_threads=False)
-        except (OSError, pa.ArrowException) as error:
+        except UNREADABLE as error:
             raise DataError(
                 f"row group {group} of {path} cannot be read: {error}. Run `reelmill verify` on its run folder; a "
                 "damaged shard is made again by deleting it and tokenizing again."
@@ -127,7 +127,7 @@ def _short_columns(path: Path) -> pa.Table:
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as parquet:
             return parquet.read(columns=_INDEXED, use_threads=False)
-    except (OSError, pa.ArrowException) as error:
+    except UNREADABLE as error:
         raise DataError(f"{path} cannot be read: {error}. Run `reelmill verify` on its run folder.") from error
 
 
@@ -140,7 +140,7 @@ def _is_kept(sample_ids: pa.ChunkedArray, out: Path, selection: str) -> npt.NDAr
         raise DataError(f'no selection "{selection}" in {folder}; there are: {there}. `reelmill select` makes one.')
     try:
         verdicts = pq.read_table(path, columns=["sample_id", "status"], use_threads=False)
-    except (OSError, pa.ArrowException) as error:
+    except UNREADABLE as error:
         raise DataError(f"{path} is no table of verdicts: {error}") from error
     kept = verdicts["sample_id"].filter(pc.equal(verdicts["status"], "kept"))
     mask: npt.NDArray[np.bool_] = pc.is_in(sample_ids, value_set=kept).to_numpy()

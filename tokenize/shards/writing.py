@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from reelmill.errors import DataError
-from reelmill.tokenize.shards.format import TOKENS_SCHEMA, Footer, read_footer, row_problems
+from reelmill.tokenize.shards.format import TOKENS_SCHEMA, UNREADABLE, Footer, read_footer, row_problems
 from reelmill.tokenize.vocabulary import Vocabulary
 
 _TOKENS_LEAF = "tokens.list.element"
@@ -66,7 +66,7 @@ def verify_shard(path: Path, vocab: Vocabulary | None = None) -> list[str]:
     try:
         metadata, footer = read_footer(path)
         schema = metadata.schema.to_arrow_schema()
-    except (DataError, pa.ArrowException) as error:
+    except (DataError, *UNREADABLE) as error:
         return [str(error)]
     if vocab is not None and footer.vocab != vocab:
         return [f"{path}: written for {footer.vocab}, not {vocab}"]
@@ -79,7 +79,7 @@ def verify_shard(path: Path, vocab: Vocabulary | None = None) -> list[str]:
             with pq.ParquetFile(path, page_checksum_verification=True) as file:
                 table = file.read_row_group(group, use_threads=False)
             table.validate(full=True)
-        except (OSError, pa.ArrowException) as error:
+        except UNREADABLE as error:
             problems.append(f"{path}: row group {group} is damaged: {error}")
             continue
         seen.update(table["doc_id"].to_pylist())

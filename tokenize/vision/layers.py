@@ -36,6 +36,9 @@ class SpatialNorm(nn.Module):
         self.norm_layer = nn.GroupNorm(groups, channels, eps=_EPS)
         self.conv_y = nn.Conv2d(quantized_channels, channels, 1)
         self.conv_b = nn.Conv2d(quantized_channels, channels, 1)
+        # Begin near a plain GroupNorm: torch's own initialisation would scale every branch down to almost nothing.
+        nn.init.ones_(self.conv_y.bias)
+        nn.init.zeros_(self.conv_b.bias)
 
     def forward(self, frames: Tensor, quantized: Tensor | None) -> Tensor:
         """[N, C, H, W] frames and [N, D, h, w] quantized vectors to [N, C, H, W]."""
@@ -128,6 +131,9 @@ class CausalConv3d(nn.Module):
         rows, columns = kernel[1] - stride[1], kernel[2] - stride[2]
         self.padding = (columns - columns // 2, columns // 2, rows - rows // 2, rows // 2, 2, 0)
         self.conv = nn.Conv3d(inputs, outputs, kernel, stride)
+        # Keep the variance where a chunk begins: there all but the last kernel - 2 time taps see padding (zeros).
+        seen = inputs * (kernel[0] - 2) * kernel[1] * kernel[2]
+        nn.init.normal_(self.conv.weight, std=seen**-0.5)
 
     def forward(self, clips: Tensor) -> Tensor:
         """[B, inputs, T, H, W] to [B, outputs, T', H, W] with T' = (T + 2 - kernel) // stride + 1."""

@@ -105,26 +105,36 @@ class FiniteScalar(Quantizer):
 
     def encode(self, vectors: Tensor) -> Tensor:
         """Round each bounded coordinate to its nearest level."""
-        return self.codes(self._position(vectors).round().long())
+        return self.codes(self._position(self._project(vectors)).round().long())
 
     def decode(self, codes: Tensor) -> Tensor:
         """Levels spread evenly over [-1, 1], projected back to `dim` channels."""
         return self._vectors(self.digits(codes))
 
     def forward(self, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Quantize with a straight-through gradient through the rounding; there is no loss of its own (zero)."""
-        position = self._position(vectors)
+        """Quantize with a straight-through gradient through the rounding.
+
+        The third value keeps every coordinate spread over its levels: squared distance of its mean from 0 and of its
+        standard deviation from pi / sqrt(12), which atanh of a uniform number has. Without it coordinates drift into
+        the flat ends of tanh, where most codes go unused and gradients vanish.
+        """
+        projected = self._project(vectors)
+        position = self._position(projected)
         digits = position.round()
         through = position + (digits - position).detach()
-        return self._vectors(through), self.codes(digits.long()), vectors.new_zeros(())
+        sites = projected.flatten(0, -2)
+        spread = sites.mean(0).square() + (sites.std(0) - math.pi / math.sqrt(12)).square()
+        return self._vectors(through), self.codes(digits.long()), spread.mean()
 
-    def _position(self, vectors: Tensor) -> Tensor:
-        # Always float32: rounding must not depend on the precision that the network runs in. A level owns the same
-        # share of the range: position lies in [-0.5, level - 0.5], shrunk a little so that it never rounds outside.
+    def _project(self, vectors: Tensor) -> Tensor:
+        # Always float32: rounding must not depend on the precision that the network runs in.
         with torch.autocast(vectors.device.type, enabled=False):
-            projected = self.project_in(vectors.float().movedim(1, -1))
-            half = self.levels * (0.5 - 1e-3)
-            return torch.tanh(projected) * half + (self.levels - 1) / 2
+            projected: Tensor = self.project_in(vectors.float().movedim(1, -1))
+            return projected
+
+    def _position(self, projected: Tensor) -> Tensor:
+        # A level owns the same share of the range: [-0.5, level - 0.5], shrunk a little so as never to round outside.
+        return torch.tanh(projected) * (self.levels * (0.5 - 1e-3)) + (self.levels - 1) / 2
 
     def _vectors(self, digits: Tensor) -> Tensor:
         with torch.autocast(self.project_out.weight.device.type, enabled=False):

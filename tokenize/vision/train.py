@@ -38,15 +38,16 @@ class TrainConfig:
     """How to train. `minutes` is the whole budget over all restarts; the learning rate follows a cosine over it.
 
     A step takes `pictures` crops and `clips` clips of `chunks` x 4 frames, at a size drawn from `sizes` (pixels).
-    Weights of the loss terms are `l1`, `l2`, `edges` (spatial differences) and `flicker` (temporal ones).
+    Weights of the loss terms are `l1`, `l2`, `edges` (spatial differences), `flicker` (temporal ones) and
+    `quantizer` (the quantizer's own loss).
     """
 
     minutes: float = 40.0
-    pictures: int = 12
-    clips: int = 3
+    pictures: int = 8
+    clips: int = 2
     chunks: int = 2
-    sizes: tuple[int, ...] = (96, 96, 128)
-    learning_rate: float = 1.5e-3
+    sizes: tuple[int, ...] = (96,)
+    learning_rate: float = 2e-3
     warmup_steps: int = 100
     weight_decay: float = 0.01
     clip_norm: float = 1.0
@@ -55,6 +56,7 @@ class TrainConfig:
     l2: float = 2.0
     edges: float = 0.5
     flicker: float = 0.5
+    quantizer: float = 0.1
     seed: int = 0
     log_every: int = 50
     evaluate_every_minutes: float = 4.0
@@ -115,7 +117,7 @@ class Trainer:
             group["lr"] = self.rate()
         self.optimizer.zero_grad(set_to_none=True)
         terms = self._losses(pictures, clips)
-        total = sum(getattr(config, key, 1.0) * value for key, value in terms.items())
+        total = sum(getattr(config, key) * value for key, value in terms.items())
         assert isinstance(total, Tensor)
         total.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)

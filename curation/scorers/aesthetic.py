@@ -86,7 +86,10 @@ class Predictor:
         )
         self._clip = model.eval()
         state: dict[str, torch.Tensor] = torch.load(head, map_location="cpu", weights_only=True)
-        self._head = torch.nn.Linear(state["weight"].shape[1], 1)
+        width, embedding = state["weight"].shape[1], self._clip.visual.output_dim
+        if width != embedding:
+            raise WeightsError(f"{head} reads features of width {width}, {architecture} gives {embedding}")
+        self._head = torch.nn.Linear(width, 1)
         self._head.load_state_dict(state)
         self._head.to(self._device).eval()
 

@@ -1,0 +1,111 @@
+"""The aesthetic scorer: its real code path on a tiny random CLIP, and how loudly it is off without weights."""
+
+import json
+import logging
+
+import numpy as np
+import pytest
+import torch
+
+from reelmill import weights
+from reelmill.compat import torchvision
+from reelmill.curation.scorers import aesthetic, create
+from reelmill.curation.stage import Frames, Sample
+from reelmill.errors import WeightsError
+
+TINY = {
+    "embed_dim": 24,
+    "quick_gelu": True,
+    "vision_cfg": {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 8},
+    "text_cfg": {"context_length": 8, "vocab_size": 64, "width": 32, "heads": 2, "layers": 1},
+}
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """A tiny CLIP of random weights and a random head, as the files that the real ones come in."""
+    torchvision()
+    import open_clip
+    from safetensors.torch import save_file
+
+    folder = tmp_path_factory.mktemp("clip")
+    (folder / "tiny-clip.json").write_text(json.dumps(TINY))
+    open_clip.add_model_config(folder / "tiny-clip.json")
+    torch.manual_seed(0)
+    clip = open_clip.create_model("tiny-clip").eval()
+    head = torch.nn.Linear(24, 1)
+    save_file({name: tensor.contiguous() for name, tensor in clip.state_dict().items()}, folder / "clip.safetensors")
+    torch.save(head.state_dict(), folder / "head.pth")
+    return folder, clip, head
+
+
+@pytest.fixture
+def installed(tiny, monkeypatch):
+    folder, *_ = tiny
+    files = {aesthetic.CLIP_WEIGHTS: folder / "clip.safetensors", aesthetic.HEAD_WEIGHTS: folder / "head.pth"}
+    monkeypatch.setattr(weights, "path", files.__getitem__)
+    monkeypatch.setattr(aesthetic, "ARCHITECTURE", "tiny-clip")
+    scorer = create("aesthetic")
+    scorer.setup()
+    return scorer
+
+
+def pictures(count, seed=0):
+    return np.random.default_rng(seed).integers(0, 255, (count, 40, 56, 3), dtype=np.uint8)
+
+
+def sample(images, kind="video"):
+    frames = Frames(images, np.zeros(len(images)), np.zeros((0, 3, 8, 8), np.uint8))
+    return Sample("s", "i", kind, 0.0, 1.0, 64, 64, 30.0, frames)
+
+
+def reference(tiny, images):
+    """The same by hand: resize, centre crop and normalise with PIL and torch, CLIP's tower, unit length, the head."""
+    from PIL import Image
+
+    _, clip, head = tiny
+    mean = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)
+    spread = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
+    scores = []
+    for image in images:
+        small = np.asarray(Image.fromarray(image).resize((44, 32), Image.Resampling.BICUBIC))[:, 6:38]
+        pixels = (torch.from_numpy(small.copy()).permute(2, 0, 1) / 255 - mean) / spread
+        with torch.no_grad():
+            features = clip.visual(pixels[None])
+            unit = features / features.norm(dim=1, keepdim=True)
+            scores.append(float(unit @ head.weight.T + head.bias))
+    return scores
+
+
+def test_an_image_scores_what_a_plain_reference_gives(installed, tiny):
+    image = pictures(1)
+    (row,) = installed.score([sample(image, "image")])
+    assert row["aesthetic_score"] == pytest.approx(reference(tiny, image)[0], abs=1e-4)
+
+
+def test_a_clip_scores_its_worst_of_first_middle_and_last(installed, tiny):
+    images = pictures(9, seed=1)
+    (row,) = installed.score([sample(images)])
+    assert row["aesthetic_score"] == pytest.approx(min(reference(tiny, images[[0, 4, 8]])), abs=1e-4)
+    assert installed.score([sample(images[:0])]) == [{"aesthetic_score": None}]
+
+
+def test_with_the_weights_the_scorer_is_available(installed):
+    assert installed.available() is None
+
+
+def test_without_the_weights_it_is_off_and_says_so(monkeypatch, tmp_path, caplog):
+    monkeypatch.setenv("REELMILL_CACHE", str(tmp_path))
+    assert "reelmill models pull clip-vit-l14" in aesthetic.Aesthetic.available()
+    scorer = create("aesthetic")
+    with caplog.at_level(logging.WARNING):
+        scorer.setup()
+    assert "aesthetic_score is off" in caplog.text
+    assert scorer.score([sample(pictures(3))]) == [{"aesthetic_score": None}]
+
+
+def test_a_head_of_another_width_is_refused(tiny, tmp_path):
+    folder, *_ = tiny
+    torch.save(torch.nn.Linear(768, 1).state_dict(), tmp_path / "head.pth")
+    with pytest.raises(WeightsError, match="768"):
+        aesthetic.Predictor("tiny-clip", folder / "clip.safetensors", tmp_path / "head.pth")

@@ -1,0 +1,63 @@
+"""Scorers by name: options, wrong names, one's own scorer, and what every scorer owes the contract."""
+
+import numpy as np
+import pytest
+
+from reelmill.curation.scorers import SCORERS, create, scorer_class
+from reelmill.curation.stage import Frames, Sample
+from reelmill.errors import ConfigError
+
+
+def sample(images, runs=None, kind="video"):
+    images = np.asarray(images, np.uint8)
+    runs = np.zeros((0, 3, 8, 8), np.uint8) if runs is None else np.asarray(runs, np.uint8)
+    frames = Frames(images, np.arange(len(images)) / 2, runs)
+    return Sample("s", "i", kind, 0.0, len(images) / 2, 64, 64, 30.0, frames)
+
+
+def test_options_fill_the_config_of_a_scorer():
+    scorer = create("motion_raft", {"pairs": "all", "iterations": 12})
+    assert (scorer.config.pairs, scorer.config.iterations, scorer.config.spaced) == ("all", 12, 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("motion_raft", {"iteration": 12}),
+        ("motion_raft", {"pairs": "most"}),
+        ("text", {"provider": "tesseract"}),
+        ("quality", {"threshold": 0.3}),
+        ("beauty", {}),
+        ("reelmill.errors:DataError", {}),
+    ],
+)
+def test_wrong_names_and_options_are_config_errors(name, options):
+    with pytest.raises(ConfigError):
+        create(name, options)
+
+
+def test_a_scorer_of_ones_own_is_named_by_its_module():
+    assert scorer_class("reelmill.curation.scorers.looks:Quality") is scorer_class("quality")
+
+
+@pytest.mark.parametrize("name", [name for name in SCORERS if name != "motion_raft"])
+def test_without_frames_every_column_is_null(name):
+    scorer = create(name)
+    scorer.setup()
+    (row,) = scorer.score([sample(np.zeros((0, 64, 64, 3)))])
+    assert set(row) == set(scorer.columns)
+    assert set(row.values()) == {None}
+
+
+def test_the_columns_are_those_of_the_samples_view():
+    columns = [column for name in SCORERS for column in scorer_class(name).columns]
+    assert sorted(columns) == [
+        "aesthetic_score",
+        "colourfulness",
+        "motion_dis",
+        "motion_jitter",
+        "motion_raft",
+        "quality_score",
+        "text_area",
+        "text_boxes",
+    ]

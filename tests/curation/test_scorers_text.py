@@ -1,0 +1,159 @@
+"""The text scorer on rendered frames: captions of known size are measured, textless frames stay silent."""
+
+import socket
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw, ImageFont
+
+from reelmill.curation.scorers import create, text
+from reelmill.curation.stage import Frames, Sample
+from reelmill.errors import WeightsError
+
+HEIGHT, WIDTH = 256, 456
+
+
+@pytest.fixture(scope="module")
+def scorer():
+    made = create("text")
+    made.setup()
+    return made
+
+
+def sample(images):
+    images = np.stack(images)
+    return Sample(
+        "s", "i", "video", 0.0, 1.0, 64, 64, 30.0, Frames(images, np.zeros(len(images)), images[:0, :3, :, 0])
+    )
+
+
+def scenery(seed):
+    """A textless picture: clouds at several scales, coloured."""
+    rng = np.random.default_rng(seed)
+    picture = np.zeros((HEIGHT, WIDTH, 3), np.float32)
+    for cells in (3, 6, 12, 24, 48):
+        grid = rng.normal(size=(cells, 2 * cells, 3)).astype(np.float32)
+        picture += cv2.resize(grid, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC) * 60 / cells**0.5
+    return np.clip(picture + rng.uniform(60, 190, 3), 0, 255).astype(np.uint8)
+
+
+def captioned(picture, lines, size=18):
+    """The picture with lines of white text near its lower edge, and the share of it that their tight boxes cover."""
+    image = Image.fromarray(picture)
+    draw = ImageDraw.Draw(image)
+    font = ImageFont.load_default(size)
+    area = 0.0
+    for number, line in enumerate(lines):
+        box = draw.textbbox((0, 0), line, font=font)
+        left, top = (WIDTH - box[2]) / 2, HEIGHT - 1.9 * size * (len(lines) - number)
+        draw.text((left, top), line, font=font, fill="white", stroke_width=1, stroke_fill="black")
+        area += (box[2] - box[0]) * (box[3] - box[1])
+    return np.asarray(image), area / (HEIGHT * WIDTH)
+
+
+def test_textless_frames_are_silent(scorer):
+    frames = [scenery(seed) for seed in range(6)]
+    frames += [np.full((HEIGHT, WIDTH, 3), 255, np.uint8), np.zeros((HEIGHT, WIDTH, 3), np.uint8)]
+    shapes = scenery(7)
+    cv2.circle(shapes, (100, 100), 40, (255, 255, 255), -1)
+    cv2.rectangle(shapes, (250, 60), (330, 140), (20, 20, 20), -1)
+    assert scorer.score([sample([*frames, shapes])]) == [{"text_area": 0.0, "text_boxes": 0.0}]
+
+
+@pytest.mark.parametrize("size", [14, 18, 26])
+def test_a_burnt_in_caption_is_measured(scorer, size):
+    frame, area = captioned(scenery(1), ["the quick brown fox jumps over"], size)
+    (row,) = scorer.score([sample([frame])])
+    assert row["text_boxes"] == 1
+    # The detector's boxes stand off the letters a little.
+    assert area < row["text_area"] < 3 * area
+
+
+def test_area_and_boxes_are_means_over_the_frames(scorer):
+    two_lines, _ = captioned(scenery(2), ["first line of the text", "and a second one below"])
+    (alone,) = scorer.score([sample([two_lines])])
+    (half,) = scorer.score([sample([two_lines, scenery(2)])])
+    assert alone["text_boxes"] == 2
+    assert half["text_boxes"] == 1
+    assert half["text_area"] == pytest.approx(alone["text_area"] / 2)
+
+
+def test_a_caption_breaks_the_recipes_bound_and_scenery_keeps_it(scorer):
+    frame, _ = captioned(scenery(3), ["breaking news from all over the world", "more at eleven o'clock tonight"], 20)
+    rows = scorer.score([sample([frame]), sample([scenery(3)])])
+    assert rows[0]["text_area"] > 0.03 > rows[1]["text_area"]
+
+
+def test_it_works_without_a_network(scorer, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("the network was touched")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    fresh = create("text")
+    fresh.setup()
+    frame, _ = captioned(scenery(4), ["offline text here"])
+    assert fresh.score([sample([frame])]) == scorer.score([sample([frame])])
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (17, 300), (400, 40)])
+def test_odd_sizes_are_scored(scorer, height, width):
+    (row,) = scorer.score([sample([np.full((height, width, 3), 90, np.uint8)])])
+    assert row["text_area"] == 0
+
+
+def rectangle(left, top, right, bottom):
+    return [[left, top], [right, top], [right, bottom], [left, bottom]]
+
+
+def test_overlapping_boxes_count_once():
+    boxes = np.array([rectangle(0, 0, 49, 9), rectangle(25, 0, 74, 9), rectangle(0, 50, 9, 99)], np.int32)
+    assert text.union_area(boxes, (100, 100)) == pytest.approx((75 * 10 + 10 * 50) / 10000)
+    assert text.union_area(boxes[:0], (100, 100)) == 0
+
+
+def test_only_lines_of_text_are_kept():
+    line, column = rectangle(0, 0, 60, 10), rectangle(0, 0, 10, 60)
+    square, blob = rectangle(0, 0, 20, 20), rectangle(0, 0, 90, 40)
+    boxes = np.array([line, column, square, blob], np.int32)
+    assert text.lines_of_text(boxes, (100, 100)).tolist() == [line, column]
+
+
+def test_a_missing_provider_names_the_extra():
+    scorer = create("text", {"provider": "paddleocr"})
+    if text.importlib.util.find_spec("paddleocr"):
+        pytest.skip("paddleocr is installed")
+    with pytest.raises(WeightsError, match=r"pip install 'reelmill\[paddleocr\]'"):
+        scorer.setup()
+
+
+class PaddleAnswers:
+    """Answers as `paddleocr.TextDetection.predict` does."""
+
+    def __init__(self, **options):
+        self.options = options
+
+    def predict(self, image):
+        self.seen = image
+        return [{"dt_polys": np.array([rectangle(10, 10, 100, 30)]), "dt_scores": [0.9]}]
+
+
+def test_the_paddleocr_provider_reads_its_packages_answers(monkeypatch):
+    import sys
+    import types
+    from importlib.machinery import ModuleSpec
+
+    package = types.ModuleType("paddleocr")
+    package.__spec__ = ModuleSpec("paddleocr", None)
+    package.TextDetection = PaddleAnswers
+    monkeypatch.setitem(sys.modules, "paddleocr", package)
+    scorer = create("text", {"provider": "paddleocr", "model": "PP-OCRv5_mobile_det", "model_folder": "models"})
+    scorer.setup()
+    frame = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    frame[..., 0] = 200
+    (row,) = scorer.score([sample([frame])])
+    assert row["text_boxes"] == 1
+    assert row["text_area"] == pytest.approx(91 * 21 / (HEIGHT * WIDTH))
+    used = scorer.detect._model
+    assert used.seen[0, 0].tolist() == [0, 0, 200]  # OpenCV's order
+    assert used.options["model_name"] == "PP-OCRv5_mobile_det"

@@ -18,7 +18,7 @@ def decide(connection: duckdb.DuckDBPyConnection, rules: Mapping[str, Rule]) -> 
     with one SHA-256 the smallest uri stays, the others' samples point at it. Then the rules in their order: the first
     that fails is the reason; with none failing but one waiting for a value the sample is undecided.
     """
-    verdicts: pa.Table = connection.execute(decide_sql(rules)).to_arrow_table()
+    verdicts: pa.Table = connection.sql(decide_sql(rules)).to_arrow_table()
     return verdicts.cast(VERDICTS)
 
 

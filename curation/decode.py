@@ -211,7 +211,7 @@ _CONTAINERS = "mp4/mov, mkv/webm, avi, flv, ogg, asf, mpeg, ts"
 
 
 def _words(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+    return " ".join(str(getattr(error, "strerror", None) or error).split())[:200]
 
 
 def limits(options: dict[str, Any]) -> VideoLimits:

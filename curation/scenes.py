@@ -1,7 +1,7 @@
 """Scenes: PySceneDetect's detectors fed frame by frame, cuts settled early, long scenes divided evenly.
 
 Frames come at the size PySceneDetect's own command reduces to (width 256). Its minimum scene of 0.6 s is kept, so that
-the cuts equal the command's. Fades are found by ThresholdDetector; where a content cut lies within 0.6 s of a fade's
+the cuts equal the command's. Fades are found by ThresholdDetector; where a content cut lies within 3 frames of a fade's
 middle, they are one event and the content cut stands.
 """
 
@@ -20,6 +20,7 @@ from scenedetect import AdaptiveDetector, ContentDetector, FrameTimecode, SceneD
 DETECT_WIDTH = 256
 DETECTOR_MIN_S = 0.6
 """The command's default minimum scene length (its Python API has another)."""
+SAME_EVENT_FRAMES = 3
 
 
 @dataclass
@@ -70,7 +71,7 @@ class CutFinder:
 
     def settled(self, after: int) -> list[int]:
         """Cuts at a frame index above `after` that no later frame can change, ascending."""
-        near = round(DETECTOR_MIN_S * self._fps)
+        near = SAME_EVENT_FRAMES
         self._cuts = {cut for cut in self._cuts if cut > after - near}
         self._fades = {fade for fade in self._fades if fade > after}
         fades = {f for f in self._fades if not any(abs(f - cut) <= near for cut in self._cuts)}

@@ -108,9 +108,12 @@ class RayWorker:
 
 def start_ray() -> int:
     """Connect to RAY_ADDRESS, or start a private local Ray; returns its CPUs."""
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     import ray
     import ray.data
 
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
     if not ray.is_initialized():
         address = os.environ.get("RAY_ADDRESS")
         environment = {"env_vars": {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}}
@@ -118,15 +121,14 @@ def start_ray() -> int:
             ray.init(address=address, runtime_env=environment, log_to_driver=False)
         else:
             os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-            ray.init(
-                runtime_env=environment,
-                log_to_driver=False,
-                include_dashboard=False,
-                logging_level=logging.ERROR,
-                configure_logging=False,
-            )
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
+            with _quiet_stderr():  # its core announces its own log level
+                ray.init(
+                    runtime_env=environment,
+                    log_to_driver=False,
+                    include_dashboard=False,
+                    logging_level=logging.ERROR,
+                    configure_logging=False,
+                )
     return max(int(ray.cluster_resources().get("CPU", 1)), 1)
 
 
@@ -136,6 +138,19 @@ def stop_ray() -> None:
         import ray
 
         ray.shutdown()
+
+
+@contextlib.contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """Silence what native code writes to standard error; Python's exceptions pass."""
+    saved = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
 
 
 def _find(worker: str) -> type[Worker]:

@@ -65,7 +65,7 @@ class LedgerQueries:
 
     def table(self, query: str, parameters: Sequence[Any] = ()) -> pa.Table:
         """Result as an Arrow table."""
-        return self.connection.execute(query, list(parameters)).to_arrow_table()
+        return self.connection.sql(query, params=list(parameters)).to_arrow_table()
 
     def rows(self, query: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
         """Result as dicts."""

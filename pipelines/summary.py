@@ -13,6 +13,8 @@ from rich.table import Table
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries
 
+MAX_WIDTH = 2000
+
 _QUERIES = {
     "items": """SELECT kind, count(*) FILTER (status = 'done') AS done,
         count(*) FILTER (status = 'refused' AND reason_class = 'item') AS refused,
@@ -60,17 +62,18 @@ def print_stats(out: Path, console: Console, selection: str = "default") -> None
 
 
 def print_table(console: Console, rows: Sequence[dict[str, Any]], title: str | None = None) -> None:
-    """Rows as a table; long values are folded, never cut."""
+    """Rows as a table, as wide as its values: nothing is cut or folded, a terminal may wrap the lines."""
     if not rows:
         console.print("(no rows)")
         return
     table = Table(title=title, title_justify="left", title_style="bold")
     for name, value in rows[0].items():
         numeric = isinstance(value, int | float) and not isinstance(value, bool)
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+        table.add_column(name, justify="right" if numeric else "left", no_wrap=True)
     for row in rows:
         table.add_row(*(_cell(value) for value in row.values()))
-    console.print(table)
+    wide = Console(file=console.file, width=MAX_WIDTH, force_terminal=console.is_terminal)
+    wide.print(table, soft_wrap=True)
 
 
 def _cell(value: Any) -> str:

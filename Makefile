@@ -1,0 +1,62 @@
+# Every target first makes the environment (VENV) and pulls the default weights if they are missing.
+#   make curate [DUMP=folder] [OUT=out/sample] [RECIPE=sample]      make train [DATA=out/sample] [RECIPE=tiny]
+#   make test   make test-slow   make check   make bench
+# TORCH: what pip installs first. On a machine with a GPU: make curate TORCH="torch torchvision"; an environment that
+# already has torch: TORCH= . PIP_ARGS goes to every pip call (a mirror, a find-links folder with a CPU build of torch).
+
+VENV ?= .venv
+PYTHON ?= python3
+TORCH ?= torch==2.13.0 torchvision==0.28.0
+PIP_ARGS ?=
+BIN := $(VENV)/bin
+OUT ?= out/$(if $(DUMP),$(notdir $(patsubst %/,%,$(DUMP))),sample)
+RECIPE ?= $(if $(DUMP),video,sample)
+DATA ?= out/sample
+
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: curate train test test-slow check lint types bench clean
+
+curate: $(VENV)/.ready
+	$(if $(DUMP),,test -f build/sample-dump/.complete || { $(BIN)/reelmill sample-dump build/sample-dump && touch build/sample-dump/.complete; })
+	$(BIN)/reelmill curate $(or $(DUMP),build/sample-dump) --out $(OUT) --recipe $(RECIPE)
+
+train: RECIPE = tiny
+train: $(VENV)/.ready
+	test -f $(DATA)/run.json || $(MAKE) curate OUT=$(DATA) RECIPE=sample
+	$(BIN)/reelmill train $(RECIPE) --data $(DATA)
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+test-slow: $(VENV)/.dev
+	$(BIN)/python -m pytest -m "slow and not gpu"
+
+check: lint types test
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m bench
+
+clean:
+	rm -rf build out $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(if $(TORCH),$(BIN)/pip install -q $(PIP_ARGS) $(TORCH))
+	$(BIN)/pip install -q $(PIP_ARGS) -c constraints.txt -e .
+	touch $@
+
+$(VENV)/.ready: $(VENV)/.installed $(wildcard reelmill/cards/*.toml)
+	$(BIN)/reelmill models pull
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.ready
+	$(BIN)/pip install -q $(PIP_ARGS) -c constraints.txt -e ".[dev]"
+	touch $@

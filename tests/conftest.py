@@ -1,0 +1,28 @@
+"""Shared by all tests: no network, one thread, small videos."""
+
+import os
+import socket
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.update(PIP_NO_INDEX="1", HF_HUB_OFFLINE="1")
+
+import pytest
+
+_LOOPBACK = ("127.", "::1", "localhost", "0.0.0.0")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_network():
+    """Any connection that leaves this machine is an error; loopback and this machine's own addresses are allowed."""
+    own = {info[4][0] for info in socket.getaddrinfo(socket.gethostname(), None)}
+    connect = socket.socket.connect
+
+    def guarded(self, address):
+        host = address[0] if isinstance(address, tuple) else ""
+        if isinstance(address, tuple) and not str(host).startswith(_LOOPBACK) and host not in own:
+            raise AssertionError(f"a test tried to reach {address}")
+        return connect(self, address)
+
+    socket.socket.connect = guarded
+    yield
+    socket.socket.connect = connect

@@ -1,0 +1,69 @@
+"""A crash, a hang, a bomb or a lie costs one item, with the right class; the next item finds a working child."""
+
+import pytest
+
+from reelmill.config import to_dict
+from reelmill.curation.isolation import Child, IsolationConfig, ItemFailed
+from reelmill.curation.scoring import DecodeConfig
+from reelmill.curation.sources import Source
+
+JOB = "faulty:expand"
+OPTIONS = {**to_dict(DecodeConfig()), "scenes": {}}
+
+
+@pytest.fixture(scope="module")
+def child():
+    with Child(IsolationConfig(stall_s=2.0, memory_mb=2048), preload=(JOB,)) as made:
+        yield made
+
+
+def run(child, path):
+    return [body["type"] for body, _ in child.run(JOB, Source(str(path), 0, path.stat().st_size), OPTIONS)]
+
+
+@pytest.mark.parametrize(
+    ("order", "reason_class", "reason"),
+    [
+        ("SEGFAULT", "item", "decoder_crashed: signal SIGSEGV"),
+        ("KILLED", "machine", "decoder_killed: signal SIGKILL"),
+        ("HANG", "machine", "timeout: no answer within stall_s = 2"),
+        ("MEMORY", "machine", "out_of_memory"),
+        ("RAISE", "item", "decode_error: ValueError: decoder said no"),
+        ("REFUSE", "item", "not_wanted: as asked"),
+        ("FILES", "item", "decode_error: OSError"),
+    ],
+)
+def test_a_fault_costs_one_item(child, tmp_path, order, reason_class, reason):
+    bad, good = tmp_path / "bad.txt", tmp_path / "good.txt"
+    bad.write_text(order)
+    good.write_text("plain words")
+    with pytest.raises(ItemFailed) as failed:
+        run(child, bad)
+    assert failed.value.reason_class == reason_class
+    assert failed.value.reason.startswith(reason)
+    assert run(child, good) == ["sample", "item"]
+
+
+def test_a_child_that_lies_is_refused(child, tmp_path):
+    bad, good = tmp_path / "bad.txt", tmp_path / "good.txt"
+    bad.write_text("NONSENSE")
+    good.write_text("plain words")
+    with pytest.raises(ItemFailed):
+        run(child, bad)
+    assert run(child, good) == ["sample", "item"]
+
+
+def test_an_abandoned_job_does_not_leak_into_the_next(child, tmp_path):
+    good = tmp_path / "good.txt"
+    good.write_text("plain words")
+    abandoned = child.run(JOB, Source(str(good), 0, good.stat().st_size), OPTIONS)
+    next(abandoned)
+    abandoned.close()
+    assert run(child, good) == ["sample", "item"]
+
+
+def test_a_member_of_a_tar_is_read_within_its_bounds(child, tmp_path):
+    file = tmp_path / "both.bin"
+    file.write_bytes(b"RAISE" + b"plain words" + b"RAISE")
+    bodies = [body for body, _ in child.run(JOB, Source(str(file), 5, 11), OPTIONS)]
+    assert bodies[0]["type"] == "sample"

@@ -1,0 +1,34 @@
+"""Expanders that misbehave on marked items, run in a real child process."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from reelmill.curation.expanders import text
+from reelmill.curation.stage import Refused
+
+
+def expand(source, options):
+    """Text items that say what to do; anything else is expanded as text."""
+    with source.open() as stream:
+        words = stream.read().decode("utf-8", "replace").split()
+    order = words[0] if words else ""
+    if order == "SEGFAULT":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if order == "KILLED":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if order == "HANG":
+        time.sleep(3600)
+    if order == "MEMORY":
+        bytearray(1 << 40)
+    if order == "NONSENSE":
+        os.write(3, b"\xff" * 64)
+        os.write(1, b"noise on standard output")
+    if order == "RAISE":
+        raise ValueError("decoder said no")
+    if order == "REFUSE":
+        raise Refused("not_wanted: as asked")
+    if order == "FILES":
+        Path("must-not-appear.txt").write_text("x" * 100)
+    yield from text.expand(source, options)

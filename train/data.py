@@ -1,0 +1,255 @@
+"""The documents of one or several run folders, packed into rows and served as batches.
+
+A batch is a pure function of (seed, epoch, batch index, data fingerprint): whatever the number of ranks, step n holds
+the same rows, and a run resumes from its step number alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from reelmill.errors import ConfigError, DataError
+from reelmill.tokenize.documents import TokenKind, parse, video_part
+from reelmill.tokenize.shards import KINDS, ShardIndex
+from reelmill.train.packing import Ints, Packing, Pieces, pack
+
+_TEXT, _VIDEO = KINDS.index("text"), KINDS.index("video")
+# A part of a video may state its duration with this many characters (each a token) more than the whole does.
+_HEADER_GROWTH = 10
+LOSS_KINDS = (TokenKind.TEXT, TokenKind.STRUCTURE, TokenKind.VISION)
+
+
+@dataclass(kw_only=True)
+class DataConfig:
+    """How documents become batches, and what their tokens weigh in the loss."""
+
+    context: int = 5120
+    """Predictions of a row."""
+    batch_rows: int = 1024
+    """Rows of a step over all ranks; what does not run at once is accumulated."""
+    micro_rows: int = 1
+    """Rows of one forward pass on one rank."""
+    heldout: float = 0.01
+    """Share of the items, chosen by a hash of item_id, that are kept from training and used for validation."""
+    text_weight: float = 1.0
+    structure_weight: float = 1.0
+    vision_weight: float = 0.5
+    """Loss weight of codes (Emu3, section 2.4)."""
+    tokenizer: str = ""
+    """First digits of a vision tokenizer's fingerprint, where a run folder has the tokens of several."""
+
+
+class Corpus:
+    """All documents of some run folders, numbered from 0, and which of them are held out.
+
+    Raises DataError where the folders disagree on the vocabulary or the vision tokenizer.
+    """
+
+    def __init__(self, folders: Sequence[Path], selection: str | None, config: DataConfig) -> None:
+        self._indexes = [ShardIndex(f, fingerprint=config.tokenizer or None, selection=selection) for f in folders]
+        footers = {index.footer: folder for index, folder in zip(self._indexes, folders, strict=True)}
+        if len(footers) > 1:
+            found = "; ".join(
+                f"{where}: {footer.fingerprint[:12]}, {footer.vocab}" for footer, where in footers.items()
+            )
+            raise DataError(f"the run folders' ids do not mean the same ({found}); tokenize them with one tokenizer.")
+        if len(footers) < 1 or not sum(map(len, self._indexes)):
+            raise DataError("there are no documents to train on; run `reelmill stats` on the run folder to see why.")
+        footer = next(iter(footers))
+        self.vocab, self.tokenizer = footer.vocab, footer.fingerprint
+        self.n_tokens = self._column("n_tokens")
+        self.kind = np.concatenate([index.kind for index in self._indexes])
+        self._first = np.cumsum([0, *map(len, self._indexes)])
+        self.heldout = self._held_out(config.heldout)
+
+    def __len__(self) -> int:
+        return len(self.n_tokens)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hex digest of what is trained on: the vocabulary, the vision tokenizer, every document's id and length."""
+        digest = hashlib.blake2b(f"{self.vocab.to_json()} {self.tokenizer}".encode(), digest_size=16)
+        for index in self._indexes:
+            digest.update("\n".join(index.strings("doc_id")).encode())
+        digest.update(self.n_tokens.tobytes())
+        return digest.hexdigest()
+
+    def read(self, documents: npt.ArrayLike) -> list[npt.NDArray[np.int32]]:
+        """The tokens of documents, in the order asked for."""
+        wanted = np.asarray(documents, dtype=np.int64)
+        folder = np.searchsorted(self._first, wanted, side="right") - 1
+        found: list[npt.NDArray[np.int32]] = [np.empty(0, dtype=np.int32)] * len(wanted)
+        for number in np.unique(folder):
+            slots = np.flatnonzero(folder == number)
+            tokens = self._indexes[number].read(wanted[slots] - self._first[number])
+            for slot, document in zip(slots, tokens, strict=True):
+                found[slot] = document
+        return found
+
+    def pieces(self, documents: Ints, context: int) -> tuple[Pieces, Pieces, Ints]:
+        """(pieces to keep whole, texts to cut, documents left out because they cannot be packed into `context`).
+
+        Left out are images whose document is longer than the context and videos of which not one latent frame fits.
+        """
+        size = self.n_tokens[documents] - 1
+        is_text = self.kind[documents] == _TEXT
+        fits = size <= context
+        texts = documents[is_text & (size > 0)]
+        text_size = self.n_tokens[texts] - 1
+        parts, left_out = self._video_parts(documents[~fits & (self.kind[documents] == _VIDEO)], context)
+        whole = Pieces.whole(documents[fits & ~is_text], size[fits & ~is_text])
+        left_out += documents[~fits & ~is_text & (self.kind[documents] != _VIDEO)].tolist()
+        return (
+            Pieces.join([whole, parts]),
+            Pieces(texts, np.zeros_like(texts), text_size, text_size),
+            np.array(left_out, dtype=np.int64),
+        )
+
+    def _video_parts(self, documents: Ints, context: int) -> tuple[Pieces, list[int]]:
+        """Videos cut into parts of as many latent frames as fit, and those of which not one frame fits."""
+        cut: list[tuple[int, int, int, int]] = []
+        left_out: list[int] = []
+        for document in documents.tolist():
+            frames, height, width = (int(self._grid[name][document]) for name in ("grid_t", "grid_h", "grid_w"))
+            frame_tokens = height * (width + 1) + 1
+            header = int(self.n_tokens[document]) - 1 - frames * frame_tokens + _HEADER_GROWTH
+            most = (context - header) // frame_tokens
+            if most < 1:
+                left_out.append(document)
+                continue
+            for first in range(0, frames, most):
+                stop = min(first + most, frames)
+                cut.append((document, first, stop, header + (stop - first) * frame_tokens))
+        columns = np.array(cut, dtype=np.int64).reshape(-1, 4)
+        return Pieces(*columns.T), left_out
+
+    @cached_property
+    def _grid(self) -> dict[str, Ints]:
+        return {name: self._column(name) for name in ("grid_t", "grid_h", "grid_w")}
+
+    def _column(self, name: str) -> Ints:
+        return np.concatenate([index.columns[name].to_numpy() for index in self._indexes]).astype(np.int64)
+
+    def _held_out(self, share: float) -> npt.NDArray[np.bool_]:
+        """bool [documents]: items whose hash is under `share`, and of a kind with two items or more at least one."""
+        items = np.concatenate([index.strings("item_id") for index in self._indexes])
+        names, number = np.unique(items.astype(str), return_inverse=True)
+        hashes = np.array([int(hashlib.sha256(n.encode()).hexdigest()[:13], 16) / 16**13 for n in names.tolist()])
+        held = hashes < share
+        for kind in np.unique(self.kind) if share > 0 else ():
+            of_kind = np.unique(number[self.kind == kind])
+            if len(of_kind) > 1 and not held[of_kind].any():
+                held[of_kind[hashes[of_kind].argmin()]] = True
+        return held[number]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows for one forward pass.
+
+    tokens, targets, positions: int64 [rows, context]; weights: float32, each target's loss weight; kinds: int8, its
+    TokenKind, -1 where there is no prediction; lengths: of the documents as they follow each other, flattened.
+    """
+
+    tokens: npt.NDArray[np.int64]
+    targets: npt.NDArray[np.int64]
+    positions: npt.NDArray[np.int64]
+    weights: npt.NDArray[np.float32]
+    kinds: npt.NDArray[np.int8]
+    lengths: list[int]
+
+
+class Loader:
+    """Batches of some documents of a corpus. Raises ConfigError where the batch cannot be shared out evenly."""
+
+    def __init__(self, corpus: Corpus, documents: Ints, config: DataConfig, seed: int, ranks: int = 1) -> None:
+        if config.batch_rows % (config.micro_rows * ranks):
+            raise ConfigError(
+                f"data.batch_rows {config.batch_rows} is not a multiple of data.micro_rows {config.micro_rows} times "
+                f"{ranks} ranks; change one of them."
+            )
+        self.corpus, self.documents, self.config, self.seed, self.ranks = corpus, documents, config, seed, ranks
+        self.left_out = corpus.pieces(documents, config.context)[2]
+        self.packing = lru_cache(maxsize=1)(self._packing)
+        if not self.packing(0).rows:
+            raise DataError(
+                f"none of the {len(documents)} documents fits a context of {config.context}; raise data.context."
+            )
+        self._weights = np.array([config.text_weight, config.structure_weight, config.vision_weight], dtype=np.float32)
+
+    @property
+    def batches(self) -> int:
+        """Batches of an epoch; their rows differ by one at most."""
+        return -(-self.packing(0).rows // self.config.batch_rows)
+
+    def micro_batches(self, step: int, rank: int) -> list[Batch]:
+        """What `rank` computes in step `step`, in order; every rank gets equally many."""
+        epoch, number = divmod(step, self.batches)
+        packing = self.packing(epoch)
+        first, stop = (packing.rows * n // self.batches for n in (number, number + 1))
+        micro, together = self.config.micro_rows, self.config.micro_rows * self.ranks
+        starts = range(first + rank * micro, stop + rank * micro, together)
+        return [
+            self.build([packing.row(r) if r < stop else None for r in range(start, start + micro)]) for start in starts
+        ]
+
+    def build(self, rows: Sequence[Pieces | None], *, shuffle_vision: bool = False) -> Batch:
+        """The batch of these rows; None is a row without predictions.
+
+        With `shuffle_vision` each document's codes are put in a random order (a validation that order is learnt).
+        """
+        shape = (len(rows), self.config.context)
+        tokens = np.full(shape, self.corpus.vocab.pad, dtype=np.int64)
+        targets, positions = tokens.copy(), np.zeros(shape, dtype=np.int64)
+        weights, kinds = np.zeros(shape, dtype=np.float32), np.full(shape, -1, dtype=np.int8)
+        lengths: list[int] = []
+        for r, pieces in enumerate(rows):
+            at = 0
+            for ids, kind, is_new in self._contents(pieces) if pieces is not None else ():
+                if shuffle_vision:
+                    codes = np.flatnonzero(kind == TokenKind.VISION)
+                    ids[codes] = np.random.default_rng([self.seed, len(ids), int(ids.sum())]).permutation(ids[codes])
+                span = slice(at, at + len(ids) - 1)
+                tokens[r, span], targets[r, span] = ids[:-1], ids[1:]
+                positions[r, span] = np.arange(len(ids) - 1)
+                kinds[r, span] = kind[1:]
+                weights[r, span] = self._weights[kind[1:]] * is_new[1:]
+                lengths.append(len(ids) - 1)
+                at += len(ids) - 1
+            if at < shape[1]:
+                lengths.append(shape[1] - at)
+        return Batch(tokens, targets, positions, weights, kinds, lengths)
+
+    def _packing(self, epoch: int) -> Packing:
+        fingerprint = int(self.corpus.fingerprint[:16], 16)
+        rng = np.random.default_rng([self.seed, epoch, fingerprint])
+        unsplit, texts, _ = self.corpus.pieces(rng.permutation(self.documents), self.config.context)
+        return pack(unsplit, texts, self.config.context, rng)
+
+    def _contents(
+        self, pieces: Pieces
+    ) -> list[tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8], npt.NDArray[np.bool_]]]:
+        """Of each piece: ids, kinds (as in the loss), and which tokens no earlier part of the document has shown."""
+        contents = []
+        for n, tokens in enumerate(self.corpus.read(pieces.document)):
+            document = parse(self.corpus.vocab, tokens)
+            first, stop = int(pieces.first[n]), int(pieces.stop[n])
+            if stop and document.kind == "video":
+                document = parse(self.corpus.vocab, video_part(document, first, stop - first))
+                is_new = np.ones(len(document.tokens), dtype=np.bool_)
+                if first:
+                    is_new[: document.blocks[0].body] = False
+                    is_new[document.kinds == TokenKind.TEXT] = False
+                contents.append((document.tokens, document.loss_kinds, is_new))
+            else:
+                span = slice(first, stop + 1) if stop else slice(None)
+                ids = document.tokens[span].copy()
+                contents.append((ids, document.loss_kinds[span], np.ones(len(ids), dtype=np.bool_)))
+        return contents

@@ -1,0 +1,234 @@
+"""Emu3's decoder: a Llama-style transformer over one vocabulary of text, structure and vision tokens.
+
+Grouped-query attention, RMSNorm before each branch, SwiGLU, rotary positions with theta 1e6, untied embeddings, no
+biases; dropout on the attention probabilities, on both residual branches and on the embeddings (Emu3, arXiv 2409.18869,
+section 2.3 and table 3, and its released configuration). Emu3.5 (arXiv 2510.26583, table 1) adds RMSNorm on each query
+and key head and a head size that is not hidden / heads. Modules carry the names of the released checkpoints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from reelmill.errors import ConfigError
+from reelmill.train.loss import chunked_cross_entropy
+
+
+@dataclass(kw_only=True)
+class ModelConfig:
+    """Sizes of the decoder. `vocab_size` 0 means that of the data's vocabulary; `head_dim` 0 means hidden / heads."""
+
+    vocab_size: int = 0
+    hidden: int = 4096
+    layers: int = 32
+    heads: int = 32
+    kv_heads: int = 8
+    head_dim: int = 0
+    mlp: int = 14336
+    qk_norm: bool = False
+    rope_theta: float = 1_000_000.0
+    norm_eps: float = 1e-5
+    dropout: float = 0.1
+    """On both residual branches and on the embeddings."""
+    attention_dropout: float = 0.1
+    init_std: float = 0.02
+
+    @property
+    def head_size(self) -> int:
+        """Width of one attention head."""
+        return self.head_dim or self.hidden // self.heads
+
+    def check(self) -> None:
+        """Raise ConfigError if no decoder can have these sizes."""
+        if self.vocab_size <= 0:
+            raise ConfigError(f"model.vocab_size is {self.vocab_size}; a decoder needs at least one id.")
+        if not self.head_dim and self.hidden % self.heads:
+            raise ConfigError(
+                f"model.hidden {self.hidden} is no multiple of model.heads {self.heads}; change one, or set head_dim."
+            )
+        if self.heads % self.kv_heads:
+            raise ConfigError(f"model.heads {self.heads} is no multiple of model.kv_heads {self.kv_heads}.")
+        if self.head_size % 2:
+            raise ConfigError(f"the head size is {self.head_size}; rotary positions need an even one.")
+
+
+class KVCache:
+    """Keys and values of the tokens so far, for every layer: [layers, B, kv_heads, max_length, head_size] each."""
+
+    def __init__(self, config: ModelConfig, batch: int, max_length: int, like: Tensor) -> None:
+        shape = (config.layers, batch, config.kv_heads, max_length, config.head_size)
+        self.keys = torch.empty(shape, dtype=like.dtype, device=like.device)
+        self.values = torch.empty_like(self.keys)
+        self.length = 0
+
+    def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Store a layer's new keys and values [B, kv_heads, n, head_size]; return all of them so far."""
+        stop = self.length + keys.shape[2]
+        self.keys[layer, :, :, self.length : stop] = keys
+        self.values[layer, :, :, self.length : stop] = values
+        return self.keys[layer, :, :, :stop], self.values[layer, :, :, :stop]
+
+
+class RMSNorm(nn.Module):
+    """Scale to unit root mean square, in float32, then by a learnt weight."""
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., size] -> the same."""
+        wide = x.float()
+        return self.weight * (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)).to(x.dtype)
+
+
+def rotary(positions: Tensor, head_size: int, theta: float) -> tuple[Tensor, Tensor]:
+    """Cosines and sines float32 [B, 1, T, head_size] of the rotary angles of positions [B, T]."""
+    powers = torch.arange(0, head_size, 2, device=positions.device, dtype=torch.float32) / head_size
+    angles = positions.float()[:, None, :, None] * theta**-powers
+    angles = torch.cat((angles, angles), dim=-1)
+    return angles.cos(), angles.sin()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn each pair (i, i + half) of the heads x [B, heads, T, head_size] by its position's angles."""
+    first, second = x.float().chunk(2, dim=-1)
+    return (x.float() * cos + torch.cat((-second, first), dim=-1) * sin).to(x.dtype)
+
+
+class Attention(nn.Module):
+    """Causal grouped-query attention within each document."""
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self.layer, self.heads, self.kv_heads, self.size = layer, config.heads, config.kv_heads, config.head_size
+        self.dropout = config.attention_dropout
+        self.q_proj = nn.Linear(config.hidden, self.heads * self.size, bias=False)
+        self.k_proj = nn.Linear(config.hidden, self.kv_heads * self.size, bias=False)
+        self.v_proj = nn.Linear(config.hidden, self.kv_heads * self.size, bias=False)
+        self.o_proj = nn.Linear(self.heads * self.size, config.hidden, bias=False)
+        self.q_norm = RMSNorm(self.size, config.norm_eps) if config.qk_norm else nn.Identity()
+        self.k_norm = RMSNorm(self.size, config.norm_eps) if config.qk_norm else nn.Identity()
+
+    def forward(
+        self, x: Tensor, angles: tuple[Tensor, Tensor], lengths: Sequence[int] | None, cache: KVCache | None
+    ) -> Tensor:
+        """[B, T, hidden] -> the same; see `Decoder.forward`."""
+        batch, count, _ = x.shape
+        q = self.q_norm(self.q_proj(x).view(batch, count, self.heads, self.size)).transpose(1, 2)
+        k = self.k_norm(self.k_proj(x).view(batch, count, self.kv_heads, self.size)).transpose(1, 2)
+        v = self.v_proj(x).view(batch, count, self.kv_heads, self.size).transpose(1, 2)
+        q, k = rotate(q, *angles), rotate(k, *angles)
+        if cache is not None:
+            mixed = self._attend_cached(q, *cache.extend(self.layer, k, v))
+        else:
+            mixed = self._attend_documents(q, k, v, lengths if lengths is not None else [count] * batch)
+        out: Tensor = self.o_proj(mixed.transpose(1, 2).reshape(batch, count, self.heads * self.size))
+        return out
+
+    def _attend_documents(self, q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int]) -> Tensor:
+        """One causal attention a document: nothing is spent on the pairs that a block mask would forbid."""
+        batch, _, count, _ = q.shape
+        q, k, v = (x.transpose(0, 1).reshape(1, x.shape[1], batch * count, self.size) for x in (q, k, v))
+        dropout = self.dropout if self.training else 0.0
+        parts = [
+            functional.scaled_dot_product_attention(*qkv, dropout_p=dropout, is_causal=True, enable_gqa=True)  # type: ignore[misc]
+            for qkv in zip(*(torch.split(x, list(lengths), dim=2) for x in (q, k, v)), strict=True)
+        ]
+        return torch.cat(parts, dim=2).view(self.heads, batch, count, self.size).transpose(0, 1)
+
+    def _attend_cached(self, q: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """New tokens attend to all earlier ones and causally to each other."""
+        new, total = q.shape[2], keys.shape[2]
+        allowed = torch.ones(new, total, dtype=torch.bool, device=q.device).tril(total - new)
+        return functional.scaled_dot_product_attention(q, keys, values, attn_mask=allowed, enable_gqa=True)
+
+
+class MLP(nn.Module):
+    """SwiGLU."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(config.hidden, config.mlp, bias=False)
+        self.up_proj = nn.Linear(config.hidden, config.mlp, bias=False)
+        self.down_proj = nn.Linear(config.mlp, config.hidden, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., hidden] -> the same."""
+        out: Tensor = self.down_proj(functional.silu(self.gate_proj(x)) * self.up_proj(x))
+        return out
+
+
+class Layer(nn.Module):
+    """Attention and MLP, each a residual branch behind a norm."""
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self.input_layernorm = RMSNorm(config.hidden, config.norm_eps)
+        self.self_attn = Attention(config, layer)
+        self.post_attention_layernorm = RMSNorm(config.hidden, config.norm_eps)
+        self.mlp = MLP(config)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(
+        self, x: Tensor, angles: tuple[Tensor, Tensor], lengths: Sequence[int] | None, cache: KVCache | None
+    ) -> Tensor:
+        """[B, T, hidden] -> the same."""
+        x = x + self.dropout(self.self_attn(self.input_layernorm(x), angles, lengths, cache))
+        out: Tensor = x + self.dropout(self.mlp(self.post_attention_layernorm(x)))
+        return out
+
+
+class Head(nn.Linear):
+    """The output projection: logits where they are needed (generation), the loss where they are not (training)."""
+
+    def loss(self, hidden: Tensor, targets: Tensor, token_weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Of hidden [..., D] and targets, weights [...]: (weighted sum of the NLLs, NLL of each token [...])."""
+        total, nll = chunked_cross_entropy(
+            hidden.flatten(0, -2), self.weight, targets.flatten(), token_weights.flatten()
+        )
+        return total, nll.view(targets.shape)
+
+
+class Decoder(nn.Module):
+    """The whole model. `forward` gives hidden states; `lm_head` turns them into logits or into the loss."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        config.check()
+        self.config = config
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden)
+        self.dropout = nn.Dropout(config.dropout)
+        self.layers = nn.ModuleList(Layer(config, layer) for layer in range(config.layers))
+        self.norm = RMSNorm(config.hidden, config.norm_eps)
+        self.lm_head = Head(config.hidden, config.vocab_size, bias=False)
+
+    def forward(
+        self, tokens: Tensor, positions: Tensor, lengths: Sequence[int] | None = None, cache: KVCache | None = None
+    ) -> Tensor:
+        """Hidden states [B, T, hidden] of tokens int64 [B, T].
+
+        positions int64 [B, T] count from 0 in each document. `lengths` are the lengths of the documents as they follow
+        each other in the rows, flattened (they sum to B * T; none crosses a row); a token sees its own document only.
+        Without `lengths` each row is one document. With a `cache` the tokens continue those in it.
+        """
+        angles = rotary(positions, self.config.head_size, self.config.rope_theta)
+        x: Tensor = self.dropout(self.embed_tokens(tokens))
+        for layer in self.layers:
+            x = layer(x, angles, lengths, cache)
+        if cache is not None:
+            cache.length += tokens.shape[1]
+        hidden: Tensor = self.norm(x)
+        return hidden
+
+
+def count_parameters(config: ModelConfig) -> int:
+    """Parameters of the decoder, counted on the meta device: nothing is allocated."""
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in Decoder(config).parameters())

@@ -1,0 +1,50 @@
+"""Training recipes: each a function that returns a `TrainConfig`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from reelmill.config import nearest
+from reelmill.errors import ConfigError
+from reelmill.train.data import DataConfig
+from reelmill.train.model import ModelConfig
+from reelmill.train.trainer import OptimizerConfig, TrainConfig
+
+
+def tiny() -> TrainConfig:
+    """A toy that learns the sample dump in a few CPU-minutes: Emu3's decoder with two million parameters."""
+    return TrainConfig(
+        model=ModelConfig(hidden=128, layers=4, heads=4, kv_heads=2, mlp=384, dropout=0.1, attention_dropout=0.0),
+        data=DataConfig(context=3072, batch_rows=1, heldout=0.1),
+        optimizer=OptimizerConfig(lr=3e-3, warmup_steps=20),
+        steps=400,
+        precision="float32",
+        validate_every=100,
+        validate_rows=32,
+        checkpoint_every=200,
+    )
+
+
+def emu3_8b() -> TrainConfig:
+    """Emu3's first stage: 8,492,011,520 parameters, text and images in a context of 5,120.
+
+    Disclosed (arXiv 2409.18869, sections 2.3-2.4, table 3; released configuration): the model, the context, the
+    learning rate and its cosine to zero, the vision weight. Not disclosed, chosen here: batch, steps, warm-up, betas,
+    weight decay, clipping. The second stage, with video, is the same with data.context 131072.
+    """
+    return TrainConfig(
+        model=ModelConfig(vocab_size=184_622),
+        data=DataConfig(context=5120, batch_rows=1024, heldout=0.001),
+        optimizer=OptimizerConfig(lr=5e-5, warmup_steps=2_000),
+        steps=100_000,
+    )
+
+
+RECIPES: dict[str, Callable[[], TrainConfig]] = {"tiny": tiny, "emu3_8b": emu3_8b}
+
+
+def recipe(name: str) -> TrainConfig:
+    """The recipe of that name; ConfigError names the nearest one."""
+    if name not in RECIPES:
+        raise ConfigError(f"no training recipe {name!r}; {nearest(name, RECIPES)}")
+    return RECIPES[name]()

@@ -1,0 +1,59 @@
+"""`reelmill train`: from a recipe and run folders to checkpoints, alone or under torchrun."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from reelmill.config import to_toml
+from reelmill.errors import ConfigError
+from reelmill.files import write_text
+from reelmill.train import checkpoint
+from reelmill.train.data import Corpus
+from reelmill.train.parallel import join_ranks
+from reelmill.train.trainer import TrainConfig, Trainer
+
+
+def train(
+    config: TrainConfig,
+    data: Sequence[Path],
+    out: Path,
+    selection: str | None = None,
+    *,
+    until: int | None = None,
+    say: Callable[[str], None] = print,
+) -> Path:
+    """Train `config` on the documents of the run folders `data` and return the last checkpoint, in `out/checkpoints`.
+
+    `selection` names verdicts that say which samples to train on; without it all documents are taken. A run that was
+    interrupted goes on from its last checkpoint; `until` stops it after that many steps. Under torchrun every rank
+    calls this. Raises ConfigError for a recipe that cannot run or that differs from the one that `out` was begun with,
+    DataError for missing or damaged documents.
+    """
+    corpus = Corpus(data, selection, config.data)
+    config = _with_vocabulary(config, corpus)
+    with join_ranks(config.device) as ranks:
+        if ranks.is_first:
+            out.mkdir(parents=True, exist_ok=True)
+        ranks.wait()
+        trainer = Trainer(config, corpus, out, ranks, say)
+        trainer.resume()
+        if ranks.is_first:
+            write_text(out / "recipe.toml", to_toml(config))
+        trainer.run(until)
+    last = checkpoint.latest(out / "checkpoints")
+    if last is None:
+        raise ConfigError(f"nothing to train: steps is {config.steps}; it must be at least 1.")
+    return last
+
+
+def _with_vocabulary(config: TrainConfig, corpus: Corpus) -> TrainConfig:
+    """The config with the data's vocabulary size; ConfigError if it names another."""
+    size = corpus.vocab.size
+    if config.model.vocab_size not in (0, size):
+        raise ConfigError(
+            f"model.vocab_size is {config.model.vocab_size:,}, but the data's vocabulary ({corpus.vocab.text}, "
+            f"{corpus.vocab.codes:,} codes) has {size:,} ids; set model.vocab_size to 0, or tokenize for this recipe."
+        )
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, vocab_size=size))

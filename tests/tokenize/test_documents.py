@@ -468,6 +468,22 @@ def test_what_is_no_header(text):
     assert documents.read_header(text) is None
 
 
+DEAD_ENDS = """2*2 123456.|2*2 1.00000|2*2 1.23450|2*2 1.234567|2*2 0.0000|2*2 1234567|2*2 00|2*2 .|0|12345
+2*2 24fps 0.00|2*2 0.0001fps 1.|2*2 0.0001fps 20000f|2*2 24ps|2**|2*2  |2*2 f|x"""
+
+
+@pytest.mark.parametrize("text", DEAD_ENDS.replace("\n", "|").split("|"))
+def test_dead_ends_are_refused_before_they_are_entered(text):
+    assert not is_header_prefix(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["2*2 12345.", "2*2 1.0000", "2*2 0.000", "2*2 24fps 0.0", "2*2 0.0001fps 1", "2*2 24f", ""]
+)
+def test_what_can_still_become_a_header_is_allowed(text):
+    assert is_header_prefix(text)
+
+
 def test_latent_frames_round_as_python_does():
     assert [documents.latent_frames(fps, s) for fps, s in ((24, 5), (8, 5), (10, 1), (6, 1), (29.97, 4.004))] == [
         30,

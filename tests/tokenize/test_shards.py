@@ -1,5 +1,7 @@
 """Token shards: written, read through the index, queried by DuckDB, and verified."""
 
+import pickle
+
 import duckdb
 import numpy as np
 import pyarrow as pa
@@ -147,6 +149,26 @@ def test_reading_in_any_order(tmp_path, cached):
     assert index.read([]) == []
 
 
+def test_a_row_group_is_decoded_once_a_call(tmp_path, monkeypatch):
+    make_run(tmp_path, row_group_tokens=200)
+    index = ShardIndex(tmp_path, cached_row_groups=1)
+    decoded = []
+    read_row_group = pq.ParquetFile.read_row_group
+    monkeypatch.setattr(
+        pq.ParquetFile,
+        "read_row_group",
+        lambda self, *args, **rest: decoded.append(1) or read_row_group(self, *args, **rest),
+    )
+    index.read(np.random.default_rng(2).permutation(18))
+    assert len(decoded) == len(set(zip(index.file.tolist(), index.row_group.tolist(), strict=True)))
+
+
+def test_the_index_travels_to_worker_processes(tmp_path):
+    rows = make_run(tmp_path)
+    copy = pickle.loads(pickle.dumps(ShardIndex(tmp_path)))
+    np.testing.assert_array_equal(copy.read([7])[0], rows[7]["tokens"])
+
+
 def test_documents_read_do_not_change_the_next_read(tmp_path):
     rows = make_run(tmp_path)
     index = ShardIndex(tmp_path)
@@ -273,6 +295,9 @@ def test_verify_finds_footers_that_are_wrong(tmp_path):
     ):
         tampered(good, bad, {}, metadata)
         assert verify_shard(bad), metadata
+    tampered(good, bad, {}, {b"reelmill.layout_version": b"2"})
+    with pytest.raises(DataError, match="layout version 2, this reelmill reads 1"):
+        read_footer(bad)
     assert "not" in verify_shard(good, Vocabulary("bytes", 512))[0]
 
 

@@ -31,8 +31,8 @@ BOX_CONFIDENCE = 0.6
 # What the detector wrongly takes for text is a blob: about square, or thicker than a quarter of the shorter side.
 TALLEST_LINE = 0.25
 SHORTEST_LINE = 1.5
-# Larger than any frame: `limit_type="max"` with it keeps the native size (rounded to multiples of 32).
-NO_LIMIT = 1 << 16
+# Frames keep their size (rounded to multiples of 32); only one of an extreme shape is scaled down to this longer side.
+LONGEST = 2048
 NO_BOXES: Boxes = np.zeros((0, 4, 2), np.int32)
 
 
@@ -88,10 +88,10 @@ class RapidOcr:
         self._engine = RapidOCR(
             params={
                 "Global.log_level": "critical",  # it warns about every frame without text
-                "Global.max_side_len": NO_LIMIT,
+                "Global.max_side_len": LONGEST,
                 "Det.model_path": str(rapidocr_model()),
                 "Det.limit_type": "max",
-                "Det.limit_side_len": NO_LIMIT,
+                "Det.limit_side_len": LONGEST,
                 "Det.mean": MEAN,
                 "Det.std": STD,
                 "Det.box_thresh": BOX_CONFIDENCE,
@@ -120,7 +120,7 @@ class PaddleOcr:
         self._model = TextDetection(
             model_name=model,
             model_dir=model_folder,
-            limit_side_len=NO_LIMIT,
+            limit_side_len=LONGEST,
             limit_type="max",
             box_thresh=BOX_CONFIDENCE,
             device="cpu",

@@ -96,7 +96,7 @@ def test_it_works_without_a_network(scorer, monkeypatch):
     assert fresh.score([sample([frame])]) == scorer.score([sample([frame])])
 
 
-@pytest.mark.parametrize(("height", "width"), [(8, 8), (17, 300), (400, 40)])
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (17, 300), (400, 40), (32, 9000)])
 def test_odd_sizes_are_scored(scorer, height, width):
     (row,) = scorer.score([sample([np.full((height, width, 3), 90, np.uint8)])])
     assert row["text_area"] == 0

@@ -74,7 +74,7 @@ class TextScorer(Scorer):
     def _score(self, images: Rgb) -> dict[str, Any]:
         if not len(images):
             return {"text_area": None, "text_boxes": None}
-        boxes = [lines_of_text(self.detect(image), image.shape[:2]) for image in images]
+        boxes = [lines_of_text(self.detect(widen_strip(image)), image.shape[:2]) for image in images]
         areas = [union_area(found, image.shape[:2]) for found, image in zip(boxes, images, strict=True)]
         return {"text_area": float(np.mean(areas)), "text_boxes": float(np.mean([len(found) for found in boxes]))}
 
@@ -144,6 +144,19 @@ def rapidocr_model() -> Path:
     if not model.is_file():
         raise WeightsError(f"the installed rapidocr has no {model.name}. Run: pip install 'rapidocr>=3.10'")
     return model
+
+
+def widen_strip(image: Rgb) -> Rgb:
+    """The RGB image, black added at its right or lower edge where it is more than 64 times as long as it is wide, so
+    that scaled to LONGEST it still has the 32 pixels that the detector needs.
+    """
+    height, width = image.shape[:2]
+    least = max(height, width) * 32 // LONGEST + 1
+    if min(height, width) >= least:
+        return image
+    bottom, right = max(0, least - height), max(0, least - width)
+    widened: Rgb = cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_CONSTANT)
+    return widened
 
 
 def lines_of_text(boxes: Boxes, frame: tuple[int, ...]) -> Boxes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,6 +30,8 @@ def scorer_class(name: str) -> type[Scorer]:
     module, _, attribute = target.partition(":")
     if not attribute:
         raise ConfigError(f"no scorer is called {name!r}; known: {', '.join(SCORERS)}, or package.module:Class")
+    if importlib.util.find_spec(module.partition(".")[0]) is None:
+        raise ConfigError(f"scorer {name!r}: there is no package {module.partition('.')[0]!r} on this machine")
     found = getattr(importlib.import_module(module), attribute, None)
     if not (isinstance(found, type) and issubclass(found, Scorer)):
         raise ConfigError(f"{target} is not a reelmill.curation.stage.Scorer")

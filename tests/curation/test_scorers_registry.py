@@ -29,6 +29,7 @@ def test_options_fill_the_config_of_a_scorer():
         ("quality", {"threshold": 0.3}),
         ("beauty", {}),
         ("reelmill.errors:DataError", {}),
+        ("no_such_package.scorers:Mine", {}),
     ],
 )
 def test_wrong_names_and_options_are_config_errors(name, options):

@@ -134,6 +134,7 @@ def test_what_no_document_can_say_is_refused(codes, fps, seconds, message):
 
 
 @VOCABS
+@settings(deadline=None)
 @given(caption=texts, codes=code_grids(frames=1), after=st.booleans())
 def test_images_round_trip(vocab, caption, codes, after):
     read = parse(vocab, documents.image_document(vocab, codes[0], caption, caption_after=after))
@@ -146,6 +147,7 @@ def test_images_round_trip(vocab, caption, codes, after):
 
 
 @VOCABS
+@settings(deadline=None)
 @given(caption=texts, codes=code_grids(), after=st.booleans(), fps=rates)
 def test_videos_round_trip(vocab, caption, codes, after, fps):
     seconds = documents.seconds_of(len(codes), fps)
@@ -158,6 +160,7 @@ def test_videos_round_trip(vocab, caption, codes, after, fps):
 
 
 @VOCABS
+@settings(deadline=None)
 @given(text=texts)
 def test_texts_round_trip(vocab, text):
     read = parse(vocab, documents.text_document(vocab, text))
@@ -171,6 +174,7 @@ def test_texts_round_trip(vocab, text):
         _ = read.codes
 
 
+@settings(deadline=None)
 @given(parts=parts)
 def test_interleaved_documents_round_trip(parts):
     read = parse(BYTES, documents.interleaved_document(BYTES, parts))
@@ -193,6 +197,7 @@ def test_interleaved_documents_round_trip(parts):
 
 
 @VOCABS
+@settings(deadline=None)
 @given(parts=parts)
 def test_every_token_has_its_kind(vocab, parts):
     read = parse(vocab, documents.interleaved_document(vocab, parts))
@@ -263,7 +268,7 @@ def read_or_refuse(vocab, tokens):
 
 @VOCABS
 @given(parts=parts)
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 def test_every_prefix_of_a_document_is_allowed_and_no_document(vocab, parts):
     tokens = documents.interleaved_document(vocab, parts).tolist()
     grammar = grammar_of(vocab)
@@ -288,7 +293,7 @@ def interesting_tokens(vocab):
 
 @VOCABS
 @given(data=st.data(), parts=parts)
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_reading_and_grammar_agree_on_mutants(vocab, data, parts):
     tokens = documents.interleaved_document(vocab, parts).tolist()
     for _ in range(data.draw(st.integers(1, 3))):
@@ -300,7 +305,7 @@ def test_reading_and_grammar_agree_on_mutants(vocab, data, parts):
 
 
 @given(data=st.data())
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_whatever_the_grammar_allows_can_be_read(data):
     """Constrained decoding never gets stuck and ends in documents: draw among the allowed, then head for the end."""
     vocab, grammar = BYTES, grammar_of(BYTES)
@@ -402,6 +407,7 @@ headers = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(header=headers)
 @example(Header(1, 1, 0.0001, 999_999))
 @example(Header(9999, 10, 0.000123456, 100_000))
@@ -416,7 +422,7 @@ def test_headers_round_trip_and_can_be_written_token_by_token(header):
 
 
 @given(text=st.text("0123456789*. fps", max_size=14) | headers.map(lambda header: header.text), data=st.data())
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 def test_every_prefix_leads_to_a_header(text, data):
     """`is_header_prefix` is exact: what it accepts can be completed, what it refuses is no header's beginning."""
     stop = data.draw(st.integers(0, len(text)))
@@ -494,6 +500,7 @@ def test_latent_frames_round_as_python_does():
     ]
 
 
+@settings(deadline=None)
 @given(latents=st.integers(1, 10_000), fps=rates | st.sampled_from([23.976023976, 29.97002997, 1000 / 33]))
 def test_a_stated_duration_gives_the_frames_back(latents, fps):
     seconds = documents.seconds_of(latents, fps)
@@ -511,7 +518,7 @@ def test_a_duration_that_cannot_be_stated():
 
 @VOCABS
 @given(data=st.data(), caption=texts, codes=code_grids(), fps=rates, after=st.booleans())
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 def test_parts_of_a_video_are_documents(vocab, data, caption, codes, fps, after):
     seconds = documents.seconds_of(len(codes), fps)
     whole = parse(vocab, documents.video_document(vocab, codes, caption, fps, seconds, caption_after=after))

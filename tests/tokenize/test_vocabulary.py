@@ -6,7 +6,7 @@ import unicodedata
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reelmill.errors import ConfigError, DataError, WeightsError
@@ -110,6 +110,7 @@ def test_known_qwen_ids():
 
 
 @pytest.mark.parametrize("vocab", [QWEN, BYTES], ids=["qwen", "bytes"])
+@settings(deadline=None)
 @given(
     text=st.text()
     | st.lists(st.sampled_from([*SPECIAL_STRINGS, " ", "\n", "é", "e\u0301", "ﬁ", "가", "a"])).map("".join)

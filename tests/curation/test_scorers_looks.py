@@ -3,7 +3,9 @@
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
+from reelmill import weights
 from reelmill.curation.scorers import create, looks
 from reelmill.curation.stage import Frames, Sample
 
@@ -66,6 +68,15 @@ def test_a_normal_picture_passes_the_recipes_bound_by_far(seed):
 )
 def test_a_spoilt_picture_breaks_the_recipes_bound(spoil):
     assert score("quality", spoil(scene())) < 0.3
+
+
+@pytest.mark.parametrize("card", ["media-china", "media-flower", "media-astronaut", "media-rocket"])
+def test_a_real_photograph_passes_until_it_is_blurred(card):
+    photograph = np.asarray(Image.open(weights.path(card)).convert("RGB"))
+    scale = 256 / min(photograph.shape[:2])
+    photograph = cv2.resize(photograph, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    assert score("quality", photograph) > 0.6
+    assert score("quality", cv2.GaussianBlur(photograph, (0, 0), 5)) < 0.3
 
 
 def test_quality_falls_with_blur_and_stays_in_its_range():

@@ -2,11 +2,13 @@
 
 import socket
 
+import av
 import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
+from reelmill import weights
 from reelmill.curation.scorers import create, text
 from reelmill.curation.stage import Frames, Sample
 from reelmill.errors import WeightsError
@@ -59,6 +61,18 @@ def test_textless_frames_are_silent(scorer):
     cv2.circle(shapes, (100, 100), 40, (255, 255, 255), -1)
     cv2.rectangle(shapes, (250, 60), (330, 140), (20, 20, 20), -1)
     assert scorer.score([sample([*frames, shapes])]) == [{"text_area": 0.0, "text_boxes": 0.0}]
+
+
+def test_real_footage_without_text_is_silent(scorer):
+    with av.open(weights.path("media-bigbuckbunny")) as container:
+        decoded = (frame for number, frame in enumerate(container.decode(video=0)) if number % 12 == 0)
+        frames = [frame.to_ndarray(format="rgb24", width=WIDTH, height=HEIGHT) for frame in decoded]
+    assert len(frames) == 11
+    assert scorer.score([sample(frames)]) == [{"text_area": 0.0, "text_boxes": 0.0}]
+    written = [captioned(frame, ["a rabbit wakes up in the meadow"])[0] for frame in frames]
+    (row,) = scorer.score([sample(written)])
+    assert row["text_boxes"] >= 1
+    assert row["text_area"] > 0.01
 
 
 @pytest.mark.parametrize("size", [14, 18, 26])

@@ -14,6 +14,7 @@ import json
 import os
 import re
 import shutil
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,7 +129,10 @@ def load_decoder(checkpoint: Path) -> tuple[Decoder, Vocabulary, TrainState]:
 
 
 def _read(folder: Path, tensors: dict[str, Tensor], *, no_dist: bool = False) -> None:
-    state_dict_loader.load(tensors, storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=no_dist)
+    with warnings.catch_warnings():
+        # Said of every load outside a process group, where it is what was asked for.
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+        state_dict_loader.load(tensors, storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=no_dist)
 
 
 def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

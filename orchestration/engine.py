@@ -14,6 +14,7 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from reelmill.errors import ConfigError, MachineError, ReelmillError
@@ -144,7 +145,7 @@ def stop_ray() -> None:
 def _quiet_stderr() -> Iterator[None]:
     """Silence what native code writes to standard error; Python's exceptions pass."""
     saved = os.dup(2)
-    with open(os.devnull, "wb") as nowhere:
+    with Path(os.devnull).open("wb") as nowhere:
         os.dup2(nowhere.fileno(), 2)
     try:
         yield

@@ -14,6 +14,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from reelmill.errors import MachineError
 from reelmill.files import write_atomically
 
 DATABASE = "reelmill.duckdb"
@@ -40,9 +41,14 @@ def write_database(root: Path) -> None:
     """Write `reelmill.duckdb` anew (its views depend on nothing but the folder's layout)."""
 
     def write(temporary: Path) -> None:
-        with duckdb.connect(str(temporary)) as connection:
-            connection.execute("SET file_search_path = ?", [str(root)])
-            _create_views(connection, "")
+        try:
+            with duckdb.connect(str(temporary)) as connection:
+                connection.execute("SET file_search_path = ?", [str(root)])
+                _create_views(connection, "")
+        except duckdb.IOException as error:
+            raise MachineError(
+                f"cannot write {root / DATABASE}: {error}. Free space, then run the same command again."
+            ) from error
 
     write_atomically(root / DATABASE, write)
 

@@ -51,13 +51,14 @@ def sample() -> Recipe:
     """For the sample dump on two cores: short clips, small frames, a byte vocabulary, motion's lower bound halved.
 
     Its own bounds, because Emu3's would reject all of its real footage: clips from 2 s (Emu3: 5 s), scenes of at most
-    10 s (20 s), motion from 0.01 (0.04).
+    10 s (20 s), sides from 128 pixels (ours: 240), motion from 0.01 (0.04).
     """
     recipe = video()
     recipe.name = "sample"
     recipe.plan = PlanConfig(unit_items=4, unit_mb=64)
     recipe.score.scenes = ScenesConfig(max_s=10.0)
     recipe.rules["duration"].min = 2.0
+    recipe.rules["resolution"].min = 128.0
     recipe.rules["motion"].min = 0.01
     recipe.tokens = TokensConfig(text="bytes", area=128 * 128, fps=8.0, max_latent_frames=10)
     return recipe
@@ -136,7 +137,7 @@ def _rules() -> dict[str, Rule]:
         "colour": Rule("colourfulness", min=5.0, stage="looks"),  # ours
         "quality": Rule("quality_score", min=0.3, stage="looks"),  # ours
         "text": Rule("text_area", max=0.03, stage="text"),  # ours; Emu3's is not disclosed
-        "jitter": Rule("motion_jitter", max=0.5, stage="motion", kinds=video_only, null="keep"),  # ours
+        "jitter": Rule("motion_jitter", max=0.3, stage="motion", kinds=video_only, null="keep"),  # ours
         "motion": Rule("motion_score", min=0.04, max=0.5, stage="motion", kinds=video_only),  # Emu3, figure 10; ours
         "aesthetic": Rule("aesthetic_score", min=5.0, stage="looks", kinds=video_only, null="keep"),  # Emu3
         "image_aesthetic": Rule("aesthetic_score", min=5.5, stage="looks", kinds=image_only, null="keep"),  # Emu3

@@ -30,5 +30,5 @@ def expand(source, options):
     if order == "REFUSE":
         raise Refused("not_wanted: as asked")
     if order == "FILES":
-        Path("must-not-appear.txt").write_text("x" * 100)
+        Path(source.path).with_name("leak").write_text("x" * 100)
     yield from text.expand(source, options)

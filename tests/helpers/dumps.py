@@ -1,0 +1,75 @@
+"""A small dump and a light recipe: every move of the engine, few seconds."""
+
+import io
+import json
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import duckdb
+from PIL import Image
+from videos import scene_frames, textured, write_video
+
+from reelmill.config import to_toml
+from reelmill.orchestration.plan import PlanConfig
+from reelmill.pipelines import recipes
+
+TABLES = ("items", "samples", "verdicts", "captions", "failures", "tokens")
+
+
+def write_dump(folder: Path, first: int = 0, videos: int = 5) -> Path:
+    """`videos` clips of two scenes, images, texts, a tar, a corrupt file and a duplicate, seeded from `first`."""
+    folder.mkdir(parents=True)
+    for n in range(first, first + videos):
+        write_video(folder / f"v{n}.mp4", scene_frames([(n, 60), (n + 100, 51)]), options={"crf": "24", "g": "24"})
+        sidecar = {"alt": f"texture {n} drifts", "licence": "CC0-1.0", "source": "tests", "url": f"https://x.test/{n}"}
+        (folder / f"v{n}.json").write_text(json.dumps(sidecar))
+        Image.fromarray(textured(n, 520, 560)).save(folder / f"i{n}.jpg", quality=90)
+    (folder / f"copy{first}.mp4").write_bytes((folder / f"v{first}.mp4").read_bytes())
+    (folder / f"corrupt{first}.mp4").write_bytes(b"this is no video")
+    (folder / f"text{first}.txt").write_text("The mill grinds slowly. " * 20)
+    with tarfile.open(folder / f"crawl{first}.tar", "w") as tar:
+        for name, data in (("a.jpg", jpeg(first + 50)), ("a.txt", b"a picture in a tar"), ("b.txt", b"alone in a tar")):
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return folder
+
+
+def jpeg(seed):
+    buffer = io.BytesIO()
+    Image.fromarray(textured(seed, 520, 520)).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def light_recipe(path: Path, **changes) -> Path:
+    """Recipe `sample` with the cheap scorers only, small units and small frames, as a TOML file."""
+    recipe = recipes.sample()
+    recipe.plan = PlanConfig(unit_items=3)
+    recipe.score.scorers = {"colourfulness": {}, "quality": {}, "motion_dis": {}}
+    wanted = ("duration", "image_resolution", "colour", "motion")
+    recipe.rules = {name: recipe.rules[name] for name in wanted}
+    recipe.rules["motion"].min = 0.0
+    recipe.tokens.area, recipe.tokens.fps = 64 * 64, 4.0
+    for name, value in changes.items():
+        setattr(recipe, name, value)
+    path.write_text(to_toml(recipe))
+    return path
+
+
+def curate(dump, out, recipe, *options, check=True, **how):
+    """Run the command as a person would."""
+    command = [sys.executable, "-m", "reelmill", "curate", str(dump), "--out", str(out), "--recipe", str(recipe)]
+    return subprocess.run([*command, *map(str, options)], check=check, capture_output=True, text=True, **how)
+
+
+def rows(out, table):
+    """All rows of a table in a comparable order; plain DuckDB, no code of ours."""
+    pattern = f"{out}/{table}/**/*.parquet"
+    query = f"SELECT * FROM read_parquet('{pattern}', union_by_name = true) ORDER BY ALL"
+    return duckdb.sql(query).fetchall()
+
+
+def everything(out):
+    return {table: rows(out, table) for table in TABLES}

@@ -2,8 +2,69 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
+    app.command("train")(train)
+    app.command("generate")(generate)
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="Training recipe: tiny, emu3_8b, or a TOML file.")],
+    data: Annotated[list[Path], typer.Option(help="Run folder; give several to mix them.", show_default=False)],
+    out: Annotated[Path | None, typer.Option(help="Where checkpoints go; runs/RECIPE when not given.")] = None,
+    selection: Annotated[str, typer.Option(help="Whose kept samples; `all` takes every document.")] = "default",
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Change one value: optimizer.lr=1e-3")] = None,
+) -> None:
+    """Train a decoder on token shards; run it again and it goes on from its last checkpoint. Works under torchrun."""
+    from reelmill.config import from_dict, override, read_toml
+    from reelmill.train import recipes
+    from reelmill.train.run import train as run
+    from reelmill.train.trainer import TrainConfig
+
+    if recipe.endswith(".toml"):
+        loaded = from_dict(TrainConfig, read_toml(Path(recipe)))
+    else:
+        loaded = recipes.recipe(recipe)
+    place = out or Path("runs") / Path(recipe).stem
+    checkpoint = run(override(loaded, set_ or []), data, place, None if selection == "all" else selection)
+    typer.echo(f'Next: reelmill generate {checkpoint} --prompt "a windmill turning on a hill"')
+
+
+def generate(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint folder, or a training run's.", show_default=False)],
+    prompt: Annotated[str, typer.Option(help="What to draw.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="PNG to write.")] = Path("generated.png"),
+    ratio: Annotated[str, typer.Option(help="Aspect ratio W:H.")] = "1:1",
+    area: Annotated[int, typer.Option(help="Pixels; what the model was trained on.")] = 128 * 128,
+    tokenizer: Annotated[str, typer.Option(help="Vision tokenizer that made the training tokens.")] = "reelmill-tok-xs",
+    temperature: Annotated[float, typer.Option(help="0 takes the likeliest token.")] = 1.0,
+    top_k: Annotated[int, typer.Option(help="Draw among so many; 0: all.")] = 2048,
+    seed: Annotated[int, typer.Option(help="The same seed draws the same picture.")] = 0,
+) -> None:
+    """Draw an image for a prompt with a trained checkpoint, rows and frames kept right by the grammar."""
+    from reelmill.eval.generation import Sampling, generate_image
+    from reelmill.tokenize.documents import grid_for_ratio
+
+    h, w = grid_for_ratio(ratio, area)
+    sampling = Sampling(temperature=temperature, top_k=top_k, seed=seed)
+    pixels = generate_image(_checkpoint(checkpoint), prompt, out, h=h, w=w, tokenizer=tokenizer, sampling=sampling)
+    typer.echo(f"{out}: {pixels.shape[1]}x{pixels.shape[0]} pixels")
+
+
+def _checkpoint(place: Path) -> Path:
+    """The checkpoint that `place` is, or the last one of the run that it is."""
+    from reelmill.errors import DataError
+    from reelmill.train.checkpoint import latest
+
+    if (place / "state.json").is_file():
+        return place
+    found = latest(place / "checkpoints")
+    if found is None:
+        raise DataError(f"{place} is neither a checkpoint nor a training run with one; see `reelmill train --help`")
+    return found

@@ -100,7 +100,7 @@ class TokenWorker:
         folder = self._folder
 
         def write(temporary: Path) -> None:
-            write_shard(temporary, rows, self._vocab, self._fingerprint)
+            write_shard(temporary, rows, self._vocab, self._fingerprint, tokenizer=self._tokenizer.fingerprint)
             folder.check_epoch()
 
         if failures:

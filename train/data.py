@@ -54,16 +54,14 @@ class Corpus:
 
     def __init__(self, folders: Sequence[Path], selection: str | None, config: DataConfig) -> None:
         self._indexes = [ShardIndex(f, fingerprint=config.tokenizer or None, selection=selection) for f in folders]
-        footers = {index.footer: folder for index, folder in zip(self._indexes, folders, strict=True)}
+        spaces = [(index.footer.tokenizer, index.footer.vocab) for index in self._indexes]
+        footers = dict(zip(spaces, folders, strict=True))
         if len(footers) > 1:
-            found = "; ".join(
-                f"{where}: {footer.fingerprint[:12]}, {footer.vocab}" for footer, where in footers.items()
-            )
+            found = "; ".join(f"{where}: {codes[:12]}, {vocab}" for (codes, vocab), where in footers.items())
             raise DataError(f"the run folders' ids do not mean the same ({found}); tokenize them with one tokenizer.")
         if len(footers) < 1 or not sum(map(len, self._indexes)):
             raise DataError("there are no documents to train on; run `reelmill stats` on the run folder to see why.")
-        footer = next(iter(footers))
-        self.vocab, self.tokenizer = footer.vocab, footer.fingerprint
+        self.tokenizer, self.vocab = spaces[0]
         self.n_tokens = self._column("n_tokens")
         self.kind = np.concatenate([index.kind for index in self._indexes])
         self._first = np.cumsum([0, *map(len, self._indexes)])

@@ -49,16 +49,22 @@ TOKENS_SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Footer:
-    """What a shard says of itself: the vision tokenizer's fingerprint, the id space, the layout of its documents."""
+    """What a shard says of itself: how its documents were made, the id space, whose codes, which layout.
+
+    `fingerprint` covers everything that its tokens depend on (resolution and rate too); `tokenizer` is the vision
+    tokenizer's own: shards with one vocabulary and one tokenizer have ids that mean the same.
+    """
 
     fingerprint: str
     vocab: Vocabulary
+    tokenizer: str
     layout_version: int = LAYOUT_VERSION
 
     def to_metadata(self) -> dict[str, str]:
         """Parquet key-values."""
         return {
             "reelmill.fingerprint": self.fingerprint,
+            "reelmill.tokenizer": self.tokenizer,
             "reelmill.vocabulary": self.vocab.to_json(),
             "reelmill.vision_start": str(self.vocab.vision_start),
             "reelmill.vision_stop": str(self.vocab.vision_stop),
@@ -75,7 +81,8 @@ class Footer:
         if "reelmill.vocabulary" not in found or not version.isdecimal():
             raise DataError(f"{path} is no token shard: its footer lacks reelmill's keys (found {sorted(found)})")
         vocab = Vocabulary.from_json(found["reelmill.vocabulary"])
-        footer = cls(found.get("reelmill.fingerprint", ""), vocab, int(version))
+        whose = (found.get("reelmill.fingerprint", ""), vocab, found.get("reelmill.tokenizer", ""))
+        footer = cls(*whose, int(version))
         if footer.to_metadata() != found:
             raise DataError(f"{path}: the footer contradicts itself: {found}")
         return footer

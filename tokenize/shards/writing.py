@@ -32,15 +32,17 @@ def write_shard(
     vocab: Vocabulary,
     fingerprint: str,
     row_group_tokens: int = 2_000_000,
+    *,
+    tokenizer: str | None = None,
 ) -> None:
     """Write documents (rows as of `document_row`, or a table of TOKENS_SCHEMA) to a Parquet file.
 
     A row group ends before it would exceed `row_group_tokens`; a longer document has one of its own. No rows give a
-    valid, empty shard. The file is written in place: pass the temporary path of `files.write_atomically`.
+    valid, empty shard. `tokenizer` is the vision tokenizer's fingerprint where `fingerprint` covers more. The file is written in place: pass the temporary path of `files.write_atomically`.
     Raises DataError, and leaves no file, where a row contradicts its tokens or is no document of `vocab`.
     """
     table = _as_table(rows)
-    footer = Footer(fingerprint, vocab)
+    footer = Footer(fingerprint, vocab, fingerprint if tokenizer is None else tokenizer)
     problems = list(islice(row_problems(table, footer), 3))
     if problems:
         raise DataError(f"refused to write {path.name}: " + "; ".join(problems))

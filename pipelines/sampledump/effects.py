@@ -54,7 +54,7 @@ def captioned(lines: Sequence[str], seconds_each: float) -> Effect:
     def effect(painter: Painter) -> Painter:
         def paint(t: float) -> Picture:
             image = Image.fromarray(painter(t))
-            draw_text(image, lines[int(t / seconds_each) % len(lines)], 0.70, 0.10)
+            draw_text(image, lines[int(t / seconds_each) % len(lines)], 0.72, 0.09)
             return np.asarray(image)
 
         return paint

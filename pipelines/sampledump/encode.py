@@ -16,6 +16,7 @@ from av.audio.stream import AudioStream
 from av.codec.context import Flags
 from av.container import OutputContainer
 from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from reelmill.pipelines.sampledump.paint import Picture
@@ -24,7 +25,8 @@ Container = Literal["mp4", "mov", "matroska", "webm", "avi"]
 TICKS = 1000
 """Timestamps are given in milliseconds where they are irregular."""
 AUDIO_RATE = 22_050
-_X264 = {"preset": "veryfast", "crf": "20", "x264-params": "threads=1:sliced-threads=0"}
+# Macroblock tree rate control reads memory that it has not written: with it the bytes differ from run to run.
+_X264 = {"preset": "veryfast", "crf": "20", "x264-params": "threads=1:mbtree=0"}
 _OPTIONS = {
     "libx264": _X264,
     "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8", "crf": "34", "b": "0", "row-mt": "0"},
@@ -49,9 +51,12 @@ def encode(frames: Iterable[Picture], width: int, height: int, fps: int, encodin
     with av.open(out, mode="w", format=encoding.container, options={"fflags": "+bitexact"}) as container:
         stream = _video_stream(container, width, height, fps, encoding)
         sound = _sound_stream(container) if encoding.tone else None
+        reformatter = VideoReformatter()  # one for all frames: setting it up costs more than its work
         seconds = 0.0
         for index, picture in enumerate(frames):
-            frame = VideoFrame.from_ndarray(picture, format="rgb24").reformat(format=encoding.pixels)
+            frame = reformatter.reformat(
+                VideoFrame.from_ndarray(picture, format="rgb24"), format=encoding.pixels, threads=1
+            )
             irregular = encoding.times_ms[index] if encoding.times_ms else None
             frame.pts, frame.time_base = (
                 (index, Fraction(1, fps)) if irregular is None else (irregular, Fraction(1, TICKS))

@@ -71,6 +71,8 @@ class Layer:
     def over(self, below: Picture, t: float) -> Picture:
         """This layer over `below` at `t` seconds."""
         height, width = below.shape[:2]
+        if self.speed == 0:
+            return blend(below, self.picture[:, :width], self.cover[:, :width])
         x = self.speed * height * t
         cover = scroll_field(self.cover, x, 0, (width, height))
         return blend(below, scroll(self.picture, x, 0, (width, height)), cover)
@@ -130,6 +132,16 @@ def _plant(picture: Picture, cover: Field, skyline: Field, seed: int, light: Lig
         cover[box] = np.maximum(cover[box], mask)
 
 
+def standing(layers: list[Layer], width: int, height: int) -> Layer:
+    """Several layers as they are at 0 s, merged into one that stands still."""
+    picture = np.zeros((height, width, 3), np.uint8)
+    open_sky = np.ones((height, width), np.float32)
+    for layer in layers:
+        picture = layer.over(picture, 0.0)
+        open_sky *= 1 - layer.cover[:, :width]
+    return Layer(picture, 1 - open_sky, 0.0)
+
+
 def valley(width: int, height: int, light: Light = DAWN, seed: int = 1, speed: float = 0.28) -> Painter:
     """Hills under a sun; the camera travels to the right (the land slides left) for a positive `speed`."""
     backdrop = sky(width, height, light, (0.68, 0.30))
@@ -156,13 +168,10 @@ def clouds(width: int, height: int, seed: int = 20, speed: float = -0.16) -> Pai
     """White clouds over green hills; a negative `speed` lets them drift to the right."""
     backdrop = sky(width, height, NOON, (0.2, -0.4))
     far, near = cloud_layer(width, height, seed, 0.5 * speed, 0.58), cloud_layer(width, height, seed + 1, speed)
-    ground = hills(width, height, NOON, seed + 3, 0.0)[1:]
+    ground = standing(hills(width, height, NOON, seed + 3, 0.0)[1:], width, height)
 
     def paint(t: float) -> Picture:
-        picture = near.over(far.over(backdrop, t), t)
-        for layer in ground:
-            picture = layer.over(picture, t)
-        return picture
+        return ground.over(near.over(far.over(backdrop, t), t), t)
 
     return paint
 

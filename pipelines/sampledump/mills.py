@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from reelmill.pipelines.sampledump.landscapes import NOON, Light, cloud_layer, hills, sky
+from reelmill.pipelines.sampledump.landscapes import NOON, Light, cloud_layer, hills, sky, standing
 from reelmill.pipelines.sampledump.paint import (
     Painter,
     Picture,
@@ -24,15 +24,13 @@ TAU = 2 * np.pi
 
 def windmill(width: int, height: int, light: Light = NOON, seed: int = 5) -> Painter:
     """A white windmill whose four red-brown sails turn clockwise, while clouds drift to the right."""
-    ground = hills(width, height, light, seed, 0.0)
+    ground = standing(hills(width, height, light, seed, 0.0), width, height)
     backdrop = sky(width, height, light, (0.15, 0.2))
     weather = cloud_layer(width, height, seed + 9, -0.12, 0.6)
     hub = (0.56 * width, 0.40 * height)
 
     def paint(t: float) -> Picture:
-        picture = weather.over(backdrop, t)
-        for layer in ground:
-            picture = layer.over(picture, 0.0)
+        picture = ground.over(weather.over(backdrop, t), t)
         _tower(picture, hub, height)
         for sail in range(4):
             _sail(picture, hub, 0.36 * height, 1.1 * t + sail * TAU / 4)

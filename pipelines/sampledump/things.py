@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from reelmill.pipelines.sampledump.landscapes import AUTUMN, DAWN, Light, cloud_layer, hills, sky, valley
+from reelmill.pipelines.sampledump.landscapes import AUTUMN, DAWN, Light, cloud_layer, hills, sky, standing, valley
 from reelmill.pipelines.sampledump.paint import (
     Colour,
     Painter,
@@ -172,14 +172,12 @@ def _engine(picture: Picture, x: float, deck: float, unit: float, t: float) -> N
 def balloon(width: int, height: int, light: Light = DAWN, seed: int = 180) -> Painter:
     """A balloon with red and yellow stripes rises over violet mountains while clouds drift to the left."""
     backdrop = sky(width, height, light, (0.2, 0.24))
-    ground = hills(width, height, light, seed, 0.0)
+    ground = standing(hills(width, height, light, seed, 0.0), width, height)
     weather = cloud_layer(width, height, seed + 5, 0.07, 0.62)
     unit = 0.17 * min(width, height) * 1.15
 
     def paint(t: float) -> Picture:
-        picture = weather.over(backdrop, t)
-        for layer in ground:
-            picture = layer.over(picture, 0.0)
+        picture = ground.over(weather.over(backdrop, t), t)
         x, y = (0.55 + 0.03 * np.sin(0.9 * t)) * width, (0.66 - 0.085 * t) * height
         for stripe in range(7):
             colour = (210, 40, 40) if stripe % 2 == 0 else (246, 200, 60)

@@ -75,7 +75,7 @@ class Video:
             "video",
             width=self.width,
             height=self.height,
-            fps=self.fps,
+            fps=float(self.fps),
             cuts=cuts,
             samples=samples,
             caption=self.caption,
@@ -321,4 +321,5 @@ DUPLICATE = replace(
     uri="videos/zz copies/dawn (1).mp4",
     samples=tuple(replace(sample, rule="exact_duplicate") for sample in _ORIGINAL.samples),
     duplicate_of=_ORIGINAL.uri,
+    caption="",
 )

@@ -42,8 +42,8 @@ class DataConfig:
     structure_weight: float = 1.0
     vision_weight: float = 0.5
     """Loss weight of codes (Emu3, section 2.4)."""
-    tokenizer: str = ""
-    """First digits of a vision tokenizer's fingerprint, where a run folder has the tokens of several."""
+    fingerprint: str = ""
+    """First digits of the tokens' fingerprint, where a run folder has several tokenizations."""
 
 
 class Corpus:
@@ -53,7 +53,7 @@ class Corpus:
     """
 
     def __init__(self, folders: Sequence[Path], selection: str | None, config: DataConfig) -> None:
-        self._indexes = [ShardIndex(f, fingerprint=config.tokenizer or None, selection=selection) for f in folders]
+        self._indexes = [ShardIndex(f, fingerprint=config.fingerprint or None, selection=selection) for f in folders]
         spaces = [(index.footer.tokenizer, index.footer.vocab) for index in self._indexes]
         footers = dict(zip(spaces, folders, strict=True))
         if len(footers) > 1:

@@ -30,6 +30,7 @@ def curate(
     prefix: Annotated[str, typer.Option(help="Put before the uris of these dumps.")] = "",
     update: Annotated[bool, typer.Option(help="Go on with a changed recipe.")] = False,
     retry: Annotated[str, typer.Option(help="`machine`: score units again whose failures were the machine's.")] = "",
+    raft: Annotated[str, typer.Option(help="`all`: optical flow on every pair of frames, as on a GPU.")] = "",
     executor: Annotated[str, typer.Option(help="ray or inline; the recipe's when not given.")] = "",
     workers: Annotated[int, typer.Option(min=0, help="Worker processes; 0: one a CPU.")] = 0,
 ) -> None:
@@ -44,9 +45,12 @@ def curate(
 
     if retry not in ("", "machine"):
         raise ConfigError(f"--retry {retry!r}: the only class that is worth another try is `machine`")
+    if raft not in ("", "all"):
+        raise ConfigError(f"--raft {raft!r}: only `all` can be asked for; spaced pairs are what a CPU does by itself")
     engine = [f"engine.executor={executor}"] if executor else []
     engine += [f"engine.workers={workers}"] if workers else []
-    loaded = recipes.load(recipe, [*(set_ or []), *engine])
+    flow = ['score.scorers.motion_raft.pairs="all"'] if raft else []
+    loaded = recipes.load(recipe, [*(set_ or []), *flow, *engine])
     console = Console()
     options = CurateOptions(prefix, limit, update, retry == "machine")
     folder = run(dumps, out, loaded, options, console)

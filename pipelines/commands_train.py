@@ -27,10 +27,8 @@ def train(
     from reelmill.train.run import train as run
     from reelmill.train.trainer import TrainConfig
 
-    if recipe.endswith(".toml"):
-        loaded = from_dict(TrainConfig, read_toml(Path(recipe)))
-    else:
-        loaded = recipes.recipe(recipe)
+    is_file = recipe.endswith(".toml")
+    loaded = from_dict(TrainConfig, read_toml(Path(recipe))) if is_file else recipes.recipe(recipe)
     place = out or Path("runs") / Path(recipe).stem
     checkpoint = run(override(loaded, set_ or []), data, place, None if selection == "all" else selection)
     typer.echo(f'Next: reelmill generate {checkpoint} --prompt "a windmill turning on a hill"')

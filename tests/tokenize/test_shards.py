@@ -84,6 +84,7 @@ def test_the_format_is_the_stated_one(tmp_path):
     assert column.statistics is None
     assert {key: value for key, value in metadata.metadata.items() if key.startswith(b"reelmill")} == {
         b"reelmill.fingerprint": FINGERPRINT.encode(),
+        b"reelmill.tokenizer": FINGERPRINT.encode(),
         b"reelmill.vocabulary": b'{"text": "bytes", "codes": 4096}',
         b"reelmill.vision_start": b"467",
         b"reelmill.vision_stop": b"4563",

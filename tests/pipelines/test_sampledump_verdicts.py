@@ -1,26 +1,21 @@
 """What `curate` says of the sample dump, with recipe `sample`, is what its facts say."""
 
-import io
-
 import pytest
-from rich.console import Console
+from dumps import curate
 
 from reelmill.orchestration.views import LedgerQueries
-from reelmill.pipelines import recipes
-from reelmill.pipelines.curate import CurateOptions, curate
 from reelmill.pipelines.sampledump import FACTS, write_sample_dump
 from reelmill.pipelines.sampledump.real import REAL
-
-pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def ledger(tmp_path_factory):
+    """The run folder that `make curate` makes: the command, on Ray, with the recipe's own settings."""
     folder = tmp_path_factory.mktemp("curated")
     write_sample_dump(folder / "dump")
-    recipe = recipes.load("sample", ["engine.executor=inline"])
-    run = curate([folder / "dump"], folder / "out", recipe, CurateOptions(), Console(file=io.StringIO()))
-    with LedgerQueries(run.root) as queries:
+    done = curate(folder / "dump", folder / "out", "sample")
+    assert "kept" in done.stdout
+    with LedgerQueries(folder / "out") as queries:
         yield queries
 
 

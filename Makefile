@@ -42,7 +42,7 @@ types: $(VENV)/.dev
 	$(BIN)/mypy
 
 bench: $(VENV)/.dev
-	$(BIN)/python -m bench
+	for bench in ocr motion; do $(BIN)/python bench/$$bench.py || exit; done
 
 clean:
 	rm -rf build out $(VENV)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from reelmill.compat import one_thread
 from reelmill.errors import ConfigError, MachineError, ReelmillError
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,7 @@ def run_tasks(worker: str, settings: dict[str, Any], tasks: Sequence[Task], conf
 
 
 def _run_inline(worker: str, settings: dict[str, Any], tasks: Sequence[Task], _: EngineConfig) -> Iterator[Receipt]:
+    one_thread()
     made = _find(worker)(settings)
     try:
         for task in tasks:
@@ -84,17 +86,23 @@ def _run_ray(worker: str, settings: dict[str, Any], tasks: Sequence[Task], confi
         num_gpus=config.gpus_per_worker or None,
         compute=ray.data.ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=1),
     )
-    for row in receipts.iter_rows():
-        receipt = json.loads(row["receipt"])
-        if "error" in receipt:
-            raise _error(receipt)
-        yield receipt
+    try:
+        for row in receipts.iter_rows():
+            receipt = json.loads(row["receipt"])
+            if "error" in receipt:
+                raise _error(receipt)
+            yield receipt
+    except KeyboardInterrupt:
+        with _quiet_stderr():  # Ray reports the workers that it kills
+            stop_ray()
+        raise
 
 
 class RayWorker:
     """What Ray's actors run. A failure that stops the run travels as a receipt, so that its words reach the person."""
 
     def __init__(self, worker: str, settings: str) -> None:
+        one_thread()
         self._worker = _find(worker)(json.loads(settings))
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
@@ -110,11 +118,11 @@ class RayWorker:
 def start_ray() -> int:
     """Connect to RAY_ADDRESS, or start a private local Ray; returns its CPUs."""
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     import ray
     import ray.data
 
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    ray.data.DataContext.get_current().enable_progress_bars = False  # ours counts items, not rows
     if not ray.is_initialized():
         address = os.environ.get("RAY_ADDRESS")
         environment = {"env_vars": {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}}

@@ -23,7 +23,8 @@ def follow(move: str, tasks: list[Task], receipts: Iterable[Receipt], console: C
     for receipt in shown:
         sums.update({k: v for k, v in receipt.items() if k != "unit" and isinstance(v, int | float)})
     if tasks:
-        console.print(f"[bold]{move}[/bold] {describe(sums, time.monotonic() - began)}", highlight=False)
+        line = describe(sums, time.monotonic() - began)
+        console.print(f"[bold]{move}[/bold] {line}", highlight=False, soft_wrap=True)
     return sums
 
 
@@ -54,6 +55,7 @@ def _lines(move: str, total: int, receipts: Iterable[Receipt], console: Console)
         if now - shown > PLAIN_EVERY_S and sums["items"] < total:
             left = (now - began) * (total - sums["items"]) / max(sums["items"], 1)
             text = describe(sums, now - began)
-            console.print(f"{move} {sums['items']:.0f}/{total}: {text}, {left:.0f} s left", highlight=False)
+            line = f"{move} {sums['items']:.0f}/{total}: {text}, {left:.0f} s left"
+            console.print(line, highlight=False, soft_wrap=True)
             shown = now
         yield receipt

@@ -32,15 +32,12 @@ def version() -> None:
 
 
 def main() -> None:
-    """Run the command line: expected failures print one message and exit with their own code, Ctrl-C with 130."""
+    """Run the command line: expected failures print one message and exit with their own code."""
     try:
         app()
     except ReelmillError as error:
         Console(stderr=True).print(f"[bold red]error:[/bold red] {_escape(str(error))}", highlight=False)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        Console(stderr=True).print("stopped; the same command goes on where it was", highlight=False)
-        sys.exit(130)
 
 
 def _escape(text: str) -> str:

@@ -37,7 +37,7 @@ def curate(
     """Dump to token shards: plan, score, decide, caption, tokenize. Run it again and it does what is missing."""
     from rich.console import Console
 
-    from reelmill.errors import ConfigError
+    from reelmill.errors import ConfigError, resumable
     from reelmill.pipelines import recipes
     from reelmill.pipelines.curate import CurateOptions
     from reelmill.pipelines.curate import curate as run
@@ -53,7 +53,8 @@ def curate(
     loaded = recipes.load(recipe, [*(set_ or []), *flow, *engine])
     console = Console()
     options = CurateOptions(prefix, limit, update, retry == "machine")
-    folder = run(dumps, out, loaded, options, console)
+    with resumable():
+        folder = run(dumps, out, loaded, options, console)
     print_stats(folder.root, console)
     following = (f'sql {out} "SELECT * FROM samples"', f"verify {out}", f"train tiny --data {out}")
     console.print("\nNext: " + " · ".join(f"reelmill {f}" for f in following), highlight=False, soft_wrap=True)

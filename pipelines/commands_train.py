@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +24,7 @@ def train(
 ) -> None:
     """Train a decoder on token shards; run it again and it goes on from its last checkpoint. Works under torchrun."""
     from reelmill.config import from_dict, override, read_toml
+    from reelmill.errors import resumable
     from reelmill.train import recipes
     from reelmill.train.run import train as run
     from reelmill.train.trainer import TrainConfig
@@ -30,8 +32,10 @@ def train(
     is_file = recipe.endswith(".toml")
     loaded = from_dict(TrainConfig, read_toml(Path(recipe))) if is_file else recipes.recipe(recipe)
     place = out or Path("runs") / Path(recipe).stem
-    checkpoint = run(override(loaded, set_ or []), data, place, None if selection == "all" else selection)
-    typer.echo(f'Next: reelmill generate {checkpoint} --prompt "a windmill turning on a hill"')
+    with resumable():
+        checkpoint = run(override(loaded, set_ or []), data, place, None if selection == "all" else selection)
+    if os.environ.get("RANK", "0") == "0":
+        typer.echo(f'Next: reelmill generate {checkpoint} --prompt "a windmill turning on a hill"')
 
 
 def generate(

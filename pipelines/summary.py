@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from reelmill.config import nearest
+from reelmill.errors import ConfigError
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries
 
@@ -40,6 +42,9 @@ _QUERIES = {
 def gather(out: Path, selection: str = "default") -> dict[str, list[dict[str, Any]]]:
     """The numbers of `reelmill stats`: name of a table to its rows."""
     with LedgerQueries(RunFolder(out).require().root) as ledger:
+        known = [row["selection"] for row in ledger.rows("SELECT DISTINCT selection FROM verdicts")]
+        if known and selection not in known:
+            raise ConfigError(f"no selection {selection!r} in {out}; {nearest(selection, known)}")
         return {n: ledger.rows(query, [selection] if "$1" in query else []) for n, query in _QUERIES.items()}
 
 

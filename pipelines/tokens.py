@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import torch
 
 from reelmill.config import from_dict, to_dict
 from reelmill.curation import clips as jobs
@@ -62,7 +61,6 @@ class TokenWorker:
     """Decodes a unit's kept samples at token resolution, encodes them, writes one token shard."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
-        torch.set_num_threads(1)
         self._folder = RunFolder(Path(settings["out"]), settings["epoch"])
         self._config = from_dict(TokensConfig, settings["tokens"])
         self._tokenizer = vision.load(self._config.tokenizer)

@@ -1,5 +1,8 @@
 """Errors a person sees: each says what was found, what is allowed, and what to do."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class ReelmillError(Exception):
     """Base of every expected failure; the command line prints it without a traceback and exits with `exit_code`."""
@@ -29,3 +32,18 @@ class MachineError(ReelmillError):
     """The machine failed the work: disk full, lost worker, out of memory, another run holds the folder."""
 
     exit_code = 5
+
+
+class Interrupted(ReelmillError):
+    """The person stopped it (Ctrl-C)."""
+
+    exit_code = 130
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Around work that goes on where it was when the same command is given again: Ctrl-C says so."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted("stopped; the same command goes on where it was") from None

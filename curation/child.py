@@ -20,6 +20,7 @@ from typing import Any
 from reelmill.curation import wire
 from reelmill.curation.sources import Source
 from reelmill.curation.stage import Refused
+from reelmill.errors import DataError
 
 Job = Callable[[Source, dict[str, Any]], Iterator[wire.Message]]
 PR_SET_PDEATHSIG = 1
@@ -63,6 +64,8 @@ def _answer(request: dict[str, Any]) -> Iterator[wire.Message]:
         yield {"type": "end"}, {}
     except Refused as refusal:
         yield {"type": "refused", "reason_class": "item", "reason": str(refusal)}, {}
+    except DataError as error:
+        yield {"type": "refused", "reason_class": "machine", "reason": f"unreadable: {error}"}, {}
     except MemoryError:
         yield {"type": "refused", "reason_class": "machine", "reason": "out_of_memory: the decoding limit was hit"}, {}
     except Exception as error:  # any decoder error is the item's; the ledger keeps its words

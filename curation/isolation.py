@@ -22,6 +22,7 @@ from reelmill.curation.sources import Source
 from reelmill.curation.stage import ReasonClass
 
 CRASH_SIGNALS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT, signal.SIGSYS}
+MAX_REASON = 1000
 
 
 @dataclass
@@ -83,12 +84,15 @@ class Child:
             deadline = time.monotonic() + self._config.item_s
             while True:
                 body, arrays = self._next(process, deadline)
-                if body["type"] == "tick":
+                if body.get("type") == "tick":
                     continue
-                if body["type"] in ("end", "refused"):
+                if body.get("type") == "refused":
                     finished = True
-                    if body["type"] == "refused":
-                        raise ItemFailed(body["reason_class"], body["reason"])
+                    reason_class: ReasonClass = "machine" if body.get("reason_class") == "machine" else "item"
+                    reason = str(body.get("reason")).encode("utf-8", "replace").decode()
+                    raise ItemFailed(reason_class, reason[:MAX_REASON])
+                if body.get("type") == "end":
+                    finished = True
                     return
                 yield body, arrays
         except BrokenPipeError:
@@ -100,7 +104,7 @@ class Child:
     def _next(self, process: subprocess.Popen[bytes], deadline: float) -> wire.Message:
         try:
             message = wire.receive(_DeadlineReader(cast(BinaryIO, process.stdout).fileno(), self._config, deadline))
-        except (wire.WireError, ValueError) as error:
+        except wire.WireError as error:
             if process.poll() is not None:
                 raise self._died(process) from None
             raise ItemFailed("item", f"decoder_nonsense: {error}") from None

@@ -126,6 +126,14 @@ VERDICTS = pa.schema(
 )
 
 
+RESERVED = {
+    *(name for name, _ in _SAMPLE_FACTS),
+    *VERDICTS.names,
+    *("caption", "caption_source", "motion_score", "failed", "selection", "uri", "source", "licence", "url", "alt"),
+}
+"""Names that a scorer may not give to a column: the views have them already."""
+
+
 def samples_schema(score_columns: Mapping[str, ColumnType]) -> pa.Schema:
     """Schema of `samples/`: facts, the contract's scores, then a recipe's own."""
     columns = {**CONTRACT_SCORES, **score_columns}

@@ -5,6 +5,7 @@ The same SQL decides over the whole ledger (`curation.decide`) and, within a wor
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -12,6 +13,7 @@ from typing import Any, Literal
 import duckdb
 import pyarrow as pa
 
+from reelmill.curation.stage import Kind
 from reelmill.errors import ConfigError
 
 
@@ -27,40 +29,58 @@ class Rule:
     min: float | None = None
     max: float | None = None
     stage: str = "rules"
-    kinds: list[str] = field(default_factory=lambda: ["video", "image"])
+    kinds: list[Kind] = field(default_factory=lambda: ["video", "image"])
     null: Literal["undecided", "keep"] = "undecided"
 
     def __post_init__(self) -> None:
+        if not self.expr.strip():
+            raise ConfigError("a rule has an empty expr: give SQL over the columns of samples")
         if self.min is None and self.max is None:
             raise ConfigError(f"the rule on {self.expr!r} has no bound: give min, max or both")
+        if not all(math.isfinite(bound) for bound in (self.min, self.max) if bound is not None):
+            raise ConfigError(f"the rule on {self.expr!r} has a bound that is no number; leave it out instead")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ConfigError(f"the rule on {self.expr!r} keeps nothing: min {self.min:g} is above max {self.max:g}")
+
+    def value_sql(self) -> str:
+        """What is measured, a DOUBLE."""
+        return f"CAST(({self.expr}) AS DOUBLE)"
 
     def applies_sql(self) -> str:
         """True for the samples the rule looks at."""
-        return f"kind IN ({', '.join(map(_quoted, self.kinds))})"
+        return f"kind IN ({', '.join(map(quoted, self.kinds))})"
 
     def failed_sql(self) -> str:
         """True when the value is known and out of bounds, false otherwise; never NULL."""
         bounds = []
         if self.min is not None:
-            bounds.append(f"({self.expr}) < {self.min!r}")
+            bounds.append(f"{self.value_sql()} < {_double(self.min)}")
         if self.max is not None:
-            bounds.append(f"({self.expr}) > {self.max!r}")
+            bounds.append(f"{self.value_sql()} > {_double(self.max)}")
         return f"({self.applies_sql()} AND coalesce({' OR '.join(bounds)}, false))"
 
     def undecided_sql(self) -> str:
         """True when the rule waits for a value."""
-        return f"({self.applies_sql()} AND ({self.expr}) IS NULL)" if self.null == "undecided" else "false"
+        return f"({self.applies_sql()} AND {self.value_sql()} IS NULL)" if self.null == "undecided" else "false"
 
     def threshold_sql(self) -> str:
         """The bound that a failing value broke."""
-        if self.min is None or self.max is None:
-            return repr(self.max if self.min is None else self.min)
-        return f"CASE WHEN ({self.expr}) < {self.min!r} THEN {self.min!r} ELSE {self.max!r} END"
+        if self.min is None:
+            return _double(self.max)
+        if self.max is None:
+            return _double(self.min)
+        low, high = _double(self.min), _double(self.max)
+        return f"CASE WHEN {self.value_sql()} < {low} THEN {low} ELSE {high} END"
 
 
 def any_failed_sql(rules: Mapping[str, Rule]) -> str:
     """True when at least one rule fails over the values known so far."""
     return " OR ".join(rule.failed_sql() for rule in rules.values()) or "false"
+
+
+def skipped_sql(skip_if: str) -> str:
+    """True when a scorer's `skip_if` holds, false otherwise; never NULL. Wants a column `failed`."""
+    return f"coalesce(CAST(({skip_if}) AS BOOLEAN), false)"
 
 
 class SkipFilter:
@@ -75,7 +95,7 @@ class SkipFilter:
         """One flag a row; rows are dicts with any of the schema's columns."""
         table = pa.Table.from_pylist([dict(row) for row in rows], schema=self._schema)
         self._connection.register("batch", table)
-        query = f"SELECT coalesce(({skip_if}), false) FROM (SELECT *, ({self._failed}) AS failed FROM batch)"
+        query = f"SELECT {skipped_sql(skip_if)} FROM (SELECT *, ({self._failed}) AS failed FROM batch)"
         try:
             return [bool(flag) for (flag,) in self._connection.execute(query).fetchall()]
         except duckdb.Error as error:
@@ -84,17 +104,33 @@ class SkipFilter:
             self._connection.unregister("batch")
 
 
-def check(rules: Mapping[str, Rule], schema: pa.Schema) -> None:
-    """Bind every rule against the samples' columns; ConfigError names the rule that is no valid SQL."""
+def check(rules: Mapping[str, Rule], schema: pa.Schema, skips: Mapping[str, str] | None = None) -> None:
+    """Bind every rule, and the `skip_if` of each scorer, against the samples' columns.
+
+    ConfigError names the one that is no valid SQL.
+    """
     with duckdb.connect(":memory:", config={"enable_external_access": "false"}) as connection:
         connection.register("samples", schema.empty_table())
         for name, rule in rules.items():
-            try:
-                connection.execute(f"SELECT CAST(({rule.expr}) AS DOUBLE), {rule.failed_sql()} FROM samples")
-            except duckdb.Error as error:
-                raise ConfigError(f"rules.{name}.expr = {rule.expr!r}: {error}") from None
+            _bind(connection, f"rules.{name}.expr = {rule.expr!r}", f"{rule.value_sql()}, {rule.failed_sql()}")
+        for name, skip_if in (skips or {}).items():
+            where = f"(SELECT *, ({any_failed_sql(rules)}) AS failed FROM samples)"
+            _bind(connection, f"score.scorers.{name}.skip_if = {skip_if!r}", skipped_sql(skip_if), where)
 
 
-def _quoted(text: str) -> str:
+def _bind(connection: duckdb.DuckDBPyConnection, what: str, columns: str, table: str = "samples") -> None:
+    try:
+        connection.execute(f"SELECT {columns} FROM {table}")
+    except duckdb.Error as error:
+        raise ConfigError(f"{what}: {error}") from None
+
+
+def _double(bound: float | None) -> str:
+    """A bound as SQL; a bare literal would be a DECIMAL, which is rounded."""
+    return f"CAST('{bound!r}' AS DOUBLE)"
+
+
+def quoted(text: str) -> str:
+    """An SQL string literal."""
     escaped = text.replace("'", "''")
     return f"'{escaped}'"

@@ -5,21 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 
-from reelmill.config import to_dict
+from reelmill.config import nearest, to_dict
 from reelmill.curation import scorers as registry
 from reelmill.curation.isolation import Child, IsolationConfig, ItemFailed
-from reelmill.curation.ledger import ITEMS, sample_id, samples_schema
+from reelmill.curation.ledger import ARROW_TYPES, ITEMS, RESERVED, sample_id, samples_schema
 from reelmill.curation.rules import Rule, SkipFilter
 from reelmill.curation.scenes import ScenesConfig
 from reelmill.curation.sidecars import read_sidecar
 from reelmill.curation.sources import Source
 from reelmill.curation.stage import ColumnType, Frames, Sample, Scorer
+from reelmill.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
@@ -59,11 +62,30 @@ class ScoreConfig:
 
 
 def score_columns(config: ScoreConfig) -> dict[str, ColumnType]:
-    """Columns that the recipe's scorers add to `samples`."""
+    """Columns that the recipe's scorers add to `samples`. ConfigError for a name that is taken."""
     columns: dict[str, ColumnType] = {}
     for name, options in config.scorers.items():
-        columns.update(registry.scorer_class(options.get("use", name)).columns)
+        for column, kind in registry.scorer_class(options.get("use", name)).columns.items():
+            if column.lower() in RESERVED or column in columns:
+                raise ConfigError(f"scorer {name!r} writes column {column!r}, which another part writes; rename it")
+            if kind not in ARROW_TYPES:
+                raise ConfigError(f"scorer {name!r}: column {column!r} is {kind!r}; {nearest(kind, ARROW_TYPES)}")
+            columns[column] = kind
     return columns
+
+
+def make_scorers(config: ScoreConfig) -> list[tuple[str, str, Scorer]]:
+    """Name, `skip_if` and scorer, in the order they run, not set up yet. ConfigError for a wrong option."""
+    made = []
+    for name, options in config.scorers.items():
+        if not re.fullmatch(r"\S+", name):
+            raise ConfigError(f"scorer {name!r}: a name has no spaces")
+        for key in ("use", "skip_if"):
+            if not isinstance(options.get(key, ""), str):
+                raise ConfigError(f"score.scorers.{name}.{key} is {options[key]!r}; it must be text")
+        own = {key: value for key, value in options.items() if key not in ("use", "skip_if")}
+        made.append((name, options.get("skip_if", ""), registry.create(options.get("use", name), own)))
+    return made
 
 
 def score_fingerprint(config: ScoreConfig) -> str:
@@ -83,12 +105,9 @@ class ItemScorer:
         self._options = {**to_dict(config.decode), "scenes": to_dict(config.scenes)}
         # RAFT's flow where the recipe has it: a sample that RAFT skipped stays undecided once its rules are loosened.
         self._motion = "motion_raft" if "motion_raft" in score_columns(config) else "motion_dis"
-        self._scorers: list[tuple[str, str, Scorer]] = []
-        for name, options in config.scorers.items():
-            own = {key: value for key, value in options.items() if key not in ("use", "skip_if")}
-            scorer = registry.create(options.get("use", name), own)
+        self._scorers = make_scorers(config)
+        for _, _, scorer in self._scorers:
             scorer.setup()
-            self._scorers.append((name, options.get("skip_if", ""), scorer))
         self._child = Child(config.isolation, preload=tuple(sorted(set(config.expanders.values()))))
 
     @property
@@ -121,8 +140,22 @@ class ItemScorer:
         facts: dict[str, Any] = {}
         for batch in self._batches(item, facts):
             rows.extend(self._measured(batch))
-        done = {name: facts.get(name) for name in ("duration_s", "width", "height", "fps", "codec", "sha256")}
-        return {**self._item_row(item), **done, "status": "done", "n_samples": len(rows)}, rows
+        return {**self._item_row(item), **_item_facts(facts), "status": "done", "n_samples": len(rows)}, rows
+
+    def keep_known(self, rows: Sequence[dict[str, Any]], before: Mapping[str, Mapping[str, Any]]) -> None:
+        """Put back what a scorer skips now but measured before, under other rules: a score is never lost.
+
+        `before` maps sample ids to rows of the same score fingerprint.
+        """
+        for row in rows:
+            known = before.get(row["sample_id"])
+            if known is None or not row["skipped"]:
+                continue
+            lost = set(row["skipped"].split()) - set((known["skipped"] or "").split())
+            for _, _, scorer in (entry for entry in self._scorers if entry[0] in lost):
+                row.update({column: known[column] for column in scorer.columns})
+            row["skipped"] = " ".join(name for name in row["skipped"].split() if name not in lost) or None
+            row["motion_score"] = row.get(self._motion)
 
     def refused(self, item: Mapping[str, Any], failure: ItemFailed) -> dict[str, Any]:
         """The ITEMS row of an item that could not be used."""
@@ -148,7 +181,10 @@ class ItemScorer:
             if size > BATCH_BYTES:
                 yield batch
                 batch, size = [], 0
-            batch.append(_sample(item, body, Frames(**arrays)))
+            try:
+                batch.append(_sample(item, body, Frames(**arrays)))
+            except (KeyError, TypeError, ValueError) as error:
+                raise ItemFailed("item", f"decoder_nonsense: {type(error).__name__}: {error}") from None
             size += sum(array.nbytes for array in arrays.values())
         if batch:
             yield batch
@@ -164,7 +200,8 @@ class ItemScorer:
                 wanted = [i for i, skip in zip(wanted, skipped, strict=True) if not skip]
             if wanted:
                 for i, scores in zip(wanted, _scores(name, scorer, [batch[i] for i in wanted]), strict=True):
-                    rows[i].update(scores)
+                    errors = filter(None, [rows[i]["score_error"], scores.pop("score_error", None)])
+                    rows[i].update(scores, score_error="; ".join(errors) or None)
                     batch[i].columns.update(scores)
         for row in rows:
             row["motion_score"] = row.get(self._motion)
@@ -175,6 +212,16 @@ def _source(item: Mapping[str, Any], which: str) -> Source | None:
     if item[f"{which}_path"] is None:
         return None
     return Source(item[f"{which}_path"], item[f"{which}_offset"], item[f"{which}_size"])
+
+
+def _item_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of an ITEMS row that the child reports; it is not trusted to send the right types."""
+    try:
+        numbers = {"duration_s": float(facts["duration_s"]), "fps": float(facts["fps"])}
+        size = {"width": int(facts["width"]), "height": int(facts["height"])}
+        return {**numbers, **size, "codec": str(facts["codec"]), "sha256": str(facts["sha256"])}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ItemFailed("item", f"decoder_nonsense: {type(error).__name__}: {error}") from None
 
 
 def _sample(item: Mapping[str, Any], body: Mapping[str, Any], frames: Frames) -> Sample:
@@ -189,16 +236,32 @@ def _sample(item: Mapping[str, Any], body: Mapping[str, Any], frames: Frames) ->
 def _sample_row(sample: Sample) -> dict[str, Any]:
     names = ("sample_id", "item_id", "kind", "start_s", "end_s", "width", "height", "fps")
     row = {name: getattr(sample, name) for name in names}
-    return {**row, "unit": sample.columns["unit"], "n_frames": len(sample.frames.images), "skipped": None}
+    row.update(unit=sample.columns["unit"], n_frames=len(sample.frames.images), skipped=None, score_error=None)
+    return row
 
 
 def _scores(name: str, scorer: Scorer, samples: Sequence[Sample]) -> list[dict[str, Any]]:
     """Scores of a batch; where the batch fails, sample by sample, so that an error costs one sample."""
     try:
-        return scorer.score(samples)
+        return _checked(scorer, samples, scorer.score(samples))
     except Exception as error:  # a scorer's failure is recorded in the row, which then stays undecided
         if len(samples) > 1:
             return [scores for sample in samples for scores in _scores(name, scorer, [sample])]
         words = f"{name}: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
         log.warning("%s: %s", samples[0].sample_id, words)
         return [{**dict.fromkeys(scorer.columns), "score_error": words}]
+
+
+def _checked(scorer: Scorer, samples: Sequence[Sample], found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What a scorer gave, as plain values of its columns' types; NaN is no score. Raises for anything else."""
+    if len(found) != len(samples):
+        raise ValueError(f"{len(found)} results for {len(samples)} samples")
+    if wrong := [scores for scores in found if scores.keys() != scorer.columns.keys()]:
+        raise ValueError(f"gave {sorted(wrong[0])}, its columns are {sorted(scorer.columns)}")
+    schema = pa.schema([(column, ARROW_TYPES[kind]) for column, kind in scorer.columns.items()])
+    plain: list[dict[str, Any]] = pa.Table.from_pylist(found, schema=schema).to_pylist()
+    return [{column: None if _is_nan(value) else value for column, value in scores.items()} for scores in plain]
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)

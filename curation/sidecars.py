@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reelmill.curation.sources import Source
+from reelmill.errors import DataError
 
 MAX_BYTES = 1024 * 1024
 MAX_TEXT = 20_000
@@ -17,6 +18,8 @@ _KEYS = {
     "source": ("source", "dataset"),
 }
 """Names that crawls use, in the order of preference."""
+_JOINERS = "\u200c\u200d"
+"""Unprintable by themselves, but they shape words (Persian, Hindi) and emoji."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +48,11 @@ def read_sidecar(json_source: Source | None, text_source: Source | None) -> Side
 
 
 def _json(source: Source) -> tuple[dict[str, Any], str | None]:
-    if source.size > MAX_BYTES:
-        return {}, f"json_too_large: {source.size} bytes, allowed {MAX_BYTES}"
+    data, problem = _bytes(source, "json")
+    if problem:
+        return {}, problem
     try:
-        with source.open() as stream:
-            found = json.loads(stream.read().decode("utf-8-sig"))
+        found = json.loads(data.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         return {}, f"malformed_json: {' '.join(str(error).split())[:200]}"
     if not isinstance(found, dict):
@@ -58,10 +61,18 @@ def _json(source: Source) -> tuple[dict[str, Any], str | None]:
 
 
 def _text(source: Source) -> tuple[str | None, str | None]:
+    data, problem = _bytes(source, "text")
+    return _clean(data.decode("utf-8-sig", "replace")), problem
+
+
+def _bytes(source: Source, what: str) -> tuple[bytes, str | None]:
     if source.size > MAX_BYTES:
-        return None, f"text_too_large: {source.size} bytes, allowed {MAX_BYTES}"
-    with source.open() as stream:
-        return _clean(stream.read().decode("utf-8-sig", "replace")), None
+        return b"", f"{what}_too_large: {source.size} bytes, allowed {MAX_BYTES}"
+    try:
+        with source.open() as stream:
+            return stream.read(), None
+    except (DataError, OSError) as error:
+        return b"", f"unreadable_{what}: {error}"
 
 
 def _first(found: dict[str, Any], keys: tuple[str, ...]) -> str | None:
@@ -74,4 +85,5 @@ def _first(found: dict[str, Any], keys: tuple[str, ...]) -> str | None:
 def _clean(text: str) -> str | None:
     """One line of printable text, bounded; None when nothing is left."""
     encodable = text.encode("utf-8", "replace").decode()
-    return " ".join("".join(c if c.isprintable() else " " for c in encodable).split())[:MAX_TEXT] or None
+    printable = "".join(c if c.isprintable() or c in _JOINERS else " " for c in encodable)
+    return " ".join(printable.split())[:MAX_TEXT].strip(f" {_JOINERS}") or None

@@ -18,11 +18,14 @@ class Source:
     size: int
 
     def open(self) -> io.BufferedReader:
-        """A seekable reader of exactly this range."""
+        """A seekable reader of exactly this range. DataError when the file is gone or may not be read."""
         path = Path(self.path)
         if not path.is_file():
             raise DataError(f"{path} is gone; put the dump back, or run `reelmill curate` with its new place")
-        return io.BufferedReader(_Range(path, self.offset, self.size), buffer_size=1 << 18)
+        try:
+            return io.BufferedReader(_Range(path, self.offset, self.size), buffer_size=1 << 18)
+        except PermissionError:
+            raise DataError(f"{path} may not be read by this user; change its permissions") from None
 
 
 class _Range(io.RawIOBase):

@@ -60,15 +60,21 @@ def receive(stream: Reader) -> Message | None:
     length, count = _HEADER.unpack(header)
     if length > MAX_JSON or count > MAX_ARRAYS:
         raise WireError(f"a message of {length} bytes and {count} arrays is over the bounds")
-    body = json.loads(_exactly(stream, length))
-    described = body.pop("arrays", None)
+    try:
+        body = json.loads(_exactly(stream, length))
+    except (ValueError, RecursionError) as error:
+        raise WireError(f"a message is no JSON: {error}") from None
+    described = body.pop("arrays", None) if isinstance(body, dict) else None
     if not isinstance(described, list) or len(described) != count:
         raise WireError("the arrays are not described")
-    return body, {str(name): _array(stream, dtype, shape) for name, dtype, shape in described}
+    if not all(isinstance(entry, list) and len(entry) == 3 for entry in described):
+        raise WireError("an array is not described by name, type and shape")
+    return body, {str(name): _array(stream, str(dtype), shape) for name, dtype, shape in described}
 
 
-def _array(stream: Reader, dtype: str, shape: list[int]) -> Array:
-    if dtype not in _DTYPES or len(shape) > 4 or any(not isinstance(n, int) or n < 0 for n in shape):
+def _array(stream: Reader, dtype: str, shape: Any) -> Array:
+    sizes = isinstance(shape, list) and len(shape) <= 4 and all(isinstance(n, int) and n >= 0 for n in shape)
+    if dtype not in _DTYPES or not sizes:
         raise WireError(f"an array of type {dtype} and shape {shape} is not allowed")
     size = math.prod(shape) * _DTYPES[dtype].itemsize
     if size > MAX_ARRAY_BYTES:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reelmill.config import from_dict, nearest, override, read_toml
+from reelmill.config import from_dict, nearest, override, read_toml, to_dict
 from reelmill.curation import captioners, rules
 from reelmill.curation.ledger import samples_schema
 from reelmill.curation.rules import Rule
 from reelmill.curation.scenes import ScenesConfig
-from reelmill.curation.scoring import ScoreConfig, score_columns
+from reelmill.curation.scoring import ScoreConfig, make_scorers, score_columns
+from reelmill.curation.stage import Kind
 from reelmill.errors import ConfigError
 from reelmill.orchestration.engine import EngineConfig
 from reelmill.orchestration.plan import PlanConfig
@@ -71,7 +72,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {"video": video, "sample": sample}
 def load(name_or_file: str, assignments: Iterable[str] = ()) -> Recipe:
     """A recipe by name or TOML file, with `--set` assignments applied, checked as far as it can be without data.
 
-    A TOML file may name a `base` recipe that it changes. Raises ConfigError.
+    A TOML file may name as `base` one of the recipes, which it changes. Raises ConfigError.
     """
     if name_or_file in RECIPES:
         recipe = RECIPES[name_or_file]()
@@ -86,7 +87,8 @@ def load(name_or_file: str, assignments: Iterable[str] = ()) -> Recipe:
 
 def check(recipe: Recipe) -> None:
     """Raise ConfigError for scorers, captioners or rules that do not exist or do not bind."""
-    rules.check(recipe.rules, samples_schema(score_columns(recipe.score)))
+    skips = {name: skip_if for name, skip_if, _ in make_scorers(recipe.score) if skip_if}
+    rules.check(recipe.rules, samples_schema(score_columns(recipe.score)), skips)
     captioners.create(recipe.captioners)
 
 
@@ -113,24 +115,23 @@ def _from_file(path: Path) -> Recipe:
     base = data.pop("base", None)
     if base is None:
         return from_dict(Recipe, data)
-    return override(load(base), [f"{key}={_toml(value)}" for key, value in _leaves(data)])
+    if str(base) not in RECIPES:
+        raise ConfigError(f"{path}: base is {base!r}; {nearest(str(base), RECIPES)}")
+    return from_dict(Recipe, _merged(to_dict(RECIPES[base]()), data))
 
 
-def _leaves(data: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    leaves: list[tuple[str, Any]] = []
-    for key, value in data.items():
-        leaves.extend(_leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", value)])
-    return leaves
-
-
-def _toml(value: Any) -> str:
-    import tomli_w
-
-    return tomli_w.dumps({"v": value}).partition("=")[2].strip()
+def _merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with the values of `change`, table by table; new entries come last."""
+    merged = dict(base)
+    for key, value in change.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _merged(merged[key], value) if both else value
+    return merged
 
 
 def _rules() -> dict[str, Rule]:
-    video_only, image_only = ["video"], ["image"]
+    video_only: list[Kind] = ["video"]
+    image_only: list[Kind] = ["image"]
     return {
         "duration": Rule("end_s - start_s", min=5.0, stage="scenes", kinds=video_only),  # Emu3, figure 9
         "resolution": Rule("least(width, height)", min=240.0, stage="decode", kinds=video_only),  # ours

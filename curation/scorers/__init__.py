@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Mapping
 from typing import Any
 
-from reelmill.config import from_dict
+from reelmill.config import from_dict, nearest
 from reelmill.curation.stage import Scorer
 from reelmill.errors import ConfigError
 
@@ -28,11 +28,18 @@ def scorer_class(name: str) -> type[Scorer]:
     """
     target = SCORERS.get(name, name)
     module, _, attribute = target.partition(":")
-    if not attribute:
-        raise ConfigError(f"no scorer is called {name!r}; known: {', '.join(SCORERS)}, or package.module:Class")
-    if importlib.util.find_spec(module.partition(".")[0]) is None:
-        raise ConfigError(f"scorer {name!r}: there is no package {module.partition('.')[0]!r} on this machine")
-    found = getattr(importlib.import_module(module), attribute, None)
+    package = module.partition(".")[0]
+    if not (package and attribute):
+        raise ConfigError(f"no scorer is called {name!r}; {nearest(name, SCORERS)}, or package.module:Class")
+    if importlib.util.find_spec(package) is None:
+        raise ConfigError(
+            f"scorer {name!r}: there is no package {package!r} on this machine; install it, or put its folder on "
+            "PYTHONPATH"
+        )
+    try:
+        found = getattr(importlib.import_module(module), attribute, None)
+    except ImportError as error:
+        raise ConfigError(f"scorer {name!r}: {module} cannot be imported: {error}") from error
     if not (isinstance(found, type) and issubclass(found, Scorer)):
         raise ConfigError(f"{target} is not a reelmill.curation.stage.Scorer")
     return found

@@ -6,7 +6,7 @@ import tarfile
 from pathlib import PurePosixPath
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reelmill.curation.readers import MAX_URI, FolderReader, WebDatasetReader, read_dump
@@ -316,6 +316,7 @@ def with_checksums(data):
     return bytes(data)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 511) | st.integers(124, 136), st.integers(0, 7), st.integers(0, 255))))
 def test_a_damaged_tar_never_breaks_the_reader(tmp_path_factory, flips):
     path = tmp_path_factory.getbasetemp() / "flipped.tar"
@@ -335,6 +336,7 @@ names = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(names, st.sampled_from([".mp4", ".jpg", ".txt", ".json", ".tar", ""]))
 def test_no_name_becomes_a_path(tmp_path_factory, parts, suffix):
     path = tmp_path_factory.getbasetemp() / "names.tar"

@@ -1,0 +1,225 @@
+"""Scoring an item: whatever the child, a scorer or a skip says, rows come out and nothing is made up."""
+
+import math
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+from reelmill.config import from_dict
+from reelmill.curation import scoring
+from reelmill.curation.ledger import PLAN
+from reelmill.curation.rules import Rule
+from reelmill.curation.scoring import ItemScorer, ScoreConfig, make_scorers, score_columns
+from reelmill.curation.stage import Scorer
+from reelmill.errors import ConfigError
+
+ITEM = {**dict.fromkeys(PLAN.names), "unit": 0, "item_id": "i", "uri": "i.mp4", "kind": "video", "path": "i", "size": 1}
+FACTS = {"duration_s": 4.0, "width": 64, "height": 48, "fps": 24.0, "codec": "h264", "sha256": "0" * 64}
+
+
+class Bright(Scorer):
+    columns: ClassVar = {"bright": "DOUBLE", "is_dark": "BOOLEAN"}
+
+    def score(self, samples):
+        means = [sample.frames.images.mean() for sample in samples]
+        return [{"bright": mean, "is_dark": mean < 50} for mean in means]
+
+
+class Dear(Scorer):
+    columns: ClassVar = {"dear": "BIGINT"}
+    seen: ClassVar = []
+
+    def score(self, samples):
+        self.seen.extend(sample.sample_id for sample in samples)
+        return [{"dear": 7} for _ in samples]
+
+
+class Bad(Scorer):
+    columns: ClassVar = {"bad": "DOUBLE"}
+    give = staticmethod(lambda sample: {"bad": 1.0})
+
+    def score(self, samples):
+        return [self.give(sample) for sample in samples]
+
+
+class Clash(Scorer):
+    columns: ClassVar = {"Width": "DOUBLE"}
+
+    def score(self, samples):
+        return []
+
+
+class Typo(Clash):
+    columns: ClassVar = {"x": "DUOBLE"}
+
+
+def use(cls):
+    return f"{cls.__module__}:{cls.__name__}"
+
+
+def frames(value=100):
+    return {
+        "images": np.full((2, 4, 4, 3), value, np.uint8),
+        "times": np.zeros(2),
+        "runs": np.zeros((0, 3, 4, 4), np.uint8),
+    }
+
+
+def clip(start, value=100, **facts):
+    body = {"type": "sample", "start_s": start, "end_s": start + 2, "width": 64, "height": 48, "fps": 24.0}
+    return {**body, **facts}, frames(value)
+
+
+class FakeChild:
+    """Stands for the untrusted process: says what it is told to."""
+
+    messages: ClassVar = []
+
+    def __init__(self, *_args, **_options):
+        pass
+
+    def run(self, *_):
+        yield from self.messages
+
+    def close(self):
+        pass
+
+
+@pytest.fixture
+def child(monkeypatch):
+    monkeypatch.setattr(scoring, "Child", FakeChild)
+    # classes of this module, which is imported under a name of pytest's
+    monkeypatch.setattr(scoring.registry, "scorer_class", lambda name: globals()[name.partition(":")[2]])
+    Dear.seen = []
+    return FakeChild
+
+
+def scored(child, messages, scorers, rules=None):
+    child.messages = messages
+    scorer = ItemScorer(ScoreConfig(scorers=scorers), rules or {})
+    item, rows = scorer.score(ITEM)
+    return scorer, item, rows
+
+
+def test_scores_are_plain_values_of_their_types(child):
+    _, item, rows = scored(
+        child, [clip(0.0), clip(2.0, 10), ({"type": "item", **FACTS}, {})], {"b": {"use": use(Bright)}}
+    )
+    assert (item["status"], item["n_samples"], item["sha256"]) == ("done", 2, "0" * 64)
+    assert [(row["bright"], row["is_dark"]) for row in rows] == [(100.0, False), (10.0, True)]
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [({"type": "sample"}, {})],
+        [({"type": "sample", "start_s": "x"}, frames())],
+        [(clip(0.0)[0], {"images": np.zeros(1)})],
+        [(clip(0.0)[0], {**frames(), "more": np.zeros(1)})],
+        [clip(0.0)],
+        [clip(0.0), ({"type": "item", **FACTS, "width": "wide"}, {})],
+        [clip(0.0), ({"type": "item", **FACTS, "fps": None}, {})],
+        [clip(0.0), ({"type": "item"}, {})],
+    ],
+)
+def test_a_child_that_sends_nonsense_costs_its_item(child, messages):
+    _, item, rows = scored(child, messages, {})
+    assert (item["status"], item["reason_class"], rows) == ("refused", "item", [])
+    assert item["reason"].startswith("decoder_nonsense: ")
+
+
+@pytest.mark.parametrize(
+    ("give", "words"),
+    [
+        (lambda _: {}, "gave [], its columns are ['bad']"),
+        (lambda _: {"bad": 1.0, "more": 2}, "gave ['bad', 'more']"),
+        (lambda _: {"bad": "text"}, "ArrowInvalid"),
+        (lambda _: 1 / 0, "ZeroDivisionError: division by zero"),
+    ],
+)
+def test_a_scorer_that_fails_leaves_null_and_its_words(child, monkeypatch, give, words):
+    monkeypatch.setattr(Bad, "give", staticmethod(lambda s: {"bad": 1.0} if s.start_s else give(s)))
+    scorers = {"mine": {"use": use(Bad)}, "b": {"use": use(Bright)}}
+    _, item, (first, second) = scored(child, [clip(0.0), clip(2.0), ({"type": "item", **FACTS}, {})], scorers)
+    assert item["status"] == "done"
+    assert first["bad"] is None
+    assert first["score_error"].startswith("mine: ")
+    assert words in first["score_error"]
+    assert (second["bad"], second["score_error"]) == (1.0, None)
+    assert first["bright"] == 100.0
+
+
+def test_the_words_of_two_failures_are_both_kept(child, monkeypatch):
+    monkeypatch.setattr(Bad, "give", staticmethod(lambda _: 1 / 0))
+    monkeypatch.setattr(Bright, "score", lambda *_: [])
+    scorers = {"mine": {"use": use(Bad)}, "b": {"use": use(Bright)}}
+    _, _, (row,) = scored(child, [clip(0.0), ({"type": "item", **FACTS}, {})], scorers)
+    assert row["score_error"] == "mine: ZeroDivisionError: division by zero; b: ValueError: 0 results for 1 samples"
+
+
+def test_nan_is_no_score(child, monkeypatch):
+    monkeypatch.setattr(Bad, "give", staticmethod(lambda _: {"bad": np.float64(math.nan)}))
+    _, _, (row,) = scored(child, [clip(0.0), ({"type": "item", **FACTS}, {})], {"mine": {"use": use(Bad)}})
+    assert (row["bad"], row["score_error"]) == (None, None)
+
+
+def test_a_dear_scorer_skips_what_is_lost(child):
+    scorers = {"b": {"use": use(Bright)}, "dear": {"use": use(Dear), "skip_if": "failed"}}
+    rules = {"bright": Rule("bright", min=50.0), "dear": Rule("dear", min=1.0)}
+    messages = [clip(0.0, 10), clip(2.0, 100), ({"type": "item", **FACTS}, {})]
+    scorer, _, (dark, bright) = scored(child, messages, scorers, rules)
+    assert (dark.get("dear"), dark["skipped"]) == (None, "dear")
+    assert (bright["dear"], bright["skipped"]) == (7, None)
+    assert Dear.seen == [bright["sample_id"]]
+    before = {row["sample_id"]: {**row, "dear": 8} for row in (dark, bright)}
+    before[dark["sample_id"]]["skipped"] = None
+    scorer.keep_known(rows := [dict(dark), dict(bright)], before)
+    assert [(row["dear"], row["skipped"]) for row in rows] == [(8, None), (7, None)]
+
+
+@pytest.mark.parametrize(
+    ("scorers", "words"),
+    [
+        ({"b": {"use": use(Clash)}}, "scorer 'b' writes column 'Width', which another part writes"),
+        ({"b": {"use": use(Bright)}, "c": {"use": use(Bright)}}, "scorer 'c' writes column 'bright'"),
+        ({"b": {"use": use(Typo)}}, "column 'x' is 'DUOBLE'; did you mean 'DOUBLE'"),
+    ],
+)
+def test_columns_that_cannot_be(child, scorers, words):
+    with pytest.raises(ConfigError, match=words):
+        score_columns(ScoreConfig(scorers=scorers))
+
+
+@pytest.mark.parametrize(
+    ("scorers", "words"),
+    [
+        ({"colourfulnes": {}}, "no scorer is called 'colourfulnes'.*colourfulness"),
+        ({"mine": {"use": 3}}, "score.scorers.mine.use is 3; it must be text"),
+        ({"quality": {"skip_if": True}}, "score.scorers.quality.skip_if is True"),
+        ({"two words": {"use": "quality"}}, "a name has no spaces"),
+        ({"quality": {"sharpnes": 1}}, "unknown key 'scorers.quality.sharpnes'"),
+        ({"mine": {"use": "no_such_package:Thing"}}, "no package 'no_such_package'"),
+        ({"mine": {"use": "reelmill.curation.no_such:Thing"}}, "reelmill.curation.no_such"),
+        ({"mine": {"use": "reelmill.curation.stage:Sample"}}, "is not a reelmill.curation.stage.Scorer"),
+    ],
+)
+def test_scorers_that_are_not_there(scorers, words):
+    with pytest.raises(ConfigError, match=words):
+        make_scorers(from_dict(ScoreConfig, {"scorers": scorers}))
+
+
+def test_an_item_that_is_gone_is_the_machine_s_failure(tmp_path):
+    scorer = ItemScorer(ScoreConfig(), {})
+    gone = {**ITEM, "kind": "text", "path": str(tmp_path / "gone.txt"), "offset": 0, "size": 3}
+    gone.update(json_path=str(tmp_path / "gone.json"), json_offset=0, json_size=2)
+    try:
+        row, rows = scorer.score(gone)
+        (tmp_path / "gone.txt").write_text("all")
+        back, samples = scorer.score(gone)
+    finally:
+        scorer.close()
+    assert (row["status"], row["reason_class"], rows) == ("refused", "machine", [])
+    assert row["reason"].startswith("unreadable: ")
+    assert row["sidecar_problem"].startswith("unreadable_json: ")
+    assert (back["status"], len(samples)) == ("done", 1)

@@ -12,10 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from reelmill.curation.ledger import PLAN, item_id
-from reelmill.curation.readers import Item, read_dump
+from reelmill.curation.readers import Item, find_reader, read_dump
 from reelmill.curation.sources import Source
 from reelmill.errors import DataError
 from reelmill.orchestration.runfolder import RunFolder
+
+BEGINNING = 64 * 1024
 
 
 @dataclass
@@ -33,6 +35,8 @@ class Planned:
     new_items: int
     known_items: int
     new_units: int
+    ignored: int
+    """Files of the dump that are neither items nor sidecars."""
 
 
 def extend_plan(
@@ -42,16 +46,17 @@ def extend_plan(
 
     `limit` takes the first items of the dump only. An item is known by its uri (`prefix/` put before it when given). A
     known uri whose size differs is another item under the same name: DataError says to use a prefix. A dump that moved
-    keeps its items; their place is updated.
+    keeps its items; their places, and those of their sidecars, are updated.
     """
     plan = folder.read(folder.plan_path) if folder.plan_path.is_file() else PLAN.empty_table()
-    known = {row["item_id"]: row for row in plan.select(["item_id", "size", "path", "dump"]).to_pylist()}
+    known = {row["item_id"]: row for row in plan.drop_columns(["unit", "position"]).to_pylist()}
     root = str(dump.resolve())
+    reader = find_reader(dump)
     fresh: list[dict[str, Any]] = []
     seen: set[str] = set()
     moved = False
-    for item in read_dump(dump):
-        row = _row(item, root, f"{prefix}/{item.uri}" if prefix else item.uri)
+    for item in reader.items(dump):
+        row = _row(item, root, prefix)
         identity = row["item_id"]
         if identity in seen:
             continue
@@ -60,7 +65,7 @@ def extend_plan(
         seen.add(identity)
         if identity in known:
             _same_item(row, known[identity])
-            moved = moved or known[identity]["path"] != row["path"]
+            moved = moved or known[identity] != row
         else:
             fresh.append(row)
     if moved:
@@ -73,7 +78,8 @@ def extend_plan(
     ]
     if rows or moved or not folder.plan_path.is_file():
         folder.commit(folder.plan_path, pa.concat_tables([plan, pa.Table.from_pylist(rows, schema=PLAN)]))
-    return Planned(len(rows), len(seen) - len(rows), rows[-1]["unit"] - first + 1 if rows else 0)
+    units = rows[-1]["unit"] - first + 1 if rows else 0
+    return Planned(len(rows), len(seen) - len(rows), units, reader.ignored)
 
 
 def unit_items(plan: pa.Table, unit: int) -> list[dict[str, Any]]:
@@ -95,8 +101,9 @@ def _units(rows: list[dict[str, Any]], config: PlanConfig) -> Iterator[list[dict
         yield unit
 
 
-def _row(item: Item, root: str, uri: str) -> dict[str, Any]:
-    uri = uri or Path(root).name
+def _row(item: Item, root: str, prefix: str) -> dict[str, Any]:
+    uri = item.uri or Path(root).name
+    uri = f"{prefix}/{uri}" if prefix else uri
     row = {"item_id": item_id(uri), "uri": uri, "kind": item.kind, "dump": root, "problem": item.problem}
     return {**row, **_place("", item.source), **_place("json_", item.json), **_place("text_", item.text)}
 
@@ -108,12 +115,23 @@ def _place(prefix: str, source: Source | None) -> dict[str, Any]:
 
 
 def _same_item(row: dict[str, Any], known: dict[str, Any]) -> None:
-    if row["size"] != known["size"]:
-        raise DataError(
-            f"{row['uri']} is already in this run, from {known['dump']}, with {known['size']} bytes; the one in "
-            f"{row['dump']} has {row['size']}. If it is another item, give this dump a name with --prefix NAME; if the "
-            "item has changed, curate into a new --out."
-        )
+    """DataError when the item known under this uri is another one, as far as its size and its beginning tell."""
+    if row["size"] == known["size"] and (row["path"] == known["path"] or _begin_alike(row, known)):
+        return
+    raise DataError(
+        f"{row['uri']} is already in this run, from {known['dump']}, with {known['size']} bytes; the one in "
+        f"{row['dump']} has {row['size']} bytes and is not the same. If it is another item, give this dump a name with "
+        "--prefix NAME; if the item has changed, curate into a new --out."
+    )
+
+
+def _begin_alike(row: dict[str, Any], known: dict[str, Any]) -> bool:
+    """Whether two places begin with the same bytes; an old place that is gone cannot contradict."""
+    if not Path(known["path"]).is_file() or not Path(row["path"]).is_file():
+        return True
+    places = [Source(place["path"], place["offset"], place["size"]) for place in (row, known)]
+    with places[0].open() as one, places[1].open() as other:
+        return one.read(BEGINNING) == other.read(BEGINNING)
 
 
 def _moved(plan: pa.Table, dump: Path, prefix: str) -> pa.Table:
@@ -121,7 +139,7 @@ def _moved(plan: pa.Table, dump: Path, prefix: str) -> pa.Table:
     root = str(dump.resolve())
     places = {}
     for item in read_dump(dump):
-        row = _row(item, root, f"{prefix}/{item.uri}" if prefix else item.uri)
+        row = _row(item, root, prefix)
         places[row["item_id"]] = row
     rows = [{**row, **places.get(row["item_id"], {})} for row in plan.to_pylist()]
     return pa.Table.from_pylist(rows, schema=PLAN)

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from reelmill.curation.ledger import read_table, write_table
-from reelmill.errors import DataError, MachineError
+from reelmill.errors import ConfigError, DataError, MachineError
 from reelmill.files import checksum_path, sha256, write_atomically, write_text
 
 TABLES = ("items", "samples", "captions", "failures", "tokens", "verdicts")
@@ -70,10 +70,6 @@ class RunFolder:
         """`items/unit-000123.parquet`, or `captions/unit-000123-TAG.parquet`."""
         return self.root / table / f"unit-{unit:06d}{'-' if tag else ''}{tag}.parquet"
 
-    def committed_units(self) -> set[int]:
-        """Units whose items table is visible."""
-        return {int(path.stem.removeprefix("unit-")) for path in (self.root / "items").glob("unit-*.parquet")}
-
     def commit(self, path: Path, table: pa.Table) -> None:
         """Make `path` appear whole, with its checksum; StaleEpoch when another driver has taken over."""
 
@@ -94,7 +90,10 @@ class RunFolder:
     @contextlib.contextmanager
     def lock(self) -> Iterator[RunFolder]:
         """Hold the folder as its only driver; yields it with a fresh epoch. MachineError when another run holds it."""
-        self.root.mkdir(parents=True, exist_ok=True)
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"{self.root} cannot be a run folder: {error.strerror}; choose another --out") from None
         with (self.root / ".lock").open("a") as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -127,22 +126,19 @@ class RunFolder:
 
     def damaged(self) -> list[str]:
         """Files whose bytes differ from their SHA-256, that lack one, or that are gone."""
-        problems = []
-        visible = [path for folder in TABLES for path in sorted((self.root / folder).rglob("*.parquet"))]
-        if self.plan_path.is_file():
-            visible.append(self.plan_path)
-        for path in (p for p in visible if not p.name.startswith(".")):
-            name = path.relative_to(self.root)
-            record = checksum_path(self.root, path)
-            if not record.is_file():
-                problems.append(f"{name}: no checksum")
-            elif record.read_text().split()[0] != sha256(path):
-                problems.append(f"{name}: its bytes are not those that were written")
         checksums = self.root / "checksums"
-        for record in sorted(checksums.rglob("*.sha256")):
-            path = self.root / record.relative_to(checksums).with_suffix("")
-            if not path.is_file():
-                problems.append(f"{path.relative_to(self.root)}: gone")
+        records = {self.root / r.relative_to(checksums).with_suffix("") for r in checksums.rglob("*.sha256")}
+        visible = {path for folder in TABLES for path in (self.root / folder).rglob("*.parquet")}
+        visible |= {path for path in (self.plan_path, self.recipe_path) if path.is_file()}
+        problems = []
+        for path in sorted(records | visible):
+            name = path.relative_to(self.root)
+            if path not in records:
+                problems.append(f"{name}: no checksum")
+            elif not path.is_file():
+                problems.append(f"{name}: gone")
+            elif checksum_path(self.root, path).read_bytes().partition(b" ")[0] != sha256(path).encode():
+                problems.append(f"{name}: its bytes are not those that were written")
         return problems
 
     def remove(self, path: Path) -> None:

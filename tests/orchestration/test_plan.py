@@ -1,0 +1,139 @@
+"""Plans: units of fixed content, what a second look at a dump changes, and what it must not."""
+
+import shutil
+import tarfile
+
+import pytest
+
+from reelmill.curation.ledger import item_id
+from reelmill.errors import DataError
+from reelmill.orchestration.plan import PlanConfig, Planned, extend_plan, unit_items
+from reelmill.orchestration.runfolder import RunFolder
+
+
+@pytest.fixture
+def dump(tmp_path):
+    folder = tmp_path / "dump"
+    folder.mkdir()
+    for n in range(7):
+        (folder / f"{n}.txt").write_text(f"text {n} " * (n + 1))
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path):
+    with RunFolder(tmp_path / "out").lock() as locked:
+        yield locked
+
+
+def plan(folder):
+    return folder.read(folder.plan_path)
+
+
+def units(folder):
+    return [[row["uri"] for row in unit_items(plan(folder), n)] for n in sorted(set(plan(folder)["unit"].to_pylist()))]
+
+
+def test_a_unit_holds_so_many_items_or_bytes(folder, dump):
+    assert extend_plan(folder, dump, PlanConfig(unit_items=3)) == Planned(7, 0, 3, 0)
+    assert units(folder) == [["0.txt", "1.txt", "2.txt"], ["3.txt", "4.txt", "5.txt"], ["6.txt"]]
+
+
+def test_large_items_close_a_unit(folder, dump):
+    for n in (1, 2, 5):
+        with (dump / f"{n}.txt").open("r+b") as stream:
+            stream.truncate(1024**2)  # a hole: no bytes on the disk
+    extend_plan(folder, dump, PlanConfig(unit_items=64, unit_mb=1))
+    assert units(folder) == [["0.txt"], ["1.txt"], ["2.txt"], ["3.txt", "4.txt"], ["5.txt"], ["6.txt"]]
+
+
+def test_a_second_look_changes_nothing(folder, dump):
+    extend_plan(folder, dump, PlanConfig(unit_items=3))
+    before = folder.plan_path.read_bytes()
+    assert extend_plan(folder, dump, PlanConfig(unit_items=2)) == Planned(0, 7, 0, 0)
+    assert folder.plan_path.read_bytes() == before
+
+
+def test_new_items_make_new_units_and_old_units_keep_their_content(folder, dump):
+    extend_plan(folder, dump, PlanConfig(unit_items=3))
+    before = units(folder)
+    (dump / "00.txt").write_text("sorts first")
+    (dump / "zz.txt").write_text("sorts last")
+    assert extend_plan(folder, dump, PlanConfig(unit_items=3)) == Planned(2, 7, 1, 0)
+    assert units(folder) == [*before, ["00.txt", "zz.txt"]]
+
+
+def test_a_limit_takes_the_first_items_and_is_stable(folder, dump):
+    assert extend_plan(folder, dump, PlanConfig(), limit=3) == Planned(3, 0, 1, 0)
+    assert extend_plan(folder, dump, PlanConfig(), limit=3) == Planned(0, 3, 0, 0)
+    assert extend_plan(folder, dump, PlanConfig(), limit=5) == Planned(2, 3, 1, 0)
+    assert units(folder) == [["0.txt", "1.txt", "2.txt"], ["3.txt", "4.txt"]]
+
+
+def test_a_second_dump_and_its_prefix(folder, dump, tmp_path):
+    extend_plan(folder, dump, PlanConfig())
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "new.txt").write_text("a new one")
+    assert extend_plan(folder, other, PlanConfig()).new_items == 1
+    (other / "0.txt").write_text("another text under a known name")
+    with pytest.raises(DataError, match=r"0\.txt is already in this run, from .*/dump, with 7 bytes.*--prefix NAME"):
+        extend_plan(folder, other, PlanConfig())
+    assert extend_plan(folder, other, PlanConfig(), prefix="crawl-2").new_items == 2
+    assert [row["uri"] for row in unit_items(plan(folder), 2)] == ["crawl-2/0.txt", "crawl-2/new.txt"]
+    assert plan(folder)["item_id"].to_pylist()[-1] == item_id("crawl-2/new.txt")
+
+
+def test_another_item_of_the_same_name_and_size_is_not_taken_for_the_known_one(folder, dump, tmp_path):
+    extend_plan(folder, dump, PlanConfig())
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "0.txt").write_text("TEXT 0 ")
+    with pytest.raises(DataError, match="is not the same"):
+        extend_plan(folder, other, PlanConfig())
+
+
+def test_a_dump_that_moved_or_was_copied_keeps_its_items(folder, dump, tmp_path):
+    extend_plan(folder, dump, PlanConfig(unit_items=3))
+    shutil.copytree(dump, tmp_path / "copy")
+    assert extend_plan(folder, tmp_path / "copy", PlanConfig()) == Planned(0, 7, 0, 0)
+    assert all(path.startswith(f"{tmp_path}/copy/") for path in plan(folder)["path"].to_pylist())
+    shutil.rmtree(dump)
+    (tmp_path / "copy").rename(tmp_path / "moved")
+    extend_plan(folder, tmp_path / "moved", PlanConfig(), limit=1)
+    assert all(path.startswith(f"{tmp_path}/moved/") for path in plan(folder)["path"].to_pylist())
+    assert units(folder)[0] == ["0.txt", "1.txt", "2.txt"]
+
+
+def test_a_tar_packed_anew_keeps_its_items_at_their_new_places(folder, dump, tmp_path):
+    place = tmp_path / "crawl.tar"
+    for names in ([1, 2], [0, 1, 2]):
+        with tarfile.open(place, "w") as tar:
+            for n in names:
+                tar.add(dump / f"{n}.txt", f"{n}.txt")
+        planned = extend_plan(folder, place, PlanConfig())
+    assert planned == Planned(1, 2, 1, 0)
+    for row in plan(folder).to_pylist():
+        with place.open("rb") as stream:
+            stream.seek(row["offset"])
+            assert stream.read(row["size"]) == (dump / row["uri"]).read_bytes()
+
+
+def test_a_broken_tar_is_an_item_under_its_own_name(folder, tmp_path):
+    (tmp_path / "broken.tar").write_bytes(b"no tar at all")
+    extend_plan(folder, tmp_path / "broken.tar", PlanConfig())
+    extend_plan(folder, tmp_path / "broken.tar", PlanConfig(), prefix="again")
+    rows = plan(folder).to_pylist()
+    assert [row["uri"] for row in rows] == ["broken.tar", "again/broken.tar"]
+    assert all(row["problem"].startswith("corrupt_tar") for row in rows)
+
+
+def test_other_files_are_counted(folder, dump):
+    (dump / "table.parquet").write_text("x")
+    assert extend_plan(folder, dump, PlanConfig()) == Planned(7, 0, 1, 1)
+
+
+def test_an_empty_dump_is_an_empty_plan(folder, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert extend_plan(folder, tmp_path / "empty", PlanConfig()) == Planned(0, 0, 0, 0)
+    assert plan(folder).num_rows == 0

@@ -18,6 +18,8 @@ from reelmill.errors import DataError
 from reelmill.orchestration.runfolder import RunFolder
 
 BEGINNING = 64 * 1024
+_PLACE = [name for name in PLAN.names if name not in ("unit", "position", "item_id", "uri", "kind", "problem")]
+"""Where an item lies; all that may change. Its `problem` stays: a forgotten item is not brought back by a move."""
 
 
 @dataclass
@@ -49,7 +51,7 @@ def extend_plan(
     keeps its items; their places, and those of their sidecars, are updated.
     """
     plan = folder.read(folder.plan_path) if folder.plan_path.is_file() else PLAN.empty_table()
-    known = {row["item_id"]: row for row in plan.drop_columns(["unit", "position"]).to_pylist()}
+    known = {row["item_id"]: row for row in plan.select(["item_id", *_PLACE]).to_pylist()}
     root = str(dump.resolve())
     reader = find_reader(dump)
     fresh: list[dict[str, Any]] = []
@@ -65,7 +67,7 @@ def extend_plan(
         seen.add(identity)
         if identity in known:
             _same_item(row, known[identity])
-            moved = moved or known[identity] != row
+            moved = moved or any(known[identity][name] != row[name] for name in _PLACE)
         else:
             fresh.append(row)
     if moved:
@@ -140,7 +142,7 @@ def _moved(plan: pa.Table, dump: Path, prefix: str) -> pa.Table:
     places = {}
     for item in read_dump(dump):
         row = _row(item, root, prefix)
-        places[row["item_id"]] = row
+        places[row["item_id"]] = {name: row[name] for name in _PLACE}
     rows = [{**row, **places.get(row["item_id"], {})} for row in plan.to_pylist()]
     return pa.Table.from_pylist(rows, schema=PLAN)
 

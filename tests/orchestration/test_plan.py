@@ -3,9 +3,10 @@
 import shutil
 import tarfile
 
+import pyarrow as pa
 import pytest
 
-from reelmill.curation.ledger import item_id
+from reelmill.curation.ledger import PLAN, item_id
 from reelmill.errors import DataError
 from reelmill.orchestration.plan import PlanConfig, Planned, extend_plan, unit_items
 from reelmill.orchestration.runfolder import RunFolder
@@ -103,6 +104,19 @@ def test_a_dump_that_moved_or_was_copied_keeps_its_items(folder, dump, tmp_path)
     extend_plan(folder, tmp_path / "moved", PlanConfig(), limit=1)
     assert all(path.startswith(f"{tmp_path}/moved/") for path in plan(folder)["path"].to_pylist())
     assert units(folder)[0] == ["0.txt", "1.txt", "2.txt"]
+
+
+def test_a_problem_stays_when_the_dump_moves(folder, dump, tmp_path):
+    extend_plan(folder, dump, PlanConfig())
+    rows = [{**row, "problem": "forgotten" if row["uri"] == "3.txt" else None} for row in plan(folder).to_pylist()]
+    folder.commit(folder.plan_path, pa.Table.from_pylist(rows, schema=PLAN))
+    before = folder.plan_path.read_bytes()
+    extend_plan(folder, dump, PlanConfig())
+    assert folder.plan_path.read_bytes() == before
+    dump.rename(tmp_path / "moved")
+    extend_plan(folder, tmp_path / "moved", PlanConfig())
+    assert [row["uri"] for row in plan(folder).to_pylist() if row["problem"]] == ["3.txt"]
+    assert all("/moved/" in path for path in plan(folder)["path"].to_pylist())
 
 
 def test_a_tar_packed_anew_keeps_its_items_at_their_new_places(folder, dump, tmp_path):

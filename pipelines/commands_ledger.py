@@ -18,6 +18,7 @@ def register(app: typer.Typer) -> None:
     app.command("sql")(sql)
     app.command("select")(select)
     app.command("verify")(verify)
+    app.command("forget")(forget)
 
 
 def stats(
@@ -73,6 +74,22 @@ def select(
     from reelmill.pipelines.select import select as run
 
     run(out, name, set_ or [], complete, Console())
+
+
+def forget(
+    out: Out,
+    uri: Annotated[str, typer.Option(help="Items whose uri matches this pattern (* and ?).")] = "",
+    licence: Annotated[str, typer.Option(help="Items under this licence.")] = "",
+    item: Annotated[str, typer.Option(help="The item of this item_id.")] = "",
+) -> None:
+    """Remove items, their samples and tokens for good; a rerun does not bring them back."""
+    from rich.console import Console
+
+    from reelmill.orchestration.runfolder import RunFolder
+    from reelmill.pipelines.forget import Criterion
+    from reelmill.pipelines.forget import forget as run
+
+    run(RunFolder(out).require(), Criterion(uri, licence, item), Console())
 
 
 def verify(out: Out, as_json: Json = False) -> None:

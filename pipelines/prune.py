@@ -1,0 +1,51 @@
+"""Take rows of samples that are no more out of `captions/`, `failures/` and `tokens/`.
+
+Samples go when items are forgotten, or when a changed recipe cuts their video otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from reelmill.curation.ledger import write_table
+from reelmill.files import write_atomically
+from reelmill.orchestration.runfolder import RunFolder
+from reelmill.orchestration.views import LedgerQueries
+from reelmill.tokenize.shards import Footer, read_footer, write_shard
+
+_ORPHANS = " UNION ".join(
+    f"SELECT sample_id FROM {table} WHERE sample_id NOT IN (SELECT sample_id FROM scored)"
+    for table in ("captions", "failures", "tokens")
+)
+
+
+def prune(folder: RunFolder) -> int:
+    """Remove orphaned rows, file by file, each whole or not at all; returns how many samples they belonged to."""
+    with LedgerQueries(folder.root) as ledger:
+        orphans = ledger.table(_ORPHANS)["sample_id"].combine_chunks()
+    if not len(orphans):
+        return 0
+    for table in ("captions", "failures"):
+        for path in sorted((folder.root / table).glob("unit-*.parquet")):
+            _rewrite(folder, path, orphans, write_table)
+    for path in sorted((folder.root / "tokens").rglob("unit-*.parquet")):
+        _rewrite(folder, path, orphans, partial(_write_tokens, footer=read_footer(path)[1]))
+    return len(orphans)
+
+
+def _rewrite(folder: RunFolder, path: Path, orphans: pa.Array, write: Callable[[Path, pa.Table], None]) -> None:
+    table = folder.read(path)
+    kept = table.filter(pc.invert(pc.is_in(table["sample_id"], value_set=orphans)))
+    if not len(kept):
+        folder.remove(path)
+    elif len(kept) < len(table):
+        write_atomically(path, lambda temporary: write(temporary, kept), root=folder.root)
+
+
+def _write_tokens(path: Path, table: pa.Table, footer: Footer) -> None:
+    write_shard(path, table, footer.vocab, footer.fingerprint, tokenizer=footer.tokenizer)

@@ -53,10 +53,10 @@ class TrainConfig:
     clip_norm: float = 1.0
     ema: float = 0.998
     l1: float = 1.0
-    l2: float = 2.0
-    edges: float = 0.5
-    flicker: float = 0.5
-    colour: float = 1.0
+    l2: float = 6.0
+    edges: float = 0.25
+    flicker: float = 0.25
+    colour: float = 0.5
     quantizer: float = 0.2
     seed: int = 0
     log_every: int = 100

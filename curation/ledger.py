@@ -98,8 +98,19 @@ _SAMPLE_FACTS = [
 ]
 
 CAPTIONS = pa.schema(
-    [("unit", pa.int32()), ("sample_id", pa.string()), ("caption", pa.string()), ("caption_source", pa.string())]
+    [
+        ("unit", pa.int32()),
+        ("sample_id", pa.string()),
+        ("caption", pa.string()),
+        ("caption_source", pa.string()),
+        ("model", pa.string()),
+        ("language", pa.string()),
+        ("problem", pa.string()),
+        ("parts", pa.int32()),
+        ("created", pa.timestamp("us", tz="UTC")),
+    ]
 )
+"""One row a sample, source and model; `problem` says why a caption is junk."""
 
 FAILURES = pa.schema(
     [

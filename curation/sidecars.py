@@ -62,7 +62,7 @@ def _json(source: Source) -> tuple[dict[str, Any], str | None]:
 
 def _text(source: Source) -> tuple[str | None, str | None]:
     data, problem = _bytes(source, "text")
-    return _clean(data.decode("utf-8-sig", "replace")), problem
+    return clean_text(data.decode("utf-8-sig", "replace")), problem
 
 
 def _bytes(source: Source, what: str) -> tuple[bytes, str | None]:
@@ -77,12 +77,12 @@ def _bytes(source: Source, what: str) -> tuple[bytes, str | None]:
 
 def _first(found: dict[str, Any], keys: tuple[str, ...]) -> str | None:
     for key in keys:
-        if isinstance(found.get(key), str) and (text := _clean(found[key])):
+        if isinstance(found.get(key), str) and (text := clean_text(found[key])):
             return text
     return None
 
 
-def _clean(text: str) -> str | None:
+def clean_text(text: str) -> str | None:
     """One line of printable text, bounded; None when nothing is left."""
     encodable = text.encode("utf-8", "replace").decode()
     printable = "".join(c if c.isprintable() or c in _JOINERS else " " for c in encodable)

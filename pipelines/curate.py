@@ -6,26 +6,29 @@ import json
 import platform
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 
 import reelmill
 from reelmill import weights
-from reelmill.config import differences, from_dict, to_dict, to_toml
+from reelmill.config import differences, from_dict, to_toml
 from reelmill.curation import scorers
 from reelmill.curation.decide import decide
 from reelmill.curation.ledger import CAPTIONS, FAILURES, ITEMS, VERDICTS, samples_schema
+from reelmill.curation.readers import find_reader
 from reelmill.curation.scoring import score_columns, score_fingerprint
 from reelmill.errors import ConfigError
-from reelmill.orchestration import caption, score
-from reelmill.orchestration.engine import Task, run_tasks, stop_ray
+from reelmill.orchestration import score
+from reelmill.orchestration.engine import stop_ray
 from reelmill.orchestration.plan import extend_plan
-from reelmill.orchestration.progress import follow
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries, write_database
+from reelmill.pipelines import caption
+from reelmill.pipelines.moves import Moves
 from reelmill.pipelines.recipes import Recipe
 from reelmill.tokenize.shards import TOKENS_SCHEMA
 
@@ -45,8 +48,11 @@ class CurateOptions:
 def curate(dumps: Sequence[Path], out: Path, recipe: Recipe, options: CurateOptions, console: Console) -> RunFolder:
     """Bring the run folder `out` to the state that `dumps` and `recipe` ask for; does only what is missing.
 
-    Raises ConfigError when `out` was made with another recipe and `options.update` is off.
+    Raises ConfigError when `out` was made with another recipe and `options.update` is off, DataError for a dump that is
+    none.
     """
+    for dump in dumps:
+        find_reader(dump)  # a wrong path stops here, before anything is made
     folder = RunFolder(out)
     _agree(folder, recipe, options.update, console)
     _require_weights(recipe)
@@ -55,7 +61,7 @@ def curate(dumps: Sequence[Path], out: Path, recipe: Recipe, options: CurateOpti
             _prepare(locked, recipe)
             for dump in dumps:
                 _plan(locked, dump, recipe, options, console)
-            moves = _Moves(locked, recipe, console)
+            moves = Moves(locked, recipe, console)
             moves.run("score", score.WORKER, score.score_tasks(locked, moves.score_fingerprint, options.retry_machine))
             write_verdicts(locked, DEFAULT, recipe)
             complete_selection(locked, DEFAULT, recipe, console)
@@ -67,16 +73,15 @@ def curate(dumps: Sequence[Path], out: Path, recipe: Recipe, options: CurateOpti
 def complete_selection(folder: RunFolder, selection: str, recipe: Recipe, console: Console) -> None:
     """Score, caption and tokenize what the kept samples of a selection lack."""
     from reelmill.pipelines import tokens
-    from reelmill.tokenize import vision
 
-    moves = _Moves(folder, recipe, console)
-    if moves.run("score again", score.WORKER, score.requeued_tasks(folder, selection)):
+    moves = Moves(folder, recipe, console)
+    again = score.requeued_tasks(folder, selection, recipe.rules, recipe.score.scorers)
+    if moves.run("score again", score.WORKER, again):
         write_verdicts(folder, selection, recipe)
-    moves.run("caption", caption.WORKER, caption.caption_tasks(folder, selection))
-    tokenizer = vision.load(recipe.tokens.tokenizer)
-    fingerprint = tokens.fingerprint(recipe.tokens, tokenizer.fingerprint)
-    moves.run("tokenize", tokens.WORKER, tokens.token_tasks(folder, selection, fingerprint))
-    _write_run(folder, recipe, fingerprint, tokenizer.fingerprint)
+    caption.caption_selection(moves, selection)
+    fingerprint, tokenizer = tokens.tokenize_selection(moves, selection, caption.awaited(recipe))
+    _write_run(folder, recipe, fingerprint, tokenizer)
+    caption.require_captions(moves, selection)
 
 
 def write_verdicts(folder: RunFolder, selection: str, recipe: Recipe) -> None:
@@ -86,33 +91,15 @@ def write_verdicts(folder: RunFolder, selection: str, recipe: Recipe) -> None:
     folder.commit(folder.root / "verdicts" / f"{selection}.parquet", verdicts)
 
 
-class _Moves:
-    """Runs moves on the engine with the settings that their workers share."""
-
-    def __init__(self, folder: RunFolder, recipe: Recipe, console: Console) -> None:
-        self._engine, self._console = recipe.engine, console
-        self.score_fingerprint = score_fingerprint(recipe.score)
-        self._settings = {
-            "out": str(folder.root),
-            "epoch": folder.epoch,
-            "score": to_dict(recipe.score),
-            "rules": {name: to_dict(rule) for name, rule in recipe.rules.items()},
-            "captioners": recipe.captioners,
-            "tokens": to_dict(recipe.tokens),
-        }
-
-    def run(self, move: str, worker: str, tasks: list[Task]) -> bool:
-        """Run a move; False when nothing was left to do."""
-        follow(move, tasks, run_tasks(worker, self._settings, tasks, self._engine), self._console)
-        return bool(tasks)
-
-
 def _agree(folder: RunFolder, recipe: Recipe, update: bool, console: Console) -> None:
     """Stop when the folder was made with another recipe, unless that is wanted."""
     if not folder.exists():
         return
     old = from_dict(Recipe, tomllib.loads(folder.recipe_path.read_text(encoding="utf-8")))
     old.engine = recipe.engine
+    model = old.captions.endpoint.model
+    old.captions = replace(old.captions, wait=recipe.captions.wait, batch=recipe.captions.batch)
+    old.captions.endpoint = replace(recipe.captions.endpoint, model=model)  # where it is changes no row
     changes = differences(old, recipe)
     if changes and not update:
         lines = "\n  ".join(changes)
@@ -121,7 +108,7 @@ def _agree(folder: RunFolder, recipe: Recipe, update: bool, console: Console) ->
             "changes is done anew, the rest is kept), or choose another --out."
         )
     if changes:
-        console.print("[bold]recipe[/bold] " + "; ".join(changes), highlight=False)
+        console.print("[bold]recipe[/bold] " + escape("; ".join(changes)), highlight=False, soft_wrap=True)
 
 
 def _require_weights(recipe: Recipe) -> None:
@@ -144,7 +131,8 @@ def _prepare(folder: RunFolder, recipe: Recipe) -> None:
 def _plan(folder: RunFolder, dump: Path, recipe: Recipe, options: CurateOptions, console: Console) -> None:
     planned = extend_plan(folder, dump, recipe.plan, options.prefix, options.limit)
     counts = f"{planned.new_items} new items in {planned.new_units} units, {planned.known_items} known"
-    console.print(f"[bold]plan[/bold] {dump}: {counts}", highlight=False)
+    counts += f", {planned.ignored} other files" if planned.ignored else ""
+    console.print(f"[bold]plan[/bold] {escape(str(dump))}: {counts}", highlight=False, soft_wrap=True)
 
 
 def _write_run(folder: RunFolder, recipe: Recipe, fingerprint: str, tokenizer: str) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from reelmill.config import from_dict, nearest, override, read_toml, to_dict
-from reelmill.curation import captioners, rules
+from reelmill.curation import caption_config, rules
+from reelmill.curation.caption_config import CaptionConfig
 from reelmill.curation.ledger import samples_schema
 from reelmill.curation.rules import Rule
 from reelmill.curation.scenes import ScenesConfig
@@ -28,7 +29,7 @@ class Recipe:
     plan: PlanConfig = field(default_factory=PlanConfig)
     score: ScoreConfig = field(default_factory=ScoreConfig)
     rules: dict[str, Rule] = field(default_factory=dict)
-    captioners: list[str] = field(default_factory=lambda: ["sidecar", "facts"])
+    captions: CaptionConfig = field(default_factory=CaptionConfig)
     tokens: TokensConfig = field(default_factory=TokensConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
 
@@ -86,10 +87,10 @@ def load(name_or_file: str, assignments: Iterable[str] = ()) -> Recipe:
 
 
 def check(recipe: Recipe) -> None:
-    """Raise ConfigError for scorers, captioners or rules that do not exist or do not bind."""
+    """Raise ConfigError for scorers, captions or rules that do not exist or do not bind."""
     skips = {name: skip_if for name, skip_if, _ in make_scorers(recipe.score) if skip_if}
     rules.check(recipe.rules, samples_schema(score_columns(recipe.score)), skips)
-    captioners.create(recipe.captioners)
+    caption_config.check(recipe.captions)
 
 
 def graph(recipe: Recipe) -> str:
@@ -103,7 +104,7 @@ def graph(recipe: Recipe) -> str:
         "score     one operator on CPUs, a unit at a time: child process (decode, scenes) -> " + scorers,
         "          -> samples/, then items/ (the commit mark)",
         "decide    one query: duplicates -> " + " -> ".join(recipe.rules),
-        "caption   " + ", else ".join(recipe.captioners),
+        "caption   " + ", ".join(recipe.captions.sources) + "; chosen: " + ", else ".join(recipe.captions.prefer),
         "tokenize  one operator: child process (kept spans only) -> " + tokens,
         f"engine    {recipe.engine.executor}, workers {recipe.engine.workers or 'one a CPU'}",
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from reelmill.orchestration.engine import Receipt, Task
 from reelmill.orchestration.plan import chunked
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries, content_tag
+from reelmill.pipelines.moves import Moves
 from reelmill.pipelines.tokens_config import TokensConfig
 from reelmill.tokenize import documents, vision
 from reelmill.tokenize.shards import document_row, write_shard
@@ -41,20 +42,63 @@ def vocabulary(config: TokensConfig, tokenizer: vision.VisionTokenizer) -> Vocab
     return Vocabulary(text=config.text, codes=tokenizer.codes)
 
 
-def token_tasks(folder: RunFolder, selection: str, print_: str) -> list[Task]:
-    """One task a unit: kept samples of `selection` that have neither tokens nor a failure under this fingerprint."""
+_ROW = """unit, sample_id, item_id, kind, start_s, end_s, width, height, fps, uri, licence, source, url,
+    caption, caption_source"""
+
+
+def tokenize_selection(moves: Moves, selection: str, awaited: Sequence[tuple[str, str]] = ()) -> tuple[str, str]:
+    """Tokenize what the kept samples of a selection lack, then what has another caption than `samples` shows.
+
+    Returns the fingerprints of the tokens and of the vision tokenizer.
+    """
+    tokenizer = vision.load(moves.recipe.tokens.tokenizer).fingerprint
+    print_ = fingerprint(moves.recipe.tokens, tokenizer)
+    moves.run("tokenize", WORKER, token_tasks(moves.folder, selection, print_, awaited))
+    moves.run("tokenize again", WORKER, stale_tasks(moves.folder, selection, print_))
+    return print_, tokenizer
+
+
+def token_tasks(folder: RunFolder, selection: str, print_: str, awaited: Sequence[tuple[str, str]] = ()) -> list[Task]:
+    """One task a unit: kept samples of `selection` that have neither tokens nor a failure under this fingerprint.
+
+    A video or image has its turn when it has a good caption, and an answer, good or junk, of each `awaited` (source,
+    model).
+    """
     with LedgerQueries(folder.root) as ledger:
         rows = ledger.rows(
-            """SELECT unit, sample_id, item_id, kind, start_s, end_s, width, height, fps, uri, licence, source, url,
-                caption, caption_source
-            FROM samples WHERE (kind = 'text' OR caption IS NOT NULL)
+            f"""SELECT {_ROW} FROM samples s WHERE (kind = 'text' OR caption IS NOT NULL)
             AND sample_id IN (SELECT sample_id FROM verdicts WHERE selection = $1 AND status = 'kept')
             AND sample_id NOT IN (SELECT sample_id FROM tokens WHERE fingerprint = $2)
             AND sample_id NOT IN (SELECT sample_id FROM failures WHERE fingerprint = $2)
+            AND (kind = 'text' OR len($3) = (SELECT count(DISTINCT caption_source) FROM captions c
+                WHERE c.sample_id = s.sample_id AND list_contains($3::VARCHAR[], caption_source || '=' || model)))
             ORDER BY unit, item_id, start_s""",
-            [selection, print_],
+            [selection, print_, [f"{source}={model}" for source, model in awaited]],
         )
     return [{"unit": unit, "items": len(group), "rows": group} for unit, group in chunked(rows, "unit")]
+
+
+def stale_tasks(folder: RunFolder, selection: str, print_: str) -> list[Task]:
+    """One task a shard that holds a document whose sample has now a caption of another source: it is written anew.
+
+    The shard keeps its name, so that it is replaced at once and no document is missing or doubled at any time.
+    """
+    with LedgerQueries(folder.root) as ledger:
+        rows = ledger.rows(
+            f"""WITH held AS (
+                SELECT DISTINCT filename, t.sample_id, t.kind <> 'text' AND t.caption_source <> s.caption_source
+                    AND v.status IS NOT NULL AS changed
+                FROM read_parquet($3, filename = true, union_by_name = true) t JOIN samples s USING (sample_id)
+                LEFT JOIN verdicts v ON v.sample_id = t.sample_id AND v.selection = $1 AND v.status = 'kept'
+                WHERE t.fingerprint = $2)
+            SELECT {_ROW}, filename FROM held JOIN samples USING (sample_id)
+            WHERE filename IN (SELECT filename FROM held WHERE changed) ORDER BY filename, item_id, start_s""",
+            [selection, print_, f"{folder.root}/tokens/**/*.parquet"],
+        )
+    return [
+        {"unit": group[0]["unit"], "items": len(group), "rows": group, "tag": Path(name).stem.rpartition("-")[2]}
+        for name, group in chunked(rows, "filename")
+    ]
 
 
 class TokenWorker:
@@ -88,7 +132,7 @@ class TokenWorker:
         done = {row["sample_id"] for row in rows} | {row["sample_id"] for row in failures}
         short = ItemFailed("item", "too_short: less than one latent frame of 4 frames")
         failures.extend(self._failure(sample, short) for sample in task["rows"] if sample["sample_id"] not in done)
-        tag = content_tag(row["sample_id"] for row in task["rows"])
+        tag = task.get("tag") or content_tag(row["sample_id"] for row in task["rows"])
         self._commit(task["unit"], tag, rows, failures)
         tokens = sum(row["n_tokens"] for row in rows)
         counts = {"items": len(task["rows"]), "documents": len(rows), "tokens": tokens, "failed": len(failures)}

@@ -1,0 +1,100 @@
+"""What a captioning model sees: evenly spaced frames of a sample, decoded in the untrusted child, as JPEG."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from reelmill.curation.caption_config import CaptionFrames
+from reelmill.curation.clips import IMAGE_JOB, VIDEO_JOB
+from reelmill.curation.decode import fit
+from reelmill.curation.isolation import Child, ItemFailed
+from reelmill.curation.sources import Source
+
+JOBS = {"video": VIDEO_JOB, "image": IMAGE_JOB}
+MACHINE_TRIES = 2
+
+Row = Mapping[str, Any]
+Message = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """JPEG files of one sample: a list a part, in the order of time."""
+
+    sample_id: str
+    parts: list[list[bytes]]
+
+
+def pieces(start_s: float, end_s: float, part_s: float) -> list[tuple[float, float]]:
+    """A span as equal pieces of at most `part_s` seconds (so of at least half of it, when there are several)."""
+    length = end_s - start_s
+    count = max(math.ceil(length / part_s - 1e-9), 1)
+    return [(start_s + length * n / count, start_s + length * (n + 1) / count) for n in range(count)]
+
+
+def clips(row: Row, config: CaptionFrames) -> list[dict[str, Any]]:
+    """The clips that the child is asked for: one a part. Frames lie in the middles of equal intervals.
+
+    A clip with fewer native frames than asked for gives those that it has.
+    """
+    width, height = fit(row["width"], row["height"], config.short_side, 3 * config.short_side)
+    size = {"width": width, "height": height}
+    if row["kind"] == "image":
+        return [{"key": f"{row['sample_id']}/0", **size}]
+    found = []
+    for n, (start_s, end_s) in enumerate(pieces(row["start_s"], row["end_s"], config.part_s)):
+        native = math.floor((end_s - start_s) * row["fps"] + 1e-6)
+        frames = max(min(config.frames, native), 1)
+        step_s = max(end_s - start_s, 1e-3) / frames
+        first_s = start_s + step_s / 2
+        found.append(
+            {"key": f"{row['sample_id']}/{n}", "start_s": first_s, "fps": 1 / step_s, "frames": frames, **size}
+        )
+    return found
+
+
+def see(
+    child: Child, source: Source, rows: Sequence[Row], config: CaptionFrames, options: Mapping[str, Any]
+) -> list[Seen]:
+    """Decode the samples `rows` of one item. Raises ItemFailed; a failure of the machine is tried once more."""
+    for attempt in range(MACHINE_TRIES):
+        try:
+            return list(_decoded(child, source, rows, config, options))
+        except ItemFailed as failure:
+            if failure.reason_class == "item" or attempt == MACHINE_TRIES - 1:
+                raise
+    raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _decoded(
+    child: Child, source: Source, rows: Sequence[Row], config: CaptionFrames, options: Mapping[str, Any]
+) -> Iterator[Seen]:
+    wanted = [clip for row in rows for clip in clips(row, config)]
+    pictures: dict[str, list[bytes]] = {}
+    for body, arrays in child.run(JOBS[rows[0]["kind"]], source, {**options, "clips": wanted}):
+        pictures[str(body["key"])] = [jpeg(frame, config.jpeg_quality) for frame in arrays["frames"]]
+    for row in rows:
+        yield Seen(row["sample_id"], [pictures[clip["key"]] for clip in clips(row, config)])
+
+
+def jpeg(frame: npt.NDArray[np.uint8], quality: int) -> bytes:
+    """A frame, uint8 [H, W, 3], as a JPEG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(frame).save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
+
+
+def chat_message(pictures: Sequence[bytes], words: str) -> Message:
+    """One user's turn of OpenAI's chat format: the pictures as data URIs, then the words."""
+    images = [f"data:image/jpeg;base64,{base64.b64encode(picture).decode('ascii')}" for picture in pictures]
+    content: list[dict[str, Any]] = [{"type": "image_url", "image_url": {"url": image}} for image in images]
+    return {"role": "user", "content": [*content, {"type": "text", "text": words}]}

@@ -1,0 +1,153 @@
+"""A client of any chat endpoint that speaks OpenAI's API: bounded, retried, suspicious of what comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import httpx2
+
+from reelmill.curation.caption_config import EndpointConfig
+from reelmill.errors import ConfigError
+
+MAX_WAIT_S = 60.0
+TRY_AGAIN = {408, 409, 425, 429}
+MISCONFIGURED = {301, 302, 303, 307, 308, 401, 403, 404, 405}
+
+
+class EndpointFailed(Exception):
+    """The endpoint gave no usable answer; asking again later may help."""
+
+
+class _Passing(EndpointFailed):
+    """A failure that may be gone in a moment; `wait_s` when the server said how long it takes."""
+
+    def __init__(self, words: str, wait_s: float | None = None) -> None:
+        super().__init__(words)
+        self.wait_s = wait_s
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A model's words; `cut_off` when it ran into its limit of tokens."""
+
+    text: str
+    cut_off: bool
+
+
+class Endpoint:
+    """Asks one model. Use as an asynchronous context manager; `ask` may be called concurrently."""
+
+    def __init__(self, config: EndpointConfig) -> None:
+        self._config = config
+        self._slots = asyncio.Semaphore(config.concurrency)
+        key = os.environ.get(config.api_key_env, "") if config.api_key_env else ""
+        self._client = httpx2.AsyncClient(
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            timeout=httpx2.Timeout(config.request_s, connect=config.connect_s, pool=None),
+            limits=httpx2.Limits(max_connections=config.concurrency),
+        )
+
+    async def __aenter__(self) -> Endpoint:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._client.aclose()
+
+    async def ask(self, messages: Sequence[dict[str, Any]], max_tokens: int, temperature: float) -> Answer:
+        """The model's answer to a conversation.
+
+        Connection failures, stalls, 429, 5xx and answers that are none are tried again with growing waits. Raises
+        EndpointFailed when that did not help, ConfigError when the address, the key or the model must be wrong.
+        """
+        request = {
+            "model": self._config.model,
+            "messages": list(messages),
+            "max_tokens": max_tokens,
+            "temperature": temperature,
+            "stream": False,
+        }
+        body = json.dumps(request).encode()
+        wait_s = self._config.backoff_s
+        for attempt in range(1, self._config.tries + 1):
+            try:
+                async with self._slots:
+                    return await self._once(body)
+            except _Passing as failure:
+                if attempt == self._config.tries:
+                    raise EndpointFailed(f"{failure} ({attempt} tries)") from None
+                await asyncio.sleep(min(failure.wait_s or wait_s * random.uniform(0.5, 1.5), MAX_WAIT_S))
+                wait_s *= 2
+        raise AssertionError("unreachable: the last try returns or raises")
+
+    async def _once(self, body: bytes) -> Answer:
+        config = self._config
+        url = f"{config.url.rstrip('/')}/chat/completions"
+        headers = {"Content-Type": "application/json"}
+        try:
+            async with (
+                asyncio.timeout(config.request_s),
+                self._client.stream("POST", url, content=body, headers=headers) as response,
+            ):
+                text = await self._read(response)
+        except TimeoutError:
+            raise _Passing(f"timeout: no whole answer within {config.request_s:g} s") from None
+        except (httpx2.TransportError, httpx2.DecodingError) as error:
+            raise _Passing(f"{type(error).__name__}: {_words(str(error)) or 'no words'}") from None
+        _check_status(response, text, config)
+        return _answer(text)
+
+    async def _read(self, response: httpx2.Response) -> bytes:
+        """The body, as long as it is within the bound."""
+        most = self._config.max_response_bytes
+        read = bytearray()
+        async for chunk in response.aiter_bytes():
+            read += chunk
+            if len(read) > most:
+                raise _Passing(f"too_large: the answer has more than {most} bytes")
+        return bytes(read)
+
+
+def _check_status(response: httpx2.Response, text: bytes, config: EndpointConfig) -> None:
+    status = response.status_code
+    if status == 200:
+        return
+    words = f"status {status}: {_words(text.decode('utf-8', 'replace')) or 'no words'}"
+    if status in MISCONFIGURED:
+        raise ConfigError(
+            f"the endpoint {config.url} answered {words}. Check captions.endpoint.url (it ends in /v1), "
+            f".model ({config.model!r}) and the key in {config.api_key_env or '(no variable)'}."
+        )
+    if status in TRY_AGAIN or status >= 500:
+        raise _Passing(words, _retry_after(response))
+    raise EndpointFailed(words)
+
+
+def _retry_after(response: httpx2.Response) -> float | None:
+    header: str = response.headers.get("retry-after", "")
+    return float(header) if header.isascii() and header.isdigit() and len(header) <= 6 else None
+
+
+def _answer(text: bytes) -> Answer:
+    """The first choice's words. No words are an answer too: an empty one."""
+    try:
+        choice = json.loads(text)["choices"][0]
+        content = choice["message"]["content"]
+        finish = choice.get("finish_reason")
+    except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
+        raise _Passing(f"nonsense: no chat completion but {_words(text[:200].decode('utf-8', 'replace'))!r}") from None
+    if content is not None and not isinstance(content, str):
+        raise _Passing(f"nonsense: the content is of type {type(content).__name__}")
+    return Answer(content or "", finish == "length")
+
+
+def _words(text: str) -> str:
+    return " ".join(text.split())[:200]

@@ -125,7 +125,7 @@ class FiniteScalar(Quantizer):
         through = position + (digits - position).detach()
         sites = projected.flatten(0, -2)
         wanted = math.pi**2 / 12 * torch.eye(sites.shape[1], device=sites.device)
-        covariance = torch.atleast_2d(torch.cov(sites.T))
+        covariance = torch.cov(sites.T).reshape(wanted.shape)
         loss = sites.mean(0).square().mean() + (covariance - wanted).square().sum(1).mean()
         return self._vectors(through), self.codes(digits.long()), loss
 

@@ -101,7 +101,7 @@ class ItemScorer:
         self._config = config
         self._schema = samples_schema(score_columns(config))
         self._skip = SkipFilter(rules, self._schema)
-        self._fingerprint = score_fingerprint(config)
+        self.fingerprint = score_fingerprint(config)
         self._options = {**to_dict(config.decode), "scenes": to_dict(config.scenes)}
         # RAFT's flow where the recipe has it: a sample that RAFT skipped stays undecided once its rules are loosened.
         self._motion = "motion_raft" if "motion_raft" in score_columns(config) else "motion_dis"
@@ -168,7 +168,7 @@ class ItemScorer:
         row.update({name: item[name] for name in ("unit", "item_id", "uri", "kind")}, bytes=item["size"], n_samples=0)
         sidecar = read_sidecar(_source(item, "json"), _source(item, "text"))
         known = {"source": sidecar.source, "licence": sidecar.licence, "url": sidecar.url, "alt": sidecar.alt}
-        return {**row, **known, "sidecar_problem": sidecar.problem, "score_fingerprint": self._fingerprint}
+        return {**row, **known, "sidecar_problem": sidecar.problem, "score_fingerprint": self.fingerprint}
 
     def _batches(self, item: Mapping[str, Any], facts: dict[str, Any]) -> Iterator[list[Sample]]:
         source = Source(item["path"], item["offset"], item["size"])

@@ -12,6 +12,7 @@ import importlib
 import json
 import logging
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,7 +144,7 @@ def start_ray() -> int:
 
 def stop_ray() -> None:
     """Leave Ray, if it was started."""
-    with contextlib.suppress(ImportError):
+    if "ray" in sys.modules:
         import ray
 
         ray.shutdown()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pyarrow as pa
 from reelmill.config import from_dict
 from reelmill.curation.isolation import ItemFailed
 from reelmill.curation.ledger import ITEMS
-from reelmill.curation.rules import Rule
+from reelmill.curation.rules import Rule, any_failed_sql, quoted, skipped_sql
 from reelmill.curation.scoring import ItemScorer, ScoreConfig
 from reelmill.orchestration.attempts import Attempts
 from reelmill.orchestration.engine import Receipt, Task
@@ -36,12 +36,20 @@ def score_tasks(folder: RunFolder, fingerprint: str, retry_machine: bool) -> lis
     return _tasks(folder, lambda unit: unit not in done)
 
 
-def requeued_tasks(folder: RunFolder, selection: str) -> list[Task]:
-    """Units with samples that are undecided because a dear scorer skipped them under earlier rules."""
+def requeued_tasks(
+    folder: RunFolder, selection: str, rules: Mapping[str, Rule], scorers: Mapping[str, Mapping[str, Any]]
+) -> list[Task]:
+    """Units with samples that are undecided and that a dear scorer skipped, but would not skip under these rules."""
+    due = [
+        f"(list_contains(string_split(skipped, ' '), {quoted(name)}) AND NOT {skipped_sql(options['skip_if'])})"
+        for name, options in scorers.items()
+        if options.get("skip_if")
+    ]
     with LedgerQueries(folder.root) as ledger:
         rows = ledger.rows(
-            """SELECT DISTINCT unit FROM scored JOIN verdicts v USING (sample_id)
-            WHERE v.selection = ? AND v.status = 'undecided' AND skipped IS NOT NULL""",
+            f"""SELECT DISTINCT unit FROM (SELECT *, ({any_failed_sql(rules)}) AS failed FROM scored)
+            WHERE ({" OR ".join(due) or "false"}) AND sample_id IN
+            (SELECT sample_id FROM verdicts WHERE selection = ? AND status = 'undecided')""",
             [selection],
         )
     again = {row["unit"] for row in rows}
@@ -76,6 +84,7 @@ class ScoreWorker:
             row, rows = self._scorer.score(item)
             items.append(row)
             samples.extend(rows)
+        self._scorer.keep_known(samples, self._before(unit))
         schema = self._scorer.samples_schema
         folder = self._folder
         folder.commit(folder.unit_path("samples", unit), pa.Table.from_pylist(samples, schema=schema))
@@ -84,6 +93,16 @@ class ScoreWorker:
         bad = sum(row["status"] == "refused" for row in items)
         cpu_s = time.process_time() - began
         return {"unit": unit, "items": len(items), "samples": len(samples), "refused": bad, "cpu_s": cpu_s}
+
+    def _before(self, unit: int) -> dict[str, dict[str, Any]]:
+        """The unit's sample rows by id, where it was scored before by these very scorers."""
+        items = self._folder.unit_path("items", unit)
+        if not items.is_file():
+            return {}
+        if set(self._folder.read(items)["score_fingerprint"].to_pylist()) != {self._scorer.fingerprint}:
+            return {}
+        rows = self._folder.read(self._folder.unit_path("samples", unit)).to_pylist()
+        return {row["sample_id"]: row for row in rows}
 
 
 def _tasks(folder: RunFolder, wanted: Callable[[int], bool]) -> list[Task]:

@@ -59,7 +59,7 @@ def write_database(root: Path) -> None:
         try:
             with duckdb.connect(str(temporary)) as connection, contextlib.chdir(root):
                 _create_views(connection, root, "")
-        except duckdb.IOException as error:
+        except duckdb.Error as error:
             raise MachineError(
                 f"cannot write {root / DATABASE}: {error}. Free space, then run the same command again."
             ) from error
@@ -73,11 +73,11 @@ class LedgerQueries:
     def __init__(self, root: Path) -> None:
         self.connection = duckdb.connect(":memory:")
         # a pattern must lie in an allowed directory as it is written, a file as it is named
-        self.connection.execute("SET allowed_directories = [?, ?]", [f"{root}/", _literal(f"{root}/")])
+        self.connection.execute("SET allowed_directories = [?, ?]", [f"{root}/", literal_pattern(f"{root}/")])
         self.connection.execute("SET enable_external_access = false")
         self.connection.execute("SET lock_configuration = true")
         try:
-            _create_views(self.connection, root, _literal(f"{root}/"))
+            _create_views(self.connection, root, literal_pattern(f"{root}/"))
         except duckdb.Error as error:
             words = str(error).splitlines()[0]
             raise DataError(
@@ -117,7 +117,7 @@ class LedgerQueries:
         )
 
 
-def _literal(path: str) -> str:
+def literal_pattern(path: str) -> str:
     """A path in which a pattern's characters stand for themselves."""
     return re.sub(r"([*?[])", r"[\1]", path)
 

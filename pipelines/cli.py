@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 import reelmill
-from reelmill.errors import ReelmillError
+from reelmill.errors import ReelmillError, printable
 from reelmill.pipelines import commands_curate, commands_ledger, commands_train, models
 
 app = typer.Typer(
@@ -36,7 +36,7 @@ def main() -> None:
     try:
         app()
     except ReelmillError as error:
-        Console(stderr=True).print(f"[bold red]error:[/bold red] {_escape(str(error))}", highlight=False)
+        Console(stderr=True).print(f"[bold red]error:[/bold red] {_escape(printable(str(error)))}", highlight=False)
         sys.exit(error.exit_code)
 
 

@@ -43,19 +43,14 @@ def sql(
     as_json: Json = False,
 ) -> None:
     """Run a query over the views. The connection reads this run folder and nothing else."""
-    import duckdb
     from rich.console import Console
 
-    from reelmill.errors import ConfigError
     from reelmill.orchestration.runfolder import RunFolder
     from reelmill.orchestration.views import LedgerQueries
     from reelmill.pipelines.summary import print_table
 
     with LedgerQueries(RunFolder(out).require().root) as ledger:
-        try:
-            rows = ledger.rows(query)
-        except duckdb.Error as error:
-            raise ConfigError(f"the query failed: {error}") from None
+        rows = ledger.ask(query)
     if as_json:
         typer.echo(json.dumps(rows, indent=2, default=str))
     else:

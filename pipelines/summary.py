@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from reelmill.config import nearest
-from reelmill.errors import ConfigError
+from reelmill.errors import ConfigError, printable
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries
 
@@ -88,4 +88,5 @@ def _cell(value: Any) -> str:
         return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
     if isinstance(value, list) and len(value) > 12:
         return escape(f"[{', '.join(map(str, value[:12]))}, … {len(value)}]")
-    return escape(f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value))
+    text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    return escape(printable(text))

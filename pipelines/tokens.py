@@ -20,7 +20,7 @@ from reelmill.files import write_atomically
 from reelmill.orchestration.engine import Receipt, Task
 from reelmill.orchestration.plan import chunked
 from reelmill.orchestration.runfolder import RunFolder
-from reelmill.orchestration.views import LedgerQueries, content_tag
+from reelmill.orchestration.views import LedgerQueries, content_tag, literal_pattern
 from reelmill.pipelines.moves import Moves
 from reelmill.pipelines.tokens_config import TokensConfig
 from reelmill.tokenize import documents, vision
@@ -93,7 +93,7 @@ def stale_tasks(folder: RunFolder, selection: str, print_: str) -> list[Task]:
                 WHERE t.fingerprint = $2)
             SELECT {_ROW}, filename FROM held JOIN samples USING (sample_id)
             WHERE filename IN (SELECT filename FROM held WHERE changed) ORDER BY filename, item_id, start_s""",
-            [selection, print_, f"{folder.root}/tokens/**/*.parquet"],
+            [selection, print_, f"{literal_pattern(str(folder.root))}/tokens/**/*.parquet"],
         )
     return [
         {"unit": group[0]["unit"], "items": len(group), "rows": group, "tag": Path(name).stem.rpartition("-")[2]}

@@ -44,7 +44,7 @@ def verify(folder: RunFolder) -> Findings:
         try:
             documents += pq.read_metadata(shard).num_rows
             problems.extend(f"{name}: {problem}" for problem in verify_shard(shard))
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, ValueError, pa.ArrowException) as error:
             problems.append(f"{name}: not readable: {error}")
     if not problems:
         with LedgerQueries(folder.root) as ledger:

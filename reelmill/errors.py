@@ -40,6 +40,11 @@ class Interrupted(ReelmillError):
     exit_code = 130
 
 
+def printable(text: str) -> str:
+    """Text that may hold names from a dump, for a terminal: control characters are spelled out, lines stay."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+
+
 @contextmanager
 def resumable() -> Iterator[None]:
     """Around work that goes on where it was when the same command is given again: Ctrl-C says so."""

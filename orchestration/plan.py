@@ -42,13 +42,19 @@ class Planned:
 
 
 def extend_plan(
-    folder: RunFolder, dump: Path, config: PlanConfig, prefix: str = "", limit: int | None = None
+    folder: RunFolder,
+    dump: Path,
+    config: PlanConfig,
+    prefix: str = "",
+    limit: int | None = None,
+    share: float = 1.0,
 ) -> Planned:
     """Append the items of `dump` that the plan does not know yet, in units.
 
-    `limit` takes the first items of the dump only. An item is known by its uri (`prefix/` put before it when given). A
-    known uri whose size differs is another item under the same name: DataError says to use a prefix. A dump that moved
-    keeps its items; their places, and those of their sidecars, are updated.
+    `limit` takes the first items of the dump only; `share` takes so many of all items, chosen by their ids: the same
+    ones on every run, a larger share holding a smaller one. An item is known by its uri (`prefix/` put before it when
+    given). A known uri whose size differs is another item under the same name: DataError says to use a prefix. A dump
+    that moved keeps its items; their places, and those of their sidecars, are updated.
     """
     plan = folder.read(folder.plan_path) if folder.plan_path.is_file() else PLAN.empty_table()
     known = {row["item_id"]: row for row in plan.select(["item_id", *_PLACE]).to_pylist()}
@@ -60,7 +66,7 @@ def extend_plan(
     for item in reader.items(dump):
         row = _row(item, root, prefix)
         identity = row["item_id"]
-        if identity in seen:
+        if identity in seen or int(identity[:13], 16) >= share * 16**13:
             continue
         if limit is not None and len(seen) >= limit:
             break

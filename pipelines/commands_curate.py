@@ -27,6 +27,7 @@ def curate(
     recipe: Annotated[str, typer.Option(help="Recipe name or TOML file.")] = "video",
     set_: Sets = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first items of each dump.")] = None,
+    sample: Annotated[float, typer.Option(min=0, max=1, help="Only so many of the items: 0.01 takes 1 %.")] = 1.0,
     prefix: Annotated[str, typer.Option(help="Put before the uris of these dumps.")] = "",
     update: Annotated[bool, typer.Option(help="Go on with a changed recipe.")] = False,
     retry: Annotated[str, typer.Option(help="`machine`: score units again whose failures were the machine's.")] = "",
@@ -52,7 +53,7 @@ def curate(
     flow = ['score.scorers.motion_raft.pairs="all"'] if raft else []
     loaded = recipes.load(recipe, [*(set_ or []), *flow, *engine])
     console = Console()
-    options = CurateOptions(prefix, limit, update, retry == "machine")
+    options = CurateOptions(prefix, limit, sample, update, retry == "machine")
     with resumable():
         folder = run(dumps, out, loaded, options, console)
     print_stats(folder.root, console)

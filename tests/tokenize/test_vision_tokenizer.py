@@ -50,7 +50,9 @@ def test_it_reconstructs_rendered_video_and_pictures(tokenizer):
     assert evaluate.psnr(clip[0], tokenizer.decode_image(tokenizer.encode_image(clip[0]))) >= 20
 
 
-@pytest.mark.parametrize(("name", "floor"), [("media-carphone", 20), ("media-flower", 20), ("media-rocket", 20)])
+@pytest.mark.parametrize(
+    ("name", "floor"), [("media-bigbuckbunny", 20), ("media-carphone", 20), ("media-flower", 20), ("media-rocket", 20)]
+)
 def test_it_reconstructs_real_media_it_never_saw(tokenizer, name, floor):
     path = weights.path(name)
     scores = evaluate.evaluate(tokenizer, [path])

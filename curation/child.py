@@ -14,6 +14,7 @@ import os
 import resource
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -53,8 +54,9 @@ def main() -> None:
     limit_resources(memory_bytes)
     while (message := wire.receive(jobs)) is not None:
         request, _ = message
+        began = time.process_time()
         for body, arrays in _answer(request):
-            wire.send(answers, body, arrays)
+            wire.send(answers, {**body, "cpu_s": time.process_time() - began}, arrays)
 
 
 def _answer(request: dict[str, Any]) -> Iterator[wire.Message]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -57,6 +58,19 @@ def text_clip(source: Source, options: dict[str, Any]) -> Iterator[wire.Message]
     """The words of a text, as `text`."""
     (clip,) = options["clips"]
     yield {"type": "clip", "key": clip["key"], "text": read_text(source, options)}, {}
+
+
+def decode_only(source: Source, options: dict[str, Any]) -> Iterator[wire.Message]:
+    """Decode every frame and throw it away: the floor of what a video can cost. Yields `cpu_s` and `media_s`."""
+    began = time.process_time()
+    video = Video(source, limits(options))
+    try:
+        for decoded in video.frames():
+            if decoded.index % TICK_FRAMES == 0:
+                yield {"type": "tick"}, {}
+    finally:
+        video.close()
+    yield {"type": "floor", "cpu_s": time.process_time() - began, "media_s": video.end_s}, {}
 
 
 class _Shown:

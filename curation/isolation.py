@@ -53,6 +53,8 @@ class Child:
         self._config = config
         self._preload = preload
         self._process: subprocess.Popen[bytes] | None = None
+        self.cpu_s = 0.0
+        """CPU seconds of the jobs that came to an end, by the child's own clock."""
 
     def __enter__(self) -> Child:
         return self
@@ -86,6 +88,8 @@ class Child:
                 body, arrays = self._next(process, deadline)
                 if body.get("type") == "tick":
                     continue
+                if body.get("type") in ("refused", "end"):
+                    self.cpu_s += float(body["cpu_s"]) if isinstance(body.get("cpu_s"), float) else 0.0
                 if body.get("type") == "refused":
                     finished = True
                     reason_class: ReasonClass = "machine" if body.get("reason_class") == "machine" else "item"

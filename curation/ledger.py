@@ -124,6 +124,18 @@ FAILURES = pa.schema(
 )
 """Kept samples that a later move could not use."""
 
+TIMINGS = pa.schema(
+    [
+        ("unit", pa.int32()),
+        ("move", pa.string()),
+        ("stage", pa.string()),
+        ("items", pa.int64()),
+        ("media_s", pa.float64()),
+        ("cpu_s", pa.float64()),
+    ]
+)
+"""CPU seconds that a worker spent on a unit, by stage."""
+
 VERDICTS = pa.schema(
     [
         ("sample_id", pa.string()),

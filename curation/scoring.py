@@ -7,6 +7,8 @@ import json
 import logging
 import math
 import re
+import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -109,6 +111,7 @@ class ItemScorer:
         for _, _, scorer in self._scorers:
             scorer.setup()
         self._child = Child(config.isolation, preload=tuple(sorted(set(config.expanders.values()))))
+        self._cpu_s: dict[str, float] = defaultdict(float)
 
     @property
     def samples_schema(self) -> pa.Schema:
@@ -118,6 +121,13 @@ class ItemScorer:
     def close(self) -> None:
         """Stop the child."""
         self._child.close()
+
+    def take_timings(self) -> dict[str, float]:
+        """CPU seconds since the last call: of the child (`decode and cut`) and of each scorer by name."""
+        taken = {"decode and cut": self._child.cpu_s, **self._cpu_s}
+        self._child.cpu_s = 0.0
+        self._cpu_s.clear()
+        return taken
 
     def score(self, item: Mapping[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """Rows (schemas ITEMS and `samples_schema`) of one row of the plan. A bad item is a row with a reason.
@@ -199,7 +209,10 @@ class ItemScorer:
                     rows[i]["skipped"] = " ".join(filter(None, [rows[i]["skipped"], name]))
                 wanted = [i for i, skip in zip(wanted, skipped, strict=True) if not skip]
             if wanted:
-                for i, scores in zip(wanted, _scores(name, scorer, [batch[i] for i in wanted]), strict=True):
+                began = time.process_time()
+                found = _scores(name, scorer, [batch[i] for i in wanted])
+                self._cpu_s[name] += time.process_time() - began
+                for i, scores in zip(wanted, found, strict=True):
                     errors = filter(None, [rows[i]["score_error"], scores.pop("score_error", None)])
                     rows[i].update(scores, score_error="; ".join(errors) or None)
                     batch[i].columns.update(scores)

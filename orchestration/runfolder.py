@@ -25,7 +25,7 @@ from reelmill.curation.ledger import read_table, write_table
 from reelmill.errors import ConfigError, DataError, MachineError
 from reelmill.files import checksum_path, sha256, write_atomically, write_text
 
-TABLES = ("items", "samples", "captions", "failures", "tokens", "verdicts")
+TABLES = ("items", "samples", "captions", "failures", "tokens", "verdicts", "timings")
 
 
 class StaleEpoch(MachineError):

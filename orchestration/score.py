@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from reelmill.config import from_dict
 from reelmill.curation.isolation import ItemFailed
-from reelmill.curation.ledger import ITEMS
+from reelmill.curation.ledger import ITEMS, TIMINGS
 from reelmill.curation.rules import Rule, any_failed_sql, quoted, skipped_sql
 from reelmill.curation.scoring import ItemScorer, ScoreConfig
 from reelmill.orchestration.attempts import Attempts
@@ -88,6 +88,7 @@ class ScoreWorker:
         schema = self._scorer.samples_schema
         folder = self._folder
         folder.commit(folder.unit_path("samples", unit), pa.Table.from_pylist(samples, schema=schema))
+        folder.commit(folder.unit_path("timings", unit), self._timings(unit, items, began))
         folder.commit(folder.unit_path("items", unit), pa.Table.from_pylist(items, schema=ITEMS))
         attempts.end()
         bad = sum(row["status"] == "refused" for row in items)
@@ -103,6 +104,16 @@ class ScoreWorker:
             return {}
         rows = self._folder.read(self._folder.unit_path("samples", unit)).to_pylist()
         return {row["sample_id"]: row for row in rows}
+
+    def _timings(self, unit: int, items: list[dict[str, Any]], began: float) -> pa.Table:
+        """CPU seconds of the unit by stage; what this process spent beside its scorers is `the rest`."""
+        stages = self._scorer.take_timings()
+        here = sum(seconds for stage, seconds in stages.items() if stage != "decode and cut")
+        stages["the rest"] = max(time.process_time() - began - here, 0.0)
+        media_s = sum(row["duration_s"] or 0.0 for row in items)
+        known = {"unit": unit, "move": "score", "items": len(items), "media_s": media_s}
+        rows = [{**known, "stage": stage, "cpu_s": seconds} for stage, seconds in stages.items()]
+        return pa.Table.from_pylist(rows, schema=TIMINGS)
 
 
 def _tasks(folder: RunFolder, wanted: Callable[[int], bool]) -> list[Task]:

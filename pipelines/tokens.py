@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pyarrow as pa
 from reelmill.config import from_dict, to_dict
 from reelmill.curation import clips as jobs
 from reelmill.curation.isolation import Child, ItemFailed
-from reelmill.curation.ledger import FAILURES
+from reelmill.curation.ledger import FAILURES, TIMINGS
 from reelmill.curation.scoring import MACHINE_TRIES, ScoreConfig
 from reelmill.curation.sources import Source
 from reelmill.files import write_atomically
@@ -122,6 +123,7 @@ class TokenWorker:
 
     def __call__(self, task: Task) -> Receipt:
         """Tokenize and commit one unit's samples."""
+        began, decoding = time.process_time(), self._child.cpu_s
         rows: list[dict[str, Any]] = []
         failures: list[dict[str, Any]] = []
         for item_id, samples in chunked(task["rows"], "item_id"):
@@ -133,6 +135,8 @@ class TokenWorker:
         short = ItemFailed("item", "too_short: less than one latent frame of 4 frames")
         failures.extend(self._failure(sample, short) for sample in task["rows"] if sample["sample_id"] not in done)
         tag = task.get("tag") or content_tag(row["sample_id"] for row in task["rows"])
+        seconds = {"decode": self._child.cpu_s - decoding, "encode": time.process_time() - began}
+        self._commit_timings(task, tag, seconds)
         self._commit(task["unit"], tag, rows, failures)
         tokens = sum(row["n_tokens"] for row in rows)
         counts = {"items": len(task["rows"]), "documents": len(rows), "tokens": tokens, "failed": len(failures)}
@@ -151,6 +155,13 @@ class TokenWorker:
         if rows:
             path = folder.unit_path(f"tokens/{self._fingerprint[:12]}", unit, tag)
             write_atomically(path, write, root=folder.root)
+
+    def _commit_timings(self, task: Task, tag: str, seconds: dict[str, float]) -> None:
+        media_s = sum(row["end_s"] - row["start_s"] for row in task["rows"])
+        known = {"unit": task["unit"], "move": "tokenize", "items": len(task["rows"]), "media_s": media_s}
+        rows = [{**known, "stage": stage, "cpu_s": cpu_s} for stage, cpu_s in seconds.items()]
+        path = self._folder.unit_path("timings", task["unit"], f"{tag}-{self._fingerprint[:12]}")
+        self._folder.commit(path, pa.Table.from_pylist(rows, schema=TIMINGS))
 
     def _item(self, item_id: str, samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Token rows of one item's samples; a failure of the machine is tried once more."""

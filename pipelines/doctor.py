@@ -1,0 +1,155 @@
+"""`reelmill doctor`: what this machine has, and what of it would make work fail."""
+
+from __future__ import annotations
+
+import io
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.markup import escape
+
+import reelmill
+from reelmill import weights
+from reelmill.curation.isolation import Child, IsolationConfig, ItemFailed
+from reelmill.curation.sources import Source
+from reelmill.files import write_atomically
+
+State = Literal["ok", "note", "bad"]
+PACKAGES = ("torch", "ray", "duckdb", "pyarrow", "av", "opencv-python-headless", "onnxruntime", "rapidocr", "numpy")
+LEAST_DISK = 2 * 10**9
+DECODE_JOB = "reelmill.curation.clips:decode_only"
+LIMITS = {"max_bytes": 10**8, "max_pixels": 10**7, "max_duration_s": 60.0}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line: `bad` makes work fail, `note` is worth knowing."""
+
+    name: str
+    state: State
+    words: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def examine() -> list[Check]:
+    """Every check, in order; none of them writes outside the cache or reaches the network."""
+    parts: tuple[Callable[[], Iterator[Check]], ...] = (_versions, _processor, _gpu, _ray, _disk, _decoding, _weights)
+    return [check for part in parts for check in part()]
+
+
+def print_checks(checks: list[Check], console: Console) -> None:
+    """A line a check, and what to do in sum."""
+    marks = {"ok": "[green]ok  [/green]", "note": "[yellow]note[/yellow]", "bad": "[bold red]BAD [/bold red]"}
+    for check in checks:
+        console.print(f"{marks[check.state]} {check.name:<22} {escape(check.words)}", highlight=False, soft_wrap=True)
+    bad = [check.name for check in checks if check.state == "bad"]
+    console.print(f"not in order: {', '.join(bad)}" if bad else "all in order", highlight=False)
+
+
+def _versions() -> Iterator[Check]:
+    supported = (3, 11) <= sys.version_info[:2] <= (3, 13)
+    words = f"{platform.python_version()}, {platform.platform()}"
+    yield Check("python", "ok" if supported else "bad", words if supported else f"{words}; 3.11 to 3.13 are supported")
+    yield Check("reelmill", "ok", reelmill.__version__)
+    for name in PACKAGES:
+        try:
+            yield Check(name, "ok", version(name))
+        except PackageNotFoundError:
+            yield Check(name, "bad", "not installed; run `pip install -e .` again")
+
+
+def _processor() -> Iterator[Check]:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    yield Check("cores", "ok", f"{cores} for this process")
+    threads = os.environ.get("OMP_NUM_THREADS")
+    words = f"OMP_NUM_THREADS is {threads or 'not set'}"
+    good = threads == "1"
+    yield Check("threads", "ok" if good else "note", words if good else f"{words}; workers set it to 1 themselves")
+
+
+def _gpu() -> Iterator[Check]:
+    import torch
+
+    if not torch.cuda.is_available():
+        yield Check("gpu", "note", "none that torch can use; everything runs on the CPU")
+        return
+    for n in range(torch.cuda.device_count()):
+        facts = torch.cuda.get_device_properties(n)
+        yield Check("gpu", "ok", f"{facts.name}, {facts.total_memory / 1024**3:.0f} GiB, CUDA {torch.version.cuda}")
+
+
+def _ray() -> Iterator[Check]:
+    address = os.environ.get("RAY_ADDRESS")
+    yield Check("ray cluster", "ok", f"RAY_ADDRESS is {address}" if address else "none: a private local one starts")
+    path = Path("/dev/shm")  # noqa: S108  (where Ray keeps its objects)
+    if path.is_dir():
+        free = shutil.disk_usage(path).free
+        low = free < 256 * 1024**2
+        words = f"{free / 1e9:.1f} GB free in {path}"
+        yield Check("shared memory", "note" if low else "ok", f"{words}; Ray will spill to disk" if low else words)
+
+
+def _disk() -> Iterator[Check]:
+    for name, place in (("disk, here", Path.cwd()), ("disk, cache", _existing(weights.cache_root()))):
+        free = shutil.disk_usage(place).free
+        yield Check(name, "bad" if free < LEAST_DISK else "ok", f"{free / 1e9:.1f} GB free at {place}")
+
+
+def _decoding() -> Iterator[Check]:
+    """A video is written, and read back by the child that decodes untrusted bytes."""
+    clip = weights.cache_root() / "doctor" / "clip.mp4"
+    try:
+        write_atomically(clip, _write_clip)
+        source = Source(str(clip), 0, clip.stat().st_size)
+        with Child(IsolationConfig(stall_s=30.0, item_s=60.0), preload=(DECODE_JOB,)) as child:
+            found = [body for body, _ in child.run(DECODE_JOB, source, LIMITS)]
+    except (ItemFailed, OSError) as error:
+        yield Check("decoding", "bad", f"the decoding child failed: {error}")
+        return
+    length = found[-1]["media_s"]
+    good = abs(length - 1.0) < 0.1
+    yield Check("decoding", "ok" if good else "bad", f"H.264 in the child: {length:.2f} s decoded of 1.00 s")
+
+
+def _write_clip(path: Path) -> None:
+    """One second of grey ramps, 160 x 120 at 24 frames/s."""
+    import av
+    import numpy as np
+
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=24)
+        stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"
+        for n in range(24):
+            ramp = (np.arange(160, dtype=np.int64) + 4 * n) % 256
+            image = np.broadcast_to(ramp.astype(np.uint8)[None, :, None], (120, 160, 3))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")))
+        container.mux(stream.encode())
+    path.write_bytes(buffer.getvalue())
+
+
+def _weights() -> Iterator[Check]:
+    states = weights.verify()
+    for name, card in weights.cards().items():
+        state = states[name]
+        if state == "ok":
+            yield Check(f"weights {name}", "ok", f"{card.bytes / 1e6:.1f} MB, {card.licence}")
+            continue
+        words = f"{state}; reelmill models pull {name}"
+        needed = state == "damaged" or card.default
+        yield Check(f"weights {name}", "bad" if needed else "note", words if needed else f"{words} (optional)")
+
+
+def _existing(path: Path) -> Path:
+    return next(place for place in (path, *path.parents) if place.exists())

@@ -1,0 +1,74 @@
+"""Original beside reconstruction: a document's codes decoded again, next to the frames that they were made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from reelmill.curation.isolation import ItemFailed
+from reelmill.errors import WeightsError
+from reelmill.orchestration.views import LedgerQueries
+from reelmill.pipelines.report.pictures import Pictures, strip
+from reelmill.pipelines.tokens import vocabulary
+from reelmill.pipelines.tokens_config import TokensConfig
+from reelmill.tokenize import vision
+from reelmill.tokenize.documents import parse
+
+VIDEOS, IMAGES = 6, 2
+MOST_PIXELS = 2_500_000
+"""Pixels of one reconstruction; a document of more shows its beginning."""
+PAIR_BYTES = 190_000
+
+_DOCUMENTS = """
+SELECT t.sample_id, t.item_id, t.kind, t.start_s, t.fps, t.tokens, t.n_tokens, t.grid_t, t.grid_h, t.grid_w, t.uri,
+    s.caption
+FROM (SELECT *, row_number() OVER (PARTITION BY item_id ORDER BY sample_id) AS nth FROM documents
+    WHERE part = 0 AND kind = $1) t JOIN samples s USING (sample_id)
+ORDER BY nth, t.sample_id LIMIT $2"""
+
+
+def pairs(ledger: LedgerQueries, config: TokensConfig, made_by: str, pictures: Pictures) -> dict[str, Any]:
+    """{"pairs": tiles, "problem": why there are none}; wants the view `documents` of `gather.numbers`.
+
+    `made_by` is the fingerprint of the vision tokenizer that made the tokens (`run.json`).
+    """
+    torch.set_num_threads(1)  # small pictures: several threads only wait for one another
+    try:
+        tokenizer = vision.load(config.tokenizer)
+    except WeightsError as error:
+        return {"pairs": [], "problem": f"The vision tokenizer cannot be loaded: {error}"}
+    if made_by and made_by != tokenizer.fingerprint:
+        words = f"The tokens were made by another {config.tokenizer} (fingerprint {made_by[:12]})."
+        return {"pairs": [], "problem": f"{words} This installation has {tokenizer.fingerprint[:12]}."}
+    rows = ledger.rows(_DOCUMENTS, ["video", VIDEOS]) + ledger.rows(_DOCUMENTS, ["image", IMAGES])
+    made = [pair for pair in (_pair(row, config, tokenizer, pictures) for row in rows) if pair]
+    return {"pairs": made, "problem": "" if made else "There are no documents with pictures yet."}
+
+
+def psnr(one: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> float:
+    """Peak signal-to-noise ratio in dB over all frames."""
+    error = float(np.mean((one.astype(np.float32) - other.astype(np.float32)) ** 2))
+    return 10 * float(np.log10(255.0**2 / max(error, 1e-6)))
+
+
+def _pair(
+    row: dict[str, Any], config: TokensConfig, tokenizer: vision.VisionTokenizer, pictures: Pictures
+) -> dict[str, Any] | None:
+    codes = parse(vocabulary(config, tokenizer), np.array(row["tokens"], np.int32)).codes
+    height, width = row["grid_h"] * tokenizer.spatial, row["grid_w"] * tokenizer.spatial
+    latents = min(len(codes), max(MOST_PIXELS // (height * width * tokenizer.temporal), 1))
+    clip = {"key": row["sample_id"], "start_s": row["start_s"] or 0.0, "width": width, "height": height}
+    if row["kind"] == "video":
+        clip.update(fps=row["fps"], frames=latents * tokenizer.temporal)
+    try:
+        ((_, original),) = pictures.decode(row["kind"], row["item_id"], [clip])
+    except ItemFailed:
+        return None  # the source is gone or changed; its tile in the contact sheet says so
+    decoded = tokenizer.decode(codes[:latents]) if row["kind"] == "video" else tokenizer.decode_image(codes[0])[None]
+    seconds = len(original) / row["fps"] if row["kind"] == "video" else 1.0
+    facts = {key: row[key] for key in ("sample_id", "uri", "kind", "n_tokens", "grid_t", "grid_h", "grid_w", "caption")}
+    shown = {"original": strip(original, seconds, PAIR_BYTES), "decoded": strip(decoded, seconds, PAIR_BYTES)}
+    return {**facts, **shown, "psnr": psnr(original, decoded), "width": width, "height": height, "fps": row["fps"]}

@@ -1,0 +1,66 @@
+"""Contact sheets: which clips the page shows, and their tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from reelmill.curation.isolation import ItemFailed
+from reelmill.curation.rules import Rule
+from reelmill.orchestration.views import LedgerQueries
+from reelmill.pipelines.report.pictures import Pictures
+
+KEPT = 24
+KEPT_TEXTS = 3
+REJECTED = 48
+REJECTED_A_RULE = 6
+CAPTION = 300
+
+_COLUMNS = """sample_id, item_id, kind, start_s, end_s, width, height, rule, stage, value, threshold, uri,
+    caption, caption_source, alt, source, licence, duplicate_of,
+    (SELECT items.uri FROM items WHERE items.item_id = duplicate_of) AS original"""
+
+_KEPT = f"""
+SELECT {_COLUMNS} FROM (
+    SELECT *, row_number() OVER (PARTITION BY item_id ORDER BY sample_id) AS nth FROM samples
+    WHERE status = 'kept' AND (kind = 'text') = $2)
+ORDER BY nth, sample_id LIMIT $1"""
+"""Ids are hashes, so this is a fair draw, of as many items as there are."""
+
+_REJECTED = f"""
+SELECT {_COLUMNS} FROM (
+    SELECT *, row_number() OVER (PARTITION BY rule
+        ORDER BY abs(value - threshold) / nullif(abs(threshold), 0) NULLS LAST, sample_id) AS nth
+    FROM samples WHERE status = 'rejected')
+WHERE nth <= $2 ORDER BY nth, rule LIMIT $1"""
+"""Nearest misses of each rule first."""
+
+
+def kept(ledger: LedgerQueries, pictures: Pictures) -> list[dict[str, Any]]:
+    """Tiles of kept samples, drawn by their ids, and a few texts."""
+    rows = ledger.rows(_KEPT, [KEPT, False]) + ledger.rows(_KEPT, [KEPT_TEXTS, True])
+    return _tiles(rows, pictures)
+
+
+def rejected(ledger: LedgerQueries, rules: Mapping[str, Rule], pictures: Pictures) -> list[dict[str, Any]]:
+    """Tiles of rejected samples, rules in the recipe's order, nearest misses first."""
+    tiles = _tiles(ledger.rows(_REJECTED, [REJECTED, REJECTED_A_RULE]), pictures)
+    order = {name: place for place, name in enumerate(("exact_duplicate", *rules))}
+    return sorted(tiles, key=lambda tile: (order.get(tile["rule"], len(order)), tile["rule"]))
+
+
+def _tiles(rows: list[dict[str, Any]], pictures: Pictures) -> list[dict[str, Any]]:
+    seen = pictures.thumbnails(rows)
+    tiles = []
+    for row in rows:
+        words = row["caption"] or row["alt"] or ""
+        tile = {**row, "words": words[:CAPTION] + ("…" if len(words) > CAPTION else "")}
+        picture = seen.get(row["sample_id"], ItemFailed("item", "no_frames: nothing could be decoded"))
+        if isinstance(picture, ItemFailed):
+            tile["problem"] = picture.reason
+        elif isinstance(picture, str):
+            tile["excerpt"] = picture
+        else:
+            tile["strip"] = picture
+        tiles.append(tile)
+    return tiles

@@ -48,8 +48,8 @@ _FILE_NAME = re.compile(
 _REFUSAL = re.compile(
     r"""
     \b(?:i['’]?m|i\ am)\ (?:sorry|unable|not\ able)\b | \bi\ apologi[sz]e\b
-    | \bi\ (?:can(?:no|['’])?t|could(?:n['’]t|\ not)|do(?:n['’]t|\ not))\ (?:actually\ )?
-      (?:help|assist|see|view|access|describe|identify|provide|comply|have\ (?:access|the\ ability)|process)\b
+    | \bi\ can(?:no|['’])?t\ (?:actually\ )?(?:help|assist|see|view|access|describe|identify|provide|comply|process)\b
+    | \bi\ (?:do(?:n['’]t|\ not))\ have\ (?:access|the\ ability)\b
     | \bas\ an?\ (?:ai|artificial|language\ model|text[- ]based)\b
     | \b(?:no|without\ (?:an?|any))\ (?:image|video|picture|frame)s?\ (?:was|were|is|has|have|provided|attached)\b
     | 抱歉 | 对不起 | 我(?:无法|不能|没办法) | 作为(?:一个|一名)?\ ?(?:AI|人工智能|语言模型)

@@ -9,7 +9,14 @@ from rich.console import Console
 
 import reelmill
 from reelmill.errors import ReelmillError, printable
-from reelmill.pipelines import commands_curate, commands_ledger, commands_train, models
+from reelmill.pipelines import (
+    commands_caption,
+    commands_curate,
+    commands_ledger,
+    commands_report,
+    commands_train,
+    models,
+)
 
 app = typer.Typer(
     name="reelmill",
@@ -20,7 +27,9 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 commands_curate.register(app)
+commands_caption.register(app)
 commands_ledger.register(app)
+commands_report.register(app)
 commands_train.register(app)
 app.add_typer(models.app, name="models", help="Weights and sample media: list, pull, verify.")
 

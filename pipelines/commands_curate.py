@@ -30,7 +30,7 @@ def curate(
     sample: Annotated[float, typer.Option(min=0, max=1, help="Only so many of the items: 0.01 takes 1 %.")] = 1.0,
     prefix: Annotated[str, typer.Option(help="Put before the uris of these dumps.")] = "",
     update: Annotated[bool, typer.Option(help="Go on with a changed recipe.")] = False,
-    retry: Annotated[str, typer.Option(help="`machine`: score units again whose failures were the machine's.")] = "",
+    retry: Annotated[str, typer.Option(help="`machine`: try again what failed by the machine's fault.")] = "",
     raft: Annotated[str, typer.Option(help="`all`: optical flow on every pair of frames, as on a GPU.")] = "",
     executor: Annotated[str, typer.Option(help="ray or inline; the recipe's when not given.")] = "",
     workers: Annotated[int, typer.Option(min=0, help="Worker processes; 0: one a CPU.")] = 0,

@@ -18,7 +18,7 @@ from reelmill import weights
 from reelmill.config import differences, from_dict, to_toml
 from reelmill.curation import scorers
 from reelmill.curation.decide import decide
-from reelmill.curation.ledger import CAPTIONS, FAILURES, ITEMS, VERDICTS, samples_schema
+from reelmill.curation.ledger import CAPTIONS, FAILURES, ITEMS, TIMINGS, VERDICTS, samples_schema
 from reelmill.curation.readers import find_reader
 from reelmill.curation.scoring import score_columns, score_fingerprint
 from reelmill.errors import ConfigError
@@ -29,6 +29,7 @@ from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries, write_database
 from reelmill.pipelines import caption
 from reelmill.pipelines.moves import Moves
+from reelmill.pipelines.prune import drop_machine_failures, prune
 from reelmill.pipelines.recipes import Recipe
 from reelmill.tokenize.shards import TOKENS_SCHEMA
 
@@ -41,6 +42,7 @@ class CurateOptions:
 
     prefix: str = ""
     limit: int | None = None
+    share: float = 1.0
     update: bool = False
     retry_machine: bool = False
 
@@ -63,6 +65,9 @@ def curate(dumps: Sequence[Path], out: Path, recipe: Recipe, options: CurateOpti
                 _plan(locked, dump, recipe, options, console)
             moves = Moves(locked, recipe, console)
             moves.run("score", score.WORKER, score.score_tasks(locked, moves.score_fingerprint, options.retry_machine))
+            prune(locked)
+            if options.retry_machine:
+                drop_machine_failures(locked)
             write_verdicts(locked, DEFAULT, recipe)
             complete_selection(locked, DEFAULT, recipe, console)
     finally:
@@ -87,7 +92,7 @@ def complete_selection(folder: RunFolder, selection: str, recipe: Recipe, consol
 def write_verdicts(folder: RunFolder, selection: str, recipe: Recipe) -> None:
     """Decide: `verdicts/SELECTION.parquet` over all committed samples."""
     with LedgerQueries(folder.root) as ledger:
-        verdicts = decide(ledger.connection, recipe.rules)
+        verdicts = decide(ledger.connection, recipe.rules, recipe.licences)
     folder.commit(folder.root / "verdicts" / f"{selection}.parquet", verdicts)
 
 
@@ -124,12 +129,12 @@ def _prepare(folder: RunFolder, recipe: Recipe) -> None:
     folder.commit_text(folder.recipe_path, to_toml(recipe))
     columns = samples_schema(score_columns(recipe.score))
     tables = {"items": ITEMS, "samples": columns, "captions": CAPTIONS, "failures": FAILURES}
-    folder.prepare({**tables, "verdicts": VERDICTS, "tokens": TOKENS_SCHEMA})
+    folder.prepare({**tables, "timings": TIMINGS, "verdicts": VERDICTS, "tokens": TOKENS_SCHEMA})
     write_database(folder.root)
 
 
 def _plan(folder: RunFolder, dump: Path, recipe: Recipe, options: CurateOptions, console: Console) -> None:
-    planned = extend_plan(folder, dump, recipe.plan, options.prefix, options.limit)
+    planned = extend_plan(folder, dump, recipe.plan, options.prefix, options.limit, options.share)
     counts = f"{planned.new_items} new items in {planned.new_units} units, {planned.known_items} known"
     counts += f", {planned.ignored} other files" if planned.ignored else ""
     console.print(f"[bold]plan[/bold] {escape(str(dump))}: {counts}", highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Take rows of samples that are no more out of `captions/`, `failures/` and `tokens/`.
+"""Take rows out of later tables: of samples that are no more, of failures that are to be tried again.
 
 Samples go when items are forgotten, or when a changed recipe cuts their video otherwise.
 """
@@ -38,9 +38,21 @@ def prune(folder: RunFolder) -> int:
     return len(orphans)
 
 
+def drop_machine_failures(folder: RunFolder) -> None:
+    """Forget the failures of later moves that were the machine's, so that their samples are tried again."""
+    for path in sorted((folder.root / "failures").glob("unit-*.parquet")):
+        table = folder.read(path)
+        _replace(folder, path, table, table.filter(pc.not_equal(table["reason_class"], "machine")), write_table)
+
+
 def _rewrite(folder: RunFolder, path: Path, orphans: pa.Array, write: Callable[[Path, pa.Table], None]) -> None:
     table = folder.read(path)
-    kept = table.filter(pc.invert(pc.is_in(table["sample_id"], value_set=orphans)))
+    _replace(folder, path, table, table.filter(pc.invert(pc.is_in(table["sample_id"], value_set=orphans))), write)
+
+
+def _replace(
+    folder: RunFolder, path: Path, table: pa.Table, kept: pa.Table, write: Callable[[Path, pa.Table], None]
+) -> None:
     if not len(kept):
         folder.remove(path)
     elif len(kept) < len(table):

@@ -28,6 +28,8 @@ class Recipe:
     name: str
     plan: PlanConfig = field(default_factory=PlanConfig)
     score: ScoreConfig = field(default_factory=ScoreConfig)
+    licences: list[str] = field(default_factory=list)
+    """Licences that are allowed; an item under another one, or under none, is rejected. Empty: all are allowed."""
     rules: dict[str, Rule] = field(default_factory=dict)
     captions: CaptionConfig = field(default_factory=CaptionConfig)
     tokens: TokensConfig = field(default_factory=TokensConfig)

@@ -1,0 +1,100 @@
+"""Forgotten items are gone, stay gone, and leave a tombstone; licences and shares choose what comes in."""
+
+import io
+import subprocess
+import sys
+
+import pytest
+from dumps import light_recipe, rows, write_dump
+from rich.console import Console
+
+from reelmill.errors import ConfigError, DataError
+from reelmill.orchestration.runfolder import RunFolder
+from reelmill.orchestration.views import LedgerQueries
+from reelmill.pipelines import recipes
+from reelmill.pipelines.curate import CurateOptions, curate
+from reelmill.pipelines.forget import Criterion, forget
+from reelmill.pipelines.verify import verify
+
+QUIET = Console(file=io.StringIO())
+
+
+def run(dump, out, recipe, *sets, **options):
+    loaded = recipes.load(str(recipe), ["engine.executor=inline", *sets])
+    return curate([dump], out, loaded, CurateOptions(**options), QUIET)
+
+
+def ask(folder, query):
+    with LedgerQueries(folder.root) as ledger:
+        return ledger.rows(query)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    place = tmp_path_factory.mktemp("forget")
+    dump = write_dump(place / "dump", videos=2)
+    recipe = light_recipe(place / "light.toml")
+    return dump, recipe, run(dump, place / "out", recipe)
+
+
+def test_a_forgotten_video_its_copy_and_their_tokens_are_gone_for_good(made):
+    dump, recipe, folder = made
+    count = len(rows(folder.root, "items"))
+    assert forget(folder, Criterion(uri="v0.*"), QUIET) == 2  # v0.mp4 and copy0.mp4, the same bytes
+    gone = ask(folder, "SELECT uri, reason, alt, url, sha256 FROM items WHERE reason LIKE 'forgotten%' ORDER BY uri")
+    assert [row["uri"] for row in gone] == ["copy0.mp4", "v0.mp4"]
+    assert all(row["alt"] is row["url"] is row["sha256"] is None for row in gone)
+    assert gone[0]["reason"] == "forgotten: by uri v0.*"
+    for table in ("scored", "captions", "tokens", "verdicts"):
+        left = ask(folder, f"SELECT * FROM {table}")
+        assert not [row for row in left if row.get("uri") in ("v0.mp4", "copy0.mp4")]
+    assert verify(folder).problems == []
+    before = {table: rows(folder.root, table) for table in ("items", "samples", "tokens")}
+    run(dump, folder.root, recipe)
+    assert {table: rows(folder.root, table) for table in before} == before
+    run(dump, folder.root, recipe, "score.scenes.max_s=0.9", update=True)  # scores everything again
+    assert len(rows(folder.root, "items")) == count
+    assert ask(folder, "SELECT count(*) AS n FROM scored JOIN items USING (item_id) WHERE uri = 'v0.mp4'") == [{"n": 0}]
+    assert verify(folder).problems == []
+
+
+def test_what_to_forget_must_be_said_once_and_exist(made):
+    _, _, folder = made
+    with pytest.raises(ConfigError, match="exactly one of"):
+        forget(folder, Criterion(), QUIET)
+    with pytest.raises(ConfigError, match="exactly one of"):
+        forget(folder, Criterion(uri="a", item="b"), QUIET)
+    with pytest.raises(DataError, match="no item of"):
+        forget(folder, Criterion(licence="none-such"), QUIET)
+
+
+def test_the_command_forgets_by_licence(made):
+    _, _, folder = made
+    command = [sys.executable, "-m", "reelmill", "forget", str(folder.root), "--licence", "CC0-1.0"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert "forgot" in done.stdout
+    assert ask(folder, "SELECT count(*) AS n FROM tokens WHERE licence = 'CC0-1.0'") == [{"n": 0}]
+
+
+def test_only_allowed_licences_are_kept(made, tmp_path):
+    dump, recipe, _ = made
+    folder = run(dump, tmp_path / "out", recipe, 'licences=["CC0-1.0"]')
+    found = ask(folder, "SELECT licence, status, rule FROM samples WHERE duplicate_of IS NULL")
+    assert {row["licence"] for row in found if row["status"] == "kept"} == {"CC0-1.0"}
+    assert {row["rule"] for row in found if row["licence"] is None} == {"licence"}
+
+
+def test_a_share_of_the_dump_is_stable_and_nested(made, tmp_path):
+    dump, recipe, _ = made
+    uris = []
+    for share in (0.3, 0.7, 1.0):
+        folder = run(dump, tmp_path / str(share), recipe, share=share)
+        uris.append({row["uri"] for row in ask(folder, "SELECT uri FROM items")})
+    assert uris[0] < uris[1] < uris[2]
+    again = run(dump, tmp_path / "0.3", recipe, share=0.3)
+    assert {row["uri"] for row in ask(again, "SELECT uri FROM items")} == uris[0]
+
+
+def test_a_run_folder_is_needed(tmp_path):
+    with pytest.raises(DataError, match="no run folder"):
+        RunFolder(tmp_path).require()

@@ -1,7 +1,7 @@
 """Typed configuration: dataclasses from and to TOML, dotted overrides, errors that name the nearest key.
 
-A config is a dataclass whose fields are str, int, float, bool, `X | None`, `Literal`, list[X], dict[str, X] or another such
-dataclass. TOML has no null: a field whose value is None is left out.
+A config is a dataclass whose fields are str, int, float, bool, `X | None`, `Literal`, list[X], dict[str, X], Any or
+another such dataclass. TOML has no null: a field whose value is None is left out.
 """
 
 from __future__ import annotations

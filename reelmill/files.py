@@ -27,8 +27,8 @@ def sha256(path: Path) -> str:
 def write_atomically(path: Path, write: Callable[[Path], None], *, root: Path | None = None) -> None:
     """Call `write(temporary path)`, then make the file appear at `path` at once, durable.
 
-    With `root` (a run folder) the file's SHA-256 is stored under `root/checksums/`. Raises MachineError when the disk is
-    full or refuses; nothing is visible then and the temporary file is gone.
+    With `root` (a run folder) the file's SHA-256 is stored under `root/checksums/`. Raises MachineError when the disk
+    is full or refuses; nothing is visible then and the temporary file is gone.
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
@@ -42,8 +42,8 @@ def write_atomically(path: Path, write: Callable[[Path], None], *, root: Path | 
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG):
             raise MachineError(
-                f"cannot write {path}: {error.strerror}. Free space or choose another folder, then run the same command "
-                "again: finished units are kept and nothing half-written is visible."
+                f"cannot write {path}: {error.strerror}. Free space or choose another folder, then run the same "
+                "command again: finished units are kept and nothing half-written is visible."
             ) from error
         raise
     finally:
@@ -52,7 +52,11 @@ def write_atomically(path: Path, write: Callable[[Path], None], *, root: Path | 
 
 def write_text(path: Path, text: str, *, root: Path | None = None) -> None:
     """Write a small UTF-8 text file atomically."""
-    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8") and None, root=root)
+
+    def write(temporary: Path) -> None:
+        temporary.write_text(text, encoding="utf-8")
+
+    write_atomically(path, write, root=root)
 
 
 def checksum_path(root: Path, path: Path) -> Path:

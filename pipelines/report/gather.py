@@ -25,7 +25,7 @@ SELECT (SELECT count(*) FROM items) AS items,
     count(*) AS samples,
     count(*) FILTER (status = 'kept') AS kept,
     count(*) FILTER (status = 'rejected') AS rejected,
-    count(*) FILTER (status = 'undecided') AS undecided,
+    count(*) FILTER (coalesce(status, 'undecided') = 'undecided') AS undecided,
     count(*) FILTER (status = 'kept' AND kind = 'video') AS kept_videos,
     count(*) FILTER (status = 'kept' AND kind = 'image') AS kept_images,
     count(*) FILTER (status = 'kept' AND kind = 'text') AS kept_texts,
@@ -37,7 +37,8 @@ _LOST = """
 SELECT rule, any_value(stage) AS stage, kind, count(*) AS samples, sum(end_s - start_s) AS seconds FROM samples
 WHERE status = 'rejected' GROUP BY rule, kind"""
 
-_ALL = """SELECT kind, status, count(*) AS samples, sum(end_s - start_s) AS seconds FROM samples GROUP BY ALL"""
+_ALL = """SELECT kind, coalesce(status, 'undecided') AS status, count(*) AS samples,
+    sum(end_s - start_s) AS seconds FROM samples GROUP BY ALL"""
 
 _DOCUMENTS = """CREATE OR REPLACE TEMP VIEW documents AS SELECT * FROM tokens
 WHERE starts_with(fingerprint, '{fingerprint}')

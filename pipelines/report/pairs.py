@@ -45,7 +45,7 @@ def pairs(ledger: LedgerQueries, config: TokensConfig, made_by: str, pictures: P
         return {"pairs": [], "problem": f"{words} This installation has {tokenizer.fingerprint[:12]}."}
     rows = ledger.rows(_DOCUMENTS, ["video", VIDEOS]) + ledger.rows(_DOCUMENTS, ["image", IMAGES])
     made = [pair for pair in (_pair(row, config, tokenizer, pictures) for row in rows) if pair]
-    return {"pairs": made, "problem": "" if made else "There are no documents with pictures yet."}
+    return {"pairs": made, "problem": "" if made else "There are no documents whose pictures can be shown."}
 
 
 def psnr(one: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> float:

@@ -1,0 +1,34 @@
+"""`reelmill doctor`: exit code 0 on this machine, 1 where work would fail."""
+
+import json
+import os
+import subprocess
+import sys
+
+
+def doctor(**environment):
+    command = [sys.executable, "-m", "reelmill", "doctor", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment})
+    return done.returncode, {check["name"]: check for check in json.loads(done.stdout)}
+
+
+def test_this_machine_decodes_and_knows_its_versions():
+    code, checks = doctor(OMP_NUM_THREADS="1")
+    assert checks["decoding"]["state"] == "ok" and "1.00 s decoded" in checks["decoding"]["words"]
+    assert {"python", "torch", "ray", "duckdb", "cores", "gpu", "disk, here", "weights raft-things"} <= set(checks)
+    assert checks["threads"]["state"] == "ok"
+    assert code == (1 if any(check["state"] == "bad" for check in checks.values()) else 0)
+
+
+def test_missing_default_weights_are_bad_and_say_what_to_run(tmp_path):
+    code, checks = doctor(REELMILL_CACHE=str(tmp_path / "empty"))
+    assert code == 1
+    assert checks["weights raft-things"]["state"] == "bad"
+    assert "reelmill models pull raft-things" in checks["weights raft-things"]["words"]
+    assert checks["weights clip-vit-l14"]["state"] == "note", "what is optional fails nothing"
+
+
+def test_people_read_lines():
+    done = subprocess.run([sys.executable, "-m", "reelmill", "doctor"], capture_output=True, text=True)
+    assert "decoding" in done.stdout
+    assert done.stdout.splitlines()[-1].startswith(("all in order", "not in order"))

@@ -23,6 +23,8 @@ from reelmill.curation.stage import ReasonClass
 
 CRASH_SIGNALS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT, signal.SIGSYS}
 MAX_REASON = 1000
+ENVIRONMENT = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+"""What the child inherits: no keys, tokens or proxies, which hostile bytes could come to read."""
 
 
 @dataclass
@@ -128,7 +130,8 @@ class Child:
         if self._process is None or self._process.poll() is not None:
             self.close()
             command = [sys.executable, "-m", "reelmill.curation.child", str(self._config.memory_mb * 1024**2)]
-            environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+            environment = {name: value for name, value in os.environ.items() if name in ENVIRONMENT}
+            environment.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
             environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
             self._process = subprocess.Popen(
                 [*command, *self._preload],

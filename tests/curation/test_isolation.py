@@ -3,7 +3,7 @@
 import pytest
 
 from reelmill.config import to_dict
-from reelmill.curation.isolation import Child, IsolationConfig, ItemFailed
+from reelmill.curation.isolation import ENVIRONMENT, Child, IsolationConfig, ItemFailed
 from reelmill.curation.scoring import DecodeConfig
 from reelmill.curation.sources import Source
 
@@ -51,6 +51,16 @@ def test_a_child_that_lies_is_refused(child, tmp_path):
     with pytest.raises(ItemFailed):
         run(child, bad)
     assert run(child, good) == ["sample", "item"]
+
+
+def test_the_child_inherits_no_keys(tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    (tmp_path / "bad.txt").write_text("ENVIRONMENT")
+    with Child(IsolationConfig(), preload=(JOB,)) as fresh, pytest.raises(ItemFailed) as failed:
+        run(fresh, tmp_path / "bad.txt")
+    known = {"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "PYTHONPATH", *ENVIRONMENT}
+    assert not [name for name in failed.value.reason.split()[1:] if name not in known and not name.startswith("OPENCV")]
 
 
 def test_an_abandoned_job_does_not_leak_into_the_next(child, tmp_path):

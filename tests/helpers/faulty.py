@@ -29,6 +29,8 @@ def expand(source, options):
         raise ValueError("decoder said no")
     if order == "REFUSE":
         raise Refused("not_wanted: as asked")
+    if order == "ENVIRONMENT":
+        raise Refused("environment: " + " ".join(sorted(os.environ)))
     if order == "FILES":
         Path(source.path).with_name("leak").write_text("x" * 100)
     yield from text.expand(source, options)

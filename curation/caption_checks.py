@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-Problem = Literal["empty", "file_name", "refusal", "leaked_template", "repetition", "seo_list", "too_short"]
+Problem = Literal["empty", "garbled", "file_name", "refusal", "leaked_template", "repetition", "seo_list", "too_short"]
 Language = Literal["en", "zh", "other"]
 
 MIN_WORDS = 2
@@ -75,6 +75,7 @@ def problem(caption: str | None, prompts: Sequence[str] = ()) -> Problem | None:
     text = (caption or "").strip()
     checks: tuple[tuple[Problem, Callable[[], object]], ...] = (
         ("empty", lambda: not re.search(r"\w", text)),
+        ("garbled", lambda: "\ufffd" in text),
         ("file_name", lambda: len(text) <= 255 and _FILE_NAME.match(text)),
         ("leaked_template", lambda: _TEMPLATE.search(text) or _echoes(text, prompts)),
         ("refusal", lambda: _REFUSAL.search(text[:_REFUSAL_WITHIN])),

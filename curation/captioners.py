@@ -1,4 +1,4 @@
-"""Captioners: a sample's row in, a caption out. The first captioner of a recipe that has one to say is used."""
+"""Captioners that need no model: a sample's row in, a caption out."""
 
 from __future__ import annotations
 

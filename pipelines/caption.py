@@ -48,12 +48,12 @@ def require_captions(moves: Moves, selection: str) -> None:
         return
     counts = ", ".join(f"{samples} without an answer of {source}" for source, samples in waiting.items())
     why = "".join(f"\n  {n} x {words}" for words, n in moves.failures.most_common(3))
-    kept_back = (
-        "They are not tokenized yet (--set captions.wait=false would take their next good caption)."
+    meanwhile = (
+        "A sample is not tokenized before it has one; --set captions.wait=false would take its next good caption."
         if moves.recipe.captions.wait
         else "They were tokenized with their next good caption."
     )
-    raise MachineError(f"kept samples: {counts}.{why}\n{kept_back} The same command again asks about these alone.")
+    raise MachineError(f"kept samples: {counts}.{why}\n{meanwhile} The same command again asks about these alone.")
 
 
 def run_captions(

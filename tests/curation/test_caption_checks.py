@@ -29,6 +29,7 @@ HONEST = [
 ]
 JUNK = {
     "empty": [None, "", "   ", "...", "—", "\n\t"],
+    "garbled": ["A mill \ufffd\ufffd on a hill.", "\ufffd`7] lan go ti"],
     "file_name": [
         "IMG_0123.jpg", "DSC 0042", "img-20240101-wa0007.jpeg", "my holiday video.mp4", "Screenshot 2024-01-01",
         "d41d8cd98f00b204e9800998ecf8427e", "123e4567-e89b-12d3-a456-426614174000", "2023-01-02", "final_cut_v7",
@@ -61,7 +62,8 @@ LANGUAGES = {
     "zh": [*HONEST[11:], "iPhone 手机发布会现场，观众鼓掌。"],
     "other": [
         "Der Hund läuft im Park und bellt.", "Un chat dort sur le canapé dans la maison.", "Ветряная мельница на холме",
-               "猫が座っている", "풍차가 언덕 위에서 돌고 있다", "طاحونة على التل", "Una casa con un jardín y los árboles", "Windmühle Übergröße",
+        "猫が座っている", "풍차가 언덕 위에서 돌고 있다", "طاحونة على التل", "Una casa con un jardín y los árboles",
+        "Windmühle Übergröße",
     ],
     None: ["", "12 34", "...", None],
 }  # fmt: skip

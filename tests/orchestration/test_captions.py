@@ -308,7 +308,7 @@ def test_samples_wait_for_the_recipes_endpoint_and_the_rerun_equals_an_undisturb
     with ChatServer(lambda n, request: completion(GOOD)) as server:
         run(made, tmp_path / "undisturbed", *recipe, f"captions.endpoint.url={server.url}")
     out = tmp_path / "out"
-    with ChatServer(some) as server, pytest.raises(MachineError, match="not tokenized yet"):
+    with ChatServer(some) as server, pytest.raises(MachineError, match="not tokenized before"):
         run(made, out, *recipe, "captions.endpoint.concurrency=1", f"captions.endpoint.url={server.url}")
     assert len(answered(out)) == 3
     assert ask(out, "SELECT caption_source, count(*) FROM tokens GROUP BY ALL ORDER BY ALL") == [

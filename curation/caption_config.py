@@ -138,8 +138,9 @@ def check(config: CaptionConfig) -> None:
         for name in names:
             if name not in allowed:
                 raise ConfigError(f"captions.{key}: unknown {name!r}; {nearest(name, allowed)}")
-    if not config.prompt_languages:
-        raise ConfigError("captions.prompt_languages is empty; name at least one language, such as en")
+    for key, names in (("prefer", config.prefer), ("prompt_languages", config.prompt_languages)):
+        if not names:
+            raise ConfigError(f"captions.{key} is empty; it must name at least one")
     for source, model in config.asked():
         if not model:
             raise ConfigError(f"captions.{source}.model is empty; name the model whose captions these are")

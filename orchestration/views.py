@@ -33,11 +33,11 @@ VIEWS = {  # {root} is the run folder with a slash, or nothing; {prefer}, {langu
     "captions": """SELECT * EXCLUDE (unit) REPLACE (CASE WHEN problem IS NULL AND len({languages}) > 0
         AND language NOT IN {languages} THEN 'wrong_language' ELSE problem END AS problem)
         FROM read_parquet('{root}captions/*.parquet', union_by_name = true)""",
-    "chosen_captions": """SELECT sample_id, unnest(arg_min({'caption': caption, 'caption_source': caption_source},
-            (2 * place + other_model) * (1::BIGINT << 52) - epoch_us(created)))
-        FROM (SELECT *, list_position({prefer}, caption_source) AS place, (model IS NOT NULL AND
-            NOT list_contains({models}, caption_source || '=' || model))::BIGINT AS other_model
-            FROM captions WHERE problem IS NULL)
+    "chosen_captions": """SELECT sample_id, arg_min(caption, place) AS caption,
+            arg_min(caption_source, place) AS caption_source
+        FROM (SELECT *, (2 * {prefer} + (model IS NOT NULL AND
+            NOT list_contains({models}, caption_source || '=' || model))::BIGINT) * (1::BIGINT << 52)
+            - epoch_us(created) AS place FROM captions WHERE problem IS NULL)
         WHERE place IS NOT NULL GROUP BY sample_id""",
     "samples": """SELECT s.*, v.status, v.stage, v.rule, v.value, v.threshold, v.duplicate_of,
         c.caption, c.caption_source, i.uri, i.source, i.licence, i.url, i.alt
@@ -132,7 +132,7 @@ def _create_views(connection: duckdb.DuckDBPyConnection, root: Path, prefix: str
     captions = from_dict(CaptionConfig, read_toml(recipe).get("captions", {}) if recipe.is_file() else {})
     values = {
         "{root}": prefix.replace("'", "''"),
-        "{prefer}": _list(captions.prefer),
+        "{prefer}": _place("caption_source", captions.prefer),
         "{languages}": _list(captions.languages),
         "{models}": _list(f"{source}={model}" for source, model in captions.asked()),
     }
@@ -145,7 +145,16 @@ def _create_views(connection: duckdb.DuckDBPyConnection, root: Path, prefix: str
         connection.execute(f"CREATE OR REPLACE VIEW {name} AS {filled}")
 
 
+def _place(column: str, values: Sequence[str]) -> str:
+    """SQL for a column's place among values, from 1; NULL for another value."""
+    whens = " ".join(f"WHEN {_text(value)} THEN {n}" for n, value in enumerate(values, 1))
+    return f"CASE {column} {whens} END"
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
 def _list(values: Iterable[str]) -> str:
     """A SQL list of texts."""
-    quoted = ", ".join("'" + value.replace("'", "''") + "'" for value in values)
-    return f"[{quoted}]::VARCHAR[]"
+    return f"[{', '.join(map(_text, values))}]::VARCHAR[]"

@@ -368,6 +368,7 @@ def test_plain_duckdb_sees_the_chosen_caption_too(out, monkeypatch):
         ('captions.sources=["endpont"]', "did you mean 'endpoint'"),
         ('captions.prompt_languages=["fr"]', "prompt_languages"),
         ('captions.languages=["english"]', "captions.languages"),
+        ("captions.prefer=[]", "captions.prefer is empty"),
         ("captions.endpoint.concurrency=0", "at least 1"),
         ("rules.motion.min=0.5", "recaptioning changes"),
     ],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -15,7 +14,7 @@ from rich.markup import escape
 
 import reelmill
 from reelmill import weights
-from reelmill.config import differences, from_dict, to_toml
+from reelmill.config import differences, from_dict, read_toml, to_toml
 from reelmill.curation import scorers
 from reelmill.curation.decide import decide
 from reelmill.curation.ledger import CAPTIONS, FAILURES, ITEMS, TIMINGS, VERDICTS, samples_schema
@@ -50,12 +49,11 @@ class CurateOptions:
 def curate(dumps: Sequence[Path], out: Path, recipe: Recipe, options: CurateOptions, console: Console) -> RunFolder:
     """Bring the run folder `out` to the state that `dumps` and `recipe` ask for; does only what is missing.
 
-    Raises ConfigError when `out` was made with another recipe and `options.update` is off, DataError for a dump that is
-    none.
+    Raises ConfigError when `out` was made with another recipe and `options.update` is off, or is no place for a run;
+    DataError for a dump that is none.
     """
-    for dump in dumps:
-        find_reader(dump)  # a wrong path stops here, before anything is made
     folder = RunFolder(out)
+    _check_places(dumps, folder)
     _agree(folder, recipe, options.update, console)
     _require_weights(recipe)
     try:
@@ -96,11 +94,25 @@ def write_verdicts(folder: RunFolder, selection: str, recipe: Recipe) -> None:
     folder.commit(folder.root / "verdicts" / f"{selection}.parquet", verdicts)
 
 
+def _check_places(dumps: Sequence[Path], folder: RunFolder) -> None:
+    """A wrong path stops here, before anything is made."""
+    for dump in dumps:
+        find_reader(dump)
+        if folder.root.is_relative_to(dump.resolve()):
+            raise ConfigError(f"--out {folder.root} lies in the dump {dump}; choose an --out outside of it")
+    if folder.root.is_dir() and not folder.exists():
+        others = sorted(path.name for path in folder.root.iterdir() if not path.name.startswith("."))
+        if others and others != ["checksums"]:  # what a run leaves that was killed at its very start
+            raise ConfigError(
+                f"--out {folder.root} is no run folder and holds {others[0]!r}; choose an empty or new one"
+            )
+
+
 def _agree(folder: RunFolder, recipe: Recipe, update: bool, console: Console) -> None:
     """Stop when the folder was made with another recipe, unless that is wanted."""
     if not folder.exists():
         return
-    old = from_dict(Recipe, tomllib.loads(folder.recipe_path.read_text(encoding="utf-8")))
+    old = from_dict(Recipe, read_toml(folder.recipe_path))
     old.engine = recipe.engine
     model = old.captions.endpoint.model
     old.captions = replace(old.captions, wait=recipe.captions.wait, batch=recipe.captions.batch)

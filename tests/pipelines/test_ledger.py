@@ -372,6 +372,23 @@ def test_a_dump_that_is_none_makes_no_folder(recipe, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_run_folder_keeps_to_its_own_place(dump, recipe, tmp_path):
+    with pytest.raises(ConfigError, match="lies in the dump"):
+        curate(dump, dump / "out", recipe)
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "letter.txt").write_text("mine")
+    with pytest.raises(ConfigError, match=r"is no run folder and holds 'letter\.txt'; choose an empty or new one"):
+        curate(dump, tmp_path / "home", recipe)
+    assert [path.name for path in (tmp_path / "home").iterdir()] == ["letter.txt"]
+    assert not (dump / "out").exists()
+
+
+def test_a_recipe_in_the_folder_that_is_damaged_is_named(dump, recipe, out):
+    (out / "recipe.toml").write_text("name = ")
+    with pytest.raises(ConfigError, match=r"recipe\.toml is not valid TOML"):
+        curate(dump, out, recipe)
+
+
 def test_retry_machine(dump, recipe, out, tmp_path):
     """An item and a clip whose file was away for a while: the machine's failure, tried again when asked."""
     mine = shutil.copytree(dump, tmp_path / "mine")

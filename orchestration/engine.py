@@ -76,6 +76,9 @@ def _run_ray(worker: str, settings: dict[str, Any], tasks: Sequence[Task], confi
     import ray.data
 
     cpus = start_ray()
+    gpus = ray.cluster_resources().get("GPU", 0)
+    if gpus < config.gpus_per_worker:  # Ray would wait for ever
+        raise MachineError(f"a worker asks for {config.gpus_per_worker:g} GPUs; Ray has {gpus:g}")
     size = min(config.workers or cpus, cpus, len(tasks))
     rows = ray.data.from_items([{"task": json.dumps(task)} for task in tasks], override_num_blocks=len(tasks))
     receipts = rows.map_batches(

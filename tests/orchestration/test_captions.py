@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import duckdb
 import pytest
@@ -381,6 +382,39 @@ def test_what_cannot_be_used_says_so(out, assignment, words):
 def test_without_vllm_the_error_names_the_extra(out):
     with pytest.raises(ConfigError, match=r"reelmill\[vllm\]"):
         run_captions(out, "default", "vllm", [*QUICK, "captions.vllm.model=m"], False, Console(file=io.StringIO()))
+
+
+def test_vllms_answers_go_to_the_samples_that_were_asked_about(out, monkeypatch):
+    """vLLM itself needs CUDA: a stand-in with the two names that the worker calls answers with what it was shown."""
+
+    class LLM:
+        def __init__(self, **settings):
+            assert settings["model"] == "m"
+            assert settings["limit_mm_per_prompt"] == {"image": 12}
+
+        def chat(self, conversations, sampling, use_tqdm):
+            shown = [pictures({"messages": messages}) for messages in conversations]
+            texts = [f"A scene of {len(images)} pictures, {images[0].width} wide." for images in shown]
+            return [SimpleNamespace(outputs=[SimpleNamespace(text=text, finish_reason="stop")]) for text in texts]
+
+    monkeypatch.setitem(sys.modules, "vllm", SimpleNamespace(LLM=LLM, SamplingParams=lambda **settings: settings))
+    settings = [*QUICK, "captions.vllm.model=m", "captions.frames.part_s=2.2"]
+    run_captions(out, "default", "vllm", settings, False, Console(file=io.StringIO()))
+    found = ask(
+        out,
+        """SELECT kind, parts, caption FROM samples JOIN captions c USING (sample_id, caption)
+        WHERE model = 'm' GROUP BY ALL ORDER BY ALL""",
+    )
+    assert [(kind, parts) for kind, parts, _ in found] == [("image", 1), ("image", 1), ("video", 1), ("video", 2)]
+    assert all(("of 1 pictures" in text) == (kind == "image") for kind, _, text in found)
+    assert len(answered(out, "m")) == KEPT
+
+
+@pytest.mark.slow
+def test_without_a_gpu_ray_says_so_instead_of_waiting(out):
+    settings = [*QUICK, "captions.vllm.model=m", "engine.executor=ray"]
+    with pytest.raises(MachineError, match="asks for 1 GPUs; Ray has 0"):
+        run_captions(out, "default", "vllm", settings, False, Console(file=io.StringIO()))
 
 
 def test_pairs_for_a_captioner_of_ones_own(out, tmp_path):

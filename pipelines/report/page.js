@@ -30,7 +30,7 @@ for (const form of document.querySelectorAll("form.move")) {
       if (at !== rule[side]) sets.push(`--set rules.${form.dataset.rule}.${side}=${Number(rule.steps[at].toPrecision(4))}`);
     }
     const signed = change === 0 ? "as now" : `${change > 0 ? "+" : "−"}${Math.abs(change).toLocaleString("en")}`;
-    const waiting = waits ? `; ${waits.toLocaleString("en")} more wait for scores that were skipped` : "";
+    const waiting = waits ? `; ${waits.toLocaleString("en")} more wait for a score` : "";
     form.querySelector("output.kept").value = `keeps ${kept.toLocaleString("en")} (${signed})${waiting}`;
     const command = form.querySelector("code");
     command.textContent = sets.length ? `reelmill select OUT NAME ${sets.join(" ")}` : "";

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.compute as pc
 from PIL import Image
 
 from reelmill.config import to_dict
@@ -49,8 +50,7 @@ class Pictures:
             stall_s=min(score.isolation.stall_s, ITEM_S), item_s=ITEM_S, memory_mb=score.isolation.memory_mb
         )
         self._child = Child(limits, preload=tuple(JOBS.values()))
-        plan = folder.read(folder.plan_path).select(["item_id", "path", "offset", "size"]).to_pylist()
-        self._sources = {row["item_id"]: Source(row["path"], row["offset"], row["size"]) for row in plan}
+        self._plan = folder.read(folder.plan_path)
 
     def __enter__(self) -> Pictures:
         return self
@@ -64,12 +64,18 @@ class Pictures:
         Clips are as in `reelmill.curation.clips`.
         """
         options = {**self._options, "clips": [dict(clip) for clip in clips]}
-        for body, arrays in self._child.run(JOBS[kind], self._sources[item_id], options):
+        for body, arrays in self._child.run(JOBS[kind], self._source(item_id), options):
             yield str(body["key"]), arrays["frames"] if kind != "text" else str(body["text"])
 
     def run(self, job: str, item_id: str) -> Iterator[dict[str, Any]]:
         """Messages of another job on an item, under the same limits. Raises ItemFailed."""
-        yield from (body for body, _ in self._child.run(job, self._sources[item_id], self._options))
+        yield from (body for body, _ in self._child.run(job, self._source(item_id), self._options))
+
+    def _source(self, item_id: str) -> Source:
+        place = pc.index(self._plan["item_id"], item_id).as_py()
+        if place < 0:
+            raise ItemFailed("item", "not_in_plan: the item is no longer in plan.parquet")
+        return Source(*(self._plan[name][place].as_py() for name in ("path", "offset", "size")))
 
     def thumbnails(self, samples: Iterable[Mapping[str, Any]], frames: int = THUMB_FRAMES) -> dict[str, Any]:
         """sample_id to a Strip, an excerpt of a text, or an ItemFailed that says why there is no picture."""

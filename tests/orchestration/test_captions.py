@@ -154,7 +154,7 @@ def test_an_endpoint_that_is_down_leaves_no_row_and_the_rerun_fills_in(out):
         (200, b'{"choices": []}'),
         (200, b"[" * 50_000),
         (200, {"choices": [{"message": {"content": 17}}]}),
-        (200, b"x" * (1 << 21)),
+        (200, json.dumps(completion(GOOD)).encode() + b" " * (1 << 21)),  # sound but for its size
     ],
     ids=["500", "503", "429", "html", "no-choice", "nested", "number", "huge"],
 )

@@ -65,7 +65,10 @@ class Pictures:
         """
         options = {**self._options, "clips": [dict(clip) for clip in clips]}
         for body, arrays in self._child.run(JOBS[kind], self._source(item_id), options):
-            yield str(body["key"]), arrays["frames"] if kind != "text" else str(body["text"])
+            seen = body.get("text") if kind == "text" else arrays.get("frames")
+            if seen is None or (kind != "text" and (seen.ndim != 4 or seen.shape[3] != 3 or not seen.size)):
+                raise ItemFailed("item", "decoder_nonsense: a clip without its frames")
+            yield str(body.get("key")), seen
 
     def run(self, job: str, item_id: str) -> Iterator[dict[str, Any]]:
         """Messages of another job on an item, under the same limits. Raises ItemFailed."""

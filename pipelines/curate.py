@@ -114,9 +114,15 @@ def _agree(folder: RunFolder, recipe: Recipe, update: bool, console: Console) ->
         return
     old = from_dict(Recipe, read_toml(folder.recipe_path))
     old.engine = recipe.engine
-    model = old.captions.endpoint.model
-    old.captions = replace(old.captions, wait=recipe.captions.wait, batch=recipe.captions.batch)
-    old.captions.endpoint = replace(recipe.captions.endpoint, model=model)  # where it is changes no row
+    # where and how wide models are asked changes no row; which model does
+    before, captions = old.captions, recipe.captions
+    old.captions = replace(
+        before,
+        wait=captions.wait,
+        batch=captions.batch,
+        endpoint=replace(captions.endpoint, model=before.endpoint.model),
+        vllm=replace(captions.vllm, model=before.vllm.model),
+    )
     changes = differences(old, recipe)
     if changes and not update:
         lines = "\n  ".join(changes)

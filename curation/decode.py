@@ -138,7 +138,11 @@ class Video:
         turned = self.rotation % 180 == 90
         stored = (height, width) if turned else (width, height)
         scaled = self.scaled(frame, *stored, pixels, best)
-        return np.ascontiguousarray(np.rot90(scaled, self.rotation // 90)) if self.rotation else scaled
+        return self.turned(scaled)
+
+    def turned(self, picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """A picture of a stored frame, turned upright."""
+        return np.ascontiguousarray(np.rot90(picture, self.rotation // 90)) if self.rotation else picture
 
     def scaled(self, frame: VideoFrame, width: int, height: int, pixels: str, best: bool) -> npt.NDArray[np.uint8]:
         """`frame` scaled as stored, not turned."""

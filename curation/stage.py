@@ -32,8 +32,8 @@ class Frames:
     `images`: uint8 [N, H, W, 3], RGB, upright, shorter side 256 unless the source is smaller; a video is sampled at 2
     frames/s, an image has N = 1, a text has N = 0.
     `times`: float64 [N], seconds from the start of the source.
-    `runs`: uint8 [M, 3, h, w], grey, three neighbouring NATIVE frames beginning at a sampled frame (M <= N), shorter
-    side at most 128, never across a cut; what catches shake.
+    `runs`: uint8 [M, 3, h, w], grey, three neighbouring NATIVE frames beginning at a sampled frame (M <= N), as
+    small as the cut detectors see it (256 wide as stored), never across a cut; what catches shake.
     """
 
     images: npt.NDArray[np.uint8]

@@ -20,7 +20,6 @@ from reelmill.curation.sources import Source
 from reelmill.curation.stage import Refused
 
 RUN = 3
-RUN_SIDE = 128
 TICK_S = 1.0
 
 
@@ -55,8 +54,9 @@ def _expand(video: Video, scenes: ScenesConfig, options: dict[str, Any]) -> Iter
     start = 0
     ticked = time.monotonic()
     for decoded in video.frames():
-        finder.feed(video.scaled(decoded.frame, *_detect_size(decoded), "bgr24", best=False))
-        sampler.feed(decoded)
+        small = video.scaled(decoded.frame, *_detect_size(decoded), "bgr24", best=False)
+        finder.feed(small)
+        sampler.feed(decoded, small)
         times.append((decoded.index, decoded.time_s))
         for cut in finder.settled(after=start):
             yield from _close(video, sampler, times, cut, scenes)
@@ -108,7 +108,8 @@ class _Sampler:
         self._next = 0
         self._kept: list[_Sampled] = []
 
-    def feed(self, decoded: Decoded) -> None:
+    def feed(self, decoded: Decoded, small: wire.Array) -> None:
+        """The next frame, and the BGR picture of it that the cut detectors saw: runs are made of those."""
         video = self._video
         if decoded.time_s >= self._next * self._step - 1e-6:
             self._next = int(decoded.time_s / self._step + 1e-6) + 1
@@ -118,8 +119,7 @@ class _Sampler:
         if self._kept:
             last = self._kept[-1]
             if len(last.run) < RUN and decoded.index == last.index + len(last.run):
-                size = fit(video.width, video.height, RUN_SIDE, 4 * RUN_SIDE)
-                last.run.append(video.upright(decoded.frame, *size, "gray", best=False))
+                last.run.append(video.turned(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY)))
 
     def take(self, cut: int | None) -> list[_Sampled]:
         """The frames kept before frame `cut` (all, for None), without runs that cross it."""

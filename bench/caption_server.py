@@ -3,10 +3,10 @@
 `transformers serve` with a tiny Qwen2-VL of random weights: it sees the pictures and answers in nonsense, so what it
 proves is the protocol (chat API, data URIs, 12 pictures a request, several requests at a time), not captions.
 
-    python3 -m venv /tmp/serve
-    /tmp/serve/bin/pip install transformers==5.23.0 torch torchvision accelerate fastapi uvicorn openai pillow
-    /tmp/serve/bin/python bench/caption_server.py /tmp/tiny-qwen2-vl --port 8011
-    reelmill caption run out/sample --source endpoint --url http://127.0.0.1:8011/v1 --model /tmp/tiny-qwen2-vl \\
+    python3 -m venv serve-env
+    serve-env/bin/pip install transformers==5.23.0 torch torchvision accelerate fastapi uvicorn openai pillow
+    serve-env/bin/python bench/caption_server.py tiny-qwen2-vl --port 8011
+    reelmill caption run out/sample --source endpoint --url http://127.0.0.1:8011/v1 --model tiny-qwen2-vl \\
         --set captions.frames.short_side=112 --set captions.max_tokens=24 --set captions.endpoint.concurrency=2
 
 An environment of its own: transformers and its server are no part of reelmill.

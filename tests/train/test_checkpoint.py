@@ -1,5 +1,4 @@
 import json
-import pickle
 import signal
 import subprocess
 import sys
@@ -9,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from reelmill.config import to_toml
 from reelmill.errors import ConfigError, DataError
 from reelmill.train import checkpoint
 from reelmill.train.run import train
@@ -72,10 +72,12 @@ def test_going_on_with_another_recipe_or_other_data_is_refused(run_folder, toy_c
 def test_killed_while_writing_leaves_the_last_complete_checkpoint(run_folder, toy_config, tmp_path):
     """The process dies at the moment of the second checkpoint's rename, everything written but not committed."""
     script = """
-import os, pathlib, pickle, sys
+import os, pathlib, sys
+from reelmill.config import from_dict, read_toml
 from reelmill.train.run import train
+from reelmill.train.trainer import TrainConfig
 
-config, data, out = pickle.load(open(sys.argv[1], "rb"))
+config, data, out = from_dict(TrainConfig, read_toml(pathlib.Path(sys.argv[1]))), *map(pathlib.Path, sys.argv[2:])
 rename = pathlib.Path.rename
 
 def killed(self, target):
@@ -84,11 +86,12 @@ def killed(self, target):
     return rename(self, target)
 
 pathlib.Path.rename = killed
-train(config, data, out)
+train(config, [data], out)
 """
-    arguments = tmp_path / "arguments"
-    arguments.write_bytes(pickle.dumps((toy_config, [run_folder], tmp_path / "out")))
-    process = subprocess.run([sys.executable, "-c", script, arguments], capture_output=True, check=False)
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(to_toml(toy_config))
+    command = [sys.executable, "-c", script, recipe, run_folder, tmp_path / "out"]
+    process = subprocess.run(command, capture_output=True, check=False)
     assert process.returncode == -signal.SIGKILL, process.stderr.decode()
     folder = tmp_path / "out/checkpoints"
     assert sorted(path.name for path in folder.iterdir()) == ["step-000002", "step-000004.tmp"]

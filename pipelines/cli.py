@@ -12,6 +12,7 @@ from reelmill.errors import ReelmillError, printable
 from reelmill.pipelines import (
     commands_caption,
     commands_curate,
+    commands_eval,
     commands_ledger,
     commands_report,
     commands_train,
@@ -31,6 +32,7 @@ commands_caption.register(app)
 commands_ledger.register(app)
 commands_report.register(app)
 commands_train.register(app)
+app.add_typer(commands_eval.app, name="eval", help="Measure tokenizers.")
 app.add_typer(models.app, name="models", help="Weights and sample media: list, pull, verify.")
 
 

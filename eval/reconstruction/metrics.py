@@ -1,0 +1,116 @@
+"""How near a reconstruction is to its original, and how a tokenizer spends its codes.
+
+Frames are uint8 [T, H, W, 3]. What is measured a frame comes back as [T]; take means over frames, then over files.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+Frames = npt.NDArray[np.uint8]
+Scores = npt.NDArray[np.float64]
+
+MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+WINDOW, SIGMA = 11, 1.5
+MS_SSIM_SMALLEST = WINDOW * 2 ** (len(MS_SSIM_WEIGHTS) - 1)
+"""Shortest side in pixels that leaves room for a window at the coarsest scale: 176."""
+
+_C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+
+
+def psnr(original: Frames, decoded: Frames) -> Scores:
+    """Peak signal-to-noise ratio of each frame in dB, over all its values; infinite where nothing differs."""
+    error = ((original.astype(np.float64) - decoded) ** 2).mean(axis=(1, 2, 3))
+    with np.errstate(divide="ignore"):
+        decibels: Scores = 10 * np.log10(255**2 / error)
+    return decibels
+
+
+def ssim(original: Frames, decoded: Frames) -> Scores:
+    """Structural similarity of each frame, at most 1 (Wang et al. 2004), the mean over positions and RGB channels.
+
+    Gaussian windows of 11 x 11 pixels, sigma 1.5, that lie wholly in the picture: scikit-image's
+    `structural_similarity(gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255)`.
+    """
+    return np.array([_similarity(*pair)[0].mean() for pair in _pairs(original, decoded)])
+
+
+def ms_ssim(original: Frames, decoded: Frames) -> Scores:
+    """Multi-scale structural similarity of each frame, 0 to 1 (Wang et al. 2003), the mean over RGB channels.
+
+    Five scales, each half the one before (2 x 2 means), weighted as published; negative terms count as 0. Raises
+    ValueError for sides under 176 pixels: the coarsest scale has no room for a window.
+    """
+    if min(original.shape[1:3]) < MS_SSIM_SMALLEST:
+        raise ValueError(f"MS-SSIM needs sides of at least {MS_SSIM_SMALLEST} pixels, not {list(original.shape[1:3])}")
+    return np.array([_ms_ssim(*pair) for pair in _pairs(original, decoded)])
+
+
+def change_errors(original: Frames, decoded: Frames, chunk: int) -> tuple[float, float]:
+    """Flicker: mean absolute error of the change from frame to frame, in levels of 255, 0 when all change is as it was.
+
+    The first number is over steps within chunks of `chunk` frames, the second over steps from one chunk to the next;
+    NaN where there are none.
+    """
+    error = np.abs(np.diff(original.astype(np.int16), axis=0) - np.diff(decoded.astype(np.int16), axis=0))
+    steps = error.mean(axis=(1, 2, 3), dtype=np.float64)
+    across = np.arange(1, len(original)) % chunk == 0
+    within_mean, across_mean = (
+        float(steps[chosen].mean()) if chosen.any() else math.nan for chosen in (~across, across)
+    )
+    return within_mean, across_mean
+
+
+def code_use(counts: npt.NDArray[np.int64]) -> tuple[float, float]:
+    """(share of the codes that occur, perplexity) of how often each code of a codebook occurs, [codes].
+
+    Perplexity is 2 to the entropy in bits: the number of equally frequent codes that would say as much. Both are
+    bounded by the number of tokens, so they mean little over few files.
+    """
+    used = counts[counts > 0] / counts.sum()
+    return len(used) / len(counts), float(np.exp(-(used * np.log(used)).sum()))
+
+
+def _pairs(original: Frames, decoded: Frames) -> Iterator[tuple[Scores, Scores]]:
+    for one, other in zip(original, decoded, strict=True):
+        yield one.astype(np.float64), other.astype(np.float64)
+
+
+def _ms_ssim(one: Scores, other: Scores) -> float:
+    product = np.ones(3)
+    for weight in MS_SSIM_WEIGHTS[:-1]:
+        _, contrast = _similarity(one, other)
+        product *= np.maximum(contrast, 0) ** weight
+        one, other = _halve(one), _halve(other)
+    coarsest, _ = _similarity(one, other)
+    return float((product * np.maximum(coarsest, 0) ** MS_SSIM_WEIGHTS[-1]).mean())
+
+
+def _similarity(one: Scores, other: Scores) -> tuple[Scores, Scores]:
+    """(SSIM, its factor of contrast and structure), the mean over positions, of each channel of [H, W, 3] pictures."""
+    mean_one, mean_other = _blur(one), _blur(other)
+    variances = _blur(one * one) - mean_one**2 + _blur(other * other) - mean_other**2
+    covariance = _blur(one * other) - mean_one * mean_other
+    contrast = (2 * covariance + _C2) / (variances + _C2)
+    luminance = (2 * mean_one * mean_other + _C1) / (mean_one**2 + mean_other**2 + _C1)
+    return (luminance * contrast).mean(axis=(0, 1)), contrast.mean(axis=(0, 1))
+
+
+def _blur(picture: Scores) -> Scores:
+    """The Gaussian mean around every position with a whole window: [H, W, 3] to [H - 10, W - 10, 3]."""
+    import cv2
+
+    border = slice(WINDOW // 2, -(WINDOW // 2))
+    blurred: Scores = cv2.GaussianBlur(picture, (WINDOW, WINDOW), SIGMA)[border, border]
+    return blurred
+
+
+def _halve(picture: Scores) -> Scores:
+    """2 x 2 means; an odd last row or column is left out."""
+    height, width = (side // 2 * 2 for side in picture.shape[:2])
+    halved: Scores = picture[:height, :width].reshape(height // 2, 2, width // 2, 2, 3).mean(axis=(1, 3))
+    return halved

@@ -126,11 +126,14 @@ class Evaluation:
         import av
 
         try:
-            self.scores.append(self._video(source) if source.is_video else self._picture(source))
+            frames = clip_at(source, self.size, FPS, SECONDS) if source.is_video else picture_at(source, self.size)
         # What a decoder says about a damaged file; a folder of thousands is judged without it, and says so.
         except (DataError, OSError, ValueError, av.FFmpegError) as error:
             name = source.name or str(source.path)
             self.left_out.append(printable(str(error) if isinstance(error, DataError) else f"{name}: {error}"))
+            return
+        name = printable(Path(source.name or source.path).name)
+        self.scores.append(self._video(name, frames) if source.is_video else self._picture(name, frames))
 
     def summary(self, kind: Kind) -> Summary | None:
         """The files of a kind together; None where there are none."""
@@ -156,8 +159,7 @@ class Evaluation:
             jpeg=_mean([score.jpeg for score in scores if score.jpeg is not None]) if kind == "picture" else None,
         )
 
-    def _video(self, source: Source) -> FileScore:
-        frames = clip_at(source, self.size, FPS, SECONDS)
+    def _video(self, name: str, frames: Frames) -> FileScore:
         codes = self.tokenizer.encode(frames)
         decoded = centre(self.tokenizer.decode(codes, frames.shape[:3]), self.size)
         rate = self._rate(codes, frames)
@@ -166,22 +168,21 @@ class Evaluation:
         chosen = np.linspace(0, len(frames) - 1, min(SCORED, len(frames))).round().astype(int)
         quality = self._compare("video", original[chosen], decoded[chosen], rate)
         self._counts["video"] += np.bincount(codes.ravel(), minlength=self.tokenizer.codes)
-        score = FileScore(_name(source), "video", len(frames), quality, _number(within), _number(across))
+        score = FileScore(name, "video", len(frames), quality, _number(within), _number(across))
         above = [(f"{score.name}\nframe {frame}", original[frame]) for frame in chosen]
         below = [("", decoded[frame]) for frame in chosen]
         below[0] = (_label(self.tokenizer.name, quality), decoded[0])
         self._save(score, [above, below])
         return score
 
-    def _picture(self, source: Source) -> FileScore:
-        original = picture_at(source, self.size)
+    def _picture(self, name: str, original: Frames) -> FileScore:
         codes = self.tokenizer.encode_image(original[0])
         decoded = self.tokenizer.decode_image(codes)[None]
         quality = self._compare("picture", original, decoded, self._rate(codes, original))
         self._counts["picture"] += np.bincount(codes.ravel(), minlength=self.tokenizer.codes)
         jpeg = nearest_jpeg(original[0], quality.bits_per_pixel)
         yardstick = self._quality(original, jpeg.decoded[None], jpeg.bits_per_pixel)
-        score = FileScore(_name(source), "picture", 1, quality, jpeg_quality=jpeg.quality, jpeg=yardstick)
+        score = FileScore(name, "picture", 1, quality, jpeg_quality=jpeg.quality, jpeg=yardstick)
         row: list[Cell] = [
             (score.name, original[0]),
             (_label(self.tokenizer.name, quality), decoded[0]),
@@ -215,10 +216,6 @@ class Evaluation:
         number = sum(other.kind == score.kind for other in self.scores)
         if self.sheets is not None and number < SHEETS:
             save_sheet(rows, self.sheets / f"{score.kind}-{number:02d}-{Path(score.name).stem}.png")
-
-
-def _name(source: Source) -> str:
-    return printable(Path(source.name or source.path).name)
 
 
 def _label(name: str, quality: Quality) -> str:

@@ -37,6 +37,8 @@ def clip_at(source: Source, size: int, fps: float, seconds: float) -> Frames:
     wanted = round(fps * min(seconds, end_s - source.start_s))
     frames: list[Frames] = []
     with source.open() as stream, av.open(stream, "r") as container:
+        if not container.streams.video:
+            raise DataError(f"{source.name or source.path} has no video stream")
         video = container.streams.video[0]
         _refuse_smaller(source, video.height, video.width, size)
         scale = size / min(video.width, video.height)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 Frames = npt.NDArray[np.uint8]
 Scores = npt.NDArray[np.float64]
 
+PSNR_LARGEST = 60.0
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 WINDOW, SIGMA = 11, 1.5
 MS_SSIM_SMALLEST = WINDOW * 2 ** (len(MS_SSIM_WEIGHTS) - 1)
@@ -23,11 +24,14 @@ _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 
 
 def psnr(original: Frames, decoded: Frames) -> Scores:
-    """Peak signal-to-noise ratio of each frame in dB, over all its values; infinite where nothing differs."""
+    """Peak signal-to-noise ratio of each frame in dB, over all its values, at most 60, as libvmaf has it.
+
+    Without a bound one black frame that comes back exactly would make the mean of all others infinite.
+    """
     error = ((original.astype(np.float64) - decoded) ** 2).mean(axis=(1, 2, 3))
     with np.errstate(divide="ignore"):
         decibels: Scores = 10 * np.log10(255**2 / error)
-    return decibels
+    return np.minimum(decibels, PSNR_LARGEST)
 
 
 def ssim(original: Frames, decoded: Frames) -> Scores:

@@ -15,6 +15,7 @@ from reelmill.pipelines import (
     commands_eval,
     commands_ledger,
     commands_report,
+    commands_tokenizer,
     commands_train,
     models,
 )
@@ -32,6 +33,7 @@ commands_caption.register(app)
 commands_ledger.register(app)
 commands_report.register(app)
 commands_train.register(app)
+app.add_typer(commands_tokenizer.app, name="tokenizer", help="Vision tokenizers: list, show, train, encode, decode.")
 app.add_typer(commands_eval.app, name="eval", help="Measure tokenizers.")
 app.add_typer(models.app, name="models", help="Weights and sample media: list, pull, verify.")
 

@@ -1,19 +1,15 @@
-"""How well a tokenizer reconstructs: PSNR a file, flicker, codes used, and side-by-side pictures."""
+"""How well a tokenizer reconstructs, briefly: PSNR, flicker, codes used, and side-by-side pictures."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from reelmill.tokenize.vision.data import VIDEOS, Frames, read_picture, read_video
-from reelmill.tokenize.vision.tokenizer import VisionTokenizer
-
-AREA = 128**2
-"""Pixels a frame at which everything is judged, sides rounded to multiples of 8."""
-FPS = 8.0
+from reelmill.tokenize.vision.tokenizer import Frames, VisionTokenizer
 
 
 def psnr(one: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> float:
@@ -39,40 +35,26 @@ def fit(frames: Frames, area: int, multiple: int) -> Frames:
     return np.stack([cv2.resize(frame, sides, interpolation=how) for frame in frames])
 
 
-def clip_at(path: Path, fps: float, multiple: int) -> Frames:
-    """A video's frames at `fps` (nearest earlier frame), cut to a multiple of `multiple` frames; its whole length."""
-    import av
+def evaluate(tokenizer: VisionTokenizer, media: Mapping[str, Frames], pictures: Path | None = None) -> dict[str, float]:
+    """PSNR of everything (`psnr/NAME`), flicker of the videos, share of the codebook used by all together.
 
-    frames = read_video(path, short_side=720)
-    with av.open(str(path)) as container:
-        native = float(container.streams.video[0].average_rate or fps)
-    picked = np.arange(0, len(frames), native / fps).astype(int)
-    kept: Frames = frames[picked[: len(picked) // multiple * multiple]]
-    return kept
-
-
-def evaluate(tokenizer: VisionTokenizer, files: list[Path], pictures: Path | None = None) -> dict[str, float]:
-    """PSNR of every file (`psnr/NAME`), flicker of the videos, share of the codebook used by all files together.
-
-    Videos run at 8 frames/s over their whole length, everything at area 128². With `pictures`, originals above
-    reconstructions are saved there as PNG.
+    `media`: uint8 [T, H, W, 3] by name, T 1 for a picture. With `pictures`, originals above reconstructions are saved
+    there as PNG.
     """
     scores: dict[str, float] = {}
     used: set[int] = set()
-    for path in files:
-        if path.suffix.lower() in VIDEOS:
-            frames = fit(clip_at(path, FPS, tokenizer.temporal), AREA, tokenizer.spatial)
-            codes = tokenizer.encode(frames)
-            decoded = tokenizer.decode(codes)
-            scores[f"flicker/{path.name}"] = flicker(frames, decoded)
-        else:
-            frames = fit(read_picture(path)[None], AREA, tokenizer.spatial)
+    for name, frames in media.items():
+        if len(frames) == 1:
             codes = tokenizer.encode_image(frames[0])
-            decoded = tokenizer.decode_image(codes)[None]
+            decoded = tokenizer.decode_image(codes, frames.shape[1:3])[None]
+        else:
+            codes = tokenizer.encode(frames)
+            decoded = tokenizer.decode(codes, frames.shape[:3])
+            scores[f"flicker/{name}"] = flicker(frames, decoded)
         used.update(np.unique(codes).tolist())
-        scores[f"psnr/{path.name}"] = psnr(frames, decoded)
+        scores[f"psnr/{name}"] = psnr(frames, decoded)
         if pictures is not None:
-            _save(frames, decoded, pictures / f"{path.stem}.png")
+            _save(frames, decoded, pictures / f"{name}.png")
     scores["codes_used"] = len(used) / tokenizer.codes
     return scores
 

@@ -13,6 +13,9 @@ from torch.nn import functional as F
 
 _EPS = 1e-6
 
+Memory = dict[nn.Module, Tensor]
+"""Of every causal convolution the last 2 frames that it saw: what streaming hands from one chunk to the next."""
+
 
 class PlainNorm(nn.GroupNorm):
     """GroupNorm, as the encoder uses it; it ignores the quantized vectors."""
@@ -129,13 +132,28 @@ class CausalConv3d(nn.Module):
     ) -> None:
         super().__init__()
         rows, columns = kernel[1] - stride[1], kernel[2] - stride[2]
-        self.padding = (columns - columns // 2, columns // 2, rows - rows // 2, rows // 2, 2, 0)
+        self.padding = (columns - columns // 2, columns // 2, rows - rows // 2, rows // 2)
         self.conv = nn.Conv3d(inputs, outputs, kernel, stride)
         self._pass_through()
 
-    def forward(self, clips: Tensor) -> Tensor:
-        """[B, inputs, T, H, W] to [B, outputs, T', H, W] with T' = (T + 2 - kernel) // stride + 1."""
+    def forward(self, clips: Tensor, memory: Memory | None = None) -> Tensor:
+        """[B, inputs, T, H, W] to [B, outputs, T', H, W] with T' = (T + 2 - kernel) // stride + 1.
+
+        With a `memory` (T a multiple of the stride) the clip goes on where the last one ended: chunk by chunk gives
+        what the whole clip gives at once.
+        """
+        if memory is None and clips.shape[2] == 1 and self.conv.stride[0] == 1:
+            return self._first_frame(clips)
+        past = None if memory is None else memory.get(self)
+        clips = F.pad(clips, (0, 0, 0, 0, 2, 0)) if past is None else torch.cat([past, clips], dim=2)
+        if memory is not None:
+            memory[self] = clips[:, :, -2:]
         return cast(Tensor, self.conv(F.pad(clips, self.padding)))
+
+    def _first_frame(self, clips: Tensor) -> Tensor:
+        # All that the other taps of the kernel would see is padding: a third of the work, the same numbers.
+        frame = F.pad(clips.squeeze(2), self.padding)
+        return F.conv2d(frame, self.conv.weight[:, :, -1], self.conv.bias).unsqueeze(2)
 
     @torch.no_grad()
     def _pass_through(self) -> None:
@@ -156,9 +174,9 @@ class TemporalDownsample(nn.Module):
         super().__init__()
         self.conv = CausalConv3d(channels, channels, (4, 3, 3), (2, 1, 1))
 
-    def forward(self, clips: Tensor) -> Tensor:
+    def forward(self, clips: Tensor, memory: Memory | None = None) -> Tensor:
         """[B, C, T, H, W] to [B, C, T/2, H, W]."""
-        return cast(Tensor, self.conv(clips))
+        return cast(Tensor, self.conv(clips, memory))
 
 
 class TemporalUpsample(nn.Module):
@@ -168,9 +186,9 @@ class TemporalUpsample(nn.Module):
         super().__init__()
         self.conv = CausalConv3d(channels, channels, (3, 3, 3))
 
-    def forward(self, clips: Tensor) -> Tensor:
-        """[B, C, T, H, W] to [B, C, 2T, H, W]."""
-        return cast(Tensor, self.conv(clips.repeat_interleave(2, dim=2)))
+    def forward(self, clips: Tensor, memory: Memory | None = None, frames: int | None = None) -> Tensor:
+        """[B, C, T, H, W] to [B, C, 2T, H, W], or to only the first `frames` of them."""
+        return cast(Tensor, self.conv(clips.repeat_interleave(2, dim=2)[:, :, :frames], memory))
 
 
 class FrameGroupNorm(nn.GroupNorm):
@@ -200,7 +218,7 @@ class TemporalResBlock(nn.Module):
         self.conv2 = CausalConv3d(channels, channels, (3, 3, 3))
         nn.init.zeros_(self.conv2.conv.weight)  # the block begins as the identity
 
-    def forward(self, clips: Tensor) -> Tensor:
+    def forward(self, clips: Tensor, memory: Memory | None = None) -> Tensor:
         """[B, C, T, H, W] to the same shape."""
-        h = self.conv1(F.silu(self.norm1(clips)))
-        return cast(Tensor, clips + self.conv2(F.silu(self.norm2(h))))
+        h = self.conv1(F.silu(self.norm1(clips)), memory)
+        return cast(Tensor, clips + self.conv2(F.silu(self.norm2(h)), memory))

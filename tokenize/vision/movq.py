@@ -7,9 +7,10 @@ al. 2022). At `EMU3` the module has 270,740,287 parameters, named as in the publ
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, cast
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -18,6 +19,7 @@ from reelmill.tokenize.vision.layers import (
     Attention,
     CausalConv3d,
     Downsample,
+    Memory,
     ResBlock,
     TemporalDownsample,
     TemporalResBlock,
@@ -37,6 +39,8 @@ class MoVQConfig:
     `attention_levels` index levels with attention; `mid_attention` is the one at the bottleneck. `patch` folds
     that many pixels squared into channels before the first convolution (1: none) and unfolds them after the last.
     `z_channels` is the width of the temporal layers and equals `embed_dim`, the width that the quantizer sees.
+    `causal`: a clip is one sequence, in which a latent frame also knows those before it; otherwise each 4 frames are a
+    clip of their own, as in Emu3's own example.
     """
 
     channels: int = 256
@@ -54,6 +58,7 @@ class MoVQConfig:
     quantizer: Literal["nearest", "fsq"] = "nearest"
     codes: int = 32768
     fsq_levels: tuple[int, ...] = ()
+    causal: bool = False
 
     def __post_init__(self) -> None:
         widths = [self.channels, *(self.channels * m for m in self.channel_multipliers)]
@@ -84,6 +89,27 @@ class MoVQConfig:
 
 EMU3 = MoVQConfig()
 """Emu3-VisionTokenizer's configuration."""
+
+
+@dataclass
+class Stream:
+    """What the next chunk of a clip needs of those before it. Begin a clip with a new one."""
+
+    encoder: Memory = field(default_factory=dict)
+    decoder: Memory = field(default_factory=dict)
+    beside: Memory = field(default_factory=dict)
+
+
+@dataclass
+class Outputs:
+    """A training pass. `pictures` and `clips` are reconstructions in the shape of the inputs, not clamped; `vectors`
+    [N, D, 1, h, w] went into the quantizer, `codes` [N, 1, h, w] came out; `quantizer` is its own loss, a scalar."""
+
+    pictures: Tensor
+    clips: Tensor
+    vectors: Tensor
+    codes: Tensor
+    quantizer: Tensor
 
 
 class Level(nn.Module):
@@ -161,11 +187,13 @@ class Encoder(nn.Module):
         h = self.mid(h)
         return cast(Tensor, self.conv_out(F.silu(self.norm_out(h, None))))
 
-    def temporal(self, features: Tensor) -> Tensor:
+    def temporal(self, features: Tensor, memory: Memory | None = None) -> Tensor:
         """[B, z, T, h, w] to [B, z, T/4, h, w]."""
         for stage in self.time_conv:
-            features = F.silu(stage(features))
-        return cast(Tensor, self.time_res_stack(features))
+            features = F.silu(stage(features, memory))
+        for block in self.time_res_stack:
+            features = block(features, memory)
+        return features
 
 
 class Decoder(nn.Module):
@@ -192,11 +220,13 @@ class Decoder(nn.Module):
         self.norm_out = make_norm(width, config.norm_groups, quantized)
         self.conv_out = nn.Conv2d(width, 3 * config.patch**2, 3, padding=1)
 
-    def temporal(self, vectors: Tensor) -> Tensor:
-        """[B, z, T, h, w] to [B, z, 4T, h, w]."""
-        vectors = self.time_res_stack(vectors)
+    def temporal(self, vectors: Tensor, memory: Memory | None = None, frames: int | None = None) -> Tensor:
+        """[B, z, T, h, w] to [B, z, 4T, h, w], or to only the first `frames` of them."""
+        for block in self.time_res_stack:
+            vectors = block(vectors, memory)
         for stage in self.time_conv:
-            vectors = F.silu(stage(vectors))
+            # Causal: the first frames follow from the first frames.
+            vectors = F.silu(stage(vectors, memory, frames))
         return vectors
 
     def spatial(self, features: Tensor, quantized: Tensor) -> Tensor:
@@ -222,55 +252,74 @@ class MoVQ(nn.Module):
         self.quant_conv = CausalConv3d(config.z_channels, config.embed_dim, (3, 1, 1))
         self.post_quant_conv = CausalConv3d(config.embed_dim, config.z_channels, (3, 1, 1))
 
-    def latents(self, clips: Tensor) -> Tensor:
-        """[B, T, 3, H, W] clips to [B, D, T/4, H/8, W/8] vectors that the quantizer takes."""
+    def forward(self, pictures: Tensor, clips: Tensor) -> Outputs:
+        """A training pass over [P, 3, H, W] pictures and [B, T, 3, H, W] clips of one size."""
+        drawn = self.image_latents(pictures)
+        played = self.latents(clips)
+        vectors = torch.cat([_frames_as_batch(drawn), _frames_as_batch(played)])
+        quantized, codes, own = self.quantize(vectors)
+        still, moving = quantized.split([len(pictures), len(vectors) - len(pictures)])
+        moving = moving.squeeze(2).reshape(len(played), -1, *moving.shape[1:2], *moving.shape[3:]).transpose(1, 2)
+        decoded = self.reconstruct(moving).reshape(clips.shape)
+        return Outputs(self.reconstruct(still, frames=1).squeeze(1), decoded, vectors, codes, own)
+
+    def latents(self, clips: Tensor, stream: Stream | None = None) -> Tensor:
+        """[B, T, 3, H, W] clips to [B, D, T/4, H/8, W/8] vectors that the quantizer takes (not causal: [B T/4, D, 1,
+        H/8, W/8]). With a `stream` the clips go on where the last ones ended."""
         features = self.encoder.spatial(clips.flatten(0, 1))
-        return self.merge(features.reshape(*clips.shape[:2], *features.shape[1:]))
+        length = clips.shape[1] if self.config.causal else self.config.temporal_factor
+        return self.merge(features.reshape(-1, length, *features.shape[1:]), stream)
 
     def image_latents(self, images: Tensor) -> Tensor:
         """[B, 3, H, W] images to [B, D, 1, H/8, W/8]: each is a clip of 4 equal frames, encoded spatially once."""
         features = self.encoder.spatial(images).unsqueeze(1)
         return self.merge(features.expand(-1, self.config.temporal_factor, -1, -1, -1))
 
-    def encode(self, clips: Tensor) -> Tensor:
+    def encode(self, clips: Tensor, stream: Stream | None = None) -> Tensor:
         """[B, T, 3, H, W] clips to [B, T/4, H/8, W/8] codes."""
-        return self.quantize.encode(self.latents(clips))
+        codes = self.quantize.encode(self.latents(clips, stream))
+        return codes.reshape(len(clips), -1, *codes.shape[2:])
 
     def encode_images(self, images: Tensor) -> Tensor:
         """[B, 3, H, W] images to [B, H/8, W/8] codes."""
         return self.quantize.encode(self.image_latents(images)).squeeze(1)
 
-    def decode(self, codes: Tensor) -> Tensor:
+    def decode(self, codes: Tensor, stream: Stream | None = None) -> Tensor:
         """[B, T, h, w] codes to [B, 4T, 3, 8h, 8w] clips, not clamped."""
-        return self.reconstruct(self.quantize.decode(codes))
+        sequences = codes if self.config.causal else codes.flatten(0, 1).unsqueeze(1)
+        clips = self.reconstruct(self.quantize.decode(sequences), stream=stream)
+        return clips.reshape(len(codes), -1, *clips.shape[2:])
 
     def decode_images(self, codes: Tensor) -> Tensor:
         """[B, h, w] codes to [B, 3, 8h, 8w] images: the first of the 4 frames that they decode to."""
         return self.reconstruct(self.quantize.decode(codes.unsqueeze(1)), frames=1).squeeze(1)
 
-    def reconstruct(self, quantized: Tensor, frames: int | None = None) -> Tensor:
+    def reconstruct(self, quantized: Tensor, frames: int | None = None, stream: Stream | None = None) -> Tensor:
         """[B, D, T, h, w] quantized vectors to [B, 4T, 3, 8h, 8w] clips, or only their first `frames` frames."""
-        features = self._split(self.post_quant_conv(quantized), frames)
-        beside = self._split(quantized, frames)
+        memory, memory_beside = (stream.decoder, stream.beside) if stream else (None, None)
+        features = self.decoder.temporal(self.post_quant_conv(quantized, memory), memory, frames).transpose(1, 2)
+        beside = self.decoder.temporal(quantized, memory_beside, frames).transpose(1, 2)
         decoded = self.decoder.spatial(features.flatten(0, 1), beside.flatten(0, 1))
         return decoded.reshape(*features.shape[:2], *decoded.shape[1:])
 
-    def merge(self, features: Tensor) -> Tensor:
+    def merge(self, features: Tensor, stream: Stream | None = None) -> Tensor:
         """[B, T, z, h, w] spatial features of frames to [B, D, T/4, h, w] vectors that the quantizer takes."""
-        return cast(Tensor, self.quant_conv(self.encoder.temporal(features.transpose(1, 2))))
+        memory = stream.encoder if stream else None
+        merged = self.encoder.temporal(features.transpose(1, 2), memory)
+        return cast(Tensor, self.quant_conv(merged, memory))
 
-    def _split(self, vectors: Tensor, frames: int | None) -> Tensor:
-        return self.decoder.temporal(vectors)[:, :, :frames].transpose(1, 2)
+
+def _frames_as_batch(vectors: Tensor) -> Tensor:
+    """[B, D, T, h, w] to [B T, D, 1, h, w]."""
+    return vectors.transpose(1, 2).flatten(0, 1).unsqueeze(2)
 
 
 def _levels(modules: nn.ModuleList) -> list[Level]:
     return [cast(Level, module) for module in modules]
 
 
-def _temporal_blocks(config: MoVQConfig) -> nn.Sequential:
-    return nn.Sequential(
-        *(
-            TemporalResBlock(config.z_channels, config.temporal_norm_groups, config.temporal_norm)
-            for _ in range(config.res_blocks)
-        )
+def _temporal_blocks(config: MoVQConfig) -> nn.ModuleList:
+    return nn.ModuleList(
+        TemporalResBlock(config.z_channels, config.temporal_norm_groups, config.temporal_norm)
+        for _ in range(config.res_blocks)
     )

@@ -1,9 +1,10 @@
 """A trained tokenizer: pictures and clips to codes and back.
 
-A clip is encoded in independent chunks of `temporal` (4) frames, one latent frame each, as Emu3's own example does. So
-the codes of a chunk depend on its own 4 frames only: they are the same in whatever batch, clip or order it comes,
-memory does not grow with the length, and any latent frame decodes by itself. What that costs is that neighbouring
-chunks share nothing; training includes a loss on the change from frame to frame, also across chunks.
+A clip is encoded chunk by chunk, 4 frames to one latent frame, so that memory does not grow with its length. A
+tokenizer whose configuration says `causal` carries what its causal convolutions saw from one chunk to the next: the
+codes are those of the whole clip at once, and neighbouring chunks join without a seam. The others (Emu3's own example
+among them) encode every 4 frames by themselves: then any latent frame decodes by itself, and the picture jumps a little
+every fourth frame.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.nn import functional as F
 
 from reelmill.config import nearest
 from reelmill.errors import DataError, WeightsError
 from reelmill.files import write_atomically
-from reelmill.tokenize.vision.movq import MoVQ, MoVQConfig
+from reelmill.tokenize.vision.movq import MoVQ, MoVQConfig, Stream
 
 WEIGHTS = Path(__file__).with_name("weights")
 MAX_PIXELS = 4096 * 4096
@@ -52,50 +54,62 @@ class VisionTokenizer:
         self.fingerprint = _fingerprint(self.model)
 
     def encode(self, frames: Frames) -> Codes:
-        """[T, H, W, 3] uint8 RGB to [T/4, H/8, W/8] int32 codes; T a multiple of 4, H and W of 8.
+        """[T, H, W, 3] uint8 RGB to [ceil(T/4), ceil(H/8), ceil(W/8)] int32 codes.
 
-        Raises DataError for any other shape or type. Memory is that of one chunk of 4 frames.
+        Any size and number of frames: missing pixels repeat the last row, column or frame. Memory is that of 4 frames.
+        Raises DataError for any other shape or type.
         """
         self._check(frames, ndim=4)
-        if len(frames) == 0 or len(frames) % self.temporal:
-            raise DataError(
-                f"{len(frames)} frames; there must be a positive multiple of {self.temporal}: drop or repeat some"
-            )
+        stream = Stream()
         with torch.inference_mode():
-            chunks = [self._encode_chunk(frames[i : i + self.temporal]) for i in range(0, len(frames), self.temporal)]
+            chunks = [
+                self._encode_chunk(frames[i : i + self.temporal], stream) for i in range(0, len(frames), self.temporal)
+            ]
         return np.stack(chunks)
 
     def encode_image(self, image: Frames) -> Codes:
-        """[H, W, 3] uint8 RGB to [H/8, W/8] int32 codes: those of a chunk of 4 equal frames."""
+        """[H, W, 3] uint8 RGB to [ceil(H/8), ceil(W/8)] int32 codes: those of 4 equal frames."""
         self._check(image, ndim=3)
         with torch.inference_mode():
             features = self._spatial(image).unsqueeze(1).expand(-1, self.temporal, -1, -1, -1)
-            return self._codes(features)
+            return self._codes(features, Stream())
 
-    def decode(self, codes: Codes) -> Frames:
-        """[T, h, w] codes to [4T, 8h, 8w, 3] uint8 RGB; DataError for a wrong shape or a code out of range."""
+    def decode(self, codes: Codes, shape: tuple[int, int, int] | None = None) -> Frames:
+        """[T, h, w] codes to [4T, 8h, 8w, 3] uint8 RGB, cropped to `shape` (frames, height, width) where given.
+
+        Raises DataError for a wrong shape or a code out of range.
+        """
         checked = self._check_codes(codes, ndim=3)
+        count, height, width = shape or (None, None, None)
+        stream = Stream() if self.config.causal else None
         with torch.inference_mode():
-            return np.concatenate([_to_uint8(self.model.decode(latent[None, None])[0]) for latent in checked])
+            chunks = [
+                _to_uint8(self.model.decode(latent[None, None], stream)[0])[:, :height, :width] for latent in checked
+            ]
+        return np.concatenate(chunks)[:count]
 
-    def decode_image(self, codes: Codes) -> Frames:
-        """[h, w] codes to [8h, 8w, 3] uint8 RGB, the first of the 4 frames that they decode to."""
+    def decode_image(self, codes: Codes, shape: tuple[int, int] | None = None) -> Frames:
+        """[h, w] codes to [8h, 8w, 3] uint8 RGB, the first of the 4 frames that they decode to, cropped to `shape`."""
         checked = self._check_codes(codes, ndim=2)
+        height, width = shape or (None, None)
         with torch.inference_mode():
-            image: Frames = _to_uint8(self.model.decode_images(checked[None]))[0]
+            image: Frames = _to_uint8(self.model.decode_images(checked[None]))[0, :height, :width]
         return image
 
-    def _encode_chunk(self, frames: Frames) -> Codes:
-        return self._codes(torch.stack([self._spatial(frame) for frame in frames], dim=1))
+    def _encode_chunk(self, frames: Frames, stream: Stream) -> Codes:
+        features = [self._spatial(frame) for frame in frames]
+        features += [features[-1]] * (self.temporal - len(frames))
+        return self._codes(torch.stack(features, dim=1), stream)
 
     def _spatial(self, frame: Frames) -> Tensor:
         # One frame at a time, always: how a convolution sums may depend on the batch, and a code must not.
-        pixels = torch.from_numpy(np.ascontiguousarray(frame)).permute(2, 0, 1).unsqueeze(0)
-        return self.model.encoder.spatial(pixels.float() / 127.5 - 1)
+        pixels = torch.from_numpy(np.ascontiguousarray(frame)).permute(2, 0, 1).unsqueeze(0).float() / 127.5 - 1
+        missing = [-side % self.spatial for side in pixels.shape[-2:]]
+        return self.model.encoder.spatial(F.pad(pixels, (0, missing[1], 0, missing[0]), mode="replicate"))
 
-    def _codes(self, features: Tensor) -> Codes:
-        codes = self.model.quantize.encode(self.model.merge(features))[0, 0]
-        return codes.to(torch.int32).numpy()
+    def _codes(self, features: Tensor, stream: Stream) -> Codes:
+        vectors = self.model.merge(features, stream if self.config.causal else None)
+        return self.model.quantize.encode(vectors)[0, 0].to(torch.int32).numpy()
 
     def _check(self, frames: Frames, ndim: int) -> None:
         shape = "[T, H, W, 3]" if ndim == 4 else "[H, W, 3]"
@@ -104,12 +118,9 @@ class VisionTokenizer:
             raise DataError(f"frames are {found}; give a NumPy array of uint8, {shape}, RGB in 0..255")
         if frames.ndim != ndim or frames.shape[-1] != 3:
             raise DataError(f"frames have shape {list(frames.shape)}; it must be {shape}")
+        if frames.size == 0:
+            raise DataError(f"frames have shape {list(frames.shape)}; nothing to encode")
         height, width = frames.shape[-3:-1]
-        if not height or not width or height % self.spatial or width % self.spatial:
-            raise DataError(
-                f"frames are {height}x{width}; height and width must be positive multiples of {self.spatial}: "
-                "resize, crop or pad"
-            )
         if height * width > MAX_PIXELS:
             raise DataError(f"frames are {height}x{width}; at most {MAX_PIXELS} pixels are taken: resize")
 

@@ -1,0 +1,144 @@
+"""What the tokenizer commands do: descriptions, training media, files to codes and back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reelmill.errors import DataError
+from reelmill.files import write_atomically
+from reelmill.tokenize import vision
+from reelmill.tokenize.vision.presets import PRESETS
+from reelmill.train.vision.media import Source, duration_s, find, read_picture, read_video
+from reelmill.train.vision.run import split
+
+
+def describe(name: str) -> dict[str, Any]:
+    """A tokenizer by its name or file: `parameters` and those of its parts, grid, codebook, configuration.
+
+    `fingerprint` is None where the weights are not here. Raises WeightsError for an unknown name.
+    """
+    import torch
+
+    from reelmill.tokenize.vision.movq import MoVQ
+
+    is_here = name not in PRESETS or name in vision.names()
+    tokenizer = vision.load(name) if is_here else None
+    config = tokenizer.config if tokenizer else PRESETS[name]
+    with torch.device("meta"):
+        model = MoVQ(config)
+    parts = {part: sum(p.numel() for p in module.parameters()) for part, module in model.named_children()}
+    return {
+        "name": tokenizer.name if tokenizer else name,
+        "parameters": sum(parts.values()),
+        **parts,
+        "spatial": config.spatial_factor,
+        "temporal": config.temporal_factor,
+        "codes": config.codes,
+        "quantizer": config.quantizer,
+        "causal": config.causal,
+        "shipped": name in vision.names(),
+        "fingerprint": tokenizer.fingerprint if tokenizer else None,
+        "config": asdict(config),
+    }
+
+
+def printed(value: object) -> str:
+    """JSON for a script."""
+    return json.dumps(value, indent=2)
+
+
+def training_media(
+    data: Sequence[Path], held_out: Sequence[Path], share: float, listed: Path, selection: str
+) -> tuple[list[Source], list[Source]]:
+    """(sources to train on, held-out ones). Without `data` the media of the shipped tokenizer, fetched to `listed`."""
+    if not data:
+        from reelmill.tokenize.vision.sources import fetch
+
+        training, judged = fetch(listed)
+        return [Source(path) for path in training], [Source(path) for path in judged]
+    sources: list[Source] = []
+    for folder in data:
+        sources += kept_samples(folder, selection) if (folder / "run.json").is_file() else find([folder])
+    if held_out:
+        return sources, find(held_out)
+    return split(sources, share)
+
+
+def kept_samples(out: Path, selection: str) -> list[Source]:
+    """The kept pictures and clips of a run folder, as spans of the dump's own files."""
+    raise NotImplementedError
+
+
+def encode_file(name: str, file: Path, codes: Path, fps: float, area: int) -> str:
+    """Write a file's codes and what decoding needs; returns a line that says so."""
+    from reelmill.tokenize.vision.evaluate import fit
+
+    tokenizer = vision.load(name)
+    source = Source(file)
+    if not file.is_file():
+        raise DataError(f"there is no {file}; give a picture or a video")
+    frames = _at_rate(source, fps) if source.is_video else read_picture(source, 1 << 20)
+    if area:
+        frames = fit(frames, area, tokenizer.spatial)
+    found = tokenizer.encode(frames) if source.is_video else tokenizer.encode_image(frames[0])
+    shape = frames.shape[:3] if source.is_video else frames.shape[1:3]
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as stream:
+            np.savez(stream, codes=found, shape=shape, fps=fps, fingerprint=tokenizer.fingerprint)
+
+    write_atomically(codes, write)
+    return f"{codes}: {found.size:,} codes, {'x'.join(map(str, found.shape))}"
+
+
+def decode_file(name: str, codes: Path, file: Path) -> str:
+    """Write the picture or video of an archive of codes; DataError where another tokenizer made them."""
+    from PIL import Image
+
+    tokenizer = vision.load(name)
+    try:
+        with np.load(codes, allow_pickle=False) as archive:
+            found, shape = archive["codes"], tuple(int(n) for n in archive["shape"])
+            fps, fingerprint = float(archive["fps"]), str(archive["fingerprint"])
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{codes} is not an archive of codes ({error}); make one with `tokenizer encode`") from error
+    if fingerprint != tokenizer.fingerprint:
+        raise DataError(
+            f"{codes} was made by the tokenizer {fingerprint[:12]}, but {name} is {tokenizer.fingerprint[:12]}; "
+            "name the one that made it"
+        )
+    if len(shape) == 2:
+        image = Image.fromarray(tokenizer.decode_image(found, (shape[0], shape[1])))
+        write_atomically(file, lambda temporary: image.save(temporary, format="PNG"))
+        return f"{file}: {shape[1]}x{shape[0]} pixels"
+    frames = tokenizer.decode(found, (shape[0], shape[1], shape[2]))
+    write_atomically(file, lambda temporary: _write_video(frames, fps, temporary))
+    return f"{file}: {shape[0]} frames of {shape[2]}x{shape[1]} pixels"
+
+
+def _at_rate(source: Source, fps: float) -> vision.Frames:
+    """All frames of a video at `fps`, each the one shown at that moment."""
+    _, native = duration_s(source)
+    frames = read_video(source, 1 << 20, limit=1 << 40)
+    shown: vision.Frames = frames[np.arange(0, len(frames), max(1.0, native / fps)).astype(int)]
+    return shown
+
+
+def _write_video(frames: vision.Frames, fps: float, path: Path) -> None:
+    from fractions import Fraction
+
+    import av
+
+    height, width = (side - side % 2 for side in frames.shape[1:3])  # H.264 in 4:2:0 has even sides
+    with av.open(str(path), "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000), options={"crf": "12"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame[:height, :width]))))
+        container.mux(stream.encode())

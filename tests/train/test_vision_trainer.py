@@ -1,0 +1,195 @@
+"""The tokenizer's trainer on tiny data: it learns, resumes exactly, runs over ranks, and writes what `load` takes."""
+
+import json
+import subprocess
+import sys
+import tarfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from reelmill.errors import ConfigError, DataError
+from reelmill.tokenize.vision import load
+from reelmill.tokenize.vision.movq import MoVQConfig
+from reelmill.train.vision.data import Crops, DataConfig, batches
+from reelmill.train.vision.losses import LossConfig
+from reelmill.train.vision.media import Library, Source, find
+from reelmill.train.vision.recipes import RECIPES, recipe
+from reelmill.train.vision.run import judged_media, split, train
+from reelmill.train.vision.trainer import AdamConfig, TokenizerRecipe
+
+FSQ = MoVQConfig(
+    channels=16, channel_multipliers=(1, 1), res_blocks=1, attention_levels=(), mid_attention=False, patch=4,
+    z_channels=8, embed_dim=8, norm_groups=4, temporal_norm="group", quantizer="fsq", codes=64, fsq_levels=(8, 8),
+    causal=True,
+)  # fmt: skip
+NEAREST = replace(FSQ, quantizer="nearest", fsq_levels=(), causal=False)
+RECIPE = TokenizerRecipe(
+    name="toy", model=FSQ, data=DataConfig(pictures=2, clips=1, sizes=(32,)), optimizer=AdamConfig(warmup_steps=2),
+    steps=8, log_every=2, checkpoint_every=4, device="cpu",
+)  # fmt: skip
+GAN = replace(
+    RECIPE,
+    model=NEAREST,
+    revive_every=2,
+    loss=LossConfig(lpips=0.1, lpips_start=2, adversarial=0.1, adversarial_start=1),
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Two pictures and one 40-frame video, of moving colour gradients."""
+    import av
+
+    y, x = np.mgrid[:48, :64]
+    frames = [
+        np.stack([(x * 4 + 9 * t) % 256, (y * 5) % 256, (x + y + 5 * t) % 256], -1).astype(np.uint8) for t in range(40)
+    ]
+    root = tmp_path_factory.mktemp("media")
+    Image.fromarray(frames[0]).save(root / "one.png")
+    Image.fromarray(frames[5]).convert("RGBA").save(root / "two.png")
+    with av.open(str(root / "clip.mp4"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=8)
+        stream.width, stream.height = 64, 48
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame)))
+        container.mux(stream.encode())
+    return root
+
+
+def quiet(_line):
+    """Nobody listens."""
+
+
+def weights_of(path):
+    return load(path).model.state_dict()
+
+
+def test_a_run_learns_logs_and_leaves_pictures_and_a_tokenizer(folder, tmp_path):
+    sources = find([folder])
+    longer = replace(RECIPE, steps=60, log_every=10, checkpoint_every=60)
+    path = train(longer, sources, [Source(folder / "one.png"), Source(folder / "clip.mp4")], tmp_path, say=quiet)
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    losses = [row["l1"] for row in rows if "l1" in row]
+    assert len(losses) == 6 and losses[-1] < 0.8 * losses[0]
+    assert {"l1", "l2", "edges", "colour", "flicker", "quantizer", "total", "norm", "lr"} <= rows[0].keys()
+    assert {"psnr/one.png", "psnr/clip.mp4", "flicker/clip.mp4", "codes_used"} <= rows[-1].keys()
+    assert (tmp_path / "pictures" / "step-0000060" / "clip.mp4.png").is_file()
+    tokenizer = load(path)
+    assert (tokenizer.name, tokenizer.codes, tokenizer.spatial, tokenizer.temporal) == ("toy", 64, 8, 4)
+
+
+@pytest.mark.parametrize("kind", [RECIPE, GAN], ids=["fsq", "nearest-gan-lpips"])
+def test_a_resumed_run_equals_an_undisturbed_one(folder, tmp_path, kind):
+    sources = find([folder])
+    whole = train(kind, sources, [], tmp_path / "whole", say=quiet)
+    train(kind, sources, [], tmp_path / "parts", until=5, say=quiet)
+    parts = train(kind, sources, [], tmp_path / "parts", say=quiet)
+    for (name, one), other in zip(weights_of(whole).items(), weights_of(parts).values(), strict=True):
+        assert torch.equal(one, other), name
+
+
+def test_every_loss_is_logged_and_starts_when_it_should(folder, tmp_path):
+    train(replace(GAN, log_every=1), find([folder]), [], tmp_path, say=quiet)
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    steps = {row["step"]: row for row in rows if "l1" in row}
+    assert "adversarial" not in steps[1] and {"adversarial", "discriminator"} <= steps[2].keys()
+    assert "lpips" not in steps[2] and "lpips" in steps[3]
+    assert steps[2]["revived"] > 0  # of 64 fresh codes most have never been used
+
+
+def test_a_run_refuses_other_settings_and_other_media(folder, tmp_path):
+    train(RECIPE, find([folder]), [], tmp_path, until=1, say=quiet)
+    with pytest.raises(ConfigError, match=r"loss\.l2"):
+        train(replace(RECIPE, loss=LossConfig(l2=1.0)), find([folder]), [], tmp_path, say=quiet)
+    with pytest.raises(ConfigError, match="training media"):
+        train(RECIPE, [*find([folder]), Source(folder / "one.png", name="more.png")], [], tmp_path, say=quiet)
+
+
+def test_two_ranks_train_one_model_by_ddp_and_by_fsdp(folder, tmp_path):
+    script = (
+        "import sys; from dataclasses import replace; from pathlib import Path\n"
+        "sys.path.insert(0, sys.argv[3]); import test_vision_trainer as t\n"
+        "sources = t.find([Path(sys.argv[1])])\n"
+        "for kind in ('ddp', 'fsdp'):\n"
+        "    recipe = replace(t.GAN, parallel=kind, steps=4, checkpoint_every=2)\n"
+        "    out = Path(sys.argv[2]) / kind\n"
+        "    t.train(recipe, sources, [], out / 'whole', say=t.quiet)\n"
+        "    t.train(recipe, sources, [], out / 'parts', until=2, say=t.quiet)\n"
+        "    t.train(recipe, sources, [], out / 'parts', say=t.quiet)\n"
+    )
+    here = str(Path(__file__).parent)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--no-python"]
+    done = subprocess.run(
+        [*command, sys.executable, "-c", script, str(folder), str(tmp_path), here],
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    ddp, again, fsdp = (weights_of(tmp_path / p / "toy.safetensors") for p in ("ddp/whole", "ddp/parts", "fsdp/whole"))
+    for name, one in ddp.items():
+        assert torch.equal(one, again[name]), name
+        torch.testing.assert_close(one, fsdp[name], rtol=1e-2, atol=1e-3)
+
+
+def test_batches_are_a_function_of_seed_step_and_rank_however_many_workers(folder):
+    sources = find([folder])
+    plain = list(batches(Crops(sources, RECIPE.data), range(3, 6), seed=1))
+    worked = list(batches(Crops(sources, replace(RECIPE.data, workers=2)), range(3, 6), seed=1))
+    other = list(batches(Crops(sources, RECIPE.data), range(3, 6), seed=1, rank=1))
+    for one, two, three in zip(plain, worked, other, strict=True):
+        assert one[0].shape == (2, 32, 32, 3) and one[1].shape == (1, 8, 32, 32, 3) and one[0].dtype == torch.uint8
+        assert torch.equal(one[0], two[0]) and torch.equal(one[1], two[1])
+        assert not torch.equal(one[0], three[0])
+
+
+def test_media_come_from_folders_and_webdataset_tars(folder, tmp_path):
+    with tarfile.open(tmp_path / "shard-000.tar", "w") as archive:
+        for path in sorted(folder.iterdir()):
+            archive.add(path, arcname=f"000{path.name}")
+    (tmp_path / "link.png").symlink_to(folder / "one.png")
+    loose, packed = find([folder]), find([tmp_path])
+    assert [s.is_video for s in packed] == [s.is_video for s in loose] == [True, False, False]
+    library = Library(48, 10**9)
+    for one, other in zip(loose, packed, strict=True):
+        assert np.array_equal(library.frames(one), library.frames(other))
+    assert len(library.frames(loose[0])) == 40
+    assert len(library.frames(loose[0], 2.5)) == 20  # 8 frames/s, 5 s
+    assert len(library.frames(replace(loose[0], end_s=1.0))) == 8
+
+
+def test_memory_is_bounded_and_unreadable_files_are_named_and_left_out(folder, tmp_path, caplog):
+    sources = find([folder])
+    library = Library(48, 20_000)
+    for source in sources * 2:
+        library.frames(source)
+    assert sum(frames.nbytes for frames in library._kept.values()) <= 20_000 or len(library._kept) == 1
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8 not a picture")
+    assert len(library.frames(Source(tmp_path / "broken.jpg"))) == 0
+    assert "broken.jpg" in caplog.text
+
+
+def test_media_must_be_there(folder, tmp_path):
+    with pytest.raises(DataError, match="nowhere"):
+        find([tmp_path / "nowhere"])
+    with pytest.raises(DataError, match="found 1 and 0"):
+        Crops([Source(folder / "one.png")], RECIPE.data)
+
+
+def test_held_out_media_are_chosen_by_name_and_judged_at_one_size(folder):
+    sources = [Source(folder / "one.png", name=f"{i}.png") for i in range(1000)]
+    training, held_out = split(sources, 0.1)
+    assert 70 < len(held_out) < 130 and len(training) + len(held_out) == 1000
+    assert split(sources[::-1], 0.1)[1] == held_out[::-1]
+    media = judged_media([Source(folder / "one.png"), Source(folder / "clip.mp4")])
+    assert media["one.png"].shape[0] == 1 and media["clip.mp4"].shape[0] == 24
+    assert abs(media["one.png"].shape[1] * media["one.png"].shape[2] - 256**2) < 4000
+
+
+def test_recipes_have_names():
+    assert all(recipe(name).name == name for name in RECIPES)
+    with pytest.raises(ConfigError, match="reelmill-tok-s"):
+        recipe("reelmill-tok-z")

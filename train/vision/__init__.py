@@ -1,0 +1,1 @@
+"""Training of vision tokenizers: media, losses, discriminator, trainer, recipes."""

@@ -1,0 +1,52 @@
+"""Dead codes of a learned codebook are put back where the vectors are (as in Dhariwal et al. 2020, Jukebox, A.3)."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from reelmill.errors import ConfigError
+from reelmill.train.parallel import Ranks
+
+DEAD = 0.03
+"""A code is dead when its running use is under this share of the mean use."""
+_DECAY = 0.99
+
+
+class Revival:
+    """Running use of every code over all ranks, and the replacement of the dead ones."""
+
+    def __init__(self, codes: int, ranks: Ranks) -> None:
+        self.ranks = ranks
+        self.use = torch.zeros(codes, device=ranks.device)
+
+    def count(self, codes: Tensor) -> None:
+        """Add a batch's codes, of any shape, to the running use."""
+        counts = torch.bincount(codes.flatten(), minlength=len(self.use)).float()
+        self.use.mul_(_DECAY).add_(self.ranks.sum(counts), alpha=1 - _DECAY)
+
+    @torch.no_grad()
+    def revive(self, model: nn.Module, vectors: Tensor, seed: int) -> int:
+        """Set every dead code to a random one of the first rank's vectors [N, D, 1, h, w]; returns how many."""
+        weight = _codebook(model)
+        dead = torch.nonzero(self.use < DEAD * self.use.mean()).flatten()
+        sites = vectors.movedim(1, -1).flatten(0, -2).float()
+        generator = torch.Generator().manual_seed(seed)
+        chosen = sites[torch.randint(len(sites), (len(dead),), generator=generator).to(sites.device)].contiguous()
+        dist.broadcast(chosen, src=0)
+        whole = weight.full_tensor() if isinstance(weight, DTensor) else weight.detach().clone()
+        whole[dead] = chosen
+        if isinstance(weight, DTensor):
+            whole = distribute_tensor(whole, weight.device_mesh, weight.placements, src_data_rank=None)
+        weight.copy_(whole)
+        self.use[dead] = self.use.mean()
+        return len(dead)
+
+
+def _codebook(model: nn.Module) -> nn.Parameter:
+    for name, parameter in model.named_parameters():
+        if name.endswith("quantize.embedding.weight"):
+            return parameter
+    raise ConfigError("revive_every is for learned codebooks (model.quantizer nearest); set it to 0")

@@ -1,0 +1,75 @@
+"""`reelmill tokenizer train`: from a recipe and media to a tokenizer, alone or under torchrun."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from reelmill.config import to_toml
+from reelmill.files import write_text
+from reelmill.tokenize.vision.evaluate import fit
+from reelmill.tokenize.vision.tokenizer import Frames
+from reelmill.train.parallel import join_ranks
+from reelmill.train.vision.media import Source, duration_s, read_picture, read_video
+from reelmill.train.vision.trainer import TokenizerRecipe, Trainer
+
+AREA = 256**2
+"""Pixels at which held-out media are judged."""
+FPS = 12.0
+FRAMES = 24
+
+
+def train(
+    recipe: TokenizerRecipe,
+    sources: Sequence[Source],
+    held_out: Sequence[Source],
+    out: Path,
+    *,
+    until: int | None = None,
+    say: Callable[[str], None] = print,
+) -> Path:
+    """Train `recipe` on `sources`, judge it on `held_out`, and return the tokenizer's file in `out`.
+
+    A run that was interrupted goes on from its last checkpoint; `until` stops it before that step. Under torchrun every
+    rank calls this. Raises ConfigError for a recipe that cannot run or that differs from the one that `out` was begun
+    with, DataError for media that cannot be used.
+    """
+    with join_ranks(recipe.device) as ranks:
+        if ranks.is_first:
+            out.mkdir(parents=True, exist_ok=True)
+            write_text(out / "recipe.toml", to_toml(recipe))
+            write_text(out / "media.txt", "".join(f"{s.path} {s.name}\n" for s in sources))
+        ranks.wait()
+        judged = judged_media(held_out) if ranks.is_first else {}
+        trainer = Trainer(recipe, sources, judged, out, ranks, say if ranks.is_first else lambda _: None)
+        trainer.resume()
+        trainer.run(until)
+    return out / f"{recipe.name}.safetensors"
+
+
+def split(sources: Sequence[Source], share: float) -> tuple[list[Source], list[Source]]:
+    """(training sources, held-out ones): about `share` of them, chosen by a hash of their names."""
+
+    def is_held_out(source: Source) -> bool:
+        digest = hashlib.sha256((source.name or source.path.name).encode()).hexdigest()
+        return int(digest[:13], 16) / 16**13 < share
+
+    return [s for s in sources if not is_held_out(s)], [s for s in sources if is_held_out(s)]
+
+
+def judged_media(sources: Sequence[Source]) -> dict[str, Frames]:
+    """Pictures, and the first 2 s of videos at 12 frames/s, at an area of 256² by name."""
+    media: dict[str, Frames] = {}
+    for source in sources:
+        if source.is_video:
+            rate = duration_s(source)[1]
+            step = max(1.0, rate / FPS)
+            frames = read_video(source, 720, source.start_s, limit=int((FRAMES - 1) * step) + 1)
+            frames = frames[np.arange(0, len(frames), step).astype(int)]
+        else:
+            frames = read_picture(source, 720)
+        media[Path(source.name or source.path.name).name] = fit(frames, AREA, 8)
+    return media

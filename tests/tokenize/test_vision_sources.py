@@ -234,6 +234,12 @@ def test_one_of_several_resolutions_is_kept(gallery):
     assert names(choose([paths[0], gallery("less.png", picture(1, 360, 292))], [])) == ["small.png"]
 
 
+def test_of_a_folder_of_resolutions_one_is_kept(gallery):
+    listed = ["one/640x600.png", "one/600x640.png", "two/640x600.png"]
+    paths = [gallery(name, picture(seed)) for seed, name in enumerate(listed)]
+    assert [path.parent.name for path in choose(paths, [])] == ["one", "two"]
+
+
 def test_a_darker_copy_is_a_repeat_and_another_picture_is_not(gallery):
     bright = gallery("a.png", picture(1))
     dark = gallery("b.png", picture(1).point(lambda value: value // 3))

@@ -5,6 +5,7 @@ Packages ship the same picture at several sizes, and the same photograph comes i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,19 +28,26 @@ Signature = npt.NDArray[np.float32]
 def choose(training: Sequence[Path], held_out: Sequence[Path]) -> list[Path]:
     """The training files without icons, flat drawings and repeats, in order; videos stay.
 
-    Of pictures that look the same one is kept: the smallest whose short side is at least `ENOUGH`, else the largest.
+    Of pictures that look the same, or that lie in one folder and are named by their resolution (crops of one picture),
+    one is kept: the smallest whose short side is at least `ENOUGH`, else the largest.
     A picture that looks like a held-out one is left out.
     """
     taken = [signature for path in held_out if not _is_video(path) for signature in [_look(path)[1]]]
     videos = [path for path in training if _is_video(path)]
     sized = [(path, _short_side(path)) for path in training if not _is_video(path)]
     kept: list[Path] = []
+    folders: set[Path] = set()
     for path, _ in sorted((pair for pair in sized if pair[1] >= SMALLEST), key=_preference):
+        by_resolution = re.fullmatch(r"\d+x\d+", path.stem) is not None
+        if by_resolution and path.parent in folders:
+            continue
         flat, signature = _look(path)
         if flat > FLAT or any(float(signature @ other) > SAME for other in taken):
             continue
         taken.append(signature)
         kept.append(path)
+        if by_resolution:
+            folders.add(path.parent)
     return sorted(videos + kept)
 
 

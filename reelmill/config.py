@@ -150,11 +150,11 @@ def _convert(hint: Any, value: Any, where: str) -> Any:  # noqa: PLR0911  (one r
         if value not in get_args(hint):
             raise ConfigError(f"{where} is {value!r}; {nearest(str(value), map(str, get_args(hint)))}")
         return value
-    if origin is list:
-        if not isinstance(value, list):
+    if origin in (list, tuple):  # a tuple is tuple[item, ...]
+        if not isinstance(value, list | tuple):
             raise ConfigError(_wrong(where, value, "a list"))
-        (inner,) = get_args(hint)
-        return [_convert(inner, item, f"{where}[{i}]") for i, item in enumerate(value)]
+        inner = get_args(hint)[0]
+        return origin(_convert(inner, item, f"{where}[{i}]") for i, item in enumerate(value))
     if origin is dict:
         if not isinstance(value, Mapping):
             raise ConfigError(_wrong(where, value, "a table"))

@@ -24,6 +24,7 @@ class Config:
     count: int = 1
     on: bool = False
     rates: list[float] = field(default_factory=list)
+    sizes: tuple[int, ...] = ()
     bounds: dict[str, Bound] = field(default_factory=dict)
 
 
@@ -33,6 +34,7 @@ configs = st.builds(
     count=st.integers(-(2**60), 2**60),
     on=st.booleans(),
     rates=st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=4),
+    sizes=st.lists(st.integers(0, 99), max_size=3).map(tuple),
     bounds=st.dictionaries(
         st.text("abc_-", min_size=1, max_size=5),
         st.builds(Bound, min=st.none() | st.floats(allow_nan=False, allow_infinity=False)),

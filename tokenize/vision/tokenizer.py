@@ -25,6 +25,7 @@ from torch.nn import functional as F
 from reelmill.config import nearest
 from reelmill.errors import DataError, WeightsError
 from reelmill.files import write_atomically
+from reelmill.tokenize.vision import published
 from reelmill.tokenize.vision.movq import MoVQ, MoVQConfig, Stream
 
 WEIGHTS = Path(__file__).with_name("weights")
@@ -145,10 +146,13 @@ def names() -> list[str]:
 
 
 def load(name_or_path: str | Path) -> VisionTokenizer:
-    """A shipped tokenizer by name, or one from a file that `save` wrote.
+    """A shipped tokenizer by name, one from a file that `save` wrote, or Emu3's: "emu3-vision-tokenizer" once it was
+    pulled, or a folder as it is published (`published.py`).
 
     Raises WeightsError when there is no such tokenizer, or the file is damaged or not a tokenizer.
     """
+    if str(name_or_path) == published.NAME or (str(name_or_path) not in names() and Path(name_or_path).is_dir()):
+        return VisionTokenizer(*published.read(name_or_path))
     path = WEIGHTS / f"{name_or_path}.safetensors" if str(name_or_path) in names() else Path(name_or_path)
     if not path.is_file():
         raise WeightsError(f"no vision tokenizer {str(name_or_path)!r}, nor such a file; {nearest(path.name, names())}")

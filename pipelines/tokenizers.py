@@ -70,9 +70,32 @@ def training_media(
     return split(sources, share)
 
 
+_KEPT = """
+SELECT item_id, uri, kind, start_s, end_s FROM samples
+WHERE kind IN ('image', 'video')
+AND sample_id IN (SELECT sample_id FROM verdicts WHERE selection = $1 AND status = 'kept')
+ORDER BY uri, item_id, start_s"""
+
+
 def kept_samples(out: Path, selection: str) -> list[Source]:
-    """The kept pictures and clips of a run folder, as spans of the dump's own files."""
-    raise NotImplementedError
+    """The kept pictures and clips of a run folder, as spans of the dump's own files; DataError where none is."""
+    from reelmill.orchestration.runfolder import RunFolder
+    from reelmill.orchestration.views import LedgerQueries
+
+    folder = RunFolder(out).require()
+    with LedgerQueries(folder.root) as ledger:
+        rows = ledger.rows(_KEPT, [selection])
+    if not rows:
+        raise DataError(f"{out} has no kept picture or clip in the selection {selection}; see `reelmill stats {out}`")
+    plan = folder.read(folder.plan_path).select(["item_id", "path", "offset", "size"]).to_pylist()
+    places = {row["item_id"]: row for row in plan}
+    found = []
+    for row in rows:
+        place = places[row["item_id"]]
+        is_video = row["kind"] == "video"
+        span = (row["start_s"], row["end_s"]) if is_video else (0.0, None)
+        found.append(Source(Path(place["path"]), place["offset"], place["size"], row["uri"], *span, is_video))
+    return found
 
 
 def encode_file(name: str, file: Path, codes: Path, fps: float, area: int) -> str:

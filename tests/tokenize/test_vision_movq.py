@@ -1,10 +1,12 @@
-"""The MoVQ architecture: Emu3's size and names, shapes, causality, and what an image is."""
+"""The MoVQ architecture: Emu3's size and names, shapes, causality, streaming, and what an image is."""
+
+from dataclasses import replace
 
 import pytest
 import torch
 
 from reelmill.errors import ConfigError
-from reelmill.tokenize.vision.movq import EMU3, MoVQ, MoVQConfig
+from reelmill.tokenize.vision.movq import EMU3, MoVQ, MoVQConfig, Stream
 
 TINY = MoVQConfig(channels=16, channel_multipliers=(1, 2), res_blocks=1, attention_levels=(1,), norm_groups=4, codes=64)
 TINY_PATCH = MoVQConfig(
@@ -72,20 +74,49 @@ def test_shapes(config):
 
 
 @pytest.mark.parametrize("config", [TINY, TINY_PATCH], ids=["nearest", "fsq-patch"])
-def test_latent_frames_never_see_later_chunks(config):
-    model = tiny(config)
+@pytest.mark.parametrize("causal", [False, True], ids=["chunks", "causal"])
+def test_latent_frames_never_see_later_ones_and_earlier_ones_only_when_causal(config, causal):
+    model = tiny(replace(config, causal=causal))
     clip = torch.rand(1, 12, 3, 16, 16) * 2 - 1
     changed = clip.clone()
-    changed[:, 8:] *= -1
-    before, after = model.latents(clip), model.latents(changed)
-    torch.testing.assert_close(before[:, :, :2], after[:, :, :2])
-    assert not torch.allclose(before[:, :, 2], after[:, :, 2])
-    codes = model.encode(clip)
+    changed[:, 4:8] *= -1
+    codes, after = model.encode(clip), model.encode(changed)
+    assert torch.equal(codes[:, 0], after[:, 0])
+    assert not torch.equal(codes[:, 1], after[:, 1])
+    assert torch.equal(codes[:, 2], after[:, 2]) or causal
     other = codes.clone()
-    other[:, 2] = (other[:, 2] + 1) % config.codes
+    other[:, 1] = (other[:, 1] + 1) % config.codes
     one, two = model.decode(codes), model.decode(other)
-    torch.testing.assert_close(one[:, :8], two[:, :8])
-    assert not torch.allclose(one[:, 8:], two[:, 8:])
+    torch.testing.assert_close(one[:, :4], two[:, :4])
+    assert not torch.allclose(one[:, 4:8], two[:, 4:8])
+    assert torch.allclose(one[:, 8:], two[:, 8:], atol=1e-6) != causal
+
+
+@pytest.mark.parametrize("config", [TINY, TINY_PATCH], ids=["nearest", "fsq-patch"])
+def test_a_stream_of_chunks_equals_the_whole_clip(config):
+    model = tiny(replace(config, causal=True))
+    clip = torch.rand(2, 20, 3, 16, 24) * 2 - 1
+    whole = model.latents(clip)
+    stream = Stream()
+    parts = [model.latents(clip[:, i:j], stream) for i, j in ((0, 4), (4, 12), (12, 16), (16, 20))]
+    torch.testing.assert_close(torch.cat(parts, dim=2), whole, rtol=1e-4, atol=1e-5)
+    codes = model.encode(clip)
+    stream = Stream()
+    decoded = [model.decode(codes[:, i:j], stream) for i, j in ((0, 1), (1, 4), (4, 5))]
+    torch.testing.assert_close(torch.cat(decoded, dim=1), model.decode(codes), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "config", [TINY, TINY_PATCH, replace(TINY_PATCH, causal=True)], ids=["nearest", "fsq", "causal"]
+)
+def test_a_training_pass_reconstructs_what_encoding_and_decoding_do(config):
+    model = tiny(config)
+    pictures, clips = torch.rand(3, 3, 16, 24) * 2 - 1, torch.rand(2, 8, 3, 16, 24) * 2 - 1
+    outputs = model(pictures, clips)
+    torch.testing.assert_close(outputs.pictures, model.decode_images(model.encode_images(pictures)))
+    torch.testing.assert_close(outputs.clips, model.decode(model.encode(clips)), rtol=1e-4, atol=1e-5)
+    sites = pictures.shape[-1] * pictures.shape[-2] // config.spatial_factor**2
+    assert outputs.codes.numel() == (3 + 2 * 2) * sites and outputs.vectors.shape[1] == config.embed_dim
 
 
 @pytest.mark.parametrize("frame", range(4))

@@ -11,6 +11,7 @@ from reelmill.errors import DataError, WeightsError
 from reelmill.tokenize.vision import evaluate, load, names, save
 from reelmill.tokenize.vision.movq import MoVQ
 from reelmill.tokenize.vision.tokenizer import WEIGHTS
+from reelmill.train.vision.media import Source, read_picture, read_video
 
 NAME = "reelmill-tok-xs"
 
@@ -50,13 +51,13 @@ def test_it_reconstructs_rendered_video_and_pictures(tokenizer):
     assert evaluate.psnr(clip[0], tokenizer.decode_image(tokenizer.encode_image(clip[0]))) >= 20
 
 
-@pytest.mark.parametrize(
-    ("name", "floor"), [("media-bigbuckbunny", 20), ("media-carphone", 20), ("media-flower", 20), ("media-rocket", 20)]
-)
-def test_it_reconstructs_real_media_it_never_saw(tokenizer, name, floor):
+@pytest.mark.parametrize("name", ["media-bigbuckbunny", "media-carphone", "media-flower", "media-rocket"])
+def test_it_reconstructs_real_media_it_never_saw(tokenizer, name):
     path = weights.path(name)
-    scores = evaluate.evaluate(tokenizer, [path])
-    assert scores[f"psnr/{path.name}"] >= floor
+    frames = read_video(Source(path), 144, limit=40) if path.suffix == ".mp4" else read_picture(Source(path), 256)
+    scores = evaluate.evaluate(tokenizer, {"it": evaluate.fit(frames, 128**2, 8)})
+    assert scores["psnr/it"] >= 19.5
+    assert 0 < scores["codes_used"] < 1
 
 
 @settings(max_examples=8, deadline=None)
@@ -87,6 +88,19 @@ def test_any_codes_decode(tokenizer, seed):
     assert tokenizer.decode(codes).shape == (4, 16, 24, 3)
 
 
+@settings(max_examples=12, deadline=None)
+@given(frames=st.integers(1, 9), height=st.integers(1, 40), width=st.integers(1, 40))
+def test_any_size_and_length_is_padded_to_the_grid_and_cropped_back(tokenizer, frames, height, width):
+    clip = np.random.default_rng(frames).integers(0, 256, (frames, height, width, 3), dtype=np.uint8)
+    codes = tokenizer.encode(clip)
+    assert codes.shape == (-(-frames // 4), -(-height // 8), -(-width // 8))
+    assert tokenizer.decode(codes, clip.shape[:3]).shape == clip.shape
+    padding = ((0, -frames % 4), (0, -height % 8), (0, -width % 8), (0, 0))
+    assert np.array_equal(codes, tokenizer.encode(np.pad(clip, padding, mode="edge")))
+    image = clip[0]
+    assert tokenizer.decode_image(tokenizer.encode_image(image), image.shape[:2]).shape == image.shape
+
+
 def test_strided_views_give_the_same_codes(tokenizer):
     clip = rendered_clip(8)
     assert np.array_equal(tokenizer.encode(clip[::2]), tokenizer.encode(clip[::2].copy()))
@@ -98,10 +112,8 @@ def test_strided_views_give_the_same_codes(tokenizer):
         (np.zeros((4, 16, 16, 3), np.float32), "float32"),
         (np.zeros((16, 16, 3), np.uint8), r"it must be \[T, H, W, 3\]"),
         (np.zeros((4, 3, 16, 16), np.uint8), r"it must be \[T, H, W, 3\]"),
-        (np.zeros((6, 16, 16, 3), np.uint8), "multiple of 4"),
-        (np.zeros((0, 16, 16, 3), np.uint8), "multiple of 4"),
-        (np.zeros((4, 20, 16, 3), np.uint8), "20x16"),
-        (np.zeros((4, 0, 16, 3), np.uint8), "0x16"),
+        (np.zeros((0, 16, 16, 3), np.uint8), "nothing to encode"),
+        (np.zeros((4, 0, 16, 3), np.uint8), "nothing to encode"),
         ("clip.mp4", "str"),
     ],
 )
@@ -153,3 +165,12 @@ def test_missing_and_damaged_weights_raise(tmp_path):
     save_file({"weight": torch.zeros(1)}, foreign)
     with pytest.raises(WeightsError, match="metadata"):
         load(foreign)
+
+
+def test_psnr_and_flicker_of_known_errors():
+    black = np.zeros((4, 8, 8, 3), np.uint8)
+    assert evaluate.psnr(black, black + 1) == pytest.approx(48.13, abs=0.01)
+    assert evaluate.flicker(black, black + 9) == 0
+    blinking = black.copy()
+    blinking[1::2] = 6
+    assert evaluate.flicker(black, blinking) == 6

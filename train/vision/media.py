@@ -30,7 +30,8 @@ log = logging.getLogger(__name__)
 class Source:
     """A picture or a video: a file, or bytes [offset, offset + size) of an uncompressed tar.
 
-    Of a video, `start_s` and `end_s` bound the part that may be used (seconds; None: all of it).
+    Of a video, `start_s` and `end_s` bound the part that may be used (seconds; None: all of it). `video` says what it
+    is where the name's ending does not.
     """
 
     path: Path
@@ -39,10 +40,13 @@ class Source:
     name: str = ""
     start_s: float = 0.0
     end_s: float | None = None
+    video: bool | None = None
 
     @property
     def is_video(self) -> bool:
-        """By the name's ending."""
+        """As said, else by the name's ending."""
+        if self.video is not None:
+            return self.video
         return Path(self.name or self.path.name).suffix.lower() in VIDEOS
 
     def open(self) -> IO[bytes]:

@@ -24,17 +24,15 @@ _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 def trainable(model: nn.Module, ranks: Ranks, parallel: Literal["ddp", "fsdp"]) -> nn.Module:
     """`model` on the rank's device, gradients averaged over the ranks. One rank, or nothing to train: as it is."""
     model = model.to(ranks.device)
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster, the same values
-    if ranks.size == 1:
-        return model
-    if parallel == "fsdp":
+    if ranks.size > 1 and parallel == "fsdp":
         fully_shard(model, mesh=ranks.mesh)
         return model
-    if not any(parameter.requires_grad for parameter in model.parameters()):
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster; FSDP takes no such
+    if ranks.size == 1 or not any(parameter.requires_grad for parameter in model.parameters()):
         return model
-    return DistributedDataParallel(model, broadcast_buffers=False)
+    return DistributedDataParallel(model)
 
 
 def state_of(model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> dict[str, Any]:

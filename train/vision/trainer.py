@@ -249,7 +249,7 @@ class Trainer:
         self.discriminator_optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.discriminator_optimizer.step()
-        return float(loss)
+        return float(loss.detach())
 
     @torch.no_grad()
     def _update_average(self) -> None:

@@ -1,5 +1,6 @@
 """The same random weights here and in transformers' Emu3VQVAE: same codes, same pixels; folders that hold them."""
 
+import copy
 import json
 from dataclasses import replace
 
@@ -53,6 +54,7 @@ def peer():
             module.bias.uniform_(-0.5, 0.5)
     latents = model.quant_conv(model.encoder(clips(8, 4, 64, 64)).transpose(1, 2)).movedim(1, -1).flatten(0, -2)
     model.quantize.embedding.weight.copy_(latents[torch.randperm(len(latents))[:256]])
+    model.decoder.conv_out.weight.mul_(0.1)  # pixels of the size of a picture's
     return model
 
 
@@ -84,8 +86,9 @@ def clips(count, frames, height, width):
 
 
 def encode(peer, frames):
-    sizes = torch.tensor([frames.shape[-2:]] * len(frames))
-    return torch.stack(peer.encode(pixel_values=frames, image_sizes=sizes).image_tokens)
+    """The peer's codes, whole: of clips, its cut to `image_sizes` would cut time and height."""
+    uncut = torch.full((len(frames), 2), 4096)
+    return torch.stack(peer.encode(pixel_values=frames, image_sizes=uncut).image_tokens)
 
 
 def assert_same_pixels(ours, theirs):
@@ -127,6 +130,14 @@ def test_whole_clips(peer, whole, frames, size):
     assert codes.shape == (2, frames // 4, size[0] // 8, size[1] // 8)
     assert torch.equal(codes, encode(peer, clip))
     assert_same_pixels(whole.decode(codes), peer.decode(codes))
+
+
+def test_in_double_precision_nothing_is_left_of_the_difference(peer, whole):
+    clip = clips(1, 8, 24, 40).double()
+    theirs, ours = copy.deepcopy(peer).double(), copy.deepcopy(whole).double()
+    codes = ours.encode(clip)
+    assert torch.equal(codes, encode(theirs, clip))
+    torch.testing.assert_close(ours.decode(codes), theirs.decode(codes), rtol=0, atol=1e-12)
 
 
 def test_streaming_chunk_by_chunk_gives_the_peers_whole_clip(peer, whole):

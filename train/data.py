@@ -18,9 +18,10 @@ import numpy.typing as npt
 from reelmill.errors import ConfigError, DataError
 from reelmill.tokenize.documents import TokenKind, parse, video_part
 from reelmill.tokenize.shards import KINDS, ShardIndex
+from reelmill.train.crops import crop, draw_boxes, most_tokens
 from reelmill.train.packing import Ints, Packing, Pieces, pack
 
-_TEXT, _VIDEO = KINDS.index("text"), KINDS.index("video")
+_TEXT, _IMAGE, _VIDEO = (KINDS.index(kind) for kind in ("text", "image", "video"))
 # A part of a video may state its duration with this many characters (each a token) more than the whole does.
 _HEADER_GROWTH = 10
 LOSS_KINDS = (TokenKind.TEXT, TokenKind.STRUCTURE, TokenKind.VISION)
@@ -42,6 +43,8 @@ class DataConfig:
     structure_weight: float = 1.0
     vision_weight: float = 0.5
     """Loss weight of codes (Emu3, section 2.4)."""
+    crops: int = 0
+    """Small crops of each image and video that an epoch adds to the documents (`crops.py`); of held-out ones none."""
     fingerprint: str = ""
     """First digits of the tokens' fingerprint, where a run folder has several tokenizations."""
 
@@ -115,7 +118,7 @@ class Corpus:
         cut: list[tuple[int, int, int, int]] = []
         left_out: list[int] = []
         for document in documents.tolist():
-            frames, height, width = (int(self._grid[name][document]) for name in ("grid_t", "grid_h", "grid_w"))
+            frames, height, width = self.grid[document].tolist()
             frame_tokens = height * (width + 1) + 1
             header = int(self.n_tokens[document]) - 1 - frames * frame_tokens + _HEADER_GROWTH
             most = (context - header) // frame_tokens
@@ -129,8 +132,9 @@ class Corpus:
         return Pieces(*columns.T), left_out
 
     @cached_property
-    def _grid(self) -> dict[str, Ints]:
-        return {name: self._column(name) for name in ("grid_t", "grid_h", "grid_w")}
+    def grid(self) -> Ints:
+        """int64 [documents, 3]: latent frames, height and width in codes; zeros for a text."""
+        return np.stack([self._column(name) for name in ("grid_t", "grid_h", "grid_w")], axis=1)
 
     def _column(self, name: str) -> Ints:
         return np.concatenate([index.columns[name].to_numpy() for index in self._indexes]).astype(np.int64)
@@ -175,31 +179,37 @@ class Loader:
             )
         self.corpus, self.documents, self.config, self.seed, self.ranks = corpus, documents, config, seed, ranks
         self.left_out = corpus.pieces(documents, config.context)[2]
-        self.packing = lru_cache(maxsize=1)(self._packing)
+        visual = np.isin(corpus.kind[documents], (_IMAGE, _VIDEO)) & ~corpus.heldout[documents]
+        self._cropped = np.repeat(documents[visual], config.crops)
+        self.packing, self._boxes = lru_cache(maxsize=1)(self._packing), lru_cache(maxsize=1)(self._draw_boxes)
+        self.batches = lru_cache(maxsize=None)(self._batches)
         if not self.packing(0).rows:
             raise DataError(
                 f"none of the {len(documents)} documents fits a context of {config.context}; raise data.context."
             )
         self._weights = np.array([config.text_weight, config.structure_weight, config.vision_weight], dtype=np.float32)
 
-    @property
-    def batches(self) -> int:
-        """Batches of an epoch; their rows differ by one at most."""
-        return -(-self.packing(0).rows // self.config.batch_rows)
+    def place(self, step: int) -> tuple[int, int]:
+        """The epoch of `step` and its batch there, both from 0. With crops epochs differ in length."""
+        epoch = 0
+        while step >= self.batches(epoch):
+            step, epoch = step - self.batches(epoch), epoch + 1
+        return epoch, step
 
     def micro_batches(self, step: int, rank: int) -> list[Batch]:
         """What `rank` computes in step `step`, in order; every rank gets equally many."""
-        epoch, number = divmod(step, self.batches)
-        packing = self.packing(epoch)
-        first, stop = (packing.rows * n // self.batches for n in (number, number + 1))
+        epoch, number = self.place(step)
+        packing, batches = self.packing(epoch), self.batches(epoch)
+        first, stop = (packing.rows * n // batches for n in (number, number + 1))
         micro, together = self.config.micro_rows, self.config.micro_rows * self.ranks
         starts = range(first + rank * micro, stop + rank * micro, together)
         return [
-            self.build([packing.row(r) if r < stop else None for r in range(start, start + micro)]) for start in starts
+            self.build([packing.row(r) if r < stop else None for r in range(start, start + micro)], epoch)
+            for start in starts
         ]
 
-    def build(self, rows: Sequence[Pieces | None], *, shuffle_vision: bool = False) -> Batch:
-        """The batch of these rows; None is a row without predictions.
+    def build(self, rows: Sequence[Pieces | None], epoch: int = 0, *, shuffle_vision: bool = False) -> Batch:
+        """The batch of these rows of an epoch; None is a row without predictions.
 
         With `shuffle_vision` each document's codes are put in a random order (a validation that order is learnt).
         """
@@ -210,7 +220,7 @@ class Loader:
         lengths: list[int] = []
         for r, pieces in enumerate(rows):
             at = 0
-            for ids, kind, is_new in self._contents(pieces) if pieces is not None else ():
+            for ids, kind, is_new in self._contents(pieces, epoch) if pieces is not None else ():
                 if shuffle_vision:
                     codes = np.flatnonzero(kind == TokenKind.VISION)
                     ids[codes] = np.random.default_rng([self.seed, len(ids), int(ids.sum())]).permutation(ids[codes])
@@ -225,19 +235,44 @@ class Loader:
                 lengths.append(shape[1] - at)
         return Batch(tokens, targets, positions, weights, kinds, lengths)
 
+    def _batches(self, epoch: int) -> int:
+        """Batches of an epoch; their rows differ by one at most."""
+        return -(-self.packing(epoch).rows // self.config.batch_rows)
+
     def _packing(self, epoch: int) -> Packing:
-        fingerprint = int(self.corpus.fingerprint[:16], 16)
-        rng = np.random.default_rng([self.seed, epoch, fingerprint])
+        rng = self._random(epoch)
         unsplit, texts, _ = self.corpus.pieces(rng.permutation(self.documents), self.config.context)
-        return pack(unsplit, texts, self.config.context, rng)
+        return pack(Pieces.join([unsplit, self._crops(epoch)]), texts, self.config.context, rng)
+
+    def _crops(self, epoch: int) -> Pieces:
+        """The crops that fit; they are numbered on from the corpus's documents."""
+        corpus, source = self.corpus, self._cropped
+        is_video = corpus.kind[source] == _VIDEO
+        most = most_tokens(corpus.vocab, corpus.n_tokens[source], corpus.grid[source], is_video, self._boxes(epoch))
+        size = most - 1
+        fits = np.flatnonzero(size <= self.config.context)
+        return Pieces.whole(len(self.corpus) + fits, size[fits])
+
+    def _draw_boxes(self, epoch: int) -> Ints:
+        return draw_boxes(self.corpus.grid[self._cropped], self._random(epoch, 1))
+
+    def _random(self, epoch: int, *purpose: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, epoch, int(self.corpus.fingerprint[:16], 16), *purpose])
 
     def _contents(
-        self, pieces: Pieces
+        self, pieces: Pieces, epoch: int
     ) -> list[tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8], npt.NDArray[np.bool_]]]:
         """Of each piece: ids, kinds (as in the loss), and which tokens no earlier part of the document has shown."""
+        source, crop_number = pieces.document.copy(), pieces.document - len(self.corpus)
+        is_crop = crop_number >= 0
+        source[is_crop] = self._cropped[crop_number[is_crop]]
         contents = []
-        for n, tokens in enumerate(self.corpus.read(pieces.document)):
+        for n, tokens in enumerate(self.corpus.read(source)):
             document = parse(self.corpus.vocab, tokens)
+            if is_crop[n]:
+                document = crop(document, self._boxes(epoch)[crop_number[n]])
+                contents.append((document.tokens, document.loss_kinds, document.kinds != TokenKind.TEXT))
+                continue
             first, stop = int(pieces.first[n]), int(pieces.stop[n])
             if stop and document.kind == "video":
                 document = parse(self.corpus.vocab, video_part(document, first, stop - first))

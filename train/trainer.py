@@ -133,9 +133,9 @@ class Trainer:
         weight = self.ranks.sum(torch.tensor(own_weight, dtype=torch.float64, device=self.ranks.device)).item()
         loss_sum = torch.zeros((), dtype=torch.float64, device=self.ranks.device)
         sums = torch.zeros(2, len(LOSS_KINDS), dtype=torch.float64, device=self.ranks.device)
-        for batch in batches:
-            tokens, positions, targets, weights, kinds = as_tensors(batch, self.ranks.device)
-            total, nll = self.model.lm_head.loss(self.model(tokens, positions, batch.lengths), targets, weights)
+        for micro_batch in batches:
+            tokens, positions, targets, weights, kinds = as_tensors(micro_batch, self.ranks.device)
+            total, nll = self.model.lm_head.loss(self.model(tokens, positions, micro_batch.lengths), targets, weights)
             # FSDP averages gradients over the ranks; the loss is a sum over them.
             (total * (self.ranks.size / weight)).backward()  # type: ignore[no-untyped-call]
             loss_sum += total.detach()
@@ -154,6 +154,7 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad()
         seconds = time.monotonic() - began
+        epoch, batch = self.loader.place(step)
         return {
             "step": step,
             "loss": loss,
@@ -161,7 +162,7 @@ class Trainer:
             "lr": rate,
             "grad_norm": norm,
             "tokens_per_s": sums[1].sum().item() / seconds,
-            "epoch": (step + 1) / self.loader.batches,
+            "epoch": epoch + (batch + 1) / self.loader.batches(epoch),
         }
 
     def validate(self) -> dict[str, Any]:
@@ -203,7 +204,7 @@ class Trainer:
         self.say(
             f"{parameters:,} parameters on {self.ranks.size} x {self.ranks.device.type}; {len(self.training):,} "
             f"documents in {packing.rows:,} rows of {packing.context:,} ({packing.fill:.1%} full), "
-            f"{self.loader.batches:,} steps an epoch; {self.corpus.heldout.sum():,} documents held out"
+            f"{self.loader.batches(0):,} steps an epoch; {self.corpus.heldout.sum():,} documents held out"
         )
         if len(self.loader.left_out):
             self.say(

@@ -26,7 +26,10 @@ def metrics_of(out):
     return [{k: v for k, v in line.items() if k != "tokens_per_s"} for line in lines]
 
 
-def test_a_resumed_run_equals_an_undisturbed_one_bit_for_bit(run_folder, toy_config, tmp_path):
+@pytest.mark.parametrize("crops", [0, 1])
+def test_a_resumed_run_equals_an_undisturbed_one_bit_for_bit(run_folder, toy_config, tmp_path, crops):
+    data = replace(toy_config.data, crops=crops, batch_rows=20)  # two steps an epoch, three with crops
+    toy_config = replace(toy_config, data=data)
     whole = train(toy_config, [run_folder], tmp_path / "whole", **silent)
     train(toy_config, [run_folder], tmp_path / "halves", until=2, **silent)
     assert checkpoint.read_state(checkpoint.latest(tmp_path / "halves/checkpoints")).step == 2

@@ -16,17 +16,16 @@ from reelmill.tokenize.vocabulary import Vocabulary
 
 Ints = npt.NDArray[np.int64]
 _MARKS = 5  # BOS, BOI, IMG, EOI, EOS
-MOST_ROWS = 8
-"""Rows of the highest crop: a document states its size once, so many small ones teach more than few large ones."""
 
 
 def draw_boxes(grids: Ints, rng: np.random.Generator) -> Ints:
     """A box in each grid, int64 [N, 6]: latent frame, first row and column, height, width, 1 with caption; all uniform.
 
-    `grids`: int64 [N, 3], latent frames, height and width in codes. A box has 1 to MOST_ROWS rows and any width.
+    `grids`: int64 [N, 3], latent frames, height and width in codes. All sizes occur: were no crop as high as a whole
+    document, a high one's width could again be read from what it shows.
     """
     frames, height, width = grids.T
-    h, w = 1 + rng.integers(np.minimum(height, MOST_ROWS)), 1 + rng.integers(width)
+    h, w = 1 + rng.integers(height), 1 + rng.integers(width)
     first = [rng.integers(frames), rng.integers(height - h + 1), rng.integers(width - w + 1)]
     return np.stack((*first, h, w, rng.integers(2, size=len(grids))), axis=1)
 

@@ -9,7 +9,7 @@ from reelmill.errors import DataError
 from reelmill.tokenize import documents
 from reelmill.tokenize.documents import parse
 from reelmill.tokenize.vocabulary import Vocabulary
-from reelmill.train.crops import MOST_ROWS, crop, draw_boxes, most_tokens
+from reelmill.train.crops import crop, draw_boxes, most_tokens
 
 VOCAB = Vocabulary("bytes", 64)
 
@@ -42,7 +42,6 @@ def test_a_crop_is_a_document_of_its_box(frames, h, w, fps, caption, after, seed
         assert found.kind == "image"
         expected = (whole.caption, whole.caption_after) if has_caption else ("", False)
         assert (found.caption, found.caption_after) == expected
-        assert 1 <= height <= MOST_ROWS
         assert np.array_equal(found.codes[0], codes[t, row : row + height, column : column + width])
         assert found.grid == (1, height, width), "the box lies inside the grid"
         assert parse(VOCAB, found.tokens).n_vision == height * width

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -32,15 +33,12 @@ PROMPTS = 10
 
 
 def heldout_prompts(corpus: Corpus) -> list[tuple[str, int, int]]:
-    """(caption, h, w) of held-out images and videos, filled up with training ones; each caption once."""
-    found: dict[str, tuple[str, int, int]] = {}
-    for number in np.concatenate((np.flatnonzero(corpus.heldout), np.flatnonzero(~corpus.heldout))).tolist():
-        document = parse(corpus.vocab, corpus.read([number])[0])
-        if document.kind in ("image", "video") and not document.caption_after:
-            found.setdefault(document.caption, (document.caption, *document.grid[1:]))
-        if len(found) == PROMPTS:
-            break
-    return list(found.values())
+    """(caption, h, w): every caption of a held-out image or video with the commonest sizes of the corpus."""
+    visual = corpus.grid[:, 0] > 0
+    held = [parse(corpus.vocab, tokens) for tokens in corpus.read(np.flatnonzero(corpus.heldout & visual))]
+    captions = list(dict.fromkeys(document.caption for document in held))[:PROMPTS]
+    sizes = Counter(map(tuple, corpus.grid[visual, 1:].tolist())).most_common(PROMPTS // len(captions))
+    return [(caption, h, w) for (h, w), _ in sizes for caption in captions]
 
 
 def right_rows(tokens: np.ndarray, h: int, w: int, eol: int) -> int:

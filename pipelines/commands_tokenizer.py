@@ -17,7 +17,7 @@ Json = Annotated[bool, typer.Option("--json", help="For a script to read.")]
 def list_(json: Json = False) -> None:
     """Every configuration: parameters, grid, codebook, and whether its weights are here."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from reelmill.pipelines.tokenizers import describe, printed
     from reelmill.tokenize.vision.presets import PRESETS
@@ -26,11 +26,11 @@ def list_(json: Json = False) -> None:
     if json:
         typer.echo(printed(rows))
         return
-    table = Table("name", "parameters", "pixels a code", "frames a code", "codes", "quantizer", "weights")
+    table = Table(Column("name", no_wrap=True), "parameters", "a code covers", "codes", "quantizer", "weights")
     for row in rows:
-        cells = [row["parameters"], f"{row['spatial']}x{row['spatial']}", row["temporal"], row["codes"]]
-        texts = [f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in cells]
-        table.add_row(str(row["name"]), *texts, str(row["quantizer"]), "shipped" if row["shipped"] else "not here")
+        cube = f"{row['spatial']}x{row['spatial']}x{row['temporal']}"
+        weights = "shipped" if row["shipped"] else "not here"
+        table.add_row(row["name"], f"{row['parameters']:,}", cube, f"{row['codes']:,}", row["quantizer"], weights)
     Console().print(table)
 
 
@@ -59,6 +59,7 @@ def train(
     share: Annotated[float, typer.Option(help="That share.", min=0, max=0.5)] = 0.02,
     media: Annotated[Path | None, typer.Option(help="Without --data: where the listed media go; OUT/media.")] = None,
     selection: Annotated[str, typer.Option(help="Whose kept samples of a run folder.")] = "default",
+    until: Annotated[int | None, typer.Option(help="Stop before this step, saved.", show_default=False)] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Change one value: optimizer.lr=1e-3")] = None,
 ) -> None:
     """Train a vision tokenizer; run it again and it goes on. Without --data it fetches what the shipped one was
@@ -74,7 +75,7 @@ def train(
     loaded = from_dict(TokenizerRecipe, read_toml(Path(recipe))) if is_file else recipes.recipe(recipe)
     chosen, judged = training_media(data or [], held_out or [], share, media or out / "media", selection)
     with resumable():
-        path = run(override(loaded, set_ or []), chosen, judged, out)
+        path = run(override(loaded, set_ or []), chosen, judged, out, until=until)
     typer.echo(f"{path}; measure it: reelmill eval reconstruction {path} FOLDER")
 
 

@@ -93,8 +93,8 @@ def kept_samples(out: Path, selection: str) -> list[Source]:
     for row in rows:
         place = places[row["item_id"]]
         is_video = row["kind"] == "video"
-        span = (row["start_s"], row["end_s"]) if is_video else (0.0, None)
-        found.append(Source(Path(place["path"]), place["offset"], place["size"], row["uri"], *span, is_video))
+        start, end = (row["start_s"], row["end_s"]) if is_video else (0.0, None)
+        found.append(Source(Path(place["path"]), place["offset"], place["size"], row["uri"], start, end, is_video))
     return found
 
 

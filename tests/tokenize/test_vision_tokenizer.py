@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reelmill import weights
-from reelmill.errors import DataError, WeightsError
+from reelmill.errors import ConfigError, DataError, WeightsError
 from reelmill.tokenize.vision import evaluate, load, names, save
 from reelmill.tokenize.vision.movq import MoVQ
-from reelmill.tokenize.vision.tokenizer import WEIGHTS
+from reelmill.tokenize.vision.tiles import tiles
+from reelmill.tokenize.vision.tokenizer import WEIGHTS, RunConfig
 from reelmill.train.vision.media import Source, read_picture, read_video
 
 NAME = "reelmill-tok-xs"
@@ -79,6 +80,65 @@ def test_an_image_is_four_equal_frames(tokenizer):
     assert np.array_equal(codes, tokenizer.encode(np.stack([image] * 4))[0])
     first = tokenizer.decode(codes[None])[0].astype(int)
     assert np.abs(first - tokenizer.decode_image(codes)).max() <= 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(height=st.integers(1, 300), width=st.integers(1, 300), side=st.integers(32, 128))
+def test_tiles_cover_a_frame_once_and_are_bounded(height, width, side):
+    covered = np.zeros((height, width), int)
+    whole = np.arange(height * width).reshape(height, width)
+    for tile in tiles((height, width), side):
+        covered[tile.inner] += 1
+        outer = whole[tile.outer]
+        assert max(outer.shape) <= side
+        assert np.array_equal(outer[tile.kept], whole[tile.inner])
+    assert (covered == 1).all()
+
+
+def test_large_frames_are_tiled_and_look_the_same(tokenizer):
+    clip = rendered_clip(4, 304, 520)
+    tiled = load(NAME, RunConfig(tile=256))
+    codes = tiled.encode(clip)
+    assert codes.shape == tokenizer.encode(clip).shape == (1, 38, 65)
+    whole, parts = tokenizer.decode(tokenizer.encode(clip)), tiled.decode(codes, clip.shape[:3])
+    assert evaluate.psnr(clip, parts) > evaluate.psnr(clip, whole) - 1
+    assert tiled.decode_image(tiled.encode_image(clip[0])).shape == clip[0].shape
+    assert tiled.fingerprint != tokenizer.fingerprint
+
+
+def test_how_many_frames_are_taken_at_once_changes_no_code(tokenizer):
+    clip = rendered_clip(20, 48, 64)
+    codes = tokenizer.encode(clip)
+    assert np.array_equal(load(NAME, RunConfig(batch=12)).encode(clip), codes)
+    assert load(NAME, RunConfig(batch=12)).fingerprint == tokenizer.fingerprint
+
+
+def test_bfloat16_changes_few_codes_and_is_another_fingerprint(tokenizer):
+    clip = rendered_clip(8, 64, 64)
+    fast = load(NAME, RunConfig(precision="bfloat16"))
+    assert fast.fingerprint != tokenizer.fingerprint
+    assert evaluate.psnr(clip, fast.decode(fast.encode(clip))) > 20
+
+
+@pytest.mark.slow
+def test_compiled_is_the_same(tokenizer):
+    clip = rendered_clip(8, 64, 64)
+    fast = load(NAME, RunConfig(compile=True))
+    assert (fast.encode(clip) == tokenizer.encode(clip)).mean() > 0.99
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_in_bfloat16_batched_and_compiled(tokenizer):
+    clip = rendered_clip(64, 256, 256)
+    fast = load(NAME, RunConfig(device="cuda", precision="bfloat16", batch=32, compile=True))
+    decoded = fast.decode(fast.encode(clip))
+    assert evaluate.psnr(clip, decoded) > evaluate.psnr(clip, tokenizer.decode(tokenizer.encode(clip))) - 0.5
+
+
+@pytest.mark.parametrize(("run", "message"), [({"tile": 100}, "tile is 100"), ({"batch": 6}, "batch is 6")])
+def test_impossible_ways_to_run_raise(run, message):
+    with pytest.raises(ConfigError, match=message):
+        load(NAME, RunConfig(**run))
 
 
 @settings(max_examples=8, deadline=None)

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from reelmill.tokenize.vision.winograd import Conv3x3
+
 _EPS = 1e-6
 
 Memory = dict[nn.Module, Tensor]
@@ -65,9 +67,9 @@ class ResBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int, groups: int, quantized_channels: int | None = None) -> None:
         super().__init__()
         self.norm1 = make_norm(inputs, groups, quantized_channels)
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.conv1 = Conv3x3(inputs, outputs)
         self.norm2 = make_norm(outputs, groups, quantized_channels)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.conv2 = Conv3x3(outputs, outputs)
         if inputs != outputs:
             self.nin_shortcut = nn.Conv2d(inputs, outputs, 1)
 
@@ -114,7 +116,7 @@ class Upsample(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv = Conv3x3(channels, channels)
 
     def forward(self, frames: Tensor) -> Tensor:
         """[N, C, H, W] to [N, C, 2H, 2W]."""

@@ -296,11 +296,17 @@ class MoVQ(nn.Module):
 
     def reconstruct(self, quantized: Tensor, frames: int | None = None, stream: Stream | None = None) -> Tensor:
         """[B, D, T, h, w] quantized vectors to [B, 4T, 3, 8h, 8w] clips, or only their first `frames` frames."""
-        memory, memory_beside = (stream.decoder, stream.beside) if stream else (None, None)
-        features = self.decoder.temporal(self.post_quant_conv(quantized, memory), memory, frames).transpose(1, 2)
-        beside = self.decoder.temporal(quantized, memory_beside, frames).transpose(1, 2)
+        features, beside = self.expand(quantized, frames, stream)
         decoded = self.decoder.spatial(features.flatten(0, 1), beside.flatten(0, 1))
         return decoded.reshape(*features.shape[:2], *decoded.shape[1:])
+
+    def expand(self, quantized: Tensor, frames: int | None, stream: Stream | None) -> tuple[Tensor, Tensor]:
+        """[B, D, T, h, w] quantized vectors to what the spatial decoder takes: features and, beside them, the quantized
+        vectors, both [B, 4T, D, h, w] (or only their first `frames`)."""
+        memory, memory_beside = (stream.decoder, stream.beside) if stream else (None, None)
+        features = self.decoder.temporal(self.post_quant_conv(quantized, memory), memory, frames)
+        beside = self.decoder.temporal(quantized, memory_beside, frames)
+        return features.transpose(1, 2), beside.transpose(1, 2)
 
     def merge(self, features: Tensor, stream: Stream | None = None) -> Tensor:
         """[B, T, z, h, w] spatial features of frames to [B, D, T/4, h, w] vectors that the quantizer takes."""

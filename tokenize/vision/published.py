@@ -20,6 +20,7 @@ from torch import Tensor
 from reelmill import weights
 from reelmill.errors import ConfigError, WeightsError
 from reelmill.tokenize.vision.movq import EMU3, MoVQ, MoVQConfig
+from reelmill.tokenize.vision.winograd import freeze
 
 NAME = "emu3-vision-tokenizer"
 """The card of the published weights."""
@@ -57,7 +58,7 @@ _RENAMED = [
 
 
 def read(place: str | Path) -> tuple[MoVQ, str]:
-    """The model in folder `place`, or that of the card when `place` is `NAME`; and its name.
+    """The model in folder `place`, or that of the card when `place` is `NAME`, for inference; and its name.
 
     A folder is named by its last part. Raises WeightsError when a file is missing, damaged or pickled, config.json
     describes what this package cannot build (the field is named), or the tensors do not fit it.
@@ -171,6 +172,7 @@ def _build(config: MoVQConfig, tensors: dict[str, Tensor], place: Path) -> MoVQ:
             f"{unexpected[:5]} ({len(unexpected)}), of another shape {sorted(shapes)[:5]} ({len(shapes)})"
         )
     model.load_state_dict(tensors, assign=True)
+    freeze(model)
     return model
 
 

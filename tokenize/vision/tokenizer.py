@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -23,10 +24,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from reelmill.config import nearest
-from reelmill.errors import DataError, WeightsError
+from reelmill.errors import ConfigError, DataError, WeightsError
 from reelmill.files import write_atomically
 from reelmill.tokenize.vision import published
 from reelmill.tokenize.vision.movq import MoVQ, MoVQConfig, Stream
+from reelmill.tokenize.vision.tiles import MARGIN, grid, tiles
 
 WEIGHTS = Path(__file__).with_name("weights")
 MAX_PIXELS = 4096 * 4096
@@ -38,42 +40,74 @@ Frames = npt.NDArray[np.uint8]
 Codes = npt.NDArray[np.int32]
 
 
-class VisionTokenizer:
-    """Frames to codes and back, on the CPU, deterministic. Make one with `load`.
+@dataclass(frozen=True)
+class RunConfig:
+    """How a tokenizer is run. On a GPU: `device` cuda, `precision` bfloat16, `batch` as much as fits, `compile`.
 
-    `name`; `codes`, the size of the codebook; `spatial` (8) pixels a side and `temporal` (4) frames a code; `config`;
-    `fingerprint`, a hex SHA-256 of configuration and weights: equal fingerprints mean the same codes.
+    `batch`: frames that are taken at once (a multiple of 4; on the CPU each is computed by itself all the same).
+    `tile`: larger frames are cut into tiles of this many pixels a side, which overlap (`tiles.py`), to bound memory.
     """
 
-    def __init__(self, model: MoVQ, name: str) -> None:
-        self.model = model.float().eval().requires_grad_(False)
+    device: str = "cpu"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    batch: int = 4
+    tile: int = 1024
+    compile: bool = False
+
+
+DEFAULT_RUN = RunConfig()
+
+
+class VisionTokenizer:
+    """Frames to codes and back. Make one with `load`.
+
+    `name`; `codes`, the size of the codebook; `spatial` (8) pixels a side and `temporal` (4) frames a code; `config`;
+    `fingerprint`, a hex SHA-256 of configuration, weights and how they are run: equal fingerprints mean the same codes
+    (up to rounding, on hardware of another kind).
+    """
+
+    def __init__(self, model: MoVQ, name: str, run: RunConfig = DEFAULT_RUN) -> None:
+        self.model = model.float().eval().requires_grad_(False).to(run.device)
         self.name = name
+        self.run = run
         self.config = model.config
         self.codes = model.quantize.size
         self.spatial = model.config.spatial_factor
         self.temporal = model.config.temporal_factor
-        self.fingerprint = _fingerprint(self.model)
+        self.fingerprint = _fingerprint(self.model, run)
+        if run.tile % self.spatial or run.tile < 4 * MARGIN * self.spatial:
+            raise ConfigError(
+                f"tile is {run.tile}; it must be a multiple of {self.spatial} and at least {4 * MARGIN * self.spatial}"
+            )
+        if run.batch < self.temporal or run.batch % self.temporal:
+            raise ConfigError(f"batch is {run.batch}; it must be a positive multiple of {self.temporal} frames")
+        encoder, decoder = self.model.encoder.spatial, self.model.decoder.spatial
+        self._encode_frames = torch.compile(encoder) if run.compile else encoder
+        self._decode_frames = torch.compile(decoder) if run.compile else decoder
 
     def encode(self, frames: Frames) -> Codes:
         """[T, H, W, 3] uint8 RGB to [ceil(T/4), ceil(H/8), ceil(W/8)] int32 codes.
 
-        Any size and number of frames: missing pixels repeat the last row, column or frame. Memory is that of 4 frames.
-        Raises DataError for any other shape or type.
+        Any size and number of frames: missing pixels repeat the last row, column or frame. Memory is that of
+        `run.batch` frames of `run.tile` pixels a side. Raises DataError for any other shape or type.
         """
         self._check(frames, ndim=4)
-        stream = Stream()
-        with torch.inference_mode():
-            chunks = [
-                self._encode_chunk(frames[i : i + self.temporal], stream) for i in range(0, len(frames), self.temporal)
-            ]
-        return np.stack(chunks)
+        codes = np.empty(grid(frames.shape[:3], self.temporal, self.spatial), dtype=np.int32)
+        with torch.inference_mode(), self._autocast():
+            for tile in tiles(codes.shape[1:], self.run.tile // self.spatial):
+                codes[:, *tile.inner] = self._encode_tile(frames[:, *tile.pixels(self.spatial)])[:, *tile.kept]
+        return codes
 
     def encode_image(self, image: Frames) -> Codes:
         """[H, W, 3] uint8 RGB to [ceil(H/8), ceil(W/8)] int32 codes: those of 4 equal frames."""
         self._check(image, ndim=3)
-        with torch.inference_mode():
-            features = self._spatial(image).unsqueeze(1).expand(-1, self.temporal, -1, -1, -1)
-            return self._codes(features, Stream())
+        codes = np.empty(grid((1, *image.shape[:2]), self.temporal, self.spatial)[1:], dtype=np.int32)
+        with torch.inference_mode(), self._autocast():
+            for tile in tiles(codes.shape, self.run.tile // self.spatial):
+                features = self._features(image[None][:, *tile.pixels(self.spatial)])
+                found = self._codes(features.expand(self.temporal, -1, -1, -1), Stream())
+                codes[tile.inner] = found[0, *tile.kept]
+        return codes
 
     def decode(self, codes: Codes, shape: tuple[int, int, int] | None = None) -> Frames:
         """[T, h, w] codes to [4T, 8h, 8w, 3] uint8 RGB, cropped to `shape` (frames, height, width) where given.
@@ -81,36 +115,71 @@ class VisionTokenizer:
         Raises DataError for a wrong shape or a code out of range.
         """
         checked = self._check_codes(codes, ndim=3)
+        frames = np.empty((len(codes) * self.temporal, *self._pixels(codes), 3), dtype=np.uint8)
+        with torch.inference_mode(), self._autocast():
+            for tile in tiles(codes.shape[1:], self.run.tile // self.spatial):
+                stream = Stream() if self.config.causal else None
+                for i, latent in enumerate(checked[:, *tile.outer]):
+                    decoded = _to_uint8(self._reconstruct(latent[None, None], stream=stream))
+                    place = slice(i * self.temporal, (i + 1) * self.temporal)
+                    frames[place, *tile.inner_pixels(self.spatial)] = decoded[:, *tile.kept_pixels(self.spatial)]
         count, height, width = shape or (None, None, None)
-        stream = Stream() if self.config.causal else None
-        with torch.inference_mode():
-            chunks = [
-                _to_uint8(self.model.decode(latent[None, None], stream)[0])[:, :height, :width] for latent in checked
-            ]
-        return np.concatenate(chunks)[:count]
+        return frames[:count, :height, :width]
 
     def decode_image(self, codes: Codes, shape: tuple[int, int] | None = None) -> Frames:
         """[h, w] codes to [8h, 8w, 3] uint8 RGB, the first of the 4 frames that they decode to, cropped to `shape`."""
         checked = self._check_codes(codes, ndim=2)
+        image = np.empty((*self._pixels(codes), 3), dtype=np.uint8)
+        with torch.inference_mode(), self._autocast():
+            for tile in tiles(codes.shape, self.run.tile // self.spatial):
+                decoded = _to_uint8(self._reconstruct(checked[tile.outer][None, None], frames=1))
+                image[tile.inner_pixels(self.spatial)] = decoded[0, *tile.kept_pixels(self.spatial)]
         height, width = shape or (None, None)
-        with torch.inference_mode():
-            image: Frames = _to_uint8(self.model.decode_images(checked[None]))[0, :height, :width]
-        return image
+        return image[:height, :width]
 
-    def _encode_chunk(self, frames: Frames, stream: Stream) -> Codes:
-        features = [self._spatial(frame) for frame in frames]
-        features += [features[-1]] * (self.temporal - len(frames))
-        return self._codes(torch.stack(features, dim=1), stream)
+    def _encode_tile(self, frames: Frames) -> Codes:
+        """[T, H, W, 3] to [ceil(T/4), ceil(H/8), ceil(W/8)]."""
+        stream = Stream()
+        found = []
+        for i in range(0, len(frames), self.run.batch):
+            features = self._features(frames[i : i + self.run.batch])
+            missing = -len(features) % self.temporal
+            features = torch.cat([features, features[-1:].expand(missing, -1, -1, -1)])
+            found.append(self._codes(features, stream))
+        return np.concatenate(found)
 
-    def _spatial(self, frame: Frames) -> Tensor:
-        # One frame at a time, always: how a convolution sums may depend on the batch, and a code must not.
-        pixels = torch.from_numpy(np.ascontiguousarray(frame)).permute(2, 0, 1).unsqueeze(0).float() / 127.5 - 1
+    def _features(self, frames: Frames) -> Tensor:
+        """[n, H, W, 3] to [n, z, ceil(H/8), ceil(W/8)]."""
+        pixels = torch.tensor(frames, device=self.run.device)
+        pixels = pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
         missing = [-side % self.spatial for side in pixels.shape[-2:]]
-        return self.model.encoder.spatial(F.pad(pixels, (0, missing[1], 0, missing[0]), mode="replicate"))
+        pixels = F.pad(pixels, (0, missing[1], 0, missing[0]), mode="replicate")
+        if self.run.device != "cpu":
+            return self._encode_frames(pixels)
+        # One frame at a time: how a convolution sums on a CPU may depend on the batch, and a code must not.
+        return torch.cat([self._encode_frames(frame) for frame in torch.split(pixels, 1)])
 
     def _codes(self, features: Tensor, stream: Stream) -> Codes:
-        vectors = self.model.merge(features, stream if self.config.causal else None)
-        return self.model.quantize.encode(vectors)[0, 0].to(torch.int32).numpy()
+        """[T, z, h, w] features of frames to [T/4, h, w] codes."""
+        if self.config.causal:
+            vectors = self.model.merge(features.unsqueeze(0), stream)
+        else:
+            chunks = torch.split(features, self.temporal)
+            vectors = torch.cat([self.model.merge(chunk.unsqueeze(0)) for chunk in chunks])
+        return self.model.quantize.encode(vectors).flatten(0, 1).to(torch.int32).cpu().numpy()
+
+    def _reconstruct(self, codes: Tensor, frames: int | None = None, stream: Stream | None = None) -> Tensor:
+        """[1, T, h, w] codes to [4T, 3, 8h, 8w] frames, or only the first `frames`."""
+        quantized = self.model.quantize.decode(codes.to(self.run.device))
+        features, beside = self.model.expand(quantized, frames, stream)
+        return self._decode_frames(features.flatten(0, 1), beside.flatten(0, 1))
+
+    def _autocast(self) -> torch.autocast:
+        device = torch.device(self.run.device).type
+        return torch.autocast(device, torch.bfloat16, enabled=self.run.precision == "bfloat16")
+
+    def _pixels(self, codes: Codes) -> tuple[int, int]:
+        return codes.shape[-2] * self.spatial, codes.shape[-1] * self.spatial
 
     def _check(self, frames: Frames, ndim: int) -> None:
         shape = "[T, H, W, 3]" if ndim == 4 else "[H, W, 3]"
@@ -145,14 +214,14 @@ def names() -> list[str]:
     return sorted(path.stem for path in WEIGHTS.glob("*.safetensors"))
 
 
-def load(name_or_path: str | Path) -> VisionTokenizer:
+def load(name_or_path: str | Path, run: RunConfig = DEFAULT_RUN) -> VisionTokenizer:
     """A shipped tokenizer by name, one from a file that `save` wrote, or Emu3's: "emu3-vision-tokenizer" once it was
     pulled, or a folder as it is published (`published.py`).
 
     Raises WeightsError when there is no such tokenizer, or the file is damaged or not a tokenizer.
     """
     if str(name_or_path) == published.NAME or (str(name_or_path) not in names() and Path(name_or_path).is_dir()):
-        return VisionTokenizer(*published.read(name_or_path))
+        return VisionTokenizer(*published.read(name_or_path), run)
     path = WEIGHTS / f"{name_or_path}.safetensors" if str(name_or_path) in names() else Path(name_or_path)
     if not path.is_file():
         raise WeightsError(f"no vision tokenizer {str(name_or_path)!r}, nor such a file; {nearest(path.name, names())}")
@@ -171,7 +240,7 @@ def load(name_or_path: str | Path) -> VisionTokenizer:
     missing, unexpected = model.load_state_dict(tensors, strict=False)
     if missing or unexpected:
         raise WeightsError(f"{path} does not fit its configuration; missing {missing}, unexpected {unexpected}")
-    return VisionTokenizer(model, header["name"])
+    return VisionTokenizer(model, header["name"], run)
 
 
 def save(model: MoVQ, name: str, path: Path) -> None:
@@ -189,15 +258,17 @@ def _config(data: dict[str, object]) -> MoVQConfig:
     return MoVQConfig(**lists)  # type: ignore[arg-type]
 
 
-def _fingerprint(model: MoVQ) -> str:
+def _fingerprint(model: MoVQ, run: RunConfig) -> str:
     digest = hashlib.sha256(json.dumps(asdict(model.config), sort_keys=True).encode())
     for key, value in sorted(model.state_dict().items()):
         digest.update(key.encode())
-        digest.update(value.numpy().tobytes())
+        digest.update(value.cpu().numpy().tobytes())
+    if (run.precision, run.tile) != (DEFAULT_RUN.precision, DEFAULT_RUN.tile):
+        digest.update(f"{run.precision} {run.tile}".encode())
     return digest.hexdigest()
 
 
 def _to_uint8(frames: Tensor) -> Frames:
     """[N, 3, H, W] in [-1, 1] to [N, H, W, 3] uint8."""
     pixels = ((frames.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    return pixels.permute(0, 2, 3, 1).contiguous().numpy()
+    return pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy()

@@ -34,8 +34,8 @@ from reelmill.train.vision.media import Source, fingerprint
 from reelmill.train.vision.parallel import load_state, state_of, trainable
 from reelmill.train.vision.revival import Revival
 
-_FREE = {"device", "log_every", "checkpoint_every", "data.workers", "data.cache_gb"}
-"""What may differ when a run goes on: none of it changes a number."""
+_FREE = {"device", "log_every", "checkpoint_every", "data.workers", "data.cache_gb", "steps"}
+"""What may differ when a run goes on. Only `steps` changes a number: the learning rate follows the new end."""
 
 
 @dataclass(frozen=True)

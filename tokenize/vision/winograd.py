@@ -2,7 +2,7 @@
 for Convolutional Neural Networks", F(2x2, 3x3)).
 
 An output tile of 2x2 follows from an input tile of 4x4: both sides are transformed by additions alone, and between the
-transforms each of 16 positions is a matrix product over the channels. In float32 it is as exact as summing directly.
+transforms each of 16 positions is a matrix product over the channels. It rounds about as a direct sum in float32 does.
 """
 
 from __future__ import annotations

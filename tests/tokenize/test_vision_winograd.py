@@ -1,0 +1,39 @@
+"""Winograd's convolution is the convolution up to rounding, at any size, alone and in a batch."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from reelmill.tokenize.vision.winograd import Conv3x3, freeze
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "height", "width"),
+    [(256, 320, 32, 32), (320, 256, 34, 66), (256, 256, 8, 260), (256, 256, 300, 4), (256, 256, 33, 64)],
+)
+def test_it_is_the_convolution_up_to_rounding(inputs, outputs, height, width):
+    torch.manual_seed(0)
+    layer = Conv3x3(inputs, outputs).requires_grad_(False)
+    frames = torch.randn(2, inputs, height, width)
+    exact = F.conv2d(frames.double(), layer.weight.double(), layer.bias.double(), padding=1)
+    freeze(layer)
+    fast = layer(frames)
+    assert fast.shape == exact.shape
+    assert (fast - exact).abs().max() < 1e-5
+    assert (fast - exact).std() < 1e-6 * exact.std()
+    assert torch.equal(fast[1:], layer(frames[1:]))
+
+
+def test_only_wide_large_frozen_layers_take_it():
+    frames = torch.randn(1, 256, 32, 32)
+    layer, narrow = Conv3x3(256, 256).requires_grad_(False), Conv3x3(64, 64).requires_grad_(False)
+    direct, small = layer(frames), layer(frames[..., :16])
+    torch.testing.assert_close(narrow(frames[:, :64]), F.conv2d(frames[:, :64], narrow.weight, narrow.bias, padding=1))
+    names = set(layer.state_dict())
+    freeze(layer)
+    assert not torch.equal(layer(frames), direct)  # another order of summing
+    torch.testing.assert_close(layer(frames[..., :16]), small)
+    assert set(layer.state_dict()) == names == {"weight", "bias"}
+    layer.weight[0] = 0
+    layer.frozen = False
+    assert layer(frames)[:, 0].allclose(layer.bias[0].expand(32, 32))

@@ -26,11 +26,11 @@ def list_(json: Json = False) -> None:
     if json:
         typer.echo(printed(rows))
         return
-    table = Table(Column("name", no_wrap=True), "parameters", "a code covers", "codes", "quantizer", "weights")
+    table = Table("name", Column("parameters", justify="right"), "covers", "codes", "weights")
     for row in rows:
         cube = f"{row['spatial']}x{row['spatial']}x{row['temporal']}"
         weights = "shipped" if row["shipped"] else "not here"
-        table.add_row(row["name"], f"{row['parameters']:,}", cube, f"{row['codes']:,}", row["quantizer"], weights)
+        table.add_row(row["name"], f"{row['parameters']:,}", cube, f"{row['codes']:,}", weights)
     Console().print(table)
 
 
@@ -44,7 +44,8 @@ def show(name: Name, json: Json = False) -> None:
         typer.echo(printed(described))
         return
     for key, value in described.items():
-        typer.echo(f"{key:12} {value:,}" if isinstance(value, int) else f"{key:12} {value}")
+        is_count = isinstance(value, int) and not isinstance(value, bool)
+        typer.echo(f"{key:16}{value:,}" if is_count else f"{key:16}{value}")
 
 
 @app.command("train")

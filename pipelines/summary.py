@@ -30,9 +30,10 @@ _QUERIES = {
         FROM scored s LEFT JOIN verdicts v ON v.sample_id = s.sample_id AND v.selection = $1
         GROUP BY ALL ORDER BY status DESC, stage, rule""",
     "tokens": """SELECT t.kind, coalesce(t.source, '(none)') AS source, coalesce(t.licence, '(none)') AS licence,
-        count(*) AS documents, sum(n_tokens)::BIGINT AS tokens, sum(n_vision)::BIGINT AS vision
+        count(*) AS documents, sum(n_tokens)::BIGINT AS tokens, sum(n_vision)::BIGINT AS vision,
+        left(t.fingerprint, 12) AS fingerprint
         FROM tokens t WHERE sample_id IN (SELECT sample_id FROM verdicts WHERE selection = $1 AND status = 'kept')
-        GROUP BY ALL ORDER BY t.kind, tokens DESC""",
+        GROUP BY ALL ORDER BY fingerprint, t.kind, tokens DESC""",
     "failures": "SELECT stage, split_part(reason, ':', 1) AS reason, count(*) AS samples FROM failures GROUP BY ALL",
     "unscored": """SELECT count(*) AS samples FROM scored JOIN verdicts v USING (sample_id)
         WHERE v.selection = $1 AND v.status = 'kept' AND scored.kind <> 'text' AND aesthetic_score IS NULL""",
@@ -52,6 +53,8 @@ def print_stats(out: Path, console: Console, selection: str = "default") -> None
     """Tables of items, funnel and tokens; says loudly when the aesthetic rule was off."""
     found = gather(out, selection)
     titles = {"items": "Items", "refused": "Refused items", "funnel": f"Samples ({selection})", "tokens": "Tokens"}
+    if len({row["fingerprint"] for row in found["tokens"]}) == 1:  # of several tokenizations it says which is which
+        found["tokens"] = [{k: v for k, v in row.items() if k != "fingerprint"} for row in found["tokens"]]
     for name, title in titles.items():
         if found[name]:
             print_table(console, found[name], title)

@@ -5,10 +5,12 @@ import io
 import json
 import shutil
 import sys
+from dataclasses import replace
 
 import duckdb
 import pyarrow as pa
 import pytest
+import torch
 from dumps import TABLES, everything, light_recipe, rows, write_dump
 from rich.console import Console
 
@@ -24,7 +26,10 @@ from reelmill.pipelines.curate import curate as run_curate
 from reelmill.pipelines.select import select as run_select
 from reelmill.pipelines.summary import gather, print_stats
 from reelmill.pipelines.verify import verify
-from reelmill.tokenize.shards import read_footer
+from reelmill.tokenize import vision
+from reelmill.tokenize.shards import ShardIndex, read_footer
+from reelmill.tokenize.vision.movq import MoVQ
+from reelmill.tokenize.vision.presets import PRESETS
 
 # The second scene of each video is too short, so the dear scorer (here: quality) skips it.
 DEAR = (
@@ -364,6 +369,32 @@ def test_other_token_options_add_a_second_fingerprint(dump, recipe, out):
     assert len(rows(out, "tokens")) == 14
     assert number(out, "SELECT count(*) - count(DISTINCT doc_id) FROM tokens") == 0
     assert verify(RunFolder(out)).problems == []
+
+
+def test_another_vision_tokenizer_writes_its_tokens_beside_the_old_ones(dump, recipe, out, tmp_path):
+    torch.manual_seed(0)
+    mine = tmp_path / "mine.safetensors"
+    vision.save(MoVQ(replace(PRESETS["reelmill-tok-s"], channels=16, z_channels=8, embed_dim=8)), "mine", mine)
+    query = "SELECT DISTINCT fingerprint FROM tokens"
+    old, before = ask(out, query)[0]["fingerprint"], documents(rows(out, "tokens"))
+    printed = curate(dump, out, recipe, f"tokens.tokenizer={mine}", update=True)
+    assert "score" not in printed.replace("score.", "")
+    (new,) = {row["fingerprint"] for row in ask(out, query)} - {old}
+    assert before < documents(rows(out, "tokens"))
+    both = (
+        "SELECT count(*) FROM (SELECT sample_id, part FROM tokens GROUP BY ALL HAVING count(DISTINCT fingerprint) = 2)"
+    )
+    assert number(out, both) == len(before)
+    with pytest.raises(DataError, match=r"several vision tokenizers.*Name one fingerprint"):
+        ShardIndex(out)
+    with pytest.raises(DataError, match=f"no token shards of fingerprint beef.*{new[:12]}"):
+        ShardIndex(out, fingerprint="beef")
+    index = ShardIndex(out, fingerprint=new[:8])
+    assert index.footer.tokenizer == vision.load(mine).fingerprint and index.footer.vocab.codes == 32768
+    assert len(index) == len(before)
+    console = Console(file=io.StringIO(), width=200)
+    print_stats(out, console)
+    assert all(print_[:12] in console.file.getvalue() for print_ in (old, new))
 
 
 def test_a_dump_that_is_none_makes_no_folder(recipe, tmp_path):

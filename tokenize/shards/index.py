@@ -23,14 +23,14 @@ _PLACE = ("file", "row_group", "row")
 class ShardIndex:
     """The documents under `out/tokens`, in the order of file name and row; tokens are decoded when asked for.
 
-    `fingerprint`: the vision tokenizer whose shards to take, by its first digits; needed where there are several.
+    `fingerprint`: the tokenization whose shards to take, by its first digits; needed where there are several.
     `selection`: keep only documents whose sample is `kept` in `out/verdicts/SELECTION.parquet`.
     `cached_row_groups`: how many decoded row groups (about 8 MB each) to hold.
 
     `paths` are the shards. NumPy arrays of one entry a document: `file` (an index into `paths`), `row_group`, `row` (in
     its row group), `n_tokens`, `n_vision`, `kind` (an index into KINDS). `columns` is a pyarrow table with every short
-    column of the shards. Raises DataError where there are no shards, or shards of several vocabularies or vision
-    tokenizers: the same id means different things in them.
+    column of the shards. Raises DataError where there are no shards, or shards of several vocabularies or
+    tokenizations: the same id means different things in them, or a sample stands twice.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class ShardIndex:
 
 
 def _survey(folder: Path, fingerprint: str | None) -> tuple[list[Path], Footer, npt.NDArray[np.int64]]:
-    """The shards of one vision tokenizer, their common footer, and int64 [3, documents]: file, row group, row."""
+    """The shards of one tokenization, their common footer, and int64 [3, documents]: file, row group, row."""
     paths: list[Path] = []
     places: list[npt.NDArray[np.int64]] = []
     footers: dict[Footer, Path] = {}
@@ -112,13 +112,14 @@ def _survey(folder: Path, fingerprint: str | None) -> tuple[list[Path], Footer, 
         places.append(np.stack([files, groups, np.concatenate([np.empty(0, dtype=np.int64), *rows])]))
         paths.append(path)
     if not footers:
-        wanted = "" if fingerprint is None else f" of the vision tokenizer {fingerprint}"
-        raise DataError(f"no token shards{wanted} under {folder}; `reelmill curate` makes them")
+        there = ", ".join(sorted(path.name for path in folder.glob("*") if path.is_dir())) or "none"
+        wanted = "" if fingerprint is None else f" of fingerprint {fingerprint}"
+        raise DataError(f"no token shards{wanted} under {folder} (there are: {there}); `reelmill curate` makes them")
     if len(footers) > 1:
         found = "; ".join(f"{footer.fingerprint} with {footer.vocab} in {path}" for footer, path in footers.items())
         raise DataError(
-            f"the shards under {folder} are of several vision tokenizers or vocabularies, whose ids do not mean the "
-            f"same: {found}. Name one fingerprint."
+            f"the shards under {folder} are of several vision tokenizers, options or vocabularies, whose ids do not "
+            f"mean the same: {found}. Name one fingerprint (training: --set data.fingerprint=…)."
         )
     return paths, next(iter(footers)), np.concatenate(places, axis=1)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from reelmill.errors import ConfigError, DataError
 from reelmill.tokenize.documents import Grammar, State, generation_prompt, parse
-from reelmill.tokenize.vision import load as load_tokenizer
+from reelmill.tokenize.vision import load, load_by_fingerprint
 from reelmill.train.checkpoint import load_decoder
 from reelmill.train.model import Decoder, KVCache
 
@@ -94,17 +94,18 @@ def generate_image(
     *,
     h: int = 16,
     w: int = 16,
-    tokenizer: str = "reelmill-tok-xs",
+    tokenizer: str | None = None,
     sampling: Sampling | None = None,
 ) -> npt.NDArray[np.uint8]:
     """Draw an image of h x w codes for a caption with the model of a checkpoint; write it as PNG and return it.
 
-    `tokenizer` names the vision tokenizer that the model was trained with; DataError where it is another.
+    `tokenizer` names the vision tokenizer that the model was trained with (None: the shipped one that it is); DataError
+    where it is another.
     """
     from PIL import Image
 
     model, vocab, state = load_decoder(checkpoint)
-    vision = load_tokenizer(tokenizer)
+    vision = load_by_fingerprint(state.tokenizer) if tokenizer is None else load(tokenizer)
     if vision.fingerprint != state.tokenizer:
         raise DataError(
             f"{checkpoint} was trained on codes of the vision tokenizer {state.tokenizer[:12]}, but {tokenizer} is "

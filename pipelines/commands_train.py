@@ -44,7 +44,9 @@ def generate(
     out: Annotated[Path, typer.Option(help="PNG to write.")] = Path("generated.png"),
     ratio: Annotated[str, typer.Option(help="Aspect ratio W:H.")] = "1:1",
     area: Annotated[int, typer.Option(help="Pixels; what the model was trained on.")] = 128 * 128,
-    tokenizer: Annotated[str, typer.Option(help="Vision tokenizer that made the training tokens.")] = "reelmill-tok-xs",
+    tokenizer: Annotated[
+        str | None, typer.Option(help="Vision tokenizer of the training tokens, where it is no shipped one.")
+    ] = None,
     temperature: Annotated[float, typer.Option(help="0 takes the likeliest token.")] = 1.0,
     top_k: Annotated[int, typer.Option(help="Draw among so many; 0: all.")] = 2048,
     seed: Annotated[int, typer.Option(help="The same seed draws the same picture.")] = 0,

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import tarfile
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from reelmill.config import from_dict, to_toml
 from reelmill.errors import ConfigError, DataError
 from reelmill.tokenize.vision import load
 from reelmill.tokenize.vision.movq import MoVQConfig
@@ -91,6 +93,11 @@ def test_a_resumed_run_equals_an_undisturbed_one(folder, tmp_path, kind):
     parts = train(kind, sources, [], tmp_path / "parts", say=quiet)
     for (name, one), other in zip(weights_of(whole).items(), weights_of(parts).values(), strict=True):
         assert torch.equal(one, other), name
+
+
+def test_bfloat16_trains(folder, tmp_path):
+    train(replace(RECIPE, precision="bfloat16", steps=2), find([folder]), [], tmp_path, say=quiet)
+    assert load(tmp_path / "toy.safetensors").codes == 64
 
 
 def test_every_loss_is_logged_and_starts_when_it_should(folder, tmp_path):
@@ -196,7 +203,9 @@ def test_held_out_media_are_chosen_by_name_and_judged_at_one_size(folder):
     assert abs(media["one.png"].shape[1] * media["one.png"].shape[2] - 256**2) < 4000
 
 
-def test_recipes_have_names():
-    assert all(recipe(name).name == name for name in RECIPES)
+def test_recipes_have_names_and_survive_toml():
+    for name in RECIPES:
+        assert recipe(name).name == name
+        assert from_dict(TokenizerRecipe, tomllib.loads(to_toml(recipe(name)))) == recipe(name)
     with pytest.raises(ConfigError, match="reelmill-tok-s"):
         recipe("reelmill-tok-z")

@@ -243,6 +243,18 @@ def load(name_or_path: str | Path, run: RunConfig = DEFAULT_RUN) -> VisionTokeni
     return VisionTokenizer(model, header["name"], run)
 
 
+def load_by_fingerprint(fingerprint: str) -> VisionTokenizer:
+    """The shipped tokenizer of that fingerprint; DataError where none is."""
+    for name in names():
+        tokenizer = load(name)
+        if tokenizer.fingerprint == fingerprint:
+            return tokenizer
+    raise DataError(
+        f"none of the shipped tokenizers ({', '.join(names())}) has the fingerprint {fingerprint[:12]}; name the file "
+        "of the one that made the tokens"
+    )
+
+
 def save(model: MoVQ, name: str, path: Path) -> None:
     """Write the weights in float16 and, as metadata, name and configuration: one file that `load` takes."""
     header = json.dumps({"name": name, "config": asdict(model.config)})

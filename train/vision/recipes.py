@@ -25,7 +25,48 @@ def reelmill_tok_s() -> TokenizerRecipe:
     )
 
 
-RECIPES: dict[str, Callable[[], TokenizerRecipe]] = {"reelmill-tok-s": reelmill_tok_s}
+def reelmill_tok_xs() -> TokenizerRecipe:
+    """The small one of recipe `sample`: 4,096 codes, every 4 frames by themselves."""
+    return TokenizerRecipe(
+        name="reelmill-tok-xs",
+        model=PRESETS["reelmill-tok-xs"],
+        data=DataConfig(pictures=6, clips=1, latents=2, sizes=(64, 64, 96)),
+        optimizer=AdamConfig(lr=2e-3),
+        steps=7_000,
+    )
+
+
+def emu3_vision_tokenizer() -> TokenizerRecipe:
+    """Emu3's own architecture and objective at full size, for GPUs: L2, LPIPS, adversary, commitment, end to end.
+
+    Disclosed (arXiv 2409.18869, section 2.2): the terms, images and videos together, the start from a MoVQGAN of 270 M
+    parameters. Not disclosed, and taken from MoVQGAN's public training (256 pixels, LPIPS 0.1, adversary 0.1, Adam 1e-4
+    with betas 0.5 and 0.9, average 0.9999): all weights and rates. Batch, steps and revival are chosen here.
+    """
+    return TokenizerRecipe(
+        name="emu3-vision-tokenizer",
+        model=PRESETS["emu3-vision-tokenizer"],
+        data=DataConfig(pictures=8, clips=2, latents=1, sizes=(256,), short_side=512, real_clips=1.0, workers=8),
+        loss=LossConfig(
+            l1=0.0, l2=1.0, edges=0.0, colour=0.0, flicker=0.0, lpips=0.1, adversarial=0.1, adversarial_start=10_000,
+            quantizer=1.0,
+        ),
+        optimizer=AdamConfig(
+            lr=1e-4, beta1=0.5, beta2=0.9, weight_decay=0.0, warmup_steps=1_000, discriminator_lr=1e-4
+        ),
+        steps=500_000,
+        ema=0.9999,
+        revive_every=500,
+        precision="bfloat16",
+        checkpoint_every=5_000,
+    )  # fmt: skip
+
+
+RECIPES: dict[str, Callable[[], TokenizerRecipe]] = {
+    "reelmill-tok-s": reelmill_tok_s,
+    "reelmill-tok-xs": reelmill_tok_xs,
+    "emu3-vision-tokenizer": emu3_vision_tokenizer,
+}
 
 
 def recipe(name: str) -> TokenizerRecipe:

@@ -18,7 +18,8 @@ import numpy.typing as npt
 from reelmill.errors import DataError
 
 PICTURES = {".jpg", ".jpeg", ".png", ".webp"}
-VIDEOS = {".mp4", ".webm", ".mkv", ".avi", ".mov", ".ogv"}
+VIDEOS = {".mp4": "mov", ".mov": "mov", ".webm": "matroska", ".mkv": "matroska", ".avi": "avi", ".ogv": "ogg"}
+"""Endings, and the demuxer that is forced: one chosen by content could be a playlist's, which opens other files."""
 SEGMENT = 96
 """Frames of a video that are decoded and kept together."""
 
@@ -49,6 +50,14 @@ class Source:
             return self.video
         return Path(self.name or self.path.name).suffix.lower() in VIDEOS
 
+    @property
+    def demuxer(self) -> str:
+        """By the name's ending; DataError for one that is no video's."""
+        suffix = Path(self.name or self.path.name).suffix.lower()
+        if suffix not in VIDEOS:
+            raise DataError(f"{self.path} {self.name}: {suffix!r} is none of {', '.join(VIDEOS)}; leave it out")
+        return VIDEOS[suffix]
+
     def open(self) -> IO[bytes]:
         """The bytes."""
         if self.size is None:
@@ -72,7 +81,7 @@ def find(folders: Sequence[Path]) -> list[Source]:
                 continue
             if path.suffix.lower() == ".tar":
                 found += _members(path)
-            elif path.suffix.lower() in PICTURES | VIDEOS:
+            elif path.suffix.lower() in PICTURES | VIDEOS.keys():
                 found.append(Source(path))
     return found
 
@@ -80,7 +89,7 @@ def find(folders: Sequence[Path]) -> list[Source]:
 def _members(path: Path) -> Iterator[Source]:
     with tarfile.open(path, "r:") as archive:
         for member in archive:
-            if member.isfile() and Path(member.name).suffix.lower() in PICTURES | VIDEOS:
+            if member.isfile() and Path(member.name).suffix.lower() in PICTURES | VIDEOS.keys():
                 yield Source(path, member.offset_data, member.size, member.name)
 
 
@@ -105,7 +114,7 @@ def read_video(source: Source, short_side: int, start_s: float = 0.0, limit: int
     import av
 
     frames: list[Frames] = []
-    with source.open() as stream, av.open(stream, "r") as container:
+    with source.open() as stream, av.open(stream, "r", format=source.demuxer) as container:
         if not container.streams.video:
             raise DataError(f"{source.path} {source.name} has no video stream; leave it out")
         video = container.streams.video[0]
@@ -129,7 +138,7 @@ def duration_s(source: Source) -> tuple[float, float]:
     """(seconds, frames/s) that a video declares; DataError where it declares none or has no picture."""
     import av
 
-    with source.open() as stream, av.open(stream, "r") as container:
+    with source.open() as stream, av.open(stream, "r", format=source.demuxer) as container:
         if not container.streams.video:
             raise DataError(f"{source.path} {source.name} has no video stream; leave it out")
         video: Any = container.streams.video[0]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -68,7 +69,9 @@ class Video:
         if context.width * context.height > limits.max_pixels:
             raise Refused(f"too_many_pixels: {context.width}x{context.height}, allowed {limits.max_pixels} pixels")
         self._limits = limits
-        self._reformatter = VideoReformatter()
+        # One for each pixel format: the detectors' pictures and the kept ones take turns, and a reformatter that is
+        # asked for something else than the last time sets itself up anew, which costs more than the scaling.
+        self._reformatters: defaultdict[str, VideoReformatter] = defaultdict(VideoReformatter)
         self._first_pts: int | None = None
         self.codec = context.name
         rate = self._stream.average_rate or self._stream.guessed_rate
@@ -137,18 +140,22 @@ class Video:
         """
         turned = self.rotation % 180 == 90
         stored = (height, width) if turned else (width, height)
-        scaled = self.scaled(frame, *stored, pixels, best)
-        return self.turned(scaled)
+        kind = Interpolation.BICUBIC if best else Interpolation.FAST_BILINEAR
+        scaled = self._reformatters[pixels].reformat(frame, *stored, pixels, interpolation=kind)
+        return self.turned(scaled.to_ndarray().astype(np.uint8, copy=False))
+
+    def small(self, frame: VideoFrame, width: int, height: int) -> npt.NDArray[np.uint8]:
+        """`frame` as BGR for the cut detectors, width x height as stored, not turned.
+
+        Scaled as YUV 4:2:0 and made BGR only then: swscale takes a third less time so than in one step.
+        """
+        kind = Interpolation.FAST_BILINEAR
+        planes = self._reformatters["yuv420p"].reformat(frame, width, height, "yuv420p", interpolation=kind)
+        return self._reformatters["bgr24"].reformat(planes, format="bgr24").to_ndarray().astype(np.uint8, copy=False)
 
     def turned(self, picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """A picture of a stored frame, turned upright."""
         return np.ascontiguousarray(np.rot90(picture, self.rotation // 90)) if self.rotation else picture
-
-    def scaled(self, frame: VideoFrame, width: int, height: int, pixels: str, best: bool) -> npt.NDArray[np.uint8]:
-        """`frame` scaled as stored, not turned."""
-        kind = Interpolation.BICUBIC if best else Interpolation.FAST_BILINEAR
-        out = self._reformatter.reformat(frame, width, height, pixels, interpolation=kind)
-        return out.to_ndarray().astype(np.uint8, copy=False)
 
     def _timed(self, index: int, frame: VideoFrame) -> Decoded:
         base = self._stream.time_base
@@ -160,7 +167,7 @@ class Video:
         if frame.pts is None or self._first_pts is None or base is None:
             time_s = index / self.fps
         else:
-            time_s = max(float((frame.pts - self._first_pts) * base), 0.0)
+            time_s = max((frame.pts - self._first_pts) * base.numerator / base.denominator, 0.0)
         self.end_s = max(self.end_s, time_s + 1.0 / self.fps)
         return Decoded(index, time_s, frame)
 

@@ -59,9 +59,9 @@ class CutFinder:
         now = FrameTimecode(self._index, fps=self._fps)
         self._cuts.update(cut.frame_num for cut in self._cut_detector.process_frame(now, bgr))
         if self._fade_detector is not None:
-            # The fade detector looks at the mean alone: a thumbnail has the same one and costs a tenth.
-            small = cv2.resize(bgr, (32, 18), interpolation=cv2.INTER_AREA)
-            self._fades.update(cut.frame_num for cut in self._fade_detector.process_frame(now, small))
+            # The fade detector looks at the mean over pixels and channels alone: a picture of one pixel has it too.
+            mean = np.array(cv2.mean(bgr)[:3])
+            self._fades.update(cut.frame_num for cut in self._fade_detector.process_frame(now, mean))
 
     def finish(self) -> None:
         """No more frames: everything found is settled."""
@@ -99,12 +99,28 @@ def divide(start_s: float, end_s: float, max_s: float) -> list[tuple[float, floa
     return list(pairwise(bounds))
 
 
+class _Content(ContentDetector):
+    """PySceneDetect's detector; its frame score (mean absolute difference of hue, saturation and value) in one call of
+    OpenCV, at a third of the cost of its own function, which has the same result."""
+
+    _last_hsv: npt.NDArray[np.uint8] | None = None
+
+    def _calculate_frame_score(self, timecode: FrameTimecode, frame_img: npt.NDArray[np.uint8]) -> float:
+        hsv = cv2.cvtColor(frame_img, cv2.COLOR_BGR2HSV)
+        last, self._last_hsv = self._last_hsv, hsv
+        return 0.0 if last is None else cv2.norm(hsv, last, cv2.NORM_L1) / hsv.size
+
+
+class _Adaptive(_Content, AdaptiveDetector):
+    pass
+
+
 def _detector(config: ScenesConfig) -> SceneDetector:
     options: dict[str, Any] = {"min_scene_len": DETECTOR_MIN_S}
     if config.detector == "adaptive":
         if config.threshold is not None:
             options["adaptive_threshold"] = config.threshold
-        return AdaptiveDetector(**options)
+        return _Adaptive(**options)
     if config.threshold is not None:
         options["threshold"] = config.threshold
-    return ContentDetector(**options)
+    return _Content(**options)

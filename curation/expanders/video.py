@@ -54,7 +54,7 @@ def _expand(video: Video, scenes: ScenesConfig, options: dict[str, Any]) -> Iter
     start = 0
     ticked = time.monotonic()
     for decoded in video.frames():
-        small = video.scaled(decoded.frame, *_detect_size(decoded), "bgr24", best=False)
+        small = video.small(decoded.frame, *_detect_size(decoded))
         finder.feed(small)
         sampler.feed(decoded, small)
         times.append((decoded.index, decoded.time_s))

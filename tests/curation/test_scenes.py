@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scenedetect import AdaptiveDetector, ContentDetector, FrameTimecode
 from videos import scene_frames, textured, write_video
 
 from reelmill.curation.decode import Video, VideoLimits
@@ -23,7 +24,7 @@ def found_cuts(path, config):
     cuts, late, start = [], [], 0
     for decoded in video.frames():
         size = detect_size(decoded.frame.width, decoded.frame.height)
-        finder.feed(video.scaled(decoded.frame, *size, "bgr24", best=False))
+        finder.feed(video.small(decoded.frame, *size))
         for cut in finder.settled(after=start):
             cuts.append(cut)
             late.append(decoded.index - cut)
@@ -64,6 +65,22 @@ def test_adaptive_equals_the_command(cut_video, tmp_path):
     expected = command_cuts(cut_video, tmp_path, "detect-adaptive")
     assert len(cuts) == len(expected) >= 3
     assert max(abs(a - b) for a, b in zip(cuts, expected, strict=True)) <= 2
+
+
+@pytest.mark.parametrize("detector", [ContentDetector, AdaptiveDetector])
+def test_the_frame_score_is_pyscenedetects(detector):
+    """Shots that differ by less and less: the same ones are told apart, those about the threshold too."""
+    one, other = textured(1, 144, 256).astype(float), textured(2, 144, 256).astype(float)
+    shares = [0, 1, 0.05, 0.9, 0.2, 0.8, 0.35, 0.7, 0.42, 0.63, 0.5, 0.58, 0.53]
+    frames = [(one * (1 - share) + other * share).astype(np.uint8) for share in shares for _ in range(20)]
+    finder = CutFinder(ScenesConfig("adaptive" if detector is AdaptiveDetector else "content", fades=False), 25.0)
+    theirs, expected = detector(min_scene_len=0.6), []
+    for index, frame in enumerate(frames):
+        finder.feed(frame)
+        expected += theirs.process_frame(FrameTimecode(index, fps=25.0), frame)
+    finder.finish()
+    assert finder.settled(after=0) == [cut.frame_num for cut in expected]
+    assert 3 < len(expected) < len(shares) - 1
 
 
 def faded(seconds_black, fps=24):

@@ -155,7 +155,10 @@ def _ours(name: str, tensor: Tensor) -> Tensor:
     # transformers projects by linear layers what are 1x1 convolutions in Emu3's own code.
     if re.search(r"\battn\w*\..*weight$", name) and tensor.ndim == 2:
         tensor = tensor[:, :, None, None]
-    return tensor.float() if tensor.is_floating_point() else tensor
+    # A copy, for a tensor that is read shares the memory of its whole file. Channels last is what `freeze` wants.
+    layout = torch.channels_last if tensor.ndim == 4 else torch.contiguous_format
+    kind = torch.float32 if tensor.is_floating_point() else tensor.dtype
+    return torch.empty_like(tensor, dtype=kind, memory_format=layout).copy_(tensor)
 
 
 def _build(config: MoVQConfig, tensors: dict[str, Tensor], place: Path) -> MoVQ:

@@ -15,12 +15,10 @@ _KERNEL = torch.tensor([[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0
 _OUTPUT = torch.tensor([[1.0, 1.0, 1.0, 0.0], [0.0, 1.0, -1.0, -1.0]])
 _OUTPUTS = torch.einsum("ai,bj->abij", _OUTPUT, _OUTPUT).reshape(4, 16)
 
-_WIDTHS = range(256, 513)
-"""Widths that gain: below, the transforms cost more than is saved; above, reading the 16/9 larger weights does."""
+_WIDTH = 256
+"""Narrower layers lose more by the transforms than they gain."""
 _SITES = 32 * 32
-"""Smaller frames are bound by reading the weights."""
-_TILES = 128
-"""Tiles transformed at once: what is between the transforms stays in the cache."""
+"""Smaller frames are bound by reading the weights, which are 16/9 larger here."""
 
 
 class Conv3x3(nn.Conv2d):
@@ -34,7 +32,7 @@ class Conv3x3(nn.Conv2d):
     def forward(self, frames: Tensor) -> Tensor:
         """[N, inputs, H, W] to [N, outputs, H, W]."""
         height, width = frames.shape[-2:]
-        wide = self.in_channels in _WIDTHS and self.out_channels in _WIDTHS
+        wide = min(self.in_channels, self.out_channels) >= _WIDTH
         large = height * width >= _SITES and height % 2 == width % 2 == 0
         if not (self.frozen and wide and large and frames.device.type == "cpu"):
             return super().forward(frames)
@@ -62,7 +60,8 @@ def _convolve(frame: Tensor, kernels: Tensor, bias: Tensor, out: Tensor) -> None
     """[C, H, W] frame and [16, C, O] kernels into `out`, [H/2, 2, W/2, 2, O]."""
     padded = F.pad(frame.permute(1, 2, 0), (0, 0, 1, 1, 1, 1))
     width, (inputs, outputs) = out.shape[2], kernels.shape[1:]
-    step = max(1, _TILES // width)
+    # As few tiles at once as use the weights well: what is between the transforms should stay in the cache.
+    step = max(1, inputs // 2 // width)
     for top in range(0, len(out), step):
         target = out[top : top + step]
         rows, tiles = len(target), len(target) * width

@@ -13,6 +13,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("train")(train)
     app.command("generate")(generate)
+    app.command("export")(export)
 
 
 def train(
@@ -59,6 +60,30 @@ def generate(
     sampling = Sampling(temperature=temperature, top_k=top_k, seed=seed)
     pixels = generate_image(_checkpoint(checkpoint), prompt, out, h=h, w=w, tokenizer=tokenizer, sampling=sampling)
     typer.echo(f"{out}: {pixels.shape[1]}x{pixels.shape[0]} pixels")
+
+
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint folder, or a training run's.", show_default=False)],
+    out: Annotated[Path, typer.Argument(help="Folder to write.", show_default=False)],
+    layout: Annotated[str, typer.Option(help="emu3, llama or qwen3; the one that fits when not given.")] = "",
+    dtype: Annotated[str, typer.Option(help="bfloat16, float16 or float32.")] = "bfloat16",
+    context: Annotated[int, typer.Option(help="Longest sequence that config.json states.")] = 131_072,
+) -> None:
+    """Write a checkpoint in Hugging Face's layout: config.json and sharded safetensors that transformers loads."""
+    import torch
+
+    from reelmill.config import nearest
+    from reelmill.errors import ConfigError
+    from reelmill.train.checkpoint import load_decoder
+    from reelmill.train.hub import CLASSES, export_model
+
+    if layout and layout not in CLASSES:
+        raise ConfigError(f"no layout {layout!r}; {nearest(layout, CLASSES)}")
+    if dtype not in (dtypes := ("bfloat16", "float16", "float32")):
+        raise ConfigError(f"no dtype {dtype!r}; {nearest(dtype, dtypes)}")
+    model, vocab, _ = load_decoder(_checkpoint(checkpoint))
+    written = export_model(model, vocab, out, layout=layout or None, dtype=getattr(torch, dtype), context=context)
+    typer.echo(f"{out}: {CLASSES[written].name}, {dtype}")
 
 
 def _checkpoint(place: Path) -> Path:

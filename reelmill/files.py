@@ -17,6 +17,9 @@ from reelmill.errors import MachineError
 
 CHECKSUMS = "checksums"
 
+_UMASK = os.umask(0)
+os.umask(_UMASK)  # it can only be read by setting it
+
 
 def sha256(path: Path) -> str:
     """Hex SHA-256 of a file's bytes."""
@@ -34,6 +37,7 @@ def write_atomically(path: Path, write: Callable[[Path], None], *, root: Path | 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
+        temporary.chmod(0o666 & ~_UMASK)  # safetensors makes files that only their owner may read
         _sync(temporary)
         if root is not None:
             _write_checksum(root, path, sha256(temporary))

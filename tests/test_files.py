@@ -32,3 +32,12 @@ def test_a_full_disk_is_a_clear_error_and_keeps_the_old_file(tmp_path):
     assert target.read_bytes() == b"old"
     assert checksum_path(tmp_path, target).read_text().split()[0] == sha256(target)
     assert not list(tmp_path.glob(".*.tmp"))
+
+
+def test_a_file_may_be_read_by_whom_the_umask_lets(tmp_path):
+    def write(temporary):
+        temporary.touch(mode=0o600)
+
+    write_atomically(tmp_path / "weights", write)
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "weights").stat().st_mode == (tmp_path / "plain").stat().st_mode

@@ -1,0 +1,230 @@
+"""Models in Hugging Face's layout: a folder of config.json and sharded safetensors, written and read.
+
+    config.json                              sizes, under the names of transformers
+    model-00001-of-00004.safetensors …       weights; model.safetensors.index.json says where each is
+
+Written for the classes that compute what ours does: Emu3 (Emu3's decoder), Llama (the same with a head size of its own)
+and Qwen3 (RMSNorm on queries and keys, as Emu3.5 has). Read from these and from Emu3's own repositories.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from reelmill.errors import ConfigError, DataError, WeightsError
+from reelmill.files import write_atomically, write_text
+from reelmill.tokenize.vocabulary import Vocabulary
+from reelmill.train.model import Decoder, ModelConfig
+
+Layout = Literal["emu3", "llama", "qwen3"]
+INDEX = "model.safetensors.index.json"
+
+
+@dataclass(frozen=True)
+class _Class:
+    """A class of transformers."""
+
+    name: str
+    model_type: str
+    has_head_dim: bool
+    has_qk_norm: bool
+
+
+CLASSES: dict[Layout, _Class] = {
+    "emu3": _Class("Emu3ForCausalLM", "emu3_text_model", has_head_dim=False, has_qk_norm=False),
+    "llama": _Class("LlamaForCausalLM", "llama", has_head_dim=True, has_qk_norm=False),
+    "qwen3": _Class("Qwen3ForCausalLM", "qwen3", has_head_dim=True, has_qk_norm=True),
+}
+_READABLE = {"emu3_text_model", "emu3", "Emu3", "Emu3p5", "llama", "qwen3"}
+_PREFIXES = ("model.text_model.", "model.language_model.", "language_model.model.", "text_model.model.", "model.")
+_NAMES = {
+    "vocab_size": "vocab_size",
+    "hidden_size": "hidden",
+    "num_hidden_layers": "layers",
+    "num_attention_heads": "heads",
+    "num_key_value_heads": "kv_heads",
+    "intermediate_size": "mlp",
+    "rms_norm_eps": "norm_eps",
+}
+
+
+def layout_of(config: ModelConfig) -> Layout:
+    """The layout that a model of this configuration is written in."""
+    if config.qk_norm:
+        return "qwen3"
+    return "emu3" if config.head_size * config.heads == config.hidden else "llama"
+
+
+def export_model(
+    model: Decoder,
+    vocab: Vocabulary,
+    folder: Path,
+    *,
+    layout: Layout | None = None,
+    dtype: torch.dtype = torch.bfloat16,
+    context: int = 131_072,
+    shard_bytes: int = 5_000_000_000,
+) -> Layout:
+    """Write `model` to `folder`; returns the layout, by default the one that fits (`layout_of`).
+
+    `context` is the longest sequence that the config states. Raises ConfigError for a layout that cannot say what the
+    model is.
+    """
+    layout = layout or layout_of(model.config)
+    folder.mkdir(parents=True, exist_ok=True)
+    described = describe(model.config, vocab, layout, dtype, context)
+    shards = list(_shards(_named(model, dtype), shard_bytes))
+    places: dict[str, str] = {}
+    for number, shard in enumerate(shards, 1):
+        name = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        _save(shard, folder / name)
+        places |= dict.fromkeys(shard, name)
+    total = sum(tensor.numel() * tensor.element_size() for shard in shards for tensor in shard.values())
+    write_text(folder / INDEX, json.dumps({"metadata": {"total_size": total}, "weight_map": places}, indent=2))
+    write_text(folder / "config.json", json.dumps(described, indent=2))
+    return layout
+
+
+def describe(
+    config: ModelConfig, vocab: Vocabulary, layout: Layout, dtype: torch.dtype, context: int
+) -> dict[str, Any]:
+    """The config.json of a model."""
+    target = CLASSES[layout]
+    if config.qk_norm != target.has_qk_norm:
+        raise ConfigError(f"{target.name} has {'' if target.has_qk_norm else 'no '}QK-norm; use {layout_of(config)}.")
+    if not target.has_head_dim and config.head_size * config.heads != config.hidden:
+        raise ConfigError(
+            f"{target.name} has heads of hidden / heads = {config.hidden / config.heads:g}, this model of "
+            f"{config.head_size}; use {layout_of(config)}."
+        )
+    return {
+        "architectures": [target.name],
+        "model_type": target.model_type,
+        **{theirs: getattr(config, ours) for theirs, ours in _NAMES.items()},
+        **({"head_dim": config.head_size} if target.has_head_dim else {}),
+        # Both spellings: transformers 4 reads the first, 5 the second.
+        "rope_theta": config.rope_theta,
+        "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
+        "hidden_act": "silu",
+        "attention_bias": False,
+        "mlp_bias": False,
+        "attention_dropout": config.attention_dropout,
+        "initializer_range": config.init_std,
+        "tie_word_embeddings": False,
+        "max_position_embeddings": context,
+        "bos_token_id": vocab.bos,
+        "eos_token_id": vocab.eos,
+        "pad_token_id": vocab.pad,
+        "dtype": str(dtype).removeprefix("torch."),
+    }
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """The configuration of a folder's decoder; WeightsError where it is none that ours can be."""
+    path = folder / "config.json"
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{path} cannot be read ({error}); give a folder as Hugging Face lays it out") from error
+    if found.get("model_type") not in _READABLE:
+        raise WeightsError(f"{path}: model_type {found.get('model_type')!r} is none of {', '.join(sorted(_READABLE))}")
+    found = found.get("text_config") or found
+    missing = sorted(_NAMES.keys() - found.keys())
+    if missing:
+        raise WeightsError(f"{path} lacks {', '.join(missing)}")
+    rope = found.get("rope_parameters") or found.get("rope_scaling") or {}
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    wrong = {
+        "rope_type": kind != "default" and kind,
+        "attention_bias": found.get("attention_bias"),
+        "mlp_bias": found.get("mlp_bias"),
+        "hidden_act": found.get("hidden_act", "silu") != "silu" and found["hidden_act"],
+    }
+    for field, value in wrong.items():
+        if value:
+            raise WeightsError(f"{path}: {field} is {value!r}, which this decoder does not have")
+    return ModelConfig(
+        **{ours: found[theirs] for theirs, ours in _NAMES.items()},
+        head_dim=found.get("head_dim") or 0,
+        rope_theta=float(rope.get("rope_theta", found.get("rope_theta", 10_000.0))),
+        qk_norm=found.get("model_type") in ("qwen3", "Emu3p5"),
+        attention_dropout=float(found.get("attention_dropout", 0.0)),
+        dropout=float(found.get("attention_dropout", 0.0)) if "emu3" in str(found.get("model_type")).lower() else 0.0,
+    )
+
+
+def read_model(folder: Path) -> Decoder:
+    """The decoder of a folder: float32, on the CPU. Raises WeightsError for missing, spare or damaged weights."""
+    model = Decoder(read_config(folder))
+    wanted = dict(model.state_dict())
+    filled: set[str] = set()
+    for path in _weight_files(folder):
+        try:
+            with safe_open(path, framework="pt") as opened:
+                for theirs in opened.keys():  # noqa: SIM118  (not a dict)
+                    ours = _our_name(theirs)
+                    if ours in wanted:
+                        wanted[ours].copy_(opened.get_tensor(theirs))
+                        filled.add(ours)
+        except (SafetensorError, RuntimeError) as error:
+            raise WeightsError(f"{path} does not fit config.json or is damaged: {error}") from error
+    if "lm_head.weight" not in filled and json.loads((folder / "config.json").read_text()).get("tie_word_embeddings"):
+        wanted["lm_head.weight"].copy_(wanted["embed_tokens.weight"])
+        filled.add("lm_head.weight")
+    missing = sorted(wanted.keys() - filled)
+    if missing:
+        raise WeightsError(f"{folder} lacks {len(missing)} of {len(wanted)} weights, the first: {missing[0]}")
+    return model
+
+
+def _named(model: Decoder, dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
+    for name, tensor in model.state_dict().items():
+        yield (name if name.startswith("lm_head.") else f"model.{name}"), tensor.to(dtype).contiguous()
+
+
+def _our_name(name: str) -> str:
+    if name.endswith("lm_head.weight"):
+        return "lm_head.weight"
+    prefix = next((prefix for prefix in _PREFIXES if name.startswith(prefix)), "")
+    return name.removeprefix(prefix)
+
+
+def _shards(tensors: Iterator[tuple[str, Tensor]], most: int) -> Iterator[dict[str, Tensor]]:
+    shard: dict[str, Tensor] = {}
+    size = 0
+    for name, tensor in tensors:
+        own = tensor.numel() * tensor.element_size()
+        if shard and size + own > most:
+            yield shard
+            shard, size = {}, 0
+        shard[name] = tensor
+        size += own
+    yield shard
+
+
+def _save(tensors: Mapping[str, Tensor], path: Path) -> None:
+    write_atomically(path, lambda temporary: save_file(dict(tensors), temporary, metadata={"format": "pt"}))
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    index = folder / INDEX
+    if index.is_file():
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        if any(Path(name).name != name for name in names):
+            raise DataError(f"{index} names files outside the folder: {names}")
+    else:
+        names = ["model.safetensors"]
+    paths = [folder / name for name in names]
+    for path in paths:
+        if not path.is_file():
+            raise WeightsError(f"{path} is missing; bring the whole folder (safetensors only, no pickled weights)")
+    return paths

@@ -51,7 +51,7 @@ def freeze(module: nn.Module) -> None:
     algorithm in every `Conv3x3` that gains by it, and channels are kept last in memory. Results differ by rounding."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
-            layer.to(memory_format=torch.channels_last)
+            layer.weight.data = layer.weight.data.contiguous(memory_format=torch.channels_last)
         if isinstance(layer, Conv3x3):
             layer.frozen = True
 

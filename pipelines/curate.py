@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
+import pyarrow.parquet as pq
 from rich.console import Console
 from rich.markup import escape
 
 import reelmill
 from reelmill import weights
-from reelmill.config import differences, from_dict, read_toml, to_toml
+from reelmill.config import differences, from_dict, override, read_toml, to_toml
 from reelmill.curation import scorers
 from reelmill.curation.decide import decide
 from reelmill.curation.ledger import CAPTIONS, FAILURES, ITEMS, TIMINGS, VERDICTS, samples_schema
@@ -33,6 +34,7 @@ from reelmill.pipelines.recipes import Recipe
 from reelmill.tokenize.shards import TOKENS_SCHEMA
 
 DEFAULT = "default"
+_ASSIGNMENTS = "reelmill.set"
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def curate(dumps: Sequence[Path], out: Path, recipe: Recipe, options: CurateOpti
             prune(locked)
             if options.retry_machine:
                 drop_machine_failures(locked)
-            write_verdicts(locked, DEFAULT, recipe)
+            decide_again(locked, recipe, console)
             complete_selection(locked, DEFAULT, recipe, console)
     finally:
         stop_ray()
@@ -80,18 +82,45 @@ def complete_selection(folder: RunFolder, selection: str, recipe: Recipe, consol
     moves = Moves(folder, recipe, console)
     again = score.requeued_tasks(folder, selection, recipe.rules, recipe.score.scorers)
     if moves.run("score again", score.WORKER, again):
-        write_verdicts(folder, selection, recipe)
+        write_verdicts(folder, selection, recipe, assignments_of(folder, selection))
     caption.caption_selection(moves, selection)
     fingerprint, tokenizer = tokens.tokenize_selection(moves, selection, caption.awaited(recipe))
     _write_run(folder, recipe, fingerprint, tokenizer)
     caption.require_captions(moves, selection)
 
 
-def write_verdicts(folder: RunFolder, selection: str, recipe: Recipe) -> None:
-    """Decide: `verdicts/SELECTION.parquet` over all committed samples."""
+def write_verdicts(folder: RunFolder, selection: str, recipe: Recipe, assignments: Sequence[str] = ()) -> None:
+    """Decide: `verdicts/SELECTION.parquet` over all committed samples.
+
+    `assignments`: how the selection's rules differ from the run's. They go into the file, so that it can be decided
+    again when samples come or go.
+    """
     with LedgerQueries(folder.root) as ledger:
         verdicts = decide(ledger.connection, recipe.rules, recipe.licences)
-    folder.commit(folder.root / "verdicts" / f"{selection}.parquet", verdicts)
+    noted = verdicts.replace_schema_metadata({_ASSIGNMENTS: json.dumps(list(assignments))})
+    folder.commit(folder.root / "verdicts" / f"{selection}.parquet", noted)
+
+
+def assignments_of(folder: RunFolder, selection: str) -> list[str]:
+    """How a selection's rules differ from the run's, as `reelmill select` was told."""
+    metadata = pq.read_schema(folder.root / "verdicts" / f"{selection}.parquet").metadata or {}
+    found: list[str] = json.loads(metadata.get(_ASSIGNMENTS.encode(), b"[]"))
+    return found
+
+
+def decide_again(folder: RunFolder, recipe: Recipe, console: Console) -> None:
+    """Decide anew for the default and for every named selection; one whose rules no longer fit is named and stays."""
+    write_verdicts(folder, DEFAULT, recipe)
+    for path in sorted((folder.root / "verdicts").glob("*.parquet")):
+        if path.stem in (DEFAULT, "schema"):
+            continue
+        assignments = assignments_of(folder, path.stem)
+        try:
+            write_verdicts(folder, path.stem, override(recipe, assignments), assignments)
+        except ConfigError as error:
+            console.print(
+                f"[bold yellow]selection {path.stem} is as it was:[/bold yellow] {escape(str(error))}", highlight=False
+            )
 
 
 def _check_places(dumps: Sequence[Path], folder: RunFolder) -> None:

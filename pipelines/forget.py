@@ -18,7 +18,7 @@ from reelmill.curation.ledger import ITEMS, PLAN
 from reelmill.errors import ConfigError, DataError
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries
-from reelmill.pipelines.curate import DEFAULT, write_verdicts
+from reelmill.pipelines.curate import decide_again
 from reelmill.pipelines.prune import prune
 from reelmill.pipelines.recipes import Recipe
 
@@ -60,7 +60,7 @@ def forget(folder: RunFolder, criterion: Criterion, console: Console) -> int:
         for unit in sorted({row["unit"] for row in found}):
             _remove(locked, unit, ids, words)
         recipe = from_dict(Recipe, read_toml(locked.recipe_path))
-        write_verdicts(locked, DEFAULT, recipe)
+        decide_again(locked, recipe, console)
         samples = prune(locked)
     console.print(f"forgot {len(ids)} items; captions and tokens of {samples} samples are gone", highlight=False)
     return len(ids)

@@ -44,7 +44,7 @@ def select(out: Path, name: str, assignments: Sequence[str], complete: bool, con
     if outside:
         raise ConfigError(f"a selection changes rules only; not {'; '.join(outside)}")
     with folder.lock() as locked:
-        write_verdicts(locked, name, recipe)
+        write_verdicts(locked, name, recipe, assignments)
         if complete:
             complete_selection(locked, name, recipe, console)
     with LedgerQueries(folder.root) as ledger:

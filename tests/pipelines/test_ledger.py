@@ -371,6 +371,29 @@ def test_other_token_options_add_a_second_fingerprint(dump, recipe, out):
     assert verify(RunFolder(out)).problems == []
 
 
+def test_named_selections_follow_a_new_dump_and_a_new_recipe(dump, recipe, out, tmp_path):
+    run_select(out, "strict", ["rules.duration.min=2.3"], False, Console(quiet=True))
+    run_select(out, "odd", ["rules.motion.min=0.49"], False, Console(quiet=True))
+    count = "SELECT count(*) FROM verdicts WHERE selection = '{}'"
+    kept = count + " AND status = 'kept'"
+    before = {name: number(out, kept.format(name)) for name in ("strict", "odd")}
+    more = tmp_path / "more"
+    more.mkdir()
+    (more / "new.txt").write_text("A text that came later and is long enough to be kept by every rule there is.")
+    curate(more, out, recipe, "engine.executor=inline")
+    for name in ("strict", "odd"):
+        assert number(out, count.format(name)) == number(out, count.format("default"))
+        assert number(out, kept.format(name)) == before[name] + 1
+    assert verify(RunFolder(out)).problems == []
+    bare = recipes.load(str(recipe))
+    inline = replace(bare.engine, executor="inline")
+    changed = replace(bare, engine=inline, rules={name: rule for name, rule in bare.rules.items() if name != "motion"})
+    console = Console(file=io.StringIO(), width=200)
+    run_curate([dump], out, changed, CurateOptions(update=True), console)
+    assert "selection odd is as it was" in console.file.getvalue()
+    assert "strict" not in console.file.getvalue()
+
+
 def test_another_vision_tokenizer_writes_its_tokens_beside_the_old_ones(dump, recipe, out, tmp_path):
     torch.manual_seed(0)
     mine = tmp_path / "mine.safetensors"

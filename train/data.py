@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from reelmill.errors import ConfigError, DataError
-from reelmill.tokenize.documents import TokenKind, parse, video_part
+from reelmill.tokenize.documents import Document, TokenKind, parse, video_part
 from reelmill.tokenize.shards import KINDS, ShardIndex
-from reelmill.train.crops import crop, draw_boxes, most_tokens
+from reelmill.train.lessons import counted, lessons
 from reelmill.train.packing import Ints, Packing, Pieces, pack
 
 _TEXT, _IMAGE, _VIDEO = (KINDS.index(kind) for kind in ("text", "image", "video"))
@@ -43,8 +43,8 @@ class DataConfig:
     structure_weight: float = 1.0
     vision_weight: float = 0.5
     """Loss weight of codes (Emu3, section 2.4)."""
-    crops: int = 0
-    """Small crops of each image and video that an epoch adds to the documents (`crops.py`); of held-out ones none."""
+    lessons: int = 0
+    """Made-up documents of random codes that an epoch adds for each image and video (`lessons.py`)."""
     fingerprint: str = ""
     """First digits of the tokens' fingerprint, where a run folder has several tokenizations."""
 
@@ -179,9 +179,7 @@ class Loader:
             )
         self.corpus, self.documents, self.config, self.seed, self.ranks = corpus, documents, config, seed, ranks
         self.left_out = corpus.pieces(documents, config.context)[2]
-        visual = np.isin(corpus.kind[documents], (_IMAGE, _VIDEO)) & ~corpus.heldout[documents]
-        self._cropped = np.repeat(documents[visual], config.crops)
-        self.packing, self._boxes = lru_cache(maxsize=1)(self._packing), lru_cache(maxsize=1)(self._draw_boxes)
+        self.lessons, self.packing = lru_cache(maxsize=1)(self._lessons), lru_cache(maxsize=1)(self._packing)
         self.batches = lru_cache(maxsize=None)(self._batches)
         if not self.packing(0).rows:
             raise DataError(
@@ -190,7 +188,7 @@ class Loader:
         self._weights = np.array([config.text_weight, config.structure_weight, config.vision_weight], dtype=np.float32)
 
     def place(self, step: int) -> tuple[int, int]:
-        """The epoch of `step` and its batch there, both from 0. With crops epochs differ in length."""
+        """The epoch of `step` and its batch there, both from 0. With lessons epochs differ in length."""
         epoch = 0
         while step >= self.batches(epoch):
             step, epoch = step - self.batches(epoch), epoch + 1
@@ -242,19 +240,21 @@ class Loader:
     def _packing(self, epoch: int) -> Packing:
         rng = self._random(epoch)
         unsplit, texts, _ = self.corpus.pieces(rng.permutation(self.documents), self.config.context)
-        return pack(Pieces.join([unsplit, self._crops(epoch)]), texts, self.config.context, rng)
+        return pack(Pieces.join([unsplit, self._lesson_pieces(epoch)]), texts, self.config.context, rng)
 
-    def _crops(self, epoch: int) -> Pieces:
-        """The crops that fit; they are numbered on from the corpus's documents."""
-        corpus, source = self.corpus, self._cropped
-        is_video = corpus.kind[source] == _VIDEO
-        most = most_tokens(corpus.vocab, corpus.n_tokens[source], corpus.grid[source], is_video, self._boxes(epoch))
-        size = most - 1
+    def _lesson_pieces(self, epoch: int) -> Pieces:
+        """The lessons that fit; they are numbered on from the corpus's documents."""
+        size = np.array([len(lesson.tokens) - 1 for lesson in self.lessons(epoch)], dtype=np.int64)
         fits = np.flatnonzero(size <= self.config.context)
         return Pieces.whole(len(self.corpus) + fits, size[fits])
 
-    def _draw_boxes(self, epoch: int) -> Ints:
-        return draw_boxes(self.corpus.grid[self._cropped], self._random(epoch, 1))
+    def _lessons(self, epoch: int) -> list[Document]:
+        """All lessons of an epoch; of held-out documents there are none."""
+        if not self.config.lessons:
+            return []
+        visual = np.isin(self.corpus.kind[self.documents], (_IMAGE, _VIDEO)) & ~self.corpus.heldout[self.documents]
+        documents = [parse(self.corpus.vocab, tokens) for tokens in self.corpus.read(self.documents[visual])]
+        return lessons(documents, self.config.lessons, self._random(epoch, 1))
 
     def _random(self, epoch: int, *purpose: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, epoch, int(self.corpus.fingerprint[:16], 16), *purpose])
@@ -262,17 +262,16 @@ class Loader:
     def _contents(
         self, pieces: Pieces, epoch: int
     ) -> list[tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8], npt.NDArray[np.bool_]]]:
-        """Of each piece: ids, kinds (as in the loss), and which tokens no earlier part of the document has shown."""
-        source, crop_number = pieces.document.copy(), pieces.document - len(self.corpus)
-        is_crop = crop_number >= 0
-        source[is_crop] = self._cropped[crop_number[is_crop]]
+        """Of each piece: ids, kinds (as in the loss), and which tokens count in the loss."""
+        is_lesson = pieces.document >= len(self.corpus)
+        real = iter(self.corpus.read(pieces.document[~is_lesson]))
         contents = []
-        for n, tokens in enumerate(self.corpus.read(source)):
-            document = parse(self.corpus.vocab, tokens)
-            if is_crop[n]:
-                document = crop(document, self._boxes(epoch)[crop_number[n]])
-                contents.append((document.tokens, document.loss_kinds, document.kinds != TokenKind.TEXT))
+        for n, number in enumerate(pieces.document.tolist()):
+            if is_lesson[n]:
+                lesson = self.lessons(epoch)[number - len(self.corpus)]
+                contents.append((lesson.tokens.copy(), lesson.loss_kinds, counted(lesson)))
                 continue
+            document = parse(self.corpus.vocab, next(real))
             first, stop = int(pieces.first[n]), int(pieces.stop[n])
             if stop and document.kind == "video":
                 document = parse(self.corpus.vocab, video_part(document, first, stop - first))

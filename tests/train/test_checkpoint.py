@@ -26,9 +26,9 @@ def metrics_of(out):
     return [{k: v for k, v in line.items() if k != "tokens_per_s"} for line in lines]
 
 
-@pytest.mark.parametrize("crops", [0, 1])
-def test_a_resumed_run_equals_an_undisturbed_one_bit_for_bit(run_folder, toy_config, tmp_path, crops):
-    data = replace(toy_config.data, crops=crops, batch_rows=20)  # two steps an epoch, three with crops
+@pytest.mark.parametrize("lessons", [0, 1])
+def test_a_resumed_run_equals_an_undisturbed_one_bit_for_bit(run_folder, toy_config, tmp_path, lessons):
+    data = replace(toy_config.data, lessons=lessons, batch_rows=20)  # two steps an epoch, three with lessons
     toy_config = replace(toy_config, data=data)
     whole = train(toy_config, [run_folder], tmp_path / "whole", **silent)
     train(toy_config, [run_folder], tmp_path / "halves", until=2, **silent)

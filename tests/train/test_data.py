@@ -80,9 +80,9 @@ def test_images_are_whole_and_videos_cut_between_latent_frames(corpus, config):
         assert sum(len(codes) for codes in parts) == len(document.codes)
 
 
-@pytest.mark.parametrize("crops", [0, 3])
-def test_batches_depend_on_seed_epoch_and_data_only(run_folder, corpus, config, crops):
-    everything, config = np.arange(len(corpus)), replace(config, crops=crops)
+@pytest.mark.parametrize("lessons", [0, 3])
+def test_batches_depend_on_seed_epoch_and_data_only(run_folder, corpus, config, lessons):
+    everything, config = np.arange(len(corpus)), replace(config, lessons=lessons)
     one = epoch(Loader(corpus, everything, config, seed=0), 1)
     two = epoch(Loader(Corpus([run_folder], None, config), everything, config, seed=0), 1)
     assert all(np.array_equal(a.tokens, b.tokens) for a, b in zip(one, two, strict=True))
@@ -93,10 +93,10 @@ def test_batches_depend_on_seed_epoch_and_data_only(run_folder, corpus, config, 
         assert not all(np.array_equal(a.tokens, b.tokens) for a, b in zip(one, other, strict=False))
 
 
-@pytest.mark.parametrize("crops", [0, 2])
+@pytest.mark.parametrize("lessons", [0, 2])
 @pytest.mark.parametrize(("ranks", "micro"), [(2, 1), (2, 2), (4, 1), (1, 4)])
-def test_a_step_has_the_same_rows_on_any_number_of_ranks(corpus, config, ranks, micro, crops):
-    everything, config = np.arange(len(corpus)), replace(config, crops=crops)
+def test_a_step_has_the_same_rows_on_any_number_of_ranks(corpus, config, ranks, micro, lessons):
+    everything, config = np.arange(len(corpus)), replace(config, lessons=lessons)
     alone = Loader(corpus, everything, config, seed=0)
     shared = Loader(corpus, everything, replace(config, micro_rows=micro), seed=0, ranks=ranks)
     for step in range(alone.batches(0) + alone.batches(1)):
@@ -113,12 +113,12 @@ def whole_documents(loader, number):
     return [parse(loader.corpus.vocab, ids) for ids in found if (ids == loader.corpus.vocab.boi).any()]
 
 
-def test_crops_come_on_top_of_the_documents_and_are_new_each_epoch(corpus, config):
+def test_lessons_come_on_top_of_the_documents_and_are_new_each_epoch(corpus, config):
     everything = np.arange(len(corpus))
-    plain, cropped = Loader(corpus, everything, config, 0), Loader(corpus, everything, replace(config, crops=3), 0)
+    plain, taught = Loader(corpus, everything, config, 0), Loader(corpus, everything, replace(config, lessons=3), 0)
     drawn = []
     for number in range(2):
-        unseen = [document.tokens.tobytes() for document in whole_documents(cropped, number)]
+        unseen = [document.tokens.tobytes() for document in whole_documents(taught, number)]
         for document in whole_documents(plain, number):
             unseen.remove(document.tokens.tobytes())
         assert len(unseen) == 3 * (corpus.kind != 2).sum()
@@ -126,16 +126,16 @@ def test_crops_come_on_top_of_the_documents_and_are_new_each_epoch(corpus, confi
     assert drawn[0] != drawn[1]
 
 
-def test_held_out_documents_are_never_cropped(run_folder, config):
+def test_held_out_documents_make_no_lessons(run_folder, config):
     corpus = Corpus([run_folder], None, replace(config, heldout=0.3))
     held = np.flatnonzero(corpus.heldout)
-    plain, cropped = (Loader(corpus, held, replace(config, crops=crops), 0) for crops in (0, 5))
-    for one, other in zip(epoch(plain), epoch(cropped), strict=True):
+    plain, taught = (Loader(corpus, held, replace(config, lessons=lessons), 0) for lessons in (0, 5))
+    for one, other in zip(epoch(plain), epoch(taught), strict=True):
         assert np.array_equal(one.tokens, other.tokens)
 
 
 def test_steps_walk_through_epochs_of_different_length(corpus, config):
-    loader = Loader(corpus, np.arange(len(corpus)), replace(config, crops=4, batch_rows=1), 0)
+    loader = Loader(corpus, np.arange(len(corpus)), replace(config, lessons=4, batch_rows=1), 0)
     lengths = [loader.batches(number) for number in range(6)]
     assert len(set(lengths)) > 1
     places = [loader.place(step) for step in range(sum(lengths))]

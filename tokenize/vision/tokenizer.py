@@ -27,7 +27,7 @@ from reelmill.config import nearest
 from reelmill.errors import ConfigError, DataError, WeightsError
 from reelmill.files import write_atomically
 from reelmill.tokenize.vision import published
-from reelmill.tokenize.vision.movq import MoVQ, MoVQConfig, Stream
+from reelmill.tokenize.vision.movq import EMU3, MoVQ, MoVQConfig, Stream
 from reelmill.tokenize.vision.tiles import MARGIN, grid, tiles
 
 WEIGHTS = Path(__file__).with_name("weights")
@@ -271,7 +271,9 @@ def _config(data: dict[str, object]) -> MoVQConfig:
 
 
 def _fingerprint(model: MoVQ, run: RunConfig) -> str:
-    digest = hashlib.sha256(json.dumps(asdict(model.config), sort_keys=True).encode())
+    # What is as Emu3 has it stays out, so that an option which comes later leaves old fingerprints alone.
+    special = {key: value for key, value in asdict(model.config).items() if value != getattr(EMU3, key)}
+    digest = hashlib.sha256(json.dumps(special, sort_keys=True).encode())
     for key, value in sorted(model.state_dict().items()):
         digest.update(key.encode())
         digest.update(value.cpu().numpy().tobytes())

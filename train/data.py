@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from reelmill.errors import ConfigError, DataError
-from reelmill.tokenize.documents import Document, TokenKind, parse, video_part
+from reelmill.tokenize.documents import TokenKind, parse, video_part
 from reelmill.tokenize.shards import KINDS, ShardIndex
-from reelmill.train.lessons import counted, lessons
+from reelmill.train.lessons import Lesson, lessons
 from reelmill.train.packing import Ints, Packing, Pieces, pack
 
 _TEXT, _IMAGE, _VIDEO = (KINDS.index(kind) for kind in ("text", "image", "video"))
@@ -248,7 +248,7 @@ class Loader:
         fits = np.flatnonzero(size <= self.config.context)
         return Pieces.whole(len(self.corpus) + fits, size[fits])
 
-    def _lessons(self, epoch: int) -> list[Document]:
+    def _lessons(self, epoch: int) -> list[Lesson]:
         """All lessons of an epoch; of held-out documents there are none."""
         if not self.config.lessons:
             return []
@@ -269,7 +269,7 @@ class Loader:
         for n, number in enumerate(pieces.document.tolist()):
             if is_lesson[n]:
                 lesson = self.lessons(epoch)[number - len(self.corpus)]
-                contents.append((lesson.tokens.copy(), lesson.loss_kinds, counted(lesson)))
+                contents.append((lesson.tokens.copy(), lesson.kinds, lesson.kinds != TokenKind.TEXT))
                 continue
             document = parse(self.corpus.vocab, next(real))
             first, stop = int(pieces.first[n]), int(pieces.stop[n])

@@ -1,26 +1,41 @@
-"""Lessons: made-up documents by which few real ones teach where rows end.
+"""Lessons: made-up documents by which few real ones teach where rows and frames end.
 
 A model that sees few documents, each at one size, reads the ends of its rows from what they show, and loses count as
-soon as it draws something else. A lesson is an image, or a video of one latent frame, of any size and of random codes:
-only its header says where its rows end. (Ours; Emu3 has documents enough not to need it.)
+soon as it draws something else. A lesson has random codes: only its header says where its rows end. (Ours; Emu3 has
+documents enough not to need it.)
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from reelmill.tokenize.documents import Document, TokenKind, image_document, parse, seconds_of, video_document
+from reelmill.tokenize.documents import Document, image_document, parse, seconds_of, video_document
+
+WHOLE_SHARE = 1 / 8
+"""So many lessons have their document's size and are whole; the others have any size and are cut after some rows."""
+MOST_ROWS = 3
+"""Rows before the cut, at most. The first row of a document is the hardest to count, so lessons are short and many."""
 
 
-def lessons(documents: Sequence[Document], each: int, rng: np.random.Generator) -> list[Document]:
+class Lesson(NamedTuple):
+    """A document or its beginning. tokens: int32 [N]; kinds: uint8 [N], a TokenKind each, as in the loss."""
+
+    tokens: npt.NDArray[np.int32]
+    kinds: npt.NDArray[np.uint8]
+
+
+def lessons(documents: Sequence[Document], each: int, rng: np.random.Generator) -> list[Lesson]:
     """`each` lessons of every one of `documents` (images and videos), in their order.
 
-    A lesson is no larger than its document: its height is uniform, its width the larger of two uniform draws, for long
-    rows are the harder to count. Its codes are drawn as frequently as they occur in `documents`. Half of the lessons
-    have the document's caption, before the codes; half of a video's have a video's header. DataError for a text.
+    A lesson is an image or, in half the draws from a video, a video of one latent frame. Of its document's size it is
+    whole. Else its height is uniform up to the document's and its width the larger of two uniform draws, for long rows
+    are the harder to count, and it is cut after 1 to `MOST_ROWS` rows: a model that cannot count rows yet would learn
+    to expect the end after each. Codes are drawn as frequently as they occur in `documents`. Half of the lessons have
+    the document's caption, before the codes. DataError for a text.
     """
     if not documents or not each:
         return []
@@ -28,25 +43,18 @@ def lessons(documents: Sequence[Document], each: int, rng: np.random.Generator) 
     return [_lesson(document, codes, rng) for document in documents for _ in range(each)]
 
 
-def counted(lesson: Document) -> npt.NDArray[np.bool_]:
-    """bool [N]: the tokens of a lesson that count in the loss, its header and its rows.
-
-    Not its caption, and not its end: a model that cannot tell the number of rows yet would learn to expect the end
-    after every row. Whole documents teach that.
-    """
-    block = lesson.blocks[0]
-    end = block.body + block.frame_tokens - 1
-    counts: npt.NDArray[np.bool_] = (lesson.kinds != TokenKind.TEXT) & (np.arange(len(lesson.tokens)) < end)
-    return counts
-
-
-def _lesson(document: Document, codes: npt.NDArray[np.int32], rng: np.random.Generator) -> Document:
-    _, height, width = document.grid
-    h, w = int(rng.integers(height)) + 1, int(rng.integers(width, size=2).max()) + 1
+def _lesson(document: Document, codes: npt.NDArray[np.int32], rng: np.random.Generator) -> Lesson:
+    _, h, w = document.grid
+    is_whole = rng.random() < WHOLE_SHARE
+    if not is_whole:
+        h, w = int(rng.integers(h)) + 1, int(rng.integers(w, size=2).max()) + 1
     drawn = rng.choice(codes, (h, w))
     caption = document.caption if rng.random() < 0.5 else ""
     if document.fps is not None and rng.random() < 0.5:
         tokens = video_document(document.vocab, drawn[None], caption, document.fps, seconds_of(1, document.fps))
     else:
         tokens = image_document(document.vocab, drawn, caption)
-    return parse(document.vocab, tokens)
+    made = parse(document.vocab, tokens)
+    rows = int(rng.integers(min(MOST_ROWS, h))) + 1
+    stop = len(tokens) if is_whole else made.blocks[0].body + rows * (w + 1)
+    return Lesson(tokens[:stop], made.loss_kinds[:stop])

@@ -14,15 +14,15 @@ from reelmill.train.trainer import OptimizerConfig, TrainConfig
 def tiny() -> TrainConfig:
     """A toy that learns the sample dump in five CPU-minutes: Emu3's decoder with 1.2 million parameters.
 
-    Few documents, so few examples of where a row ends: most of what it sees are lessons (`lessons.py`), and it has
-    Emu3.5's norm on queries and keys, without which it does not learn to count.
+    Few documents, so few examples of where a row ends: most of what it sees are lessons (`lessons.py`), structure tokens
+    weigh 3 (1 elsewhere), and queries and keys are normed as in Emu3.5, with which it learns to count sooner.
     """
     return TrainConfig(
         model=ModelConfig(
             hidden=96, layers=3, heads=3, kv_heads=1, head_dim=64, mlp=256, qk_norm=True, rope_theta=10_000.0,
             dropout=0.0, attention_dropout=0.0, init_std=0.08,
         ),
-        data=DataConfig(context=512, batch_rows=1, heldout=0.1, lessons=40),
+        data=DataConfig(context=512, batch_rows=1, heldout=0.1, lessons=60, structure_weight=3.0),
         optimizer=OptimizerConfig(lr=4e-3, warmup_steps=50),
         steps=2000,
         precision="float32",

@@ -107,10 +107,10 @@ def test_a_step_has_the_same_rows_on_any_number_of_ranks(corpus, config, ranks, 
         assert sorted(r.tobytes() for r in rows) == expected
 
 
-def whole_documents(loader, number):
-    """The parsed images and videos of an epoch, those cut into parts too."""
+def visuals(loader, number):
+    """The images and videos of an epoch, parts of videos and lessons too, as bytes."""
     found = [ids for batch in epoch(loader, number) for _, ids, *_ in documents_in(batch)]
-    return [parse(loader.corpus.vocab, ids) for ids in found if (ids == loader.corpus.vocab.boi).any()]
+    return [ids.tobytes() for ids in found if (ids == loader.corpus.vocab.boi).any()]
 
 
 def test_lessons_come_on_top_of_the_documents_and_are_new_each_epoch(corpus, config):
@@ -118,12 +118,24 @@ def test_lessons_come_on_top_of_the_documents_and_are_new_each_epoch(corpus, con
     plain, taught = Loader(corpus, everything, config, 0), Loader(corpus, everything, replace(config, lessons=3), 0)
     drawn = []
     for number in range(2):
-        unseen = [document.tokens.tobytes() for document in whole_documents(taught, number)]
-        for document in whole_documents(plain, number):
-            unseen.remove(document.tokens.tobytes())
+        unseen = visuals(taught, number)
+        for document in visuals(plain, number):
+            unseen.remove(document)
         assert len(unseen) == 3 * (corpus.kind != 2).sum()
         drawn.append(sorted(unseen))
     assert drawn[0] != drawn[1]
+
+
+def test_of_a_lesson_all_but_the_caption_counts(corpus, config):
+    loader = Loader(corpus, np.arange(len(corpus)), replace(config, lessons=4), 0)
+    cut = with_caption = 0
+    for batch in epoch(loader):
+        for _, ids, _, weights, kinds in documents_in(batch):
+            if ids[-1] == corpus.vocab.eol:
+                is_text = kinds == TokenKind.TEXT
+                assert np.array_equal(weights > 0, ~is_text)
+                cut, with_caption = cut + 1, with_caption + is_text.any()
+    assert 0 < with_caption < cut
 
 
 def test_held_out_documents_make_no_lessons(run_folder, config):

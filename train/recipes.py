@@ -14,8 +14,8 @@ from reelmill.train.trainer import OptimizerConfig, TrainConfig
 def tiny() -> TrainConfig:
     """A toy that learns the sample dump in five CPU-minutes: Emu3's decoder with 1.2 million parameters.
 
-    Few documents, so few examples of where a row ends: most of what it sees are lessons (`lessons.py`), structure tokens
-    weigh 3 (1 elsewhere), and queries and keys are normed as in Emu3.5, with which it learns to count sooner.
+    Few documents, so few examples of where a row ends: most of what it sees are lessons (`lessons.py`), structure
+    tokens weigh 3 (1 elsewhere), and queries and keys are normed as in Emu3.5, with which it learns to count sooner.
     """
     return TrainConfig(
         model=ModelConfig(

@@ -52,7 +52,7 @@ def video() -> Recipe:
 
 
 def sample() -> Recipe:
-    """For the sample dump on two cores: short clips, small frames, a byte vocabulary, motion's lower bound halved.
+    """For the sample dump on two cores: short clips, small frames, a vocabulary of bytes and 4,096 codes, less motion.
 
     Its own bounds, because Emu3's would reject all of its real footage: clips from 2 s (Emu3: 5 s), scenes of at most
     10 s (20 s), sides from 128 pixels (ours: 240), motion from 0.01 (0.04), measured on two pairs of frames a clip.
@@ -65,7 +65,7 @@ def sample() -> Recipe:
     recipe.rules["duration"].min = 2.0
     recipe.rules["resolution"].min = 128.0
     recipe.rules["motion"].min = 0.01
-    recipe.tokens = TokensConfig(text="bytes", area=128 * 128, fps=8.0, max_latent_frames=10)
+    recipe.tokens = TokensConfig("reelmill-tok-xs", text="bytes", area=128 * 128, fps=8.0, max_latent_frames=10)
     return recipe
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 class TokensConfig:
     """How kept samples become documents."""
 
-    tokenizer: str = "reelmill-tok-xs"
+    tokenizer: str = "reelmill-tok-s"
     """A shipped vision tokenizer or the path of one."""
     text: Literal["qwen", "bytes"] = "qwen"
     area: int = 512 * 512

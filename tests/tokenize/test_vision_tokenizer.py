@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from reelmill import weights
 from reelmill.errors import ConfigError, DataError, WeightsError
-from reelmill.tokenize.vision import evaluate, load, names, save
+from reelmill.tokenize.vision import evaluate, load, load_by_fingerprint, names, save
 from reelmill.tokenize.vision.movq import MoVQ
 from reelmill.tokenize.vision.tiles import tiles
 from reelmill.tokenize.vision.tokenizer import WEIGHTS, RunConfig
@@ -34,11 +34,43 @@ def rendered_clip(frames=8, height=96, width=128):
 
 
 def test_the_shipped_tokenizer_is_small_and_known_by_name(tokenizer):
-    assert names() == [NAME]
+    assert names() == ["reelmill-tok-s", NAME]
     assert (WEIGHTS / f"{NAME}.safetensors").stat().st_size <= 3_000_000
     assert (tokenizer.name, tokenizer.codes, tokenizer.spatial, tokenizer.temporal) == (NAME, 4096, 8, 4)
     assert int(tokenizer.fingerprint, 16) >= 0 and len(tokenizer.fingerprint) == 64
     assert load(NAME).fingerprint == tokenizer.fingerprint
+
+
+def test_the_larger_one_has_emu3s_codebook_and_grid():
+    larger = load("reelmill-tok-s")
+    assert (larger.codes, larger.spatial, larger.temporal, larger.config.causal) == (32768, 8, 4, True)
+    assert sum(p.numel() for p in larger.model.parameters()) <= 8_000_000
+    assert (WEIGHTS / "reelmill-tok-s.safetensors").stat().st_size <= 16_000_000
+    assert load_by_fingerprint(larger.fingerprint).name == "reelmill-tok-s"
+    with pytest.raises(DataError, match="none of the shipped tokenizers"):
+        load_by_fingerprint("beef")
+
+
+@pytest.mark.parametrize(
+    ("name", "floor"),
+    [("media-bigbuckbunny", 20.5), ("media-flower", 23), ("media-rocket", 25.5), ("media-china", 20.5)],
+)
+def test_the_larger_one_reconstructs_real_media_it_never_saw(name, floor):
+    path = weights.path(name)
+    frames = read_video(Source(path), 256, limit=12) if path.suffix == ".mp4" else read_picture(Source(path), 256)
+    assert evaluate.evaluate(load("reelmill-tok-s"), {"it": evaluate.fit(frames, 256**2, 8)})["psnr/it"] >= floor
+
+
+def test_a_causal_clip_is_one_sequence():
+    larger = load("reelmill-tok-s")
+    clip = rendered_clip(16, 48, 64)
+    codes = larger.encode(clip)
+    with torch.inference_mode():
+        whole = larger.model.encode(torch.tensor(clip).movedim(-1, 1)[None].float() / 127.5 - 1)[0]
+    assert (codes == whole.numpy()).mean() > 0.99
+    assert np.array_equal(larger.encode(clip[:8]), codes[:2])
+    assert not np.array_equal(larger.encode(clip[8:]), codes[2:])
+    assert np.array_equal(larger.decode(codes[:2]), larger.decode(codes)[:8])
 
 
 def test_it_reconstructs_rendered_video_and_pictures(tokenizer):

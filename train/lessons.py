@@ -32,22 +32,25 @@ def lessons(documents: Sequence[Document], each: int, rng: np.random.Generator) 
     """`each` lessons of every one of `documents` (images and videos), in their order.
 
     A lesson is an image or, in half the draws from a video, a video of one latent frame. Of its document's size it is
-    whole. Else its height is uniform up to the document's and its width the larger of two uniform draws, for long rows
-    are the harder to count, and it is cut after 1 to `MOST_ROWS` rows: a model that cannot count rows yet would learn
-    to expect the end after each. Codes are drawn as frequently as they occur in `documents`. Half of the lessons have
-    the document's caption, before the codes. DataError for a text.
+    whole. Else its height is uniform up to the document's, its width half the time one that occurs among `documents`
+    (each as often as the other), half the time any up to the document's, and it is cut after 1 to `MOST_ROWS` rows: a
+    model that cannot count rows yet would learn to expect the end after each. Codes are drawn as frequently as they
+    occur in `documents`. Half of the lessons have the document's caption, before the codes. DataError for a text.
     """
     if not documents or not each:
         return []
     codes = np.concatenate([document.codes.ravel() for document in documents])
-    return [_lesson(document, codes, rng) for document in documents for _ in range(each)]
+    widths = np.unique([document.grid[2] for document in documents])
+    return [_lesson(document, codes, widths, rng) for document in documents for _ in range(each)]
 
 
-def _lesson(document: Document, codes: npt.NDArray[np.int32], rng: np.random.Generator) -> Lesson:
+def _lesson(
+    document: Document, codes: npt.NDArray[np.int32], widths: npt.NDArray[np.int64], rng: np.random.Generator
+) -> Lesson:
     _, h, w = document.grid
     is_whole = rng.random() < WHOLE_SHARE
     if not is_whole:
-        h, w = int(rng.integers(h)) + 1, int(rng.integers(w, size=2).max()) + 1
+        h, w = int(rng.integers(h)) + 1, int(rng.choice(widths) if rng.random() < 0.5 else rng.integers(w) + 1)
     drawn = rng.choice(codes, (h, w))
     caption = document.caption if rng.random() < 0.5 else ""
     if document.fps is not None and rng.random() < 0.5:

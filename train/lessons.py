@@ -17,6 +17,8 @@ from reelmill.tokenize.documents import Document, image_document, parse, seconds
 
 WHOLE_SHARE = 1 / 8
 """So many lessons have their document's size and are whole; the others have any size and are cut after some rows."""
+KNOWN_WIDTHS = 0.8
+"""Share of the others whose width is one of the corpus's own: those are what a prompt will ask for."""
 MOST_ROWS = 3
 """Rows before the cut, at most. The first row of a document is the hardest to count, so lessons are short and many."""
 
@@ -32,9 +34,9 @@ def lessons(documents: Sequence[Document], each: int, rng: np.random.Generator) 
     """`each` lessons of every one of `documents` (images and videos), in their order.
 
     A lesson is an image or, in half the draws from a video, a video of one latent frame. Of its document's size it is
-    whole. Else its height is uniform up to the document's, its width half the time one that occurs among `documents`
-    (each as often as the other), half the time any up to the document's, and it is cut after 1 to `MOST_ROWS` rows: a
-    model that cannot count rows yet would learn to expect the end after each. Codes are drawn as frequently as they
+    whole. Else its height is uniform up to the document's, its width one that occurs among `documents` (each as often
+    as the other) or, one time in five, any up to the document's, and it is cut after 1 to `MOST_ROWS` rows: a model
+    that cannot count rows yet would learn to expect the end after each. Codes are drawn as frequently as they
     occur in `documents`. Half of the lessons have the document's caption, before the codes. DataError for a text.
     """
     if not documents or not each:
@@ -50,7 +52,7 @@ def _lesson(
     _, h, w = document.grid
     is_whole = rng.random() < WHOLE_SHARE
     if not is_whole:
-        h, w = int(rng.integers(h)) + 1, int(rng.choice(widths) if rng.random() < 0.5 else rng.integers(w) + 1)
+        h, w = int(rng.integers(h)) + 1, int(rng.choice(widths) if rng.random() < KNOWN_WIDTHS else rng.integers(w) + 1)
     drawn = rng.choice(codes, (h, w))
     caption = document.caption if rng.random() < 0.5 else ""
     if document.fps is not None and rng.random() < 0.5:

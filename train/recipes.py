@@ -24,11 +24,11 @@ def tiny() -> TrainConfig:
         ),
         data=DataConfig(context=512, batch_rows=1, heldout=0.1, lessons=60, structure_weight=3.0),
         optimizer=OptimizerConfig(lr=4e-3, warmup_steps=50),
-        steps=2000,
+        steps=2600,
         precision="float32",
-        validate_every=500,
+        validate_every=650,
         validate_rows=32,
-        checkpoint_every=500,
+        checkpoint_every=650,
     )  # fmt: skip
 
 

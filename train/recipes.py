@@ -8,7 +8,8 @@ from reelmill.config import nearest
 from reelmill.errors import ConfigError
 from reelmill.train.data import DataConfig
 from reelmill.train.model import ModelConfig
-from reelmill.train.trainer import OptimizerConfig, TrainConfig
+from reelmill.train.optimizer import OptimizerConfig
+from reelmill.train.trainer import TrainConfig
 
 
 def tiny() -> TrainConfig:

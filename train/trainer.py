@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable
@@ -19,32 +18,11 @@ from reelmill.config import to_dict
 from reelmill.errors import ReelmillError
 from reelmill.train import checkpoint
 from reelmill.train.data import LOSS_KINDS, Corpus, DataConfig, Loader
+from reelmill.train.metrics import METRICS, append, readable
 from reelmill.train.model import ModelConfig
+from reelmill.train.optimizer import OptimizerConfig, make_optimizer
 from reelmill.train.parallel import Device, Precision, Ranks, clip_gradients, sharded_decoder
 from reelmill.train.validation import as_tensors, means_by_kind, sums_by_kind, unigram_entropy, validate
-
-METRICS = "metrics.jsonl"
-
-
-@dataclass(kw_only=True)
-class OptimizerConfig:
-    """AdamW with a linear warm-up and a cosine to zero; norms are not decayed."""
-
-    lr: float = 5e-5
-    warmup_steps: int = 2_000
-    beta1: float = 0.9
-    beta2: float = 0.95
-    eps: float = 1e-8
-    weight_decay: float = 0.1
-    grad_clip: float = 1.0
-    """Largest global norm of the gradients."""
-
-    def rate(self, step: int, steps: int) -> float:
-        """The learning rate of `step` (from 0) in a run of `steps`."""
-        if step < self.warmup_steps:
-            return self.lr * (step + 1) / self.warmup_steps
-        done = (step - self.warmup_steps) / max(1, steps - self.warmup_steps)
-        return self.lr * 0.5 * (1 + math.cos(math.pi * done))
 
 
 @dataclass(kw_only=True)
@@ -82,16 +60,7 @@ class Trainer:
         self.loader = Loader(corpus, self.training, config.data, config.seed, ranks.size)
         self.heldout = Loader(corpus, heldout, config.data, config.seed, ranks.size) if len(heldout) else None
         self.model = sharded_decoder(config.model, ranks, config.precision, config.seed)
-        matrices = [p for p in self.model.parameters() if p.ndim > 1]
-        norms = [p for p in self.model.parameters() if p.ndim == 1]
-        groups: list[dict[str, Any]] = [{"params": matrices}, {"params": norms, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(
-            groups,
-            betas=(config.optimizer.beta1, config.optimizer.beta2),
-            eps=config.optimizer.eps,
-            weight_decay=config.optimizer.weight_decay,
-            fused=True,
-        )
+        self.optimizer = make_optimizer(self.model, config.optimizer)
         self.next_step = 0
         self.saved_step = 0
 
@@ -213,31 +182,6 @@ class Trainer:
             )
 
     def _log(self, line: dict[str, Any]) -> None:
-        if not self.ranks.is_first:
-            return
-        with (self.out / METRICS).open("a", encoding="utf-8") as metrics:
-            metrics.write(json.dumps(line) + "\n")
-        self.say(_validation_line(line) if "validation" in line else _step_line(line, self.config.steps))
-
-
-def _step_line(line: dict[str, Any], steps: int) -> str:
-    kinds = " ".join(
-        f"{kind.name.lower()} {line[kind.name.lower()]:.3f}" for kind in LOSS_KINDS if kind.name.lower() in line
-    )
-    return (
-        f"step {line['step'] + 1}/{steps}  loss {line['loss']:.4f} ({kinds})  lr {line['lr']:.2e}  "
-        f"grad {line['grad_norm']:.2f}  {line['tokens_per_s']:,.0f} tokens/s  epoch {line['epoch']:.2f}"
-    )
-
-
-def _validation_line(line: dict[str, Any]) -> str:
-    if line["validation"] is None:
-        return "validation: no held-out items (data.heldout is 0)"
-    entropy = line["unigram_entropy"]
-    parts = []
-    for kind, nll in line["validation"].items():
-        references = [f"unigram {entropy[kind]:.3f}"] if kind in entropy else []
-        if kind == "vision":
-            references.append(f"shuffled {line['vision_shuffled']:.3f}")
-        parts.append(f"{kind} {nll:.3f} ({', '.join(references)})" if references else f"{kind} {nll:.3f}")
-    return f"validation after step {line['step']}, nats a token: " + "  ".join(parts)
+        if self.ranks.is_first:
+            append(self.out / METRICS, line)
+            self.say(readable(line, self.config.steps))

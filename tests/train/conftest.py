@@ -6,7 +6,8 @@ from reelmill.tokenize.shards import document_row, write_shard
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.data import DataConfig
 from reelmill.train.model import ModelConfig
-from reelmill.train.trainer import OptimizerConfig, TrainConfig
+from reelmill.train.optimizer import OptimizerConfig
+from reelmill.train.trainer import TrainConfig
 
 VOCAB = Vocabulary("bytes", 64)
 FINGERPRINT = "ab" * 32

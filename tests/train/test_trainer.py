@@ -12,9 +12,10 @@ from reelmill.tokenize import documents
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.data import Corpus, DataConfig
 from reelmill.train.model import count_parameters
+from reelmill.train.optimizer import OptimizerConfig
 from reelmill.train.recipes import RECIPES, recipe
 from reelmill.train.run import train
-from reelmill.train.trainer import OptimizerConfig, TrainConfig
+from reelmill.train.trainer import TrainConfig
 from reelmill.train.validation import unigram_entropy
 
 
@@ -114,3 +115,10 @@ def test_the_recipe_of_emu3_has_its_size_and_numbers():
 def test_an_unknown_recipe_names_the_nearest():
     with pytest.raises(ConfigError, match="did you mean 'tiny'"):
         recipe("tinny")
+
+
+def test_the_rate_may_end_above_zero_and_fall_in_a_line():
+    config = OptimizerConfig(lr=1.0, final_lr=0.1, schedule="linear", warmup_steps=10)
+    assert config.rate(60, 110) == pytest.approx(0.55)
+    assert replace(config, schedule="cosine").rate(60, 110) == pytest.approx(0.55)
+    assert config.rate(110, 110) == pytest.approx(0.1)

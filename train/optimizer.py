@@ -1,0 +1,49 @@
+"""AdamW and the learning rate of each step."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+
+@dataclass(kw_only=True)
+class OptimizerConfig:
+    """AdamW with a linear warm-up and a fall to `final_lr`; norms are not decayed."""
+
+    lr: float = 5e-5
+    final_lr: float = 0.0
+    schedule: Literal["cosine", "linear"] = "cosine"
+    """How the rate falls after the warm-up."""
+    warmup_steps: int = 2_000
+    beta1: float = 0.9
+    beta2: float = 0.95
+    eps: float = 1e-8
+    weight_decay: float = 0.1
+    grad_clip: float = 1.0
+    """Largest global norm of the gradients."""
+
+    def rate(self, step: int, steps: int) -> float:
+        """The learning rate of `step` (from 0) in a run of `steps`."""
+        if step < self.warmup_steps:
+            return self.lr * (step + 1) / self.warmup_steps
+        done = (step - self.warmup_steps) / max(1, steps - self.warmup_steps)
+        left = 0.5 * (1 + math.cos(math.pi * done)) if self.schedule == "cosine" else 1 - done
+        return self.final_lr + (self.lr - self.final_lr) * left
+
+
+def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
+    """AdamW over the model's parameters; the rate is set at each step."""
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    norms = [p for p in model.parameters() if p.ndim == 1]
+    groups: list[dict[str, Any]] = [{"params": matrices}, {"params": norms, "weight_decay": 0.0}]
+    return torch.optim.AdamW(
+        groups,
+        betas=(config.beta1, config.beta2),
+        eps=config.eps,
+        weight_decay=config.weight_decay,
+        fused=True,
+    )

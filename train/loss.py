@@ -1,8 +1,8 @@
 """Next-token cross-entropy from hidden states, weighted per token, without ever holding all the logits.
 
 At Emu3's vocabulary (184,622) the logits of 5,120 tokens are 3.5 GiB in float32 and their gradients as much again. The
-sum is therefore taken in chunks of tokens, and each chunk's gradient is formed while its logits are at hand, so that
-nothing is computed twice and only one chunk's logits exist at a time.
+sum is therefore taken in chunks of tokens, and each chunk's gradient is formed while its logits are at hand, in their
+place: nothing is computed twice, and one chunk's logits are all that exists at a time.
 """
 
 from __future__ import annotations
@@ -12,21 +12,38 @@ from typing import Any
 import torch
 from torch import Tensor
 
-CHUNKS = 8
-"""Chunks a call. Each one reads and writes the whole gradient of the weight, so few and large beat many and small."""
+from reelmill.errors import ReelmillError
+
+ROWS = {"cuda": 2048, "cpu": 512}
+"""Tokens a chunk. Each chunk reads and writes the whole gradient of the weight once, which costs beside the chunk's
+products the less the more tokens it has (`bench/loss.py --rows`); 2,048 at Emu3's vocabulary are 1.5 GB of logits."""
 
 
 def chunked_cross_entropy(
-    hidden: Tensor, weight: Tensor, targets: Tensor, token_weights: Tensor, chunks: int = CHUNKS
-) -> tuple[Tensor, Tensor]:
-    """The weighted sum of the tokens' negative log-likelihoods, and each token's own.
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    token_weights: Tensor,
+    *,
+    z_loss: float = 0.0,
+    rows: int = 0,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The weighted sum of the tokens' losses, and each token's own negative log-likelihood and log-normaliser.
 
-    hidden [N, D] and weight [V, D] of one floating type; targets int64 [N]; token_weights float32 [N]. Returns
-    (sum of token_weights * nll, a scalar with gradients to hidden and weight; nll float32 [N] in nats, without gradient
-    and not weighted). The caller divides by the weight of the whole global batch, not of this call.
+    hidden [N, D] and weight [V, D] of one floating type; targets int64 [N]; token_weights float32 [N]. Computed in
+    float32, or float64 for inputs of that. Returns (total, nll, log_z):
+
+    total: sum of token_weights * (nll + z_loss * log_z ** 2), a scalar with gradients to hidden and weight. The caller
+        divides by the weight of the whole global batch, not of this call. `z_loss` keeps logits from drifting (PaLM,
+        arXiv 2204.02311, section 5, with 1e-4).
+    nll, log_z: [N] in nats, not weighted, without gradient; log_z is the logsumexp of a token's logits.
+
+    The gradients are formed here and handed out by the first backward; a second one raises ReelmillError.
+    `rows` are the tokens of a chunk, by default those of `ROWS`.
     """
-    total, nll = _ChunkedCrossEntropy.apply(hidden, weight, targets, token_weights, chunks)  # type: ignore[no-untyped-call]
-    return total, nll
+    rows = rows or ROWS.get(hidden.device.type, ROWS["cuda"])
+    total, nll, log_z = _ChunkedCrossEntropy.apply(hidden, weight, targets, token_weights, z_loss, rows)  # type: ignore[no-untyped-call]
+    return total, nll, log_z
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
@@ -34,37 +51,47 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, token_weights: Tensor, chunks: int
-    ) -> tuple[Tensor, Tensor]:
+        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, token_weights: Tensor, z_loss: float, rows: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
         needs_gradient = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
-        nll = torch.empty(hidden.shape[0], dtype=torch.float32, device=hidden.device)
+        wide = torch.promote_types(hidden.dtype, torch.float32)
+        token_weights = token_weights.to(wide)
+        nll = torch.empty(hidden.shape[0], dtype=wide, device=hidden.device)
+        log_z = torch.empty_like(nll)
         grad_hidden = torch.empty_like(hidden) if needs_gradient else None
         # Summing the chunks' gradients in float32 keeps bfloat16 training from losing the small ones.
-        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if needs_gradient else None
-        size = max(1, -(-hidden.shape[0] // chunks))
-        for start in range(0, hidden.shape[0], size):
-            part = slice(start, start + size)
+        grad_weight = torch.zeros_like(weight, dtype=wide) if needs_gradient else None
+        for start in range(0, hidden.shape[0], rows):
+            part = slice(start, start + rows)
             states, wanted = hidden[part], targets[part].unsqueeze(1)
-            logits = (states @ weight.t()).float()
-            normaliser = torch.logsumexp(logits, dim=1, keepdim=True)
-            nll[part] = (normaliser - logits.gather(1, wanted)).squeeze(1)
+            logits = (states @ weight.t()).to(wide)
+            wanted_logits = logits.gather(1, wanted)
+            torch.log_softmax(logits, 1, out=logits)
+            likelihoods = logits.gather(1, wanted)
+            nll[part] = -likelihoods.squeeze(1)
+            log_z[part] = (wanted_logits - likelihoods).squeeze(1)
             if grad_hidden is None or grad_weight is None:
                 continue
-            probabilities = logits.sub_(normaliser).exp_()
-            probabilities.scatter_add_(1, wanted, torch.full_like(normaliser, -1.0))
-            grad_logits = probabilities.mul_(token_weights[part].unsqueeze(1)).to(hidden.dtype)
-            grad_hidden[part] = grad_logits @ weight
-            if weight.dtype == torch.float32:
-                grad_weight.addmm_(grad_logits.t(), states)
+            # d total / d logits = weight * ((1 + 2 z log_z) softmax - onehot)
+            scale = token_weights[part].unsqueeze(1)
+            grad_logits = logits.exp_().mul_(scale * (1 + 2 * z_loss * log_z[part].unsqueeze(1)))
+            grad_logits.scatter_add_(1, wanted, -scale)
+            narrow = grad_logits.to(hidden.dtype)
+            grad_hidden[part] = narrow @ weight
+            if weight.dtype == wide:
+                grad_weight.addmm_(narrow.t(), states)
             else:
-                grad_weight += grad_logits.t() @ states
+                grad_weight += narrow.t() @ states
+            del logits, grad_logits, narrow  # before the next chunk's are made
         if grad_hidden is not None and grad_weight is not None:
-            ctx.save_for_backward(grad_hidden, grad_weight.to(weight.dtype))
-        total = torch.dot(nll, token_weights)
-        ctx.mark_non_differentiable(nll)
-        return total, nll
+            # Not saved for backward: autograd would hold on to them, and the weight's gradient be copied, not taken.
+            ctx.gradients = grad_hidden, grad_weight.to(weight.dtype)
+        ctx.mark_non_differentiable(nll, log_z)
+        return torch.dot(nll + z_loss * log_z.square(), token_weights), nll, log_z
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        grad_hidden, grad_weight = ctx.saved_tensors
-        return grad_hidden * grad_outputs[0], grad_weight * grad_outputs[0], None, None, None
+        if ctx.gradients is None:
+            raise ReelmillError("the chunked cross-entropy hands out its gradients once; compute the loss again.")
+        (grad_hidden, grad_weight), ctx.gradients = ctx.gradients, None
+        return grad_hidden.mul_(grad_outputs[0]), grad_weight.mul_(grad_outputs[0]), None, None, None, None

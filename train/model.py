@@ -188,12 +188,14 @@ class Layer(nn.Module):
 class Head(nn.Linear):
     """The output projection: logits where they are needed (generation), the loss where they are not (training)."""
 
-    def loss(self, hidden: Tensor, targets: Tensor, token_weights: Tensor) -> tuple[Tensor, Tensor]:
-        """Of hidden [..., D] and targets, weights [...]: (weighted sum of the NLLs, NLL of each token [...])."""
-        total, nll = chunked_cross_entropy(
-            hidden.flatten(0, -2), self.weight, targets.flatten(), token_weights.flatten()
+    def loss(
+        self, hidden: Tensor, targets: Tensor, token_weights: Tensor, z_loss: float = 0.0
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Of hidden [..., D] and targets, weights [...]: (weighted sum, NLL and log-normaliser of each token [...])."""
+        total, nll, log_z = chunked_cross_entropy(
+            hidden.flatten(0, -2), self.weight, targets.flatten(), token_weights.flatten(), z_loss=z_loss
         )
-        return total, nll.view(targets.shape)
+        return total, nll.view(targets.shape), log_z.view(targets.shape)
 
 
 class Decoder(nn.Module):

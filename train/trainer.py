@@ -35,6 +35,8 @@ class TrainConfig:
     steps: int = 100_000
     seed: int = 0
     """Of the first weights, the order of the data and dropout."""
+    z_loss: float = 0.0
+    """Weight of the squared log-normaliser of the logits in each token's loss (`loss.py`); 0: none."""
     precision: Precision = "bfloat16"
     """What the layers compute in; parameters, optimizer and gradient sums are float32."""
     device: Device = "auto"
@@ -100,14 +102,16 @@ class Trainer:
         # Normalised by the weight of the whole global batch: the same whatever ranks and micro-batches it is cut into.
         own_weight = sum(float(batch.weights.sum(dtype=np.float64)) for batch in batches)
         weight = self.ranks.sum(torch.tensor(own_weight, dtype=torch.float64, device=self.ranks.device)).item()
-        loss_sum = torch.zeros((), dtype=torch.float64, device=self.ranks.device)
+        loss_sum, z_sum = torch.zeros(2, dtype=torch.float64, device=self.ranks.device)
         sums = torch.zeros(2, len(LOSS_KINDS), dtype=torch.float64, device=self.ranks.device)
         for micro_batch in batches:
             tokens, positions, targets, weights, kinds = as_tensors(micro_batch, self.ranks.device)
-            total, nll = self.model.lm_head.loss(self.model(tokens, positions, micro_batch.lengths), targets, weights)
+            hidden = self.model(tokens, positions, micro_batch.lengths)
+            total, nll, log_z = self.model.lm_head.loss(hidden, targets, weights, self.config.z_loss)
             # FSDP averages gradients over the ranks; the loss is a sum over them.
             (total * (self.ranks.size / weight)).backward()  # type: ignore[no-untyped-call]
             loss_sum += total.detach()
+            z_sum += self.config.z_loss * (log_z.square() * weights).sum()
             sums += sums_by_kind(nll, kinds)
         loss = self.ranks.sum(loss_sum).item() / weight
         sums = self.ranks.sum(sums)
@@ -128,6 +132,7 @@ class Trainer:
             "step": step,
             "loss": loss,
             **means_by_kind(sums),
+            **({"z_loss": self.ranks.sum(z_sum).item() / weight} if self.config.z_loss else {}),
             "lr": rate,
             "grad_norm": norm,
             "tokens_per_s": sums[1].sum().item() / seconds,

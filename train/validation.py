@@ -49,7 +49,7 @@ def validate(
         row = start + ranks.rank
         batch = loader.build([packing.row(row) if row < rows else None], shuffle_vision=shuffle_vision)
         tokens, positions, targets, weights, kinds = as_tensors(batch, ranks.device)
-        _, nll = model.lm_head.loss(model(tokens, positions, batch.lengths), targets, weights)
+        _, nll, _ = model.lm_head.loss(model(tokens, positions, batch.lengths), targets, weights)
         sums += sums_by_kind(nll, kinds)
     model.train()
     return means_by_kind(ranks.sum(sums))

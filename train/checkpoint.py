@@ -4,25 +4,24 @@
     FOLDER/step-000400/optimizer/*.safetensors
     FOLDER/step-000400/state.json               step, recipe, vocabulary, data fingerprint (`TrainState`)
 
-A checkpoint is written as `step-000400.tmp`, flushed to disk and renamed; a run killed at any moment leaves the last
-complete one. It can be loaded by any number of ranks.
+A checkpoint is written as `step-000400.tmp`, flushed to disk and renamed (`saver.py`); a run killed at any moment
+leaves the last complete one. It can be loaded by any number of ranks, split in any way.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
-from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint import state_dict_loader
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_optimizer_state_dict,
@@ -33,10 +32,11 @@ from reelmill import config as configuration
 from reelmill.errors import ConfigError, DataError
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.model import Decoder, ModelConfig
-from reelmill.train.parallel import Ranks
 
 _NAME = re.compile(r"step-(\d{6,})")
-_FREE = {"device", "data.micro_rows", "checkpoint_every", "validate_every", "validate_rows"}
+_FREE = {"device", "data.micro_rows", "validate_every", "validate_rows", "sample_prompts", "checkpoint_every"}
+_FREE_TABLES = ("checkpoint.", "log.", "parallel.")
+"""Recipe keys that change no number of a run, or none beyond the order of sums (`checkpoint_every`: of version 0.1)."""
 _FLAT = StateDictOptions(flatten_optimizer_state_dict=True)
 
 
@@ -54,35 +54,19 @@ class TrainState:
     data: str
     """Fingerprint of the training documents: with the seed and the step it is the loader's whole position."""
     version: str
-
-
-def save(folder: Path, state: TrainState, model: Decoder, optimizer: torch.optim.Optimizer, ranks: Ranks) -> Path:
-    """Write the checkpoint of `state.step` into `folder`, from all ranks together; returns its path."""
-    final = folder / f"step-{state.step:06d}"
-    temporary = final.with_name(f"{final.name}.tmp")
-    if ranks.is_first:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-    ranks.wait()
-    parts = {"model": model.state_dict(), "optimizer": _optimizer_tensors(model, optimizer)}
-    for name, tensors in parts.items():
-        state_dict_saver.save(
-            tensors, storage_writer=HuggingFaceStorageWriter(str(temporary / name), save_distributed=True)
-        )
-    if ranks.is_first:
-        (temporary / "state.json").write_text(json.dumps(vars(state), indent=2), encoding="utf-8")
-        for path in (temporary / "state.json", temporary / "model", temporary / "optimizer", temporary):
-            _sync(path)
-        temporary.rename(final)
-        _sync(folder)
-    ranks.wait()
-    return final
+    tokens: int = 0
+    """Predictions trained on so far."""
 
 
 def latest(folder: Path) -> Path | None:
     """The complete checkpoint of the highest step, or None."""
-    complete = [path for path in folder.glob("step-*") if _NAME.fullmatch(path.name)]
-    return max(complete, key=lambda path: int(path.name.removeprefix("step-")), default=None)
+    return next(reversed(complete(folder).values()), None)
+
+
+def complete(folder: Path) -> dict[int, Path]:
+    """The complete checkpoints in a folder by their step, oldest first."""
+    found = {int(match[1]): path for path in folder.glob("step-*") if (match := _NAME.fullmatch(path.name))}
+    return dict(sorted(found.items()))
 
 
 def read_state(checkpoint: Path) -> TrainState:
@@ -96,12 +80,15 @@ def read_state(checkpoint: Path) -> TrainState:
         raise DataError(f"{path} is damaged ({error}); use an earlier checkpoint.") from error
 
 
-def check_same_run(state: TrainState, recipe: dict[str, Any], data: str, checkpoint: Path) -> None:
-    """Raise ConfigError where a recipe or its data are not those that the checkpoint was trained with.
+def check_same_run(state: TrainState, recipe: Any, data: str, checkpoint: Path) -> None:
+    """Raise ConfigError where a recipe (its dataclass) or its data are not those that the checkpoint was trained with.
 
-    What changes no number of the run may differ (`_FREE`).
+    What changes no number of the run may differ (`_FREE`). A key that the checkpoint's version did not know yet counts
+    as its default: what it does was not done.
     """
-    changed = [line for line in configuration.differences(state.recipe, recipe) if line.partition(":")[0] not in _FREE]
+    before = _merged(configuration.to_dict(type(recipe)()), state.recipe)
+    lines = configuration.differences(before, recipe)
+    changed = [line for line in lines if not _is_free(line.partition(":")[0])]
     if data != state.data:
         changed.append("the training documents")
     if changed:
@@ -111,13 +98,32 @@ def check_same_run(state: TrainState, recipe: dict[str, Any], data: str, checkpo
         )
 
 
+def _is_free(key: str) -> bool:
+    return key in _FREE or key.startswith(_FREE_TABLES)
+
+
+def _merged(defaults: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """`values`, and of the tables' keys that they lack the defaults."""
+    merged = {**defaults, **values}
+    for key, default in defaults.items():
+        if isinstance(default, Mapping) and isinstance(values.get(key), Mapping):
+            merged[key] = _merged(default, values[key])
+    return merged
+
+
 def load(checkpoint: Path, model: Decoder, optimizer: torch.optim.Optimizer) -> None:
     """Fill a sharded model and its optimizer from a checkpoint, on all ranks together."""
     _read(checkpoint / "model", dict(model.state_dict()))
-    tensors = _optimizer_tensors(model, optimizer)
+    tensors = optimizer_tensors(model, optimizer)
     _read(checkpoint / "optimizer", tensors)
     whole: dict[str, Any] = {**get_optimizer_state_dict(model, optimizer, options=_FLAT), **tensors}
     set_optimizer_state_dict(model, optimizer, whole, options=_FLAT)
+
+
+def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimizer's tensors by name, made if there was no step yet; its settings follow from the recipe."""
+    state: dict[str, Any] = dict(get_optimizer_state_dict(model, optimizer, options=_FLAT))
+    return {name: value for name, value in state.items() if isinstance(value, Tensor)}
 
 
 def load_decoder(checkpoint: Path) -> tuple[Decoder, Vocabulary, TrainState]:
@@ -133,17 +139,3 @@ def _read(folder: Path, tensors: dict[str, Tensor], *, no_dist: bool = False) ->
         # Said of every load outside a process group, where it is what was asked for.
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
         state_dict_loader.load(tensors, storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=no_dist)
-
-
-def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimizer's tensors by name, made if there was no step yet; its settings follow from the recipe."""
-    state: dict[str, Any] = dict(get_optimizer_state_dict(model, optimizer, options=_FLAT))
-    return {name: value for name, value in state.items() if isinstance(value, Tensor)}
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -9,6 +9,7 @@ from reelmill.errors import ConfigError
 from reelmill.train.data import DataConfig
 from reelmill.train.model import ModelConfig
 from reelmill.train.optimizer import OptimizerConfig
+from reelmill.train.saver import CheckpointConfig
 from reelmill.train.trainer import TrainConfig
 
 
@@ -29,7 +30,7 @@ def tiny() -> TrainConfig:
         precision="float32",
         validate_every=650,
         validate_rows=32,
-        checkpoint_every=650,
+        checkpoint=CheckpointConfig(every=650),
     )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from reelmill.train.metrics import METRICS, append, readable
 from reelmill.train.model import ModelConfig
 from reelmill.train.optimizer import OptimizerConfig, make_optimizer
 from reelmill.train.parallel import Device, Precision, Ranks, clip_gradients, sharded_decoder
+from reelmill.train.saver import CheckpointConfig, Saver
 from reelmill.train.validation import as_tensors, means_by_kind, sums_by_kind, unigram_entropy, validate
 
 
@@ -43,7 +44,7 @@ class TrainConfig:
     validate_every: int = 1_000
     validate_rows: int = 256
     """At most so many rows of held-out documents."""
-    checkpoint_every: int = 1_000
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
 
 
 class Trainer:
@@ -63,6 +64,7 @@ class Trainer:
         self.heldout = Loader(corpus, heldout, config.data, config.seed, ranks.size) if len(heldout) else None
         self.model = sharded_decoder(config.model, ranks, config.precision, config.seed)
         self.optimizer = make_optimizer(self.model, config.optimizer)
+        self.saver = Saver(out / "checkpoints", config.checkpoint, ranks)
         self.next_step = 0
         self.saved_step = 0
 
@@ -72,7 +74,7 @@ class Trainer:
         if last is None:
             return
         state = checkpoint.read_state(last)
-        checkpoint.check_same_run(state, to_dict(self.config), self.corpus.fingerprint, last)
+        checkpoint.check_same_run(state, self.config, self.corpus.fingerprint, last)
         checkpoint.load(last, self.model, self.optimizer)
         self.next_step = self.saved_step = state.step
         self.say(f"resumed from {last}")
@@ -87,10 +89,11 @@ class Trainer:
             self.next_step += 1
             if self.next_step % self.config.validate_every == 0 or self.next_step == self.config.steps:
                 self._log(self.validate())
-            if self.next_step % self.config.checkpoint_every == 0:
+            if self.next_step % self.config.checkpoint.every == 0:
                 self.save()
         if self.next_step > self.saved_step:
             self.save()
+        self.saver.wait()
 
     def step(self, step: int) -> dict[str, Any]:
         """One optimizer step over a global batch; returns its line for the log."""
@@ -153,8 +156,8 @@ class Trainer:
             "unigram_entropy": self._unigram_entropy,
         }
 
-    def save(self) -> Path:
-        """Write the checkpoint of the steps made so far."""
+    def save(self) -> None:
+        """Begin to write the checkpoint of the steps made so far."""
         state = checkpoint.TrainState(
             step=self.next_step,
             recipe=to_dict(self.config),
@@ -163,10 +166,9 @@ class Trainer:
             data=self.corpus.fingerprint,
             version=__version__,
         )
-        path = checkpoint.save(self.out / "checkpoints", state, self.model, self.optimizer, self.ranks)
+        path = self.saver.save(state, self.model, self.optimizer)
         self.saved_step = self.next_step
-        self.say(f"saved {path}")
-        return path
+        self.say(f"saving {path}")
 
     @cached_property
     def _unigram_entropy(self) -> dict[str, float]:

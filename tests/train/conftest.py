@@ -7,6 +7,7 @@ from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.data import DataConfig
 from reelmill.train.model import ModelConfig
 from reelmill.train.optimizer import OptimizerConfig
+from reelmill.train.saver import CheckpointConfig
 from reelmill.train.trainer import TrainConfig
 
 VOCAB = Vocabulary("bytes", 64)
@@ -62,7 +63,7 @@ def toy_config():
         precision="float32",
         device="cpu",
         validate_every=2,
-        checkpoint_every=2,
+        checkpoint=CheckpointConfig(every=2),
     )
 
 

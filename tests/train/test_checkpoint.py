@@ -12,6 +12,7 @@ from reelmill.config import to_toml
 from reelmill.errors import ConfigError, DataError
 from reelmill.train import checkpoint
 from reelmill.train.run import train
+from reelmill.train.saver import CheckpointConfig
 
 silent = {"say": lambda _: None}
 
@@ -47,7 +48,7 @@ def test_a_resumed_run_equals_an_undisturbed_one_bit_for_bit(run_folder, toy_con
 
 
 def test_training_changes_the_parameters_and_lowers_the_loss(run_folder, toy_config, tmp_path):
-    config = replace(toy_config, steps=12, checkpoint_every=6, validate_every=12)
+    config = replace(toy_config, steps=12, checkpoint=CheckpointConfig(every=6), validate_every=12)
     last = train(config, [run_folder], tmp_path, **silent)
     first, last = tensors_of(tmp_path / "checkpoints/step-000006"), tensors_of(last)
     assert all(not torch.equal(first[name], last[name]) for name in first)
@@ -78,6 +79,7 @@ def test_killed_while_writing_leaves_the_last_complete_checkpoint(run_folder, to
 import os, pathlib, sys
 from reelmill.config import from_dict, read_toml
 from reelmill.train.run import train
+from reelmill.train.saver import CheckpointConfig
 from reelmill.train.trainer import TrainConfig
 
 config, data, out = from_dict(TrainConfig, read_toml(pathlib.Path(sys.argv[1]))), *map(pathlib.Path, sys.argv[2:])

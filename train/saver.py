@@ -1,0 +1,156 @@
+"""Checkpoints written in the background: training waits for a copy in host memory, not for the disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.checkpoint import state_dict_saver
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
+from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
+
+from reelmill.errors import ConfigError, MachineError
+from reelmill.train.checkpoint import TrainState, complete, optimizer_tensors
+from reelmill.train.model import Decoder
+from reelmill.train.parallel import Ranks
+
+Parts = dict[str, dict[str, Tensor]]
+
+
+@dataclass(kw_only=True)
+class CheckpointConfig:
+    """When checkpoints are written and which are kept."""
+
+    every: int = 1_000
+    """Steps between checkpoints; the last step of a run is always saved."""
+    keep: int = 5
+    """So many of the newest stay; 0: all."""
+    keep_every: int = 0
+    """Those whose step is a multiple of it stay for ever; 0: none."""
+
+    def check(self) -> None:
+        """Raise ConfigError for numbers that mean nothing."""
+        if self.every < 1 or self.keep < 0 or self.keep_every < 0:
+            raise ConfigError(
+                f"checkpoint.every is {self.every}, keep {self.keep} and keep_every {self.keep_every}; every must be 1 "
+                "or more, the others 0 (keep all; none for ever) or more."
+            )
+
+
+class Saver:
+    """The checkpoints of a run in `folder`, from all ranks together.
+
+    `save` copies this rank's tensors to host memory and returns; a thread writes them. A checkpoint becomes visible by
+    a rename, when every rank has written its part. One is written at a time: the next `save` waits for the last. The
+    thread's collectives have a gloo group of their own, so that they never meet those of training.
+    """
+
+    def __init__(self, folder: Path, config: CheckpointConfig, ranks: Ranks) -> None:
+        config.check()
+        self._folder, self._config, self._ranks = folder, config, ranks
+        self._group = dist.new_group(backend="gloo")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._pending: Future[None] | None = None
+
+    def save(self, state: TrainState, model: Decoder, optimizer: torch.optim.Optimizer) -> Path:
+        """Begin the checkpoint of `state.step` and return where it will be; raises what `wait` raises."""
+        self.wait()
+        # The optimizer goes on changing its tensors in place: what is written is a copy.
+        stager = DefaultStager(StagingOptions(False, False, False, False))
+        parts: Any = stager.stage({"model": model.state_dict(), "optimizer": optimizer_tensors(model, optimizer)})
+        stager.close()
+        self._pending = self._thread.submit(self._write, state, parts)
+        return self._final(state.step)
+
+    def wait(self) -> None:
+        """Return when no checkpoint is being written; MachineError where the last one could not be."""
+        pending, self._pending = self._pending, None
+        if pending is None:
+            return
+        try:
+            pending.result()
+        except (CheckpointException, OSError) as error:
+            raise MachineError(
+                f"a checkpoint could not be written to {self._folder} ({_first_line(error)}); free or mend the disk. "
+                "The checkpoints before it are sound, and the same command goes on from the last."
+            ) from error
+
+    @property
+    def failed(self) -> bool:
+        """Whether the checkpoint that is being written has failed already; `wait` raises why."""
+        return self._pending is not None and self._pending.done() and self._pending.exception() is not None
+
+    def _final(self, step: int) -> Path:
+        return self._folder / f"step-{step:06d}"
+
+    def _write(self, state: TrainState, parts: Parts) -> None:
+        final = self._final(state.step)
+        temporary = final.with_name(f"{final.name}.tmp")
+        self._on_first(lambda: self._begin(temporary))
+        for name, tensors in parts.items():
+            state_dict_saver.save(
+                tensors,
+                storage_writer=HuggingFaceStorageWriter(str(temporary / name), save_distributed=True),
+                process_group=self._group,
+            )
+        self._on_first(lambda: self._commit(state, temporary, final))
+
+    def _begin(self, temporary: Path) -> None:
+        for left_over in self._folder.glob("step-*.tmp"):
+            shutil.rmtree(left_over)
+        temporary.mkdir(parents=True)
+
+    def _commit(self, state: TrainState, temporary: Path, final: Path) -> None:
+        (temporary / "state.json").write_text(json.dumps(vars(state), indent=2), encoding="utf-8")
+        for path in (temporary / "state.json", temporary / "model", temporary / "optimizer", temporary):
+            _sync(path)
+        temporary.rename(final)
+        _sync(self._folder)
+        self._prune()
+
+    def _prune(self) -> None:
+        """Delete what the policy does not keep. A folder loses its name first: none is ever seen half deleted."""
+        steps = complete(self._folder)
+        keep, for_ever = self._config.keep, self._config.keep_every
+        for step, path in list(steps.items())[:-keep] if keep else ():
+            if not (for_ever and step % for_ever == 0):
+                shutil.rmtree(path.rename(path.with_name(f"{path.name}.tmp")))
+
+    def _on_first(self, work: Callable[[], None]) -> None:
+        """Do `work` on the first rank; where it fails all ranks raise, so that none waits for another."""
+        error: OSError | None = None
+        if self._ranks.is_first:
+            try:
+                work()
+            except OSError as caught:
+                error = caught
+        failed = torch.tensor(int(error is not None))
+        dist.all_reduce(failed, group=self._group)
+        if failed:
+            raise error or OSError("the first rank could not write; see its message")
+
+
+def _first_line(error: BaseException) -> str:
+    """What went wrong, of an error that may hold the tracebacks of all ranks."""
+    if isinstance(error, CheckpointException):
+        rank, (cause, _) = next(iter(error.failures.items()))
+        return f"rank {rank}: {cause}"
+    return str(error)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -56,6 +56,7 @@ class Corpus:
     """
 
     def __init__(self, folders: Sequence[Path], selection: str | None, config: DataConfig) -> None:
+        self._folders = list(folders)
         self._indexes = [ShardIndex(f, fingerprint=config.fingerprint or None, selection=selection) for f in folders]
         spaces = [(index.footer.tokenizer, index.footer.vocab) for index in self._indexes]
         footers = dict(zip(spaces, folders, strict=True))
@@ -81,6 +82,14 @@ class Corpus:
             digest.update("\n".join(index.strings("doc_id")).encode())
         digest.update(self.n_tokens.tobytes())
         return digest.hexdigest()
+
+    def name(self, document: int) -> str:
+        """What a person finds the document by: its doc_id and run folder; those after the last are lessons."""
+        if document >= len(self):
+            return f"lesson {document - len(self)}"
+        folder = int(np.searchsorted(self._first, document, side="right")) - 1
+        doc_id = self._indexes[folder].strings("doc_id")[document - int(self._first[folder])]
+        return f"{doc_id} in {self._folders[folder]}"
 
     def read(self, documents: npt.ArrayLike) -> list[npt.NDArray[np.int32]]:
         """The tokens of documents, in the order asked for."""
@@ -157,7 +166,8 @@ class Batch:
     """Rows for one forward pass.
 
     tokens, targets, positions: int64 [rows, context]; weights: float32, each target's loss weight; kinds: int8, its
-    TokenKind, -1 where there is no prediction; lengths: of the documents as they follow each other, flattened.
+    TokenKind, -1 where there is no prediction; lengths: of the documents as they follow each other, flattened;
+    documents: the number of each of them (`Corpus.name`), -1 where there is none.
     """
 
     tokens: npt.NDArray[np.int64]
@@ -166,6 +176,7 @@ class Batch:
     weights: npt.NDArray[np.float32]
     kinds: npt.NDArray[np.int8]
     lengths: list[int]
+    documents: list[int]
 
 
 class Loader:
@@ -216,8 +227,10 @@ class Loader:
         targets, positions = tokens.copy(), np.zeros(shape, dtype=np.int64)
         weights, kinds = np.zeros(shape, dtype=np.float32), np.full(shape, -1, dtype=np.int8)
         lengths: list[int] = []
+        documents: list[int] = []
         for r, pieces in enumerate(rows):
             at = 0
+            documents += pieces.document.tolist() if pieces is not None else ()
             for ids, kind, is_new in self._contents(pieces, epoch) if pieces is not None else ():
                 if shuffle_vision:
                     codes = np.flatnonzero(kind == TokenKind.VISION)
@@ -231,7 +244,8 @@ class Loader:
                 at += len(ids) - 1
             if at < shape[1]:
                 lengths.append(shape[1] - at)
-        return Batch(tokens, targets, positions, weights, kinds, lengths)
+                documents.append(-1)
+        return Batch(tokens, targets, positions, weights, kinds, lengths, documents)
 
     def _batches(self, epoch: int) -> int:
         """Batches of an epoch; their rows differ by one at most."""

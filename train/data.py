@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,7 @@ from reelmill.train.packing import Ints, Packing, Pieces, pack
 _TEXT, _IMAGE, _VIDEO = (KINDS.index(kind) for kind in ("text", "image", "video"))
 # A part of a video may state its duration with this many characters (each a token) more than the whole does.
 _HEADER_GROWTH = 10
+Kind = Literal["text", "image", "video", "interleaved"]
 LOSS_KINDS = (TokenKind.TEXT, TokenKind.STRUCTURE, TokenKind.VISION)
 
 
@@ -37,6 +39,8 @@ class DataConfig:
     """Rows of a step over all ranks; what does not run at once is accumulated."""
     micro_rows: int = 1
     """Rows of one forward pass on one rank."""
+    kinds: tuple[Kind, ...] = ("text", "image", "video", "interleaved")
+    """Kinds of documents that are trained on and validated with; Emu3's first stage leaves out video."""
     heldout: float = 0.01
     """Share of the items, chosen by a hash of item_id, that are kept from training and used for validation."""
     text_weight: float = 1.0
@@ -90,6 +94,10 @@ class Corpus:
         folder = int(np.searchsorted(self._first, document, side="right")) - 1
         doc_id = self._indexes[folder].strings("doc_id")[document - int(self._first[folder])]
         return f"{doc_id} in {self._folders[folder]}"
+
+    def of_kinds(self, kinds: Sequence[Kind]) -> npt.NDArray[np.bool_]:
+        """bool [documents]: which are of one of these kinds."""
+        return np.isin(self.kind, [KINDS.index(kind) for kind in kinds])
 
     def read(self, documents: npt.ArrayLike) -> list[npt.NDArray[np.int32]]:
         """The tokens of documents, in the order asked for."""

@@ -58,8 +58,8 @@ class Trainer:
     ) -> None:
         self.config, self.corpus, self.out, self.ranks = config, corpus, out, ranks
         self.say = say if ranks.is_first else lambda _: None
-        documents = np.arange(len(corpus))
-        self.training, heldout = documents[~corpus.heldout], documents[corpus.heldout]
+        wanted = corpus.of_kinds(config.data.kinds)
+        self.training, heldout = (np.flatnonzero(wanted & part) for part in (~corpus.heldout, corpus.heldout))
         self.loader = Loader(corpus, self.training, config.data, config.seed, ranks.size)
         self.heldout = Loader(corpus, heldout, config.data, config.seed, ranks.size) if len(heldout) else None
         self.model = sharded_decoder(config.model, ranks, config.precision, config.seed)
@@ -176,11 +176,12 @@ class Trainer:
 
     def _describe(self) -> None:
         packing = self.loader.packing(0)
+        heldout = len(self.heldout.documents) if self.heldout else 0
         parameters = sum(parameter.numel() for parameter in self.model.parameters())
         self.say(
             f"{parameters:,} parameters on {self.ranks.size} x {self.ranks.device.type}; {len(self.training):,} "
             f"documents in {packing.rows:,} rows of {packing.context:,} ({packing.fill:.1%} full), "
-            f"{self.loader.batches(0):,} steps an epoch; {self.corpus.heldout.sum():,} documents held out"
+            f"{self.loader.batches(0):,} steps an epoch; {heldout:,} documents held out"
         )
         if len(self.loader.left_out):
             self.say(

@@ -122,3 +122,16 @@ def test_the_rate_may_end_above_zero_and_fall_in_a_line():
     assert config.rate(60, 110) == pytest.approx(0.55)
     assert replace(config, schedule="cosine").rate(60, 110) == pytest.approx(0.55)
     assert config.rate(110, 110) == pytest.approx(0.1)
+
+
+def test_kinds_of_documents_may_be_left_out(run_folder, toy_config, tmp_path):
+    said = []
+    without = replace(toy_config, data=replace(toy_config.data, kinds=("text", "image")))
+    train(without, [run_folder], tmp_path / "without", say=said.append)
+    corpus = Corpus([run_folder], None, without.data)
+    kept = corpus.of_kinds(("text", "image")) & ~corpus.heldout
+    assert 0 < kept.sum() < (~corpus.heldout).sum()
+    assert any(f"{kept.sum()} documents in" in line for line in said)
+    only_text = replace(without, data=replace(without.data, kinds=("text",)))
+    train(only_text, [run_folder], tmp_path / "text", say=said.append)
+    assert not any("vision" in line for line in lines_of(tmp_path / "text"))

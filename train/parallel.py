@@ -5,8 +5,9 @@ One code path: a single process is a group of one, and the CPU (gloo) runs what 
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -44,6 +45,18 @@ class Ranks:
         dist.all_reduce(values)
         return values
 
+    def any(self, flag: bool) -> bool:
+        """Whether `flag` holds on some rank."""
+        flags = torch.tensor(int(flag))
+        dist.all_reduce(flags, dist.ReduceOp.MAX)
+        return bool(flags)
+
+    def gather(self, words: Sequence[str]) -> list[str]:
+        """The words of all ranks, in the order of the ranks."""
+        parts: list[list[str]] = [[] for _ in range(dist.get_world_size())]
+        dist.all_gather_object(parts, list(words))
+        return [word for part in parts for word in part]
+
     def wait(self) -> None:
         """Return when every rank has come here."""
         dist.barrier()
@@ -53,7 +66,8 @@ class Ranks:
 def join_ranks(device: Device = "auto") -> Iterator[Ranks]:
     """The group that torchrun describes in the environment, or a group of one; left again at the end.
 
-    `auto` takes CUDA where there is any. Raises ConfigError for CUDA where there is none.
+    A group that there is already (Ray Train makes it) is taken, and stays. `auto` takes CUDA where there is any. Raises
+    ConfigError for CUDA where there is none.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device is cuda, but torch sees no CUDA device here; set device to cpu or auto.")
@@ -61,16 +75,22 @@ def join_ranks(device: Device = "auto") -> Iterator[Ranks]:
     where = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if on_cuda else torch.device("cpu")
     if on_cuda:
         torch.cuda.set_device(where)
-    backend = "nccl" if on_cuda else "gloo"
-    if "RANK" in os.environ:
-        dist.init_process_group(backend)
-    else:
-        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
+    is_ours = not dist.is_initialized()
+    if is_ours:
+        _make_group("cpu:gloo,cuda:nccl" if on_cuda else "gloo")  # flags and messages travel from host memory
     try:
         mesh = init_device_mesh(where.type, (dist.get_world_size(),))
         yield Ranks(dist.get_rank(), dist.get_world_size(), where, mesh)
     finally:
-        dist.destroy_process_group()
+        if is_ours:
+            dist.destroy_process_group()
+
+
+def _make_group(backend: str) -> None:
+    if "RANK" in os.environ:
+        dist.init_process_group(backend)
+    else:
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
 
 
 def sharded_decoder(config: ModelConfig, ranks: Ranks, precision: Precision, seed: int) -> Decoder:
@@ -117,6 +137,13 @@ def _placed_like(whole: Tensor, parameter: Tensor) -> Tensor:
 
 
 def clip_gradients(model: Decoder, largest: float) -> float:
-    """Scale the gradients to a global norm of at most `largest`; returns the norm that they had."""
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), largest)
-    return float((norm.full_tensor() if isinstance(norm, DTensor) else norm).item())
+    """Scale the gradients to a global norm of at most `largest`; returns the norm that they had.
+
+    Where that is not finite they stay as they are: scaled, they would hide which parameter's it was.
+    """
+    parameters = list(model.parameters())
+    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    found = float((norm.full_tensor() if isinstance(norm, DTensor) else norm).item())
+    if math.isfinite(found):
+        torch.nn.utils.clip_grads_with_norm_(parameters, largest, norm)
+    return found

@@ -109,10 +109,28 @@ def test_every_loss_is_logged_and_starts_when_it_should(folder, tmp_path):
     assert steps[2]["revived"] > 0  # of 64 fresh codes most have never been used
 
 
+def test_logged_terms_are_means_over_the_steps_that_had_them(folder, tmp_path):
+    """A term that starts amid a window of 4, a run that resumes there: the same numbers as step by step."""
+    sources = find([folder])
+    train(replace(GAN, log_every=1), sources, [], tmp_path / "single", say=quiet)
+    four = replace(GAN, log_every=4)
+    train(four, sources, [], tmp_path / "four", until=6, say=quiet)
+    train(four, sources, [], tmp_path / "four", say=quiet)
+    single, (first, last) = (
+        [row for row in map(json.loads, (tmp_path / name / "log.jsonl").read_text().splitlines()) if "l1" in row]
+        for name in ("single", "four")
+    )
+    for key, rows, found in (("l1", single[:4], first), ("lpips", single[2:4], first), ("l1", single[6:], last)):
+        assert found[key] == pytest.approx(np.mean([row[key] for row in rows]))
+    assert first["revived"] == np.mean([single[1]["revived"], single[3]["revived"]])
+
+
 def test_a_run_refuses_other_settings_and_other_media(folder, tmp_path):
     train(RECIPE, find([folder]), [], tmp_path, until=1, say=quiet)
+    before = (tmp_path / "recipe.toml").read_bytes()
     with pytest.raises(ConfigError, match=r"loss\.l2"):
         train(replace(RECIPE, loss=LossConfig(l2=1.0)), find([folder]), [], tmp_path, say=quiet)
+    assert (tmp_path / "recipe.toml").read_bytes() == before
     with pytest.raises(ConfigError, match="training media"):
         train(RECIPE, [*find([folder]), Source(folder / "one.png", name="more.png")], [], tmp_path, say=quiet)
 

@@ -38,14 +38,13 @@ def train(
     with, DataError for media that cannot be used.
     """
     with join_ranks(recipe.device) as ranks:
-        if ranks.is_first:
-            out.mkdir(parents=True, exist_ok=True)
-            write_text(out / "recipe.toml", to_toml(recipe))
-            write_text(out / "media.txt", "".join(f"{s.path} {s.name}\n" for s in sources))
-        ranks.wait()
+        out.mkdir(parents=True, exist_ok=True)
         judged = judged_media(held_out) if ranks.is_first else {}
         trainer = Trainer(recipe, sources, judged, out, ranks, say if ranks.is_first else lambda _: None)
         trainer.resume()
+        if ranks.is_first:  # only now: a run that `resume` refuses leaves the folder as it was
+            write_text(out / "recipe.toml", to_toml(recipe))
+            write_text(out / "media.txt", "".join(f"{s.path} {s.name}\n" for s in sources))
         trainer.run(until)
     return out / f"{recipe.name}.safetensors"
 

@@ -119,17 +119,19 @@ class Trainer:
         """Train to the last step (or to `until`), logging, and checkpoint on the way and at the end."""
         last = self.recipe.steps if until is None else min(until, self.recipe.steps)
         steps = range(self.step, last)
-        sums: dict[str, float] = {}
+        window: dict[str, list[float]] = {}
         began, saved = time.monotonic(), self.step
         stream = batches(self.crops, steps, self.recipe.seed, self.ranks.rank, self.recipe.model.temporal_factor)
         for pictures, clips in stream:
             for key, value in self.train_step(pictures, clips).items():
-                sums[key] = sums.get(key, 0.0) + value / self.recipe.log_every
+                window.setdefault(key, []).append(value)
             if self.step % self.recipe.log_every == 0:
                 seconds, began = time.monotonic() - began, time.monotonic()
                 rate = self.recipe.optimizer.rate(self.step, self.recipe.steps)
-                self._log({"step": self.step, "lr": rate, **sums, "seconds": seconds})
-                sums = {}
+                # A term may have started, or the run resumed, amid the window: each has a count of its own.
+                means = {key: sum(values) / len(values) for key, values in window.items()}
+                self._log({"step": self.step, "lr": rate, **means, "seconds": seconds})
+                window = {}
             if self.step % self.recipe.checkpoint_every == 0:
                 self.checkpoint()
                 saved = self.step

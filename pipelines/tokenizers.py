@@ -58,7 +58,7 @@ def training_media(
 ) -> tuple[list[Source], list[Source]]:
     """(sources to train on, held-out ones). Without `data` the media of the shipped tokenizer, fetched to `listed`."""
     if not data:
-        from reelmill.tokenize.vision.sources import fetch
+        from reelmill.train.vision.sources import fetch
 
         training, judged = fetch(listed)
         return [Source(path) for path in training], [Source(path) for path in judged]

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-VIDEOS = {".mp4", ".webm", ".mkv", ".avi", ".mov", ".mpg", ".ogv"}
+from reelmill.train.vision.media import VIDEOS
+
 SMALLEST = 256
 """Short side, in pixels, below which a picture is taken for an icon."""
 ENOUGH = 512

@@ -15,8 +15,8 @@ from pathlib import Path
 from reelmill.config import from_dict, read_toml
 from reelmill.errors import WeightsError
 from reelmill.files import sha256, write_text
-from reelmill.tokenize.vision.archives import Index, unpack
-from reelmill.tokenize.vision.choose import choose
+from reelmill.train.vision.archives import Index, unpack
+from reelmill.train.vision.choose import choose
 
 LISTING = Path(__file__).with_name("sources.toml")
 

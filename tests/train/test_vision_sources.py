@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from reelmill.errors import WeightsError
-from reelmill.tokenize.vision import archives, sources
-from reelmill.tokenize.vision.choose import choose
+from reelmill.train.vision import archives, sources
+from reelmill.train.vision.choose import choose
 
 SHARE = "usr/share/backgrounds/"
 

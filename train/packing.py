@@ -10,15 +10,15 @@ row's end loses none. The rules (Emu3, arXiv 2409.18869, section 2.4, keeps an i
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from reelmill.errors import DataError
+from reelmill.train.binpacking import Ints, best_fit, bin_pack
 
-Ints = npt.NDArray[np.int64]
+__all__ = ["Ints", "Packing", "Pieces", "pack"]
 
 
 @dataclass(frozen=True)
@@ -79,14 +79,17 @@ class Packing:
 
 
 def pack(unsplit: Pieces, texts: Pieces, context: int, rng: np.random.Generator) -> Packing:
-    """Pack `unsplit` pieces (each at most `context` slots) best-fit, then fill the gaps with `texts`, cut anywhere.
+    """Pack `unsplit` pieces (each at most `context` slots), then fill the gaps with `texts`, cut anywhere.
 
-    The order of rows is drawn from `rng`; which pieces meet follows from the order in which they are given. Every
-    prediction of every piece is in exactly one row. Raises DataError for an unsplit piece longer than `context`.
+    Best fit is enough where there is text for all gaps; else the unsplit pieces are packed as tightly as `bin_pack`
+    finds. The order of rows is drawn from `rng`; which pieces meet follows from the order in which they are given.
+    Every prediction of every piece is in exactly one row. Raises DataError for an unsplit piece longer than `context`.
     """
     if len(unsplit) and int(unsplit.size.max()) > context:
         raise DataError(f"a piece of {int(unsplit.size.max())} slots cannot stay whole in a context of {context}")
-    row, rows = _best_fit(unsplit.size, context)
+    row, rows = best_fit(unsplit.size, context)
+    if int(texts.size.sum()) < rows * context - int(unsplit.size.sum()):
+        row, rows = bin_pack(unsplit.size, context)
     used = np.bincount(row, weights=unsplit.size, minlength=rows).astype(np.int64)
     filling, filling_row = _fill(texts, context - used, context)
     pieces, row = Pieces.join([unsplit, filling]), np.concatenate((row, filling_row))
@@ -94,33 +97,6 @@ def pack(unsplit: Pieces, texts: Pieces, context: int, rng: np.random.Generator)
     row = rng.permutation(rows)[row]
     order = np.argsort(row, kind="stable")
     return Packing(pieces.take(order), np.searchsorted(row[order], np.arange(rows + 1)), context)
-
-
-def _best_fit(sizes: Ints, context: int) -> tuple[Ints, int]:
-    """Row of each piece and the number of rows: longest first, each into the fullest row that still has room."""
-    row = np.zeros(len(sizes), dtype=np.int64)
-    rows_with: dict[int, list[int]] = {}  # free slots -> rows
-    spaces: list[int] = []  # the keys of rows_with, rising
-    count = 0
-    for piece in np.argsort(-sizes, kind="stable"):
-        size = int(sizes[piece])
-        at = bisect_left(spaces, size)
-        if at == len(spaces):
-            target, space = count, context
-            count += 1
-        else:
-            space = spaces[at]
-            target = rows_with[space].pop()
-            if not rows_with[space]:
-                del rows_with[space], spaces[at]
-        row[piece] = target
-        left = space - size
-        if left:
-            if left not in rows_with:
-                rows_with[left] = []
-                insort(spaces, left)
-            rows_with[left].append(target)
-    return row, count
 
 
 def _fill(texts: Pieces, gaps: Ints, context: int) -> tuple[Pieces, Ints]:

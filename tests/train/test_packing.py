@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reelmill.errors import DataError
+from reelmill.train.binpacking import best_fit, bin_pack
 from reelmill.train.packing import Pieces, pack
 
 
@@ -53,25 +54,12 @@ def test_text_fills_the_gaps():
     assert packing.fill >= 0.999
 
 
-def test_without_text_it_packs_as_tightly_as_the_lengths_allow():
-    rng = np.random.default_rng(0)
-    sizes = rng.integers(300, 2_700, 2_000)
-    packing = pack(whole(sizes), texts_of([]), 2_816, rng)
-    assert packing.rows <= 1.005 * fewest_rows(sizes, 2_816)
-    pairs = np.concatenate((sizes, 2_816 - sizes))  # each piece has its complement: a perfect packing exists
-    assert pack(whole(pairs), texts_of([]), 2_816, rng).fill == 1.0
-
-
-def fewest_rows(sizes, context):
-    """No packing has fewer rows: the bound L2 of Martello and Toth (1990)."""
-    big = sizes > context // 2
-    bounds = [-(-sizes.sum() // context)]
-    for small in np.unique(sizes[~big]):
-        joinable = big & (sizes <= context - small)
-        free = joinable.sum() * context - sizes[joinable].sum()
-        rest = sizes[~big & (sizes >= small)].sum()
-        bounds.append(big.sum() + max(0, -(-(rest - free) // context)))
-    return max(bounds)
+def test_without_text_rows_are_as_few_as_bin_packing_finds():
+    sizes = np.random.default_rng(0).integers(4_190, 5_000, 4_000)  # images of Emu3 in its long context
+    packing = pack(whole(sizes), texts_of([]), 131_072, np.random.default_rng(0))
+    assert packing.rows == bin_pack(sizes, 131_072)[1] < best_fit(sizes, 131_072)[1]
+    little_text = pack(whole(sizes), texts_of([2_000], 10_000), 131_072, np.random.default_rng(0))
+    assert little_text.rows == packing.rows
 
 
 def test_a_piece_longer_than_the_context_is_refused():

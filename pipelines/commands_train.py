@@ -89,11 +89,9 @@ def export(
 def _checkpoint(place: Path) -> Path:
     """The checkpoint that `place` is, or the last one of the run that it is."""
     from reelmill.errors import DataError
-    from reelmill.train.checkpoint import latest
+    from reelmill.train.checkpoint import find
 
-    if (place / "state.json").is_file():
-        return place
-    found = latest(place / "checkpoints")
+    found = find(place)
     if found is None:
         raise DataError(f"{place} is neither a checkpoint nor a training run with one; see `reelmill train --help`")
     return found

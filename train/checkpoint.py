@@ -69,6 +69,11 @@ def complete(folder: Path) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
+def find(place: Path) -> Path | None:
+    """The checkpoint that `place` is, or the last one of the training run that it is, or None."""
+    return place if (place / "state.json").is_file() else latest(place / "checkpoints")
+
+
 def read_state(checkpoint: Path) -> TrainState:
     """The state of a checkpoint; DataError where the folder is none."""
     path = checkpoint / "state.json"
@@ -113,11 +118,16 @@ def _merged(defaults: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str,
 
 def load(checkpoint: Path, model: Decoder, optimizer: torch.optim.Optimizer) -> None:
     """Fill a sharded model and its optimizer from a checkpoint, on all ranks together."""
-    _read(checkpoint / "model", dict(model.state_dict()))
+    load_weights(checkpoint, model)
     tensors = optimizer_tensors(model, optimizer)
-    _read(checkpoint / "optimizer", tensors)
+    load_tensors(tensors, checkpoint / "optimizer")
     whole: dict[str, Any] = {**get_optimizer_state_dict(model, optimizer, options=_FLAT), **tensors}
     set_optimizer_state_dict(model, optimizer, whole, options=_FLAT)
+
+
+def load_weights(checkpoint: Path, model: Decoder) -> None:
+    """Fill a sharded model from a checkpoint, on all ranks together."""
+    load_tensors(dict(model.state_dict()), checkpoint / "model")
 
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -130,12 +140,13 @@ def load_decoder(checkpoint: Path) -> tuple[Decoder, Vocabulary, TrainState]:
     """The model of a checkpoint alone, whole, float32, on the CPU, in evaluation mode."""
     state = read_state(checkpoint)
     model = Decoder(configuration.from_dict(ModelConfig, state.recipe["model"])).eval()
-    _read(checkpoint / "model", dict(model.state_dict()), no_dist=True)
+    load_tensors(dict(model.state_dict()), checkpoint / "model", whole=True)
     return model, Vocabulary.from_json(state.vocabulary), state
 
 
-def _read(folder: Path, tensors: dict[str, Tensor], *, no_dist: bool = False) -> None:
+def load_tensors(tensors: dict[str, Tensor], folder: Path, *, whole: bool = False) -> None:
+    """Fill tensors by name from the safetensors of a folder: a rank reads its own slices, unless it has them `whole`."""
     with warnings.catch_warnings():
         # Said of every load outside a process group, where it is what was asked for.
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-        state_dict_loader.load(tensors, storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=no_dist)
+        state_dict_loader.load(tensors, storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=whole)

@@ -10,6 +10,7 @@ and Qwen3 (RMSNorm on queries and keys, as Emu3.5 has). Read from these and from
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from torch import Tensor
 from reelmill.errors import ConfigError, DataError, WeightsError
 from reelmill.files import write_atomically, write_text
 from reelmill.tokenize.vocabulary import Vocabulary
+from reelmill.train.checkpoint import load_tensors
 from reelmill.train.model import Decoder, ModelConfig
 
 Layout = Literal["emu3", "llama", "qwen3"]
@@ -45,6 +47,8 @@ CLASSES: dict[Layout, _Class] = {
     "qwen3": _Class("Qwen3ForCausalLM", "qwen3", has_head_dim=True, has_qk_norm=True),
 }
 _READABLE = {"emu3_text_model", "emu3", "Emu3", "Emu3p5", "llama", "qwen3"}
+_IGNORED = re.compile(r"(^|\.)vqmodel\.|rotary_emb\.inv_freq$")
+"""The vision tokenizer of a whole Emu3 model, and angles that older files store."""
 _PREFIXES = ("model.text_model.", "model.language_model.", "language_model.model.", "text_model.model.", "model.")
 _NAMES = {
     "vocab_size": "vocab_size",
@@ -163,27 +167,51 @@ def read_config(folder: Path) -> ModelConfig:
 
 
 def read_model(folder: Path) -> Decoder:
-    """The decoder of a folder: float32, on the CPU. Raises WeightsError for missing, spare or damaged weights."""
+    """The decoder of a folder: float32, on the CPU. Raises what `fill` raises."""
     model = Decoder(read_config(folder))
-    wanted = dict(model.state_dict())
-    filled: set[str] = set()
+    fill(model, folder, whole=True)
+    return model
+
+
+def fill(model: Decoder, folder: Path, *, whole: bool = False) -> None:
+    """Copy a folder's weights into a decoder of these sizes, whole or split over the ranks (then all call this).
+
+    A rank reads its own slices only, one tensor at a time, of any floating type. Of a model with a vision tokenizer the
+    decoder is taken. Raises WeightsError for missing, damaged or spare weights and for wrong shapes.
+    """
+    tensors: dict[str, Tensor] = dict(model.state_dict())
+    stored = _stored(folder)
+    is_tied = "lm_head.weight" not in stored and json.loads((folder / "config.json").read_text()).get(
+        "tie_word_embeddings"
+    )
+    wanted = tensors.keys() - ({"lm_head.weight"} if is_tied else set())
+    for problem, names in (("lacks", wanted - stored.keys()), ("has spare weights:", stored.keys() - tensors.keys())):
+        if names:
+            raise WeightsError(f"{folder} {problem} {len(names)} beside the decoder's {len(wanted)}: {min(names)}, ...")
+    for name in sorted(wanted):
+        theirs, shape = stored[name]
+        if shape != tuple(tensors[name].shape):
+            raise WeightsError(
+                f"{folder}: {theirs} is {list(shape)} and does not fit the decoder's {list(tensors[name].shape)}; its "
+                "config.json or the recipe's [model] is another model's."
+            )
+    load_tensors({stored[name][0]: tensors[name] for name in wanted}, folder, whole=whole)
+    if is_tied:
+        tensors["lm_head.weight"].copy_(tensors["embed_tokens.weight"])
+
+
+def _stored(folder: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Of each weight of the decoder, and of each that is unknown: its name in the folder and its shape."""
+    found: dict[str, tuple[str, tuple[int, ...]]] = {}
     for path in _weight_files(folder):
         try:
             with safe_open(path, framework="pt") as opened:
                 for theirs in opened.keys():  # noqa: SIM118  (not a dict)
-                    ours = _our_name(theirs)
-                    if ours in wanted:
-                        wanted[ours].copy_(opened.get_tensor(theirs))
-                        filled.add(ours)
-        except (SafetensorError, RuntimeError) as error:
-            raise WeightsError(f"{path} does not fit config.json or is damaged: {error}") from error
-    if "lm_head.weight" not in filled and json.loads((folder / "config.json").read_text()).get("tie_word_embeddings"):
-        wanted["lm_head.weight"].copy_(wanted["embed_tokens.weight"])
-        filled.add("lm_head.weight")
-    missing = sorted(wanted.keys() - filled)
-    if missing:
-        raise WeightsError(f"{folder} lacks {len(missing)} of {len(wanted)} weights, the first: {missing[0]}")
-    return model
+                    if not _IGNORED.search(theirs):
+                        found[_our_name(theirs)] = theirs, tuple(opened.get_slice(theirs).get_shape())
+        except SafetensorError as error:
+            raise WeightsError(f"{path} is damaged ({error}); bring it again") from error
+    return found
 
 
 def _named(model: Decoder, dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:

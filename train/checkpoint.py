@@ -145,7 +145,7 @@ def load_decoder(checkpoint: Path) -> tuple[Decoder, Vocabulary, TrainState]:
 
 
 def load_tensors(tensors: dict[str, Tensor], folder: Path, *, whole: bool = False) -> None:
-    """Fill tensors by name from the safetensors of a folder: a rank reads its own slices, unless it has them `whole`."""
+    """Fill tensors by name from a folder of safetensors: each rank its own slices; `whole` reads without a group."""
     with warnings.catch_warnings():
         # Said of every load outside a process group, where it is what was asked for.
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")

@@ -1,0 +1,69 @@
+"""Weights that a run begins with: `init` of a recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from reelmill.config import from_dict
+from reelmill.errors import ConfigError
+from reelmill.tokenize.vocabulary import Vocabulary
+from reelmill.train import checkpoint, hub
+from reelmill.train.model import Decoder, ModelConfig
+
+_SIZES = ("vocab_size", "hidden", "layers", "heads", "kv_heads", "head_size", "mlp", "qk_norm")
+_NUMBERS = ("rope_theta", "norm_eps")
+
+
+def load_starting_weights(place: Path, model: Decoder, vocab: Vocabulary, tokenizer: str) -> str:
+    """Fill a decoder that is split over the ranks, on all of them together; returns what was loaded, for the log.
+
+    `place` is a checkpoint, a training run (its last checkpoint) or a folder in Hugging Face's layout. Only weights are
+    taken: a rank reads its own slices, one tensor at a time, and the optimizer begins anew. Raises ConfigError where
+    `place` is none of these, or has other sizes, another vocabulary or codes of another vision tokenizer than
+    `tokenizer` (its fingerprint; of a folder in Hugging Face's layout only the vocabulary's size is known).
+    """
+    if (place / "config.json").is_file():
+        found = hub.read_config(place)
+        _check_sizes(place, found, model.config)
+        hub.fill(model, place)
+        return f"weights of {place}" + _differing(found, model.config)
+    last = checkpoint.find(place)
+    if last is None:
+        raise ConfigError(
+            f"init is {str(place)!r}: no checkpoint, no training run with one, and no folder with a config.json as "
+            "Hugging Face lays it out; give one with --set init=FOLDER, or --set init= to begin from scratch."
+        )
+    state = checkpoint.read_state(last)
+    found = from_dict(ModelConfig, state.recipe["model"])
+    _check_sizes(last, found, model.config)
+    theirs = Vocabulary.from_json(state.vocabulary)
+    if theirs != vocab or state.tokenizer != tokenizer:
+        raise ConfigError(
+            f"{last} was trained on {theirs} with the vision tokenizer {state.tokenizer[:12]}, the data is of {vocab} "
+            f"with {tokenizer[:12]}: its ids mean something else. Tokenize the data with the same, or begin elsewhere."
+        )
+    checkpoint.load_weights(last, model)
+    return f"weights of {last}" + _differing(found, model.config)
+
+
+def _check_sizes(place: Path, found: ModelConfig, wanted: ModelConfig) -> None:
+    wrong = [f"{field} {_value(found, field)} (model has {_value(wanted, field)})" for field in _differ(found, wanted)]
+    if wrong:
+        raise ConfigError(
+            f"init is {place}, whose sizes are not the recipe's: {', '.join(wrong)}; change [model], or begin elsewhere."
+        )
+
+
+def _differ(found: ModelConfig, wanted: ModelConfig, fields: tuple[str, ...] = _SIZES) -> list[str]:
+    return [field for field in fields if getattr(found, field) != getattr(wanted, field)]
+
+
+def _differing(found: ModelConfig, wanted: ModelConfig) -> str:
+    """What else differs: allowed, since a longer context may want another theta, but never without a word."""
+    lines = [f"{f} {_value(found, f)} there, {_value(wanted, f)} here" for f in _differ(found, wanted, _NUMBERS)]
+    return f" ({'; '.join(lines)})" if lines else ""
+
+
+def _value(config: ModelConfig, field: str) -> str:
+    value = getattr(config, field)
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else f"{value}"

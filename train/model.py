@@ -8,7 +8,7 @@ and key head and a head size that is not hidden / heads. Modules carry the names
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reelmill.errors import ConfigError
+from reelmill.train.attention import Backend, Documents, attend, choose_backend
+from reelmill.train.context import ContextPart
 from reelmill.train.loss import chunked_cross_entropy
 
 
@@ -89,65 +91,54 @@ class RMSNorm(nn.Module):
 
 
 def rotary(positions: Tensor, head_size: int, theta: float) -> tuple[Tensor, Tensor]:
-    """Cosines and sines float32 [B, 1, T, head_size] of the rotary angles of positions [B, T]."""
+    """Cosines and sines float32 [B, T, 1, head_size] of the rotary angles of positions [B, T]."""
     powers = torch.arange(0, head_size, 2, device=positions.device, dtype=torch.float32) / head_size
-    angles = positions.float()[:, None, :, None] * theta**-powers
+    angles = positions.float()[:, :, None, None] * theta**-powers
     angles = torch.cat((angles, angles), dim=-1)
     return angles.cos(), angles.sin()
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn each pair (i, i + half) of the heads x [B, heads, T, head_size] by its position's angles."""
+    """Turn each pair (i, i + half) of the heads x [B, T, heads, head_size] by its position's angles."""
     first, second = x.float().chunk(2, dim=-1)
     return (x.float() * cos + torch.cat((-second, first), dim=-1) * sin).to(x.dtype)
 
 
 class Attention(nn.Module):
-    """Causal grouped-query attention within each document."""
+    """Causal grouped-query attention within each document; under tensor parallelism of a rank's share of the heads."""
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
-        self.layer, self.heads, self.kv_heads, self.size = layer, config.heads, config.kv_heads, config.head_size
-        self.dropout = config.attention_dropout
-        self.q_proj = nn.Linear(config.hidden, self.heads * self.size, bias=False)
-        self.k_proj = nn.Linear(config.hidden, self.kv_heads * self.size, bias=False)
-        self.v_proj = nn.Linear(config.hidden, self.kv_heads * self.size, bias=False)
-        self.o_proj = nn.Linear(self.heads * self.size, config.hidden, bias=False)
+        self.layer, self.size, self.dropout = layer, config.head_size, config.attention_dropout
+        self.q_proj = nn.Linear(config.hidden, config.heads * self.size, bias=False)
+        self.k_proj = nn.Linear(config.hidden, config.kv_heads * self.size, bias=False)
+        self.v_proj = nn.Linear(config.hidden, config.kv_heads * self.size, bias=False)
+        self.o_proj = nn.Linear(config.heads * self.size, config.hidden, bias=False)
         self.q_norm = RMSNorm(self.size, config.norm_eps) if config.qk_norm else nn.Identity()
         self.k_norm = RMSNorm(self.size, config.norm_eps) if config.qk_norm else nn.Identity()
 
     def forward(
-        self, x: Tensor, angles: tuple[Tensor, Tensor], lengths: Sequence[int] | None, cache: KVCache | None
+        self, x: Tensor, angles: tuple[Tensor, Tensor], documents: Documents | None, cache: KVCache | None
     ) -> Tensor:
-        """[B, T, hidden] -> the same; see `Decoder.forward`."""
-        batch, count, _ = x.shape
-        q = self.q_norm(self.q_proj(x).view(batch, count, self.heads, self.size)).transpose(1, 2)
-        k = self.k_norm(self.k_proj(x).view(batch, count, self.kv_heads, self.size)).transpose(1, 2)
-        v = self.v_proj(x).view(batch, count, self.kv_heads, self.size).transpose(1, 2)
-        q, k = rotate(q, *angles), rotate(k, *angles)
+        """[B, T, hidden] -> the same; there are `documents` or a `cache`."""
+        q, k, v = (p(x).unflatten(-1, (-1, self.size)) for p in (self.q_proj, self.k_proj, self.v_proj))
+        q, k = rotate(self.q_norm(q), *angles), rotate(self.k_norm(k), *angles)
         if cache is not None:
-            mixed = self._attend_cached(q, *cache.extend(self.layer, k, v))
+            mixed = self._attend_cached(q, *cache.extend(self.layer, k.transpose(1, 2), v.transpose(1, 2)))
         else:
-            mixed = self._attend_documents(q, k, v, lengths if lengths is not None else [count] * batch)
-        out: Tensor = self.o_proj(mixed.transpose(1, 2).reshape(batch, count, self.heads * self.size))
+            assert documents is not None
+            mixed = attend(q, k, v, documents, self.dropout if self.training else 0.0)
+        out: Tensor = self.o_proj(mixed.flatten(2))
         return out
-
-    def _attend_documents(self, q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int]) -> Tensor:
-        """One causal attention a document: nothing is spent on the pairs that a block mask would forbid."""
-        batch, _, count, _ = q.shape
-        q, k, v = (x.transpose(0, 1).reshape(1, x.shape[1], batch * count, self.size) for x in (q, k, v))
-        dropout = self.dropout if self.training else 0.0
-        parts = [
-            functional.scaled_dot_product_attention(*qkv, dropout_p=dropout, is_causal=True, enable_gqa=True)  # type: ignore[misc]
-            for qkv in zip(*(torch.split(x, list(lengths), dim=2) for x in (q, k, v)), strict=True)
-        ]
-        return torch.cat(parts, dim=2).view(self.heads, batch, count, self.size).transpose(0, 1)
 
     def _attend_cached(self, q: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """New tokens attend to all earlier ones and causally to each other."""
-        new, total = q.shape[2], keys.shape[2]
+        new, total = q.shape[1], keys.shape[2]
         allowed = torch.ones(new, total, dtype=torch.bool, device=q.device).tril(total - new)
-        return functional.scaled_dot_product_attention(q, keys, values, attn_mask=allowed, enable_gqa=True)
+        mixed = functional.scaled_dot_product_attention(
+            q.transpose(1, 2), keys, values, attn_mask=allowed, enable_gqa=True
+        )
+        return mixed.transpose(1, 2)
 
 
 class MLP(nn.Module):
@@ -166,7 +157,12 @@ class MLP(nn.Module):
 
 
 class Layer(nn.Module):
-    """Attention and MLP, each a residual branch behind a norm."""
+    """Attention and MLP, each a residual branch behind a norm.
+
+    `recompute`, where set, runs `forward` so that backward recomputes it instead of keeping all that it made.
+    """
+
+    recompute: Callable[..., Tensor] | None = None
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
@@ -177,10 +173,17 @@ class Layer(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
-        self, x: Tensor, angles: tuple[Tensor, Tensor], lengths: Sequence[int] | None, cache: KVCache | None
+        self, x: Tensor, angles: tuple[Tensor, Tensor], documents: Documents | None, cache: KVCache | None
     ) -> Tensor:
         """[B, T, hidden] -> the same."""
-        x = x + self.dropout(self.self_attn(self.input_layernorm(x), angles, lengths, cache))
+        if self.recompute is not None and torch.is_grad_enabled():
+            return self.recompute(self._branches, x, angles, documents, cache)
+        return self._branches(x, angles, documents, cache)
+
+    def _branches(
+        self, x: Tensor, angles: tuple[Tensor, Tensor], documents: Documents | None, cache: KVCache | None
+    ) -> Tensor:
+        x = x + self.dropout(self.self_attn(self.input_layernorm(x), angles, documents, cache))
         out: Tensor = x + self.dropout(self.mlp(self.post_attention_layernorm(x)))
         return out
 
@@ -199,7 +202,14 @@ class Head(nn.Linear):
 
 
 class Decoder(nn.Module):
-    """The whole model. `forward` gives hidden states; `lm_head` turns them into logits or into the loss."""
+    """The whole model. `forward` gives hidden states; `lm_head` turns them into logits or into the loss.
+
+    `backend` is the way of attention (`attention.py`), None for the fastest that can do it. With a `part` the model
+    gets this rank's columns of the rows (`context.py`).
+    """
+
+    backend: Backend | None = None
+    part: ContextPart | None = None
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -218,16 +228,29 @@ class Decoder(nn.Module):
 
         positions int64 [B, T] count from 0 in each document. `lengths` are the lengths of the documents as they follow
         each other in the rows, flattened (they sum to B * T; none crosses a row); a token sees its own document only.
-        Without `lengths` each row is one document. With a `cache` the tokens continue those in it.
+        Without `lengths` each row is one document. With a `cache` the tokens continue those in it. With a `part`,
+        tokens and positions are those of its columns, and `lengths` those of the whole rows.
         """
         angles = rotary(positions, self.config.head_size, self.config.rope_theta)
         x: Tensor = self.dropout(self.embed_tokens(tokens))
+        documents = self._documents(tokens, lengths, x.dtype) if cache is None else None
         for layer in self.layers:
-            x = layer(x, angles, lengths, cache)
+            x = layer(x, angles, documents, cache)
         if cache is not None:
             cache.length += tokens.shape[1]
         hidden: Tensor = self.norm(x)
         return hidden
+
+    def _documents(self, tokens: Tensor, lengths: Sequence[int] | None, dtype: torch.dtype) -> Documents:
+        """What attention has to know of a batch, made once for all layers."""
+        batch, columns = tokens.shape
+        row = columns * (self.part.size if self.part else 1)
+        lengths = lengths if lengths is not None else [row] * batch
+        dropout = self.config.attention_dropout if self.training else 0.0
+        backend = self.backend or choose_backend(tokens.device, dtype, dropout)
+        if self.part is not None:
+            return self.part.documents(lengths, row, tokens.device, backend)
+        return Documents.packed(lengths, tokens.device, backend)
 
 
 def count_parameters(config: ModelConfig) -> int:

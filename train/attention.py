@@ -1,0 +1,224 @@
+"""Causal attention within the documents of packed rows, in several equal ways.
+
+What attention has to know of a batch is made once, as `Documents`: the tokens in the order in which they follow each
+other, cut into runs, and for each run the span of keys that it may see. A run is a document, or under context
+parallelism what this rank holds of one; its last query sees the whole span and each earlier one a key less. The ways:
+
+- `documents`: one scaled-dot-product attention a run, on any device, with gradients and dropout;
+- `varlen`: all runs in one call of FlashAttention's variable-length kernel (CUDA, float16 or bfloat16, no dropout);
+- `flex`: FlexAttention over the blocks of 128 x 128 in which anything is allowed (compiled on CUDA; on the CPU without
+  gradients; no dropout).
+
+None of them spends anything on the pairs of different documents, `flex` but for the rims of blocks.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.nn.attention.bias import causal_lower_right
+from torch.nn.attention.flex_attention import BlockMask, flex_attention
+from torch.nn.attention.varlen import varlen_attn
+
+from reelmill.errors import ConfigError
+
+Backend = Literal["documents", "varlen", "flex"]
+BLOCK = 128
+"""Side of FlexAttention's blocks, which is its default."""
+_CAUSAL = (-1, 0)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Consecutive queries of one document: `queries` many, which see the keys from `first` up to `stop`."""
+
+    queries: int
+    first: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Documents:
+    """What the tokens of a batch may see, of so many `keys`.
+
+    `gather` brings the keys and values of whole rows together where a rank holds only a part of them:
+    [2, B, t, heads, size] -> [2, B, T, heads, size].
+    """
+
+    runs: Sequence[Run]
+    keys: int
+    device: torch.device
+    backend: Backend = "documents"
+    gather: Callable[[Tensor], Tensor] | None = None
+
+    @classmethod
+    def packed(cls, lengths: Sequence[int], device: torch.device, backend: Backend = "documents") -> Documents:
+        """Whole documents of these lengths, one behind the other."""
+        runs, at = [], 0
+        for length in lengths:
+            runs.append(Run(length, at, at + length))
+            at += length
+        return cls(runs, at, device, backend)
+
+    @cached_property
+    def pairs(self) -> int:
+        """Pairs of a query and a key that it may see."""
+        return sum(run.queries * (run.stop - run.first) - run.queries * (run.queries - 1) // 2 for run in self.runs)
+
+    @cached_property
+    def query_starts(self) -> Tensor:
+        """int32 [runs + 1]: where each run's queries begin, and their end."""
+        return self._starts([run.queries for run in self.runs])
+
+    @cached_property
+    def key_starts(self) -> Tensor:
+        """int32 [runs + 1]: the same for the keys, as `take_keys` lays them out."""
+        return self.query_starts if self._keys_are_queries else self._starts([r.stop - r.first for r in self.runs])
+
+    @cached_property
+    def longest(self) -> tuple[int, int]:
+        """The most queries, and the most keys, of a run."""
+        return max(run.queries for run in self.runs), max(run.stop - run.first for run in self.runs)
+
+    def take_keys(self, x: Tensor) -> Tensor:
+        """Keys or values [K, heads, size] with the span of each run behind that of the one before."""
+        return x if self._keys_are_queries else x[self._key_numbers]
+
+    @cached_property
+    def spans(self) -> tuple[Tensor, Tensor]:
+        """int32 [Q] each: the first key that a query sees, and the one behind its last."""
+        queries = torch.tensor([run.queries for run in self.runs])
+        first = torch.tensor([run.first for run in self.runs]).repeat_interleave(queries)
+        stop = torch.tensor([run.stop for run in self.runs]).repeat_interleave(queries)
+        ends = queries.cumsum(0).repeat_interleave(queries)
+        stop -= ends - 1 - torch.arange(len(stop))
+        return first.to(self.device, torch.int32), stop.to(self.device, torch.int32)
+
+    @cached_property
+    def mask(self) -> Tensor:
+        """bool [Q, K]: the pairs that are allowed, for reference and small sizes."""
+        first, stop = self.spans
+        keys = torch.arange(self.keys, device=self.device)
+        return (keys >= first[:, None]) & (keys < stop[:, None])
+
+    @cached_property
+    def block_mask(self) -> BlockMask:
+        """FlexAttention's mask, from the spans alone: the [Q, K] pairs are never listed."""
+        first, stop = self.spans
+        queries = len(first)
+        # The last block is filled up with its last query.
+        rows = -(-queries // BLOCK)
+        firsts, stops = (torch.cat((x, x[-1:].expand(rows * BLOCK - queries))).view(rows, BLOCK) for x in (first, stop))
+        begins = torch.arange(0, self.keys, BLOCK, device=self.device)
+        ends = (begins + BLOCK).clamp(max=self.keys)
+        needed = (begins < stops.amax(1, keepdim=True)) & (ends > firsts.amin(1, keepdim=True))
+        full = (begins >= firsts.amax(1, keepdim=True)) & (ends <= stops.amin(1, keepdim=True))
+
+        def allowed(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+            return (key >= first[query]) & (key < stop[query])
+
+        return BlockMask.from_kv_blocks(
+            *_listed(needed & ~full), *_listed(full), BLOCK, allowed, seq_lengths=(queries, self.keys)
+        )
+
+    @cached_property
+    def _keys_are_queries(self) -> bool:
+        return self.gather is None and all(run.queries == run.stop - run.first for run in self.runs)
+
+    @cached_property
+    def _key_numbers(self) -> Tensor:
+        return torch.cat([torch.arange(run.first, run.stop) for run in self.runs]).to(self.device)
+
+    def _starts(self, lengths: Sequence[int]) -> Tensor:
+        return functional.pad(torch.tensor(lengths).cumsum(0), (1, 0)).to(self.device, torch.int32)
+
+
+def choose_backend(device: torch.device, dtype: torch.dtype, dropout: float) -> Backend:
+    """The fastest way that can do it: only `documents` knows dropout, `varlen` wants CUDA and 16 bits."""
+    if device.type != "cuda" or dropout:
+        return "documents"
+    return "varlen" if dtype in (torch.float16, torch.bfloat16) else "flex"
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, documents: Documents, dropout: float = 0.0) -> Tensor:
+    """Attention [B, t, heads, size] of queries [B, t, heads, size] to keys and values [B, t, kv_heads, size].
+
+    Each key head serves heads / kv_heads query heads. Raises ConfigError for dropout under a backend that has none.
+    """
+    if dropout and documents.backend != "documents":
+        raise ConfigError(
+            f"attention {documents.backend} has no dropout and model.attention_dropout is {dropout}; set it to 0, or "
+            "parallel.attention to auto."
+        )
+    if documents.gather is not None:
+        k, v = documents.gather(torch.stack((k, v))).unbind()
+    flat = [x.flatten(0, 1) for x in (q, k, v)]
+    if documents.backend == "varlen":
+        mixed = _attend_varlen(*flat, documents)
+    elif documents.backend == "flex":
+        mixed = _attend_flex(*flat, documents)
+    else:
+        mixed = _attend_runs(*flat, documents, dropout)
+    return mixed.view(q.shape)
+
+
+# A loop over lengths that differ in each batch would be compiled anew for each.
+@torch.compiler.disable
+def _attend_runs(q: Tensor, k: Tensor, v: Tensor, documents: Documents, dropout: float) -> Tensor:
+    parts, at = [], 0
+    for run in documents.runs:
+        query = q[at : at + run.queries]
+        at += run.queries
+        keys, values = k[run.first : run.stop], v[run.first : run.stop]
+        mixed = functional.scaled_dot_product_attention(
+            *(x.transpose(0, 1).unsqueeze(0) for x in (query, keys, values)),
+            attn_mask=causal_lower_right(run.queries, run.stop - run.first),
+            dropout_p=dropout,
+            enable_gqa=True,
+        )
+        parts.append(mixed.squeeze(0).transpose(0, 1))
+    return torch.cat(parts)
+
+
+def _attend_varlen(q: Tensor, k: Tensor, v: Tensor, documents: Documents) -> Tensor:
+    k, v = documents.take_keys(k), documents.take_keys(v)
+    options: dict[str, Any] = {"window_size": _CAUSAL}
+    if k.shape[1] != q.shape[1]:
+        if _varlen_groups_heads():
+            options["enable_gqa"] = True
+        else:
+            k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
+    starts = documents.query_starts, documents.key_starts
+    mixed: Tensor = varlen_attn(q, k, v, *starts, *documents.longest, **options)  # type: ignore[assignment]
+    return mixed
+
+
+def _attend_flex(q: Tensor, k: Tensor, v: Tensor, documents: Documents) -> Tensor:
+    attention = _compiled_flex() if q.device.type == "cuda" else flex_attention
+    heads = [x.transpose(0, 1).unsqueeze(0) for x in (q, k, v)]
+    mixed: Tensor = attention(*heads, block_mask=documents.block_mask, enable_gqa=q.shape[1] != k.shape[1])
+    return mixed.squeeze(0).transpose(0, 1)
+
+
+@cache
+def _varlen_groups_heads() -> bool:
+    """Whether this torch's varlen_attn takes fewer key heads than query heads (2.11 does not)."""
+    return "enable_gqa" in inspect.signature(varlen_attn).parameters
+
+
+@cache
+def _compiled_flex() -> Callable[..., Any]:
+    return torch.compile(flex_attention)
+
+
+def _listed(blocks: Tensor) -> tuple[Tensor, Tensor]:
+    """bool [rows, columns] as FlexAttention wants it: int32 counts [1, 1, rows] and columns, the true ones first."""
+    order = blocks.int().argsort(dim=1, descending=True, stable=True)
+    return blocks.sum(1).int()[None, None], order.int()[None, None]

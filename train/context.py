@@ -1,0 +1,59 @@
+"""Context parallelism: several ranks share the positions of each row, and each one's queries see all keys.
+
+With C ranks a row is cut into 2C equal chunks, of which rank i holds the i-th and the i-th from the end: under a causal
+mask that is equal work for all when a row is one document, and about equal when it is many. Keys and values are gathered
+from all ranks before attention, which works with any mask; their gradients are summed over the ranks (Llama 3, arXiv
+2407.21783, section 3.3.2, does the same).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.distributed import ProcessGroup
+from torch.distributed._functional_collectives import all_gather_tensor_autograd
+
+from reelmill.train.attention import Backend, Documents, Run
+
+
+@dataclass(frozen=True)
+class ContextPart:
+    """The part of every row that rank `index` of `size` holds; `group` has the ranks that share the rows."""
+
+    index: int
+    size: int
+    group: ProcessGroup
+
+    def chunks(self, row: int) -> tuple[range, range]:
+        """The two chunks of a row of that length, which is a multiple of 2 * size."""
+        chunk = row // (2 * self.size)
+        first, last = self.index * chunk, (2 * self.size - 1 - self.index) * chunk
+        return range(first, first + chunk), range(last, last + chunk)
+
+    def columns(self, row: int) -> npt.NDArray[np.int64]:
+        """The positions of a row that are held here, in order."""
+        return np.concatenate([np.array(chunk, dtype=np.int64) for chunk in self.chunks(row)])
+
+    def documents(self, lengths: Sequence[int], row: int, device: torch.device, backend: Backend) -> Documents:
+        """What this part of rows of `row` tokens may see; `lengths` are those of the documents of the whole rows."""
+        runs, at = [], 0
+        for length in lengths:
+            begin, at = at, at + length
+            in_row = begin - begin % row
+            for chunk in self.chunks(row):
+                first, stop = max(begin, in_row + chunk.start), min(at, in_row + chunk.stop)
+                if first < stop:
+                    runs.append((first, Run(stop - first, begin, stop)))
+        in_order = [run for _, run in sorted(runs, key=lambda numbered: numbered[0])]
+        return Documents(in_order, at, device, backend, self.gather)
+
+    def gather(self, x: Tensor) -> Tensor:
+        """[n, B, t, ...] of this rank's columns -> [n, B, T, ...] of all, in the order of the row."""
+        parts: Tensor = all_gather_tensor_autograd(x.contiguous().unsqueeze(0), 0, self.group)
+        first, last = parts.chunk(2, dim=3)
+        return torch.cat((*first.unbind(), *last.flip(0).unbind()), dim=2)

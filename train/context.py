@@ -1,8 +1,8 @@
 """Context parallelism: several ranks share the positions of each row, and each one's queries see all keys.
 
-With C ranks a row is cut into 2C equal chunks, of which rank i holds the i-th and the i-th from the end: under a causal
-mask that is equal work for all when a row is one document, and about equal when it is many. Keys and values are gathered
-from all ranks before attention, which works with any mask; their gradients are summed over the ranks (Llama 3, arXiv
+With C ranks a row is cut into 2C equal chunks, of which rank i holds the i-th and the i-th from the end: equal work for
+all under a causal mask when a row is one document, and about equal when it is many. Keys and values are gathered from
+all ranks before attention, which works with any mask; their gradients are summed over the ranks (Llama 3, arXiv
 2407.21783, section 3.3.2, does the same).
 """
 

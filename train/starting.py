@@ -50,7 +50,7 @@ def _check_sizes(place: Path, found: ModelConfig, wanted: ModelConfig) -> None:
     wrong = [f"{field} {_value(found, field)} (model has {_value(wanted, field)})" for field in _differ(found, wanted)]
     if wrong:
         raise ConfigError(
-            f"init is {place}, whose sizes are not the recipe's: {', '.join(wrong)}; change [model], or begin elsewhere."
+            f"init is {place}, but its sizes are others: {', '.join(wrong)}; change [model], or begin elsewhere."
         )
 
 

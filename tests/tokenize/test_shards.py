@@ -14,6 +14,7 @@ from reelmill.tokenize import documents
 from reelmill.tokenize.shards import (
     KINDS,
     TOKENS_SCHEMA,
+    RowGroups,
     ShardIndex,
     document_row,
     read_footer,
@@ -140,10 +141,10 @@ def test_the_index_finds_every_document(tmp_path):
     assert index.row_group.max() > 0
 
 
-@pytest.mark.parametrize("cached", [1, 8])
+@pytest.mark.parametrize("cached", [1, 10_000])
 def test_reading_in_any_order(tmp_path, cached):
     rows = make_run(tmp_path, row_group_tokens=200)
-    index = ShardIndex(tmp_path, cached_row_groups=cached)
+    index = ShardIndex(tmp_path, row_groups=RowGroups(cached))
     order = np.random.default_rng(1).permutation(np.repeat(np.arange(18), 2))
     for found, wanted in zip(index.read(order), order, strict=True):
         assert found.dtype == np.int32
@@ -153,7 +154,7 @@ def test_reading_in_any_order(tmp_path, cached):
 
 def test_a_row_group_is_decoded_once_a_call(tmp_path, monkeypatch):
     make_run(tmp_path, row_group_tokens=200)
-    index = ShardIndex(tmp_path, cached_row_groups=1)
+    index = ShardIndex(tmp_path, row_groups=RowGroups(1))
     decoded = []
     read_row_group = pq.ParquetFile.read_row_group
     monkeypatch.setattr(
@@ -352,3 +353,36 @@ def test_a_truncated_or_vanished_shard_is_an_error(tmp_path):
     path.unlink()
     with pytest.raises(DataError, match="cannot be read"):
         index.read([0])
+
+
+def test_row_groups_stay_decoded_up_to_a_number_of_ids(tmp_path, monkeypatch):
+    rows = make_run(tmp_path, row_group_tokens=200)
+    decoded = []
+    read_row_group = pq.ParquetFile.read_row_group
+    monkeypatch.setattr(
+        pq.ParquetFile,
+        "read_row_group",
+        lambda self, *args, **rest: decoded.append(1) or read_row_group(self, *args, **rest),
+    )
+    blocks = len(ShardIndex(tmp_path).block_tokens)
+    assert blocks > 3
+    for most, expected in ((sum(row["n_tokens"] for row in rows), blocks), (1, 2 * blocks)):
+        decoded.clear()
+        index = ShardIndex(tmp_path, row_groups=RowGroups(most))
+        for number in [*range(len(rows)), *range(len(rows))]:
+            np.testing.assert_array_equal(index.view(number), rows[number]["tokens"])
+        assert len(decoded) == expected
+
+
+def test_a_view_cannot_be_written_to(tmp_path):
+    make_run(tmp_path)
+    with pytest.raises(ValueError, match="read-only"):
+        ShardIndex(tmp_path).view(0)[0] = 1
+
+
+def test_blocks_number_the_row_groups_of_all_shards(tmp_path):
+    make_run(tmp_path, row_group_tokens=200)
+    index = ShardIndex(tmp_path)
+    places = list(zip(index.file.tolist(), index.row_group.tolist(), strict=True))
+    assert [sorted(set(places)).index(place) for place in places] == index.block.tolist()
+    assert np.array_equal(np.bincount(index.block, weights=index.n_tokens), index.block_tokens)

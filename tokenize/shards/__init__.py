@@ -2,12 +2,14 @@
 
 from reelmill.tokenize.shards.format import KINDS, TOKENS_SCHEMA, Footer, document_row, read_footer
 from reelmill.tokenize.shards.index import ShardIndex
+from reelmill.tokenize.shards.rowgroups import RowGroups
 from reelmill.tokenize.shards.writing import verify_shard, write_shard
 
 __all__ = [
     "KINDS",
     "TOKENS_SCHEMA",
     "Footer",
+    "RowGroups",
     "ShardIndex",
     "document_row",
     "read_footer",

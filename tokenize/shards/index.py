@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +12,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from reelmill.errors import DataError
-from reelmill.tokenize.shards.format import KINDS, TOKENS_SCHEMA, UNREADABLE, Footer, read_footer, token_lists
+from reelmill.tokenize.shards.format import KINDS, TOKENS_SCHEMA, UNREADABLE, Footer, read_footer
+from reelmill.tokenize.shards.rowgroups import RowGroups
 
 _NOT_INDEXED = ("tokens", "url", "uri", "caption_source", "fingerprint")
 _INDEXED = [name for name in TOKENS_SCHEMA.names if name not in _NOT_INDEXED]
-_PLACE = ("file", "row_group", "row")
+_TOKENS_COLUMN = TOKENS_SCHEMA.names.index("tokens")
+_CACHED_TOKENS = 16_000_000
 
 
 class ShardIndex:
@@ -25,12 +26,13 @@ class ShardIndex:
 
     `fingerprint`: the tokenization whose shards to take, by its first digits; needed where there are several.
     `selection`: keep only documents whose sample is `kept` in `out/verdicts/SELECTION.parquet`.
-    `cached_row_groups`: how many decoded row groups (about 8 MB each) to hold.
+    `row_groups`: where decoded row groups are kept; several indexes may share one. 64 MB of its own when not given.
 
     `paths` are the shards. NumPy arrays of one entry a document: `file` (an index into `paths`), `row_group`, `row` (in
-    its row group), `n_tokens`, `n_vision`, `kind` (an index into KINDS). `columns` is a pyarrow table with every short
-    column of the shards. Raises DataError where there are no shards, or shards of several vocabularies or
-    tokenizations: the same id means different things in them, or a sample stands twice.
+    its row group), `n_tokens`, `n_vision`, `kind` (an index into KINDS), `block` (its row group, numbered through all
+    shards). `block_tokens`: ids in each row group. `columns` is a pyarrow table with every short column of the shards.
+    Raises DataError where there are no shards, or shards of several vocabularies or tokenizations: the same id means
+    different things in them, or a sample stands twice.
     """
 
     def __init__(
@@ -39,19 +41,18 @@ class ShardIndex:
         *,
         fingerprint: str | None = None,
         selection: str | None = None,
-        cached_row_groups: int = 8,
+        row_groups: RowGroups | None = None,
     ) -> None:
-        self.paths, self.footer, place = _survey(Path(out) / "tokens", fingerprint)
+        self.paths, self.footer, place, self.block_tokens = _survey(Path(out) / "tokens", fingerprint)
         self.columns = pa.concat_tables([_short_columns(path) for path in self.paths])
         if selection is not None:
             kept = np.flatnonzero(_is_kept(self.columns["sample_id"], Path(out), selection))
             self.columns, place = self.columns.take(kept), place[:, kept]
-        self.file, self.row_group, self.row = place
+        self.file, self.row_group, self.row, self.block = place
         self.n_tokens = self.columns["n_tokens"].to_numpy()
         self.n_vision = self.columns["n_vision"].to_numpy()
         self.kind = pc.index_in(self.columns["kind"], value_set=pa.array(KINDS)).to_numpy().astype(np.int8)
-        self._cached_row_groups = cached_row_groups
-        self._decoded: OrderedDict[tuple[int, int], tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]] = OrderedDict()
+        self._row_groups = row_groups or RowGroups(_CACHED_TOKENS)
 
     def __len__(self) -> int:
         return len(self.row)
@@ -68,48 +69,41 @@ class ShardIndex:
         """
         wanted = np.asarray(indices, dtype=np.int64).reshape(-1)
         documents: list[npt.NDArray[np.int32]] = [np.empty(0, dtype=np.int32)] * len(wanted)
-        for slot in np.lexsort((self.row_group[wanted], self.file[wanted])):
-            index = wanted[slot]
-            flat, offsets = self._row_group(int(self.file[index]), int(self.row_group[index]))
-            row = self.row[index]
-            documents[slot] = flat[offsets[row] : offsets[row + 1]].copy()
+        for slot in np.argsort(self.block[wanted], kind="stable"):
+            documents[slot] = self.view(int(wanted[slot])).copy()
         return documents
 
-    def _row_group(self, file: int, group: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-        key = (file, group)
-        if key in self._decoded:
-            self._decoded.move_to_end(key)
-            return self._decoded[key]
-        path = self.paths[file]
-        try:
-            with pq.ParquetFile(path, page_checksum_verification=True) as parquet:
-                table = parquet.read_row_group(group, columns=["tokens"], use_threads=False)
-        except UNREADABLE as error:
-            raise DataError(
-                f"row group {group} of {path} cannot be read: {error}. Run `reelmill verify` on its run folder; a "
-                "damaged shard is made again by deleting it and tokenizing again."
-            ) from error
-        self._decoded[key] = token_lists(table["tokens"])
-        while len(self._decoded) > max(1, self._cached_row_groups):
-            self._decoded.popitem(last=False)
-        return self._decoded[key]
+    def view(self, index: int) -> npt.NDArray[np.int32]:
+        """The tokens of one document, int32 [n_tokens], read-only and not copied: as long as it lives, so does its
+        decoded row group. Raises DataError as `read` does.
+        """
+        flat, offsets = self._row_groups.get(self.paths[self.file[index]], int(self.row_group[index]))
+        row = self.row[index]
+        return flat[offsets[row] : offsets[row + 1]]
 
 
-def _survey(folder: Path, fingerprint: str | None) -> tuple[list[Path], Footer, npt.NDArray[np.int64]]:
-    """The shards of one tokenization, their common footer, and int64 [3, documents]: file, row group, row."""
+def _survey(
+    folder: Path, fingerprint: str | None
+) -> tuple[list[Path], Footer, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The shards of one tokenization, their common footer, places and sizes.
+
+    Places are int64 [4, documents]: file, row group, row, block; sizes int64 [blocks], the ids of each row group.
+    """
     paths: list[Path] = []
     places: list[npt.NDArray[np.int64]] = []
+    sizes: list[int] = []
     footers: dict[Footer, Path] = {}
     for path in sorted(folder.glob("*/unit-*.parquet")):
         metadata, footer = read_footer(path)
         if fingerprint is not None and not footer.fingerprint.startswith(fingerprint):
             continue
         footers.setdefault(footer, path)
-        counts = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
-        rows = [np.arange(count) for count in counts]
-        groups = np.repeat(np.arange(len(counts)), counts)
-        files = np.full(len(groups), len(paths))
-        places.append(np.stack([files, groups, np.concatenate([np.empty(0, dtype=np.int64), *rows])]))
+        groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
+        counts = [group.num_rows for group in groups]
+        rows = np.concatenate([np.empty(0, dtype=np.int64), *map(np.arange, counts)])
+        group = np.repeat(np.arange(len(groups)), counts)
+        places.append(np.stack([np.full(len(group), len(paths)), group, rows, len(sizes) + group]))
+        sizes += [group.column(_TOKENS_COLUMN).num_values for group in groups]
         paths.append(path)
     if not footers:
         there = ", ".join(sorted(path.name for path in folder.glob("*") if path.is_dir())) or "none"
@@ -121,7 +115,7 @@ def _survey(folder: Path, fingerprint: str | None) -> tuple[list[Path], Footer, 
             f"the shards under {folder} are of several vision tokenizers, options or vocabularies, whose ids do not "
             f"mean the same: {found}. Name one fingerprint (training: --set data.fingerprint=…)."
         )
-    return paths, next(iter(footers)), np.concatenate(places, axis=1)
+    return paths, next(iter(footers)), np.concatenate(places, axis=1), np.array(sizes, dtype=np.int64)
 
 
 def _short_columns(path: Path) -> pa.Table:

@@ -1,0 +1,56 @@
+"""Decoded row groups of shards, kept in bounded memory."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+
+from reelmill.errors import DataError
+from reelmill.tokenize.shards.format import UNREADABLE, token_lists
+
+RowGroup = tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]
+
+
+class RowGroups:
+    """Row groups on demand; those used last stay decoded as long as all together hold at most `most_tokens` ids.
+
+    An id takes 4 bytes. One row group is held in any case, however large.
+    """
+
+    def __init__(self, most_tokens: int) -> None:
+        self.most_tokens = most_tokens
+        self._held: OrderedDict[tuple[Path, int], RowGroup] = OrderedDict()
+        self._tokens = 0
+
+    def get(self, path: Path, group: int) -> RowGroup:
+        """The ids of a row group's documents, flat (int32, read-only), and int64 [rows + 1] offsets into them.
+
+        Page checksums are verified. Raises DataError for a damaged or missing shard.
+        """
+        key = (path, group)
+        if key in self._held:
+            self._held.move_to_end(key)
+            return self._held[key]
+        decoded = _decode(path, group)
+        self._held[key] = decoded
+        self._tokens += len(decoded[0])
+        while self._tokens > self.most_tokens and len(self._held) > 1:
+            _, (forgotten, _) = self._held.popitem(last=False)
+            self._tokens -= len(forgotten)
+        return decoded
+
+
+def _decode(path: Path, group: int) -> RowGroup:
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as parquet:
+            table = parquet.read_row_group(group, columns=["tokens"], use_threads=False)
+    except UNREADABLE as error:
+        raise DataError(
+            f"row group {group} of {path} cannot be read: {error}. Run `reelmill verify` on its run folder; a "
+            "damaged shard is made again by deleting it and tokenizing again."
+        ) from error
+    return token_lists(table["tokens"])

@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 
 from reelmill.errors import ConfigError, DataError
 from reelmill.tokenize import documents
-from reelmill.tokenize.documents import DocumentError, Grammar, Header, Phase, TokenKind, Visual, grammar_of, parse
+from reelmill.tokenize.documents import (
+    DocumentError,
+    Grammar,
+    Header,
+    Phase,
+    TokenKind,
+    Visual,
+    grammar_of,
+    parse,
+    trust,
+)
 from reelmill.tokenize.documents.header import is_header_prefix
 from reelmill.tokenize.vocabulary import Vocabulary
 
@@ -194,6 +204,19 @@ def test_interleaved_documents_round_trip(parts):
         assert read.kind == "interleaved"
         with pytest.raises(DataError, match="interleaved"):
             _ = read.caption
+
+
+@VOCABS
+@settings(deadline=None)
+@given(parts=parts, more=parts)
+def test_a_trusted_document_is_read_as_a_parsed_one(vocab, parts, more):
+    parsed, another = (parse(vocab, documents.interleaved_document(vocab, p)) for p in (parts, more))
+    trusted = trust(vocab, parsed.tokens)
+    assert trusted.blocks == parsed.blocks
+    assert trusted.kind == parsed.kind
+    np.testing.assert_array_equal(trusted.kinds, parsed.kinds)
+    both = documents.token_kinds(vocab, np.concatenate((parsed.tokens, another.tokens)))
+    np.testing.assert_array_equal(both, np.concatenate((parsed.kinds, another.kinds)))
 
 
 @VOCABS

@@ -3,7 +3,7 @@
 from reelmill.tokenize.documents.grammar import DocumentError, Grammar, Phase, State, grammar_of
 from reelmill.tokenize.documents.header import Header, latent_frames, read_header, seconds_of
 from reelmill.tokenize.documents.parts import latent_frame_bounds, part_header, video_part
-from reelmill.tokenize.documents.reading import Block, Document, Span, TokenKind, loss_kinds, parse
+from reelmill.tokenize.documents.reading import Block, Document, Span, TokenKind, loss_kinds, parse, token_kinds, trust
 from reelmill.tokenize.documents.writing import (
     LAYOUT_VERSION,
     Visual,
@@ -46,6 +46,8 @@ __all__ = [
     "read_header",
     "seconds_of",
     "text_document",
+    "token_kinds",
+    "trust",
     "video_document",
     "video_part",
 ]

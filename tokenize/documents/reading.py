@@ -169,6 +169,35 @@ def parse(vocab: Vocabulary, tokens: npt.ArrayLike) -> Document:
     return Document(vocab, ids, kinds, tuple(blocks))
 
 
+def token_kinds(vocab: Vocabulary, tokens: Ids) -> npt.NDArray[np.uint8]:
+    """A TokenKind for each id of documents that are known to be well-formed, much faster than `parse`; uint8 [N].
+
+    `tokens` is any run of ids in which no header is cut: several documents end to end, or a beginning or piece of one.
+    """
+    kinds = (tokens >= vocab.text_size).view(np.uint8)  # TEXT and STRUCTURE are 0 and 1
+    kinds += tokens >= vocab.vision_start
+    begin, end = np.flatnonzero(tokens == vocab.boi) + 1, np.flatnonzero(tokens == vocab.img)
+    lengths = end - begin
+    before = np.cumsum(lengths) - lengths
+    kinds[np.repeat(begin - before, lengths) + np.arange(lengths.sum())] = TokenKind.META
+    return kinds
+
+
+def trust(vocab: Vocabulary, tokens: Ids) -> Document:
+    """What `parse` gives for a whole document that is known to be well-formed, much faster: it checks nothing.
+
+    Documents of a shard are: they are parsed when they are written, and pages have checksums.
+    """
+    begins, ends = np.flatnonzero(tokens == vocab.boi).tolist(), np.flatnonzero(tokens == vocab.img).tolist()
+    blocks = []
+    for begin, end in zip(begins, ends, strict=True):
+        header = read_header(vocab.tokenizer.decode(tokens[begin + 1 : end].tolist()))
+        assert header is not None  # it is well-formed
+        body = end + 1
+        blocks.append(Block(begin, body, body + header.t * (header.h * (header.w + 1) + 1) + 1, header))
+    return Document(vocab, tokens, token_kinds(vocab, tokens), tuple(blocks))
+
+
 def loss_kinds(vocab: Vocabulary, tokens: npt.ArrayLike) -> npt.NDArray[np.uint8]:
     """uint8 [N]: TEXT, STRUCTURE or VISION for each token of a whole document."""
     return parse(vocab, tokens).loss_kinds

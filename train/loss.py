@@ -87,7 +87,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             # Not saved for backward: autograd would hold on to them, and the weight's gradient be copied, not taken.
             ctx.gradients = grad_hidden, grad_weight.to(weight.dtype)
         ctx.mark_non_differentiable(nll, log_z)
-        return torch.dot(nll + z_loss * log_z.square(), token_weights), nll, log_z
+        losses = nll + z_loss * log_z.square() if z_loss else nll
+        return torch.dot(losses, token_weights), nll, log_z
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:

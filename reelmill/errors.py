@@ -34,6 +34,12 @@ class MachineError(ReelmillError):
     exit_code = 5
 
 
+class Preempted(ReelmillError):
+    """A signal (SIGTERM, SIGUSR1) stopped a training run, which saved; the same command goes on (EX_TEMPFAIL)."""
+
+    exit_code = 75
+
+
 class Interrupted(ReelmillError):
     """The person stopped it (Ctrl-C)."""
 

@@ -1,20 +1,10 @@
-"""The run's log: a JSON line a step and a validation, and the same as one readable line."""
+"""The lines of a run's log for a person: one a step and one a validation."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 from reelmill.train.data import LOSS_KINDS
-
-METRICS = "metrics.jsonl"
-
-
-def append(path: Path, line: dict[str, Any]) -> None:
-    """Add a line to a JSONL file."""
-    with path.open("a", encoding="utf-8") as metrics:
-        metrics.write(json.dumps(line) + "\n")
 
 
 def readable(line: dict[str, Any], steps: int) -> str:
@@ -26,10 +16,29 @@ def _step(line: dict[str, Any], steps: int) -> str:
     kinds = " ".join(
         f"{kind.name.lower()} {line[kind.name.lower()]:.3f}" for kind in LOSS_KINDS if kind.name.lower() in line
     )
+    mfu = f"  MFU {line['mfu']:.1%}" if "mfu" in line else ""
     return (
         f"step {line['step'] + 1}/{steps}  loss {line['loss']:.4f} ({kinds})  lr {line['lr']:.2e}  "
-        f"grad {line['grad_norm']:.2f}  {line['tokens_per_s']:,.0f} tokens/s  epoch {line['epoch']:.2f}"
+        f"grad {line['grad_norm']:.2f}  {line['tokens_per_s']:,.0f} tokens/s{mfu}  {line['memory_gib']:.1f} GiB  "
+        f"epoch {line['epoch']:.2f}, {_short(line['tokens'])} tokens  {_duration(line['eta_s'])} left"
     )
+
+
+def _short(count: float) -> str:
+    """12,300,000 as 12.3 M."""
+    for unit, name in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if count >= unit:
+            return f"{count / unit:.1f} {name}"
+    return f"{count:.0f}"
+
+
+def _duration(seconds: float) -> str:
+    """Two units: 3 d 4 h, 2 h 05 min, 1 min 20 s."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, days = minutes // 60, minutes // 1440
+    if days:
+        return f"{days} d {hours % 24} h"
+    return f"{hours} h {minutes % 60:02} min" if hours else f"{minutes} min {rest:02} s"
 
 
 def _validation(line: dict[str, Any]) -> str:

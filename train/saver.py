@@ -85,6 +85,10 @@ class Saver:
                 "The checkpoints before it are sound, and the same command goes on from the last."
             ) from error
 
+    def close(self) -> None:
+        """Let the checkpoint that is being written come to its end; nothing can be saved after."""
+        self._thread.shutdown()
+
     @property
     def failed(self) -> bool:
         """Whether the checkpoint that is being written has failed already; `wait` raises why."""

@@ -15,6 +15,7 @@ from reelmill.train.run import train
 from reelmill.train.saver import CheckpointConfig
 
 silent = {"say": lambda _: None}
+TIMINGS = {"tokens_per_s", "memory_gib", "eta_s"}
 
 
 def tensors_of(path):
@@ -24,7 +25,7 @@ def tensors_of(path):
 
 def metrics_of(out):
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k != "tokens_per_s"} for line in lines]
+    return [{k: v for k, v in line.items() if k not in TIMINGS} for line in lines]
 
 
 @pytest.mark.parametrize("lessons", [0, 1])

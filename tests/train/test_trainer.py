@@ -1,22 +1,30 @@
 import json
 import math
-import tomllib
+import re
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
-from reelmill.config import from_dict, to_toml
 from reelmill.errors import ConfigError, ReelmillError
 from reelmill.tokenize import documents
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.data import Corpus, DataConfig
-from reelmill.train.model import count_parameters
 from reelmill.train.optimizer import OptimizerConfig
-from reelmill.train.recipes import RECIPES, recipe
+from reelmill.train.parallel import join_ranks
 from reelmill.train.run import train
-from reelmill.train.trainer import TrainConfig
+from reelmill.train.trainer import Trainer
 from reelmill.train.validation import unigram_entropy
+
+
+@contextmanager
+def trainer_of(config, data, out):
+    corpus = Corpus([data], None, config.data)
+    config = replace(config, model=replace(config.model, vocab_size=corpus.vocab.size))
+    with join_ranks("cpu") as ranks:
+        yield Trainer(config, corpus, out, ranks, lambda _: None)
 
 
 def lines_of(out):
@@ -37,6 +45,8 @@ def test_every_step_and_validation_is_a_line(run_folder, toy_config, tmp_path):
     assert [line["step"] for line in steps] == [0, 1, 2, 3]
     for line in steps:
         assert line.keys() >= {"loss", "text", "structure", "lr", "grad_norm", "tokens_per_s", "epoch"}
+        assert line["memory_gib"] > 0
+        assert "mfu" not in line, "a CPU has no peak to compare with"
     assert any("vision" in line for line in steps)
     assert steps[0]["text"] == pytest.approx(math.log(531), rel=0.05), "the first weights know nothing"
     validations = [line for line in lines_of(tmp_path) if "validation" in line]
@@ -79,11 +89,34 @@ def test_without_held_out_items_it_trains_and_says_so(run_folder, toy_config, tm
     assert any("no held-out items" in line for line in said)
 
 
-def test_a_loss_that_is_not_finite_stops_before_the_update(run_folder, toy_config, tmp_path):
-    config = replace(toy_config, optimizer=replace(toy_config.optimizer, lr=1e30, warmup_steps=0), steps=10)
-    with pytest.raises(ReelmillError, match=r"step \d: the loss is .*nan; nothing was updated"):
-        train(config, [run_folder], tmp_path, say=lambda _: None)
-    assert all(math.isfinite(line["loss"]) for line in lines_of(tmp_path) if "loss" in line)
+def test_a_loss_that_is_not_finite_names_the_document(run_folder, toy_config, tmp_path):
+    """The embedding of an id that one document alone has is damaged; nothing is updated."""
+    config = replace(toy_config, data=replace(toy_config.data, batch_rows=1000, micro_rows=4))
+    with trainer_of(config, run_folder, tmp_path) as trainer:
+        documents = trainer.corpus.read(trainer.training)
+        ids, owners = np.unique(np.concatenate([np.unique(tokens) for tokens in documents]), return_counts=True)
+        alone = int(ids[owners == 1][-1])
+        (owner,) = (n for n, tokens in zip(trainer.training, documents, strict=True) if alone in tokens)
+        weights = trainer.model.embed_tokens.weight.detach().to_local()
+        weights[alone] = math.inf
+        before = weights.clone()
+        with pytest.raises(ReelmillError) as caught:
+            trainer.step(0)
+        assert torch.equal(trainer.model.embed_tokens.weight.to_local(), before)
+    named = re.findall(r"rank 0, micro-batch \d+: document (\S+) in (\S+)[;.]", str(caught.value))
+    assert {(doc_id, folder) for doc_id, folder in named} == {tuple(trainer.corpus.name(int(owner)).split(" in "))}
+    assert str(run_folder) in named[0][1]
+    assert "step 0: the loss is not finite" in str(caught.value)
+
+
+def test_a_gradient_that_is_not_finite_names_the_parameters(run_folder, toy_config, tmp_path):
+    """A head so large that the loss is finite, and its gradient's square is not."""
+    with trainer_of(toy_config, run_folder, tmp_path) as trainer:
+        trainer.model.lm_head.weight.detach().to_local().mul_(1e26)
+        before = trainer.model.norm.weight.to_local().clone()
+        with pytest.raises(ReelmillError, match=r"step 0: the loss is \d.*norm is inf because of norm\.weight; layers"):
+            trainer.step(0)
+        assert torch.equal(trainer.model.norm.weight.to_local(), before)
 
 
 def test_a_recipe_for_another_vocabulary_is_refused(run_folder, toy_config, tmp_path):
@@ -97,24 +130,6 @@ def test_a_recipe_for_another_vocabulary_is_refused(run_folder, toy_config, tmp_
 def test_a_run_of_no_steps_is_refused(run_folder, toy_config, tmp_path):
     with pytest.raises(ConfigError, match="steps is 0"):
         train(replace(toy_config, steps=0), [run_folder], tmp_path, say=lambda _: None)
-
-
-@pytest.mark.parametrize("name", RECIPES)
-def test_recipes_survive_toml(name):
-    config = recipe(name)
-    assert from_dict(TrainConfig, tomllib.loads(to_toml(config))) == config
-
-
-def test_the_recipe_of_emu3_has_its_size_and_numbers():
-    config = recipe("emu3_8b")
-    assert count_parameters(config.model) == 8_492_011_520
-    assert (config.data.vision_weight, config.data.context, config.optimizer.lr) == (0.5, 5120, 5e-5)
-    assert (config.model.dropout, config.model.attention_dropout, config.model.rope_theta) == (0.1, 0.1, 1e6)
-
-
-def test_an_unknown_recipe_names_the_nearest():
-    with pytest.raises(ConfigError, match="did you mean 'tiny'"):
-        recipe("tinny")
 
 
 def test_the_rate_may_end_above_zero_and_fall_in_a_line():

@@ -1,0 +1,70 @@
+"""Where a loss or a gradient that is not finite came from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from reelmill.errors import ReelmillError
+from reelmill.train.data import Batch, Corpus
+from reelmill.train.parallel import Ranks
+
+_MOST = 8
+_WHAT_TO_DO = "Nothing was updated and the last checkpoint is sound."
+
+
+def loss_error(step: int, losses: Sequence[tuple[Batch, Tensor]], corpus: Corpus, ranks: Ranks) -> ReelmillError:
+    """The error for a step whose loss is not finite; `losses` are the rank's micro-batches with their tokens' NLLs.
+
+    All ranks call this and get the same: the documents on all ranks, at most 8, in which the NLL is not finite.
+    """
+    found = ranks.gather(
+        [
+            f"rank {ranks.rank}, micro-batch {number}: document {corpus.name(document)}"
+            for number, (batch, nll) in enumerate(losses)
+            for document in _documents(batch, nll)
+        ]
+    )
+    where = f"in {_listed(found)}" if found else "in their sum; each token's is"
+    return ReelmillError(
+        f"step {step}: the loss is not finite {where}. {_WHAT_TO_DO} If it is always the same document, "
+        "look at it (`reelmill verify`) and leave it out; if not, train again with a lower optimizer.lr."
+    )
+
+
+def gradient_error(step: int, loss: float, norm: float, model: nn.Module, ranks: Ranks) -> ReelmillError:
+    """The error for a step whose loss is finite and whose gradient is not: at most 8 parameters, in backward order.
+
+    Where each gradient is finite and only the norm of all overflows, the parameter with the largest. All ranks call
+    this and get the same.
+    """
+    norms = {name: _norm(p.grad) for name, p in reversed(list(model.named_parameters())) if p.grad is not None}
+    names = list(dict.fromkeys(ranks.gather([name for name, size in norms.items() if not np.isfinite(size)])))
+    if not names:
+        names = [max(norms, key=lambda name: norms[name])]
+    return ReelmillError(
+        f"step {step}: the loss is {loss:.4g}, but the gradient's norm is {norm} because of {_listed(names)}. "
+        f"{_WHAT_TO_DO} Train again with a lower optimizer.lr, a longer warm-up or another seed."
+    )
+
+
+def _documents(batch: Batch, nll: Tensor) -> list[int]:
+    """The documents of a batch in which a prediction's NLL [rows, context] is not finite."""
+    owner = np.repeat(batch.documents, batch.lengths)
+    bad = ~torch.isfinite(nll).cpu().numpy().ravel()
+    return [int(document) for document in np.unique(owner[bad]) if document >= 0]
+
+
+def _norm(gradient: Tensor) -> float:
+    """This rank's share of a gradient's norm."""
+    local = gradient.to_local() if isinstance(gradient, DTensor) else gradient
+    return float(local.detach().float().norm())
+
+
+def _listed(found: Sequence[str]) -> str:
+    more = f" and {len(found) - _MOST} more" if len(found) > _MOST else ""
+    return "; ".join(found[:_MOST]) + more

@@ -1,0 +1,136 @@
+"""Where a run's log goes beside the terminal: a JSONL file always, TensorBoard and Weights & Biases if asked."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+from reelmill.errors import ConfigError
+from reelmill.files import write_text
+
+METRICS = "metrics.jsonl"
+
+
+@dataclass(kw_only=True)
+class LogConfig:
+    """Trackers beside `metrics.jsonl`."""
+
+    tensorboard: bool = False
+    """Event files in RUN/tensorboard (extra `tensorboard`)."""
+    wandb: str = ""
+    """Project on Weights & Biases (extra `wandb`); none where empty. WANDB_MODE=offline keeps it on this machine."""
+
+    def check(self) -> None:
+        """Raise ConfigError where a tracker's package is missing."""
+        for package, wanted in (("tensorboard", self.tensorboard), ("wandb", bool(self.wandb))):
+            if wanted and find_spec(package) is None:
+                raise ConfigError(
+                    f'log.{package} is set, but {package} is not installed; pip install "reelmill[{package}]", or '
+                    f"leave log.{package} out. {METRICS} is written in any case."
+                )
+
+
+class Tracker(Protocol):
+    """Takes the log's lines."""
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Note a line."""
+
+    def close(self) -> None:
+        """Write what is left."""
+
+
+def trackers(out: Path, config: LogConfig, recipe: dict[str, Any], step: int) -> list[Tracker]:
+    """The trackers of the run in `out`, which goes on at `step`. What stood there of later steps is done again."""
+    found: list[Tracker] = [JsonLines(out / METRICS, step)]
+    if config.tensorboard:
+        found.append(TensorBoard(out / "tensorboard", step))
+    if config.wandb:
+        found.append(WandB(out, config.wandb, recipe))
+    return found
+
+
+def scalars(line: dict[str, Any]) -> tuple[int, dict[str, float]]:
+    """(steps made, numbers by name) of a line, for trackers that draw curves."""
+    if "validation" in line:
+        values = {f"validation/{kind}": nll for kind, nll in (line["validation"] or {}).items()}
+        if line.get("vision_shuffled") is not None:
+            values["validation/vision_shuffled"] = line["vision_shuffled"]
+        return line["step"], values
+    return line["step"] + 1, {f"train/{name}": value for name, value in line.items() if name != "step"}
+
+
+class JsonLines:
+    """One JSON object a line."""
+
+    def __init__(self, path: Path, step: int) -> None:
+        self._path = path
+        if path.is_file():
+            before = path.read_text(encoding="utf-8")
+            kept = "".join(line for line in before.splitlines(keepends=True) if _is_before(line, step))
+            if kept != before:
+                write_text(path, kept)
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Add the line."""
+        with self._path.open("a", encoding="utf-8") as metrics:
+            metrics.write(json.dumps(line) + "\n")
+
+    def close(self) -> None:
+        """Nothing is left open."""
+
+
+class TensorBoard:
+    """Event files."""
+
+    def __init__(self, folder: Path, step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(folder), purge_step=step + 1 if step else None)  # type: ignore[no-untyped-call]
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Add the line's numbers."""
+        step, values = scalars(line)
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)  # type: ignore[no-untyped-call]
+
+    def close(self) -> None:
+        """Write what is left."""
+        self._writer.close()  # type: ignore[no-untyped-call]
+
+
+class WandB:
+    """A run on Weights & Biases, the same one when training goes on; its id is kept in RUN/wandb-id."""
+
+    def __init__(self, out: Path, project: str, recipe: dict[str, Any]) -> None:
+        import wandb
+
+        note = out / "wandb-id"
+        if not note.is_file():
+            write_text(note, secrets.token_hex(4))
+        name = note.read_text(encoding="utf-8")
+        self._run = wandb.init(
+            project=project, id=name, resume="allow", name=out.resolve().name, dir=str(out), config=recipe
+        )
+        self._run.define_metric("*", step_metric="step")
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Add the line's numbers."""
+        step, values = scalars(line)
+        self._run.log({"step": step, **values})
+
+    def close(self) -> None:
+        """Write what is left."""
+        self._run.finish()
+
+
+def _is_before(text: str, step: int) -> bool:
+    """Whether a line of the log belongs to the first `step` steps; a line cut off by a kill does not."""
+    if not text.endswith("\n"):
+        return False
+    line = json.loads(text)
+    return bool(scalars(line)[0] <= step)

@@ -14,6 +14,7 @@ import argparse
 import json
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from synthetic_run import write_run
 
 from reelmill.config import override
 from reelmill.errors import DataError
-from reelmill.eval.generation import Sampling, generate, generate_image
+from reelmill.eval.generation import Draw, Request, Sampling, continuations, generate_image
 from reelmill.tokenize.documents import generation_prompt, parse
 from reelmill.train.checkpoint import load_decoder
 from reelmill.train.data import Corpus
@@ -79,7 +80,9 @@ def main() -> None:
     for number, (caption, h, w) in enumerate(prompts):
         each = TRIES // len(prompts) + (number < TRIES % len(prompts))
         prompt = generation_prompt(vocab, caption, h, w)
-        tries = generate(model, prompt, h * (w + 1), end=vocab.eos, count=each, sampling=Sampling(seed=number))
+        sampling = Sampling(text=Draw(top_k=2048), seed=number)
+        request = Request(prompt=prompt, most=h * (w + 1), end=vocab.eos, sampling=sampling)
+        tries = continuations(model, vocab, [replace(request, stream=stream) for stream in range(each)])
         right = [right_rows(tokens, h, w, vocab.eol) for tokens in tries]
         whole += sum(n == h for n in right)
         rows, all_rows = rows + sum(right), all_rows + h * each

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -59,21 +60,14 @@ class ModelConfig:
             raise ConfigError(f"the head size is {self.head_size}; rotary positions need an even one.")
 
 
-class KVCache:
-    """Keys and values of the tokens so far, for every layer: [layers, B, kv_heads, max_length, head_size] each."""
+class Cache(Protocol):
+    """What a model keeps of tokens that it has read, for the tokens after them (`eval/generation/cache.py`)."""
 
-    def __init__(self, config: ModelConfig, batch: int, max_length: int, like: Tensor) -> None:
-        shape = (config.layers, batch, config.kv_heads, max_length, config.head_size)
-        self.keys = torch.empty(shape, dtype=like.dtype, device=like.device)
-        self.values = torch.empty_like(self.keys)
-        self.length = 0
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Keep a layer's keys and values of new tokens, and let the tokens attend to all up to themselves.
 
-    def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Store a layer's new keys and values [B, kv_heads, n, head_size]; return all of them so far."""
-        stop = self.length + keys.shape[2]
-        self.keys[layer, :, :, self.length : stop] = keys
-        self.values[layer, :, :, self.length : stop] = values
-        return self.keys[layer, :, :, :stop], self.values[layer, :, :, :stop]
+        q [B, n, heads, head_size] -> the same; k, v [B, n, kv_heads, head_size].
+        """
 
 
 class RMSNorm(nn.Module):
@@ -118,27 +112,18 @@ class Attention(nn.Module):
         self.k_norm = RMSNorm(self.size, config.norm_eps) if config.qk_norm else nn.Identity()
 
     def forward(
-        self, x: Tensor, angles: tuple[Tensor, Tensor], documents: Documents | None, cache: KVCache | None
+        self, x: Tensor, angles: tuple[Tensor, Tensor], documents: Documents | None, cache: Cache | None
     ) -> Tensor:
         """[B, T, hidden] -> the same; there are `documents` or a `cache`."""
         q, k, v = (p(x).unflatten(-1, (-1, self.size)) for p in (self.q_proj, self.k_proj, self.v_proj))
         q, k = rotate(self.q_norm(q), *angles), rotate(self.k_norm(k), *angles)
         if cache is not None:
-            mixed = self._attend_cached(q, *cache.extend(self.layer, k.transpose(1, 2), v.transpose(1, 2)))
+            mixed = cache.attend(self.layer, q, k, v)
         else:
             assert documents is not None
             mixed = attend(q, k, v, documents, self.dropout if self.training else 0.0)
         out: Tensor = self.o_proj(mixed.flatten(2))
         return out
-
-    def _attend_cached(self, q: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """New tokens attend to all earlier ones and causally to each other."""
-        new, total = q.shape[1], keys.shape[2]
-        allowed = torch.ones(new, total, dtype=torch.bool, device=q.device).tril(total - new)
-        mixed = functional.scaled_dot_product_attention(
-            q.transpose(1, 2), keys, values, attn_mask=allowed, enable_gqa=True
-        )
-        return mixed.transpose(1, 2)
 
 
 class MLP(nn.Module):
@@ -173,7 +158,7 @@ class Layer(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
-        self, x: Tensor, angles: tuple[Tensor, Tensor], documents: Documents | None, cache: KVCache | None
+        self, x: Tensor, angles: tuple[Tensor, Tensor], documents: Documents | None, cache: Cache | None
     ) -> Tensor:
         """[B, T, hidden] -> the same."""
         if self.recompute is not None and torch.is_grad_enabled():
@@ -181,7 +166,7 @@ class Layer(nn.Module):
         return self._branches(x, angles, documents, cache)
 
     def _branches(
-        self, x: Tensor, angles: tuple[Tensor, Tensor], documents: Documents | None, cache: KVCache | None
+        self, x: Tensor, angles: tuple[Tensor, Tensor], documents: Documents | None, cache: Cache | None
     ) -> Tensor:
         x = x + self.dropout(self.self_attn(self.input_layernorm(x), angles, documents, cache))
         out: Tensor = x + self.dropout(self.mlp(self.post_attention_layernorm(x)))
@@ -222,7 +207,7 @@ class Decoder(nn.Module):
         self.lm_head = Head(config.hidden, config.vocab_size, bias=False)
 
     def forward(
-        self, tokens: Tensor, positions: Tensor, lengths: Sequence[int] | None = None, cache: KVCache | None = None
+        self, tokens: Tensor, positions: Tensor, lengths: Sequence[int] | None = None, cache: Cache | None = None
     ) -> Tensor:
         """Hidden states [B, T, hidden] of tokens int64 [B, T].
 
@@ -236,8 +221,6 @@ class Decoder(nn.Module):
         documents = self._documents(tokens, lengths, x.dtype) if cache is None else None
         for layer in self.layers:
             x = layer(x, angles, documents, cache)
-        if cache is not None:
-            cache.length += tokens.shape[1]
         hidden: Tensor = self.norm(x)
         return hidden
 

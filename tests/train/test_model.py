@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from reelmill.errors import ConfigError
-from reelmill.train.model import Decoder, KVCache, ModelConfig, count_parameters
+from reelmill.train.model import Decoder, ModelConfig, count_parameters
 
 TOY = ModelConfig(
     vocab_size=97, hidden=32, layers=3, heads=4, kv_heads=2, mlp=48, dropout=0.0, attention_dropout=0.0, init_std=0.2
@@ -52,18 +52,6 @@ def test_a_token_does_not_see_later_ones():
     one, other = model(tokens, positions), model(changed, positions)
     assert torch.equal(one[:, :7], other[:, :7])
     assert not torch.allclose(one[:, 7], other[:, 7])
-
-
-def test_decoding_with_the_cache_equals_the_whole_forward():
-    model = toy(qk_norm=True, head_dim=12).eval()
-    tokens, positions = torch.randint(0, 97, (2, 14)), torch.arange(14).expand(2, 14)
-    whole = model.lm_head(model(tokens, positions))
-    cache = KVCache(model.config, 2, 14, model.embed_tokens.weight)
-    parts = [slice(0, 6), slice(6, 9), *(slice(i, i + 1) for i in range(9, 14))]
-    logits = torch.cat(
-        [model.lm_head(model(tokens[:, part], positions[:, part], cache=cache)) for part in parts], dim=1
-    )
-    assert torch.allclose(logits, whole, atol=1e-5)
 
 
 def test_dropout_acts_in_training_only():

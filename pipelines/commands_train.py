@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="Training recipe: tiny, emu3_8b, or a TOML file.")],
+    recipe: Annotated[str, typer.Argument(help="Training recipe: tiny, small, 1b, emu3_stage1 and others, or a TOML file.")],
     data: Annotated[list[Path], typer.Option(help="Run folder; give several to mix them.", show_default=False)],
     out: Annotated[Path | None, typer.Option(help="Where checkpoints go; runs/RECIPE when not given.")] = None,
     selection: Annotated[str, typer.Option(help="Whose kept samples; `all` takes every document.")] = "default",
@@ -50,15 +50,20 @@ def generate(
     ] = None,
     temperature: Annotated[float, typer.Option(help="0 takes the likeliest token.")] = 1.0,
     top_k: Annotated[int, typer.Option(help="Draw among so many; 0: all.")] = 2048,
+    top_p: Annotated[float, typer.Option(help="Draw among the likeliest that hold this probability.")] = 1.0,
+    guidance: Annotated[float, typer.Option(help="Away from --negative (Emu3: 3); 1: none.")] = 1.0,
+    negative: Annotated[str, typer.Option(help="What not to draw, under --guidance.")] = "",
     seed: Annotated[int, typer.Option(help="The same seed draws the same picture.")] = 0,
 ) -> None:
     """Draw an image for a prompt with a trained checkpoint, rows and frames kept right by the grammar."""
-    from reelmill.eval.generation import Sampling, generate_image
+    from reelmill.eval.generation import Draw, Sampling, generate_image
     from reelmill.tokenize.documents import grid_for_ratio
 
     h, w = grid_for_ratio(ratio, area)
-    sampling = Sampling(temperature=temperature, top_k=top_k, seed=seed)
-    pixels = generate_image(_checkpoint(checkpoint), prompt, out, h=h, w=w, tokenizer=tokenizer, sampling=sampling)
+    sampling = Sampling(vision=Draw(temperature=temperature, top_k=top_k, top_p=top_p), guidance=guidance, seed=seed)
+    pixels = generate_image(
+        _checkpoint(checkpoint), prompt, out, h=h, w=w, tokenizer=tokenizer, sampling=sampling, negative=negative
+    )
     typer.echo(f"{out}: {pixels.shape[1]}x{pixels.shape[0]} pixels")
 
 

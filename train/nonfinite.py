@@ -11,22 +11,22 @@ from torch.distributed.tensor import DTensor
 
 from reelmill.errors import ReelmillError
 from reelmill.train.data import Batch, Corpus
-from reelmill.train.parallel import Ranks
+from reelmill.train.parallel import Layout, Ranks
 
 _MOST = 8
 _WHAT_TO_DO = "Nothing was updated and the last checkpoint is sound."
 
 
-def loss_error(step: int, losses: Sequence[tuple[Batch, Tensor]], corpus: Corpus, ranks: Ranks) -> ReelmillError:
+def loss_error(step: int, losses: Sequence[tuple[Batch, Tensor]], corpus: Corpus, layout: Layout) -> ReelmillError:
     """The error for a step whose loss is not finite; `losses` are the rank's micro-batches with their tokens' NLLs.
 
     All ranks call this and get the same: the documents on all ranks, at most 8, in which the NLL is not finite.
     """
-    found = ranks.gather(
+    found = layout.ranks.gather(
         [
-            f"rank {ranks.rank}, micro-batch {number}: document {corpus.name(document)}"
+            f"rank {layout.ranks.rank}, micro-batch {number}: document {corpus.name(document)}"
             for number, (batch, nll) in enumerate(losses)
-            for document in _documents(batch, nll)
+            for document in _documents(batch, nll, layout)
         ]
     )
     where = f"in {_listed(found)}" if found else "in their sum; each token's is"
@@ -52,9 +52,9 @@ def gradient_error(step: int, loss: float, norm: float, model: nn.Module, ranks:
     )
 
 
-def _documents(batch: Batch, nll: Tensor) -> list[int]:
-    """The documents of a batch in which a prediction's NLL [rows, context] is not finite."""
-    owner = np.repeat(batch.documents, batch.lengths)
+def _documents(batch: Batch, nll: Tensor, layout: Layout) -> list[int]:
+    """The documents of a batch in which a prediction's NLL [rows, this rank's columns] is not finite."""
+    owner = layout.columns(np.repeat(batch.documents, batch.lengths).reshape(batch.tokens.shape)).ravel()
     bad = ~torch.isfinite(nll).cpu().numpy().ravel()
     return [int(document) for document in np.unique(owner[bad]) if document >= 0]
 

@@ -25,7 +25,7 @@ from reelmill.train.metrics import readable
 from reelmill.train.model import ModelConfig
 from reelmill.train.nonfinite import gradient_error, loss_error
 from reelmill.train.optimizer import OptimizerConfig, make_optimizer
-from reelmill.train.parallel import Device, Precision, Ranks, clip_gradients, sharded_decoder
+from reelmill.train.parallel import Device, Layout, ParallelConfig, Precision, Ranks, clip_gradients, sharded_decoder
 from reelmill.train.saver import CheckpointConfig, Saver
 from reelmill.train.signals import StopRequest, stop_requests
 from reelmill.train.starting import load_starting_weights
@@ -40,6 +40,7 @@ class TrainConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
     init: str = ""
     """Weights to begin with (`starting.py`): a checkpoint, a training run or a folder in Hugging Face's layout."""
     steps: int = 100_000
@@ -71,9 +72,10 @@ class Trainer:
         self.say = say if ranks.is_first else lambda _: None
         wanted = corpus.of_kinds(config.data.kinds)
         self.training, heldout = (np.flatnonzero(wanted & part) for part in (~corpus.heldout, corpus.heldout))
-        self.loader = Loader(corpus, self.training, config.data, config.seed, ranks.size)
-        self.heldout = Loader(corpus, heldout, config.data, config.seed, ranks.size) if len(heldout) else None
-        self.model = sharded_decoder(config.model, ranks, config.precision, config.seed)
+        self.layout = layout = Layout.of(config.parallel, config.model, config.data.context, ranks)
+        self.loader = Loader(corpus, self.training, config.data, config.seed, layout.data_size)
+        self.heldout = Loader(corpus, heldout, config.data, config.seed, layout.data_size) if len(heldout) else None
+        self.model = sharded_decoder(config.model, layout, config.precision, config.seed)
         self.optimizer = make_optimizer(self.model, config.optimizer)
         self.saver = Saver(out / "checkpoints", config.checkpoint, ranks)
         self.meter = Meter(config.model, ranks.device, ranks.size, config.steps)
@@ -146,27 +148,27 @@ class Trainer:
         # Dropout follows from the seed, the step and the rank: a resumed run draws what an undisturbed one does.
         seeds = np.random.SeedSequence([self.config.seed, step, self.ranks.rank])
         torch.manual_seed(int(seeds.generate_state(1, np.uint64)[0] >> 1))
-        batches = self.loader.micro_batches(step, self.ranks.rank)
+        batches = self.loader.micro_batches(step, self.layout.data_index)
         # Normalised by the weight of the whole global batch: the same whatever ranks and micro-batches it is cut into.
-        own = sum((_totals(batch) for batch in batches), np.zeros(3))
-        weight, tokens, squares = self.ranks.sum(torch.from_numpy(own).to(self.ranks.device)).tolist()
+        own = sum((_totals(batch) for batch in batches), np.zeros(3)) / self.config.parallel.context
+        weight, tokens, squares = self.layout.sum(torch.from_numpy(own).to(self.ranks.device)).tolist()
         loss_sum, z_sum = torch.zeros(2, dtype=torch.float64, device=self.ranks.device)
         sums = torch.zeros(2, len(LOSS_KINDS), dtype=torch.float64, device=self.ranks.device)
         losses: list[tuple[Batch, Tensor]] = []
         for micro_batch in batches:
-            ids, positions, targets, weights, kinds = as_tensors(micro_batch, self.ranks.device)
+            ids, positions, targets, weights, kinds = as_tensors(micro_batch, self.layout)
             hidden = self.model(ids, positions, micro_batch.lengths)
             total, nll, log_z = self.model.lm_head.loss(hidden, targets, weights, self.config.z_loss)
-            # FSDP averages gradients over the ranks; the loss is a sum over them.
-            (total * (self.ranks.size / weight)).backward()  # type: ignore[no-untyped-call]
+            # FSDP averages gradients over the ranks with other tokens; the loss is a sum over them.
+            (total * (self.layout.tokens_size / weight)).backward()  # type: ignore[no-untyped-call]
             loss_sum += total.detach()
             z_sum += self.config.z_loss * (log_z.square() * weights).sum()
             sums += sums_by_kind(nll, kinds)
             losses.append((micro_batch, nll))
-        loss = self.ranks.sum(loss_sum).item() / weight
-        sums = self.ranks.sum(sums)
+        loss = self.layout.sum(loss_sum).item() / weight
+        sums = self.layout.sum(sums)
         if not math.isfinite(loss):
-            raise loss_error(step, losses, self.corpus, self.ranks)
+            raise loss_error(step, losses, self.corpus, self.layout)
         norm = clip_gradients(self.model, self.config.optimizer.grad_clip)
         if not math.isfinite(norm):
             raise gradient_error(step, loss, norm, self.model, self.ranks)
@@ -181,7 +183,7 @@ class Trainer:
             "step": step,
             "loss": loss,
             **means_by_kind(sums),
-            **({"z_loss": self.ranks.sum(z_sum).item() / weight} if self.config.z_loss else {}),
+            **({"z_loss": self.layout.sum(z_sum).item() / weight} if self.config.z_loss else {}),
             "lr": rate,
             "grad_norm": norm,
             **self.meter.end(step, tokens, squares),
@@ -194,8 +196,8 @@ class Trainer:
         if self.heldout is None:
             return {"step": self.next_step, "validation": None}
         rows = self.config.validate_rows
-        plain = validate(self.model, self.heldout, self.ranks, rows)
-        shuffled = validate(self.model, self.heldout, self.ranks, rows, shuffle_vision=True)
+        plain = validate(self.model, self.heldout, self.layout, rows)
+        shuffled = validate(self.model, self.heldout, self.layout, rows, shuffle_vision=True)
         return {
             "step": self.next_step,
             "validation": plain,

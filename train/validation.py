@@ -12,13 +12,15 @@ from reelmill.tokenize.documents import TokenKind, parse
 from reelmill.train.data import LOSS_KINDS, Batch, Corpus, Loader
 from reelmill.train.model import Decoder
 from reelmill.train.packing import Ints
-from reelmill.train.parallel import Ranks
+from reelmill.train.parallel import Layout
 
 
-def as_tensors(batch: Batch, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """tokens, positions, targets, weights and kinds of a batch on the device."""
+def as_tensors(batch: Batch, layout: Layout) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """tokens, positions, targets, weights and kinds of a batch, of this rank's columns and on its device."""
     arrays = (batch.tokens, batch.positions, batch.targets, batch.weights, batch.kinds)
-    tokens, positions, targets, weights, kinds = (torch.from_numpy(array).to(device) for array in arrays)
+    tokens, positions, targets, weights, kinds = (
+        torch.from_numpy(layout.columns(array)).to(layout.ranks.device) for array in arrays
+    )
     return tokens, positions, targets, weights, kinds
 
 
@@ -38,21 +40,21 @@ def means_by_kind(sums: Tensor) -> dict[str, float]:
 
 @torch.no_grad()
 def validate(
-    model: Decoder, loader: Loader, ranks: Ranks, most_rows: int, *, shuffle_vision: bool = False
+    model: Decoder, loader: Loader, layout: Layout, most_rows: int, *, shuffle_vision: bool = False
 ) -> dict[str, float]:
     """Mean NLL in nats by kind over the first `most_rows` rows of the loader's first epoch, from all ranks together."""
     model.eval()
     packing = loader.packing(0)
     rows = min(packing.rows, most_rows)
-    sums = torch.zeros(2, len(LOSS_KINDS), dtype=torch.float64, device=ranks.device)
-    for start in range(0, rows, ranks.size):
-        row = start + ranks.rank
+    sums = torch.zeros(2, len(LOSS_KINDS), dtype=torch.float64, device=layout.ranks.device)
+    for start in range(0, rows, layout.data_size):
+        row = start + layout.data_index
         batch = loader.build([packing.row(row) if row < rows else None], shuffle_vision=shuffle_vision)
-        tokens, positions, targets, weights, kinds = as_tensors(batch, ranks.device)
+        tokens, positions, targets, weights, kinds = as_tensors(batch, layout)
         _, nll, _ = model.lm_head.loss(model(tokens, positions, batch.lengths), targets, weights)
         sums += sums_by_kind(nll, kinds)
     model.train()
-    return means_by_kind(ranks.sum(sums))
+    return means_by_kind(layout.sum(sums))
 
 
 def unigram_entropy(corpus: Corpus, documents: Ints, most_tokens: int = 4_000_000) -> dict[str, float]:

@@ -1,0 +1,21 @@
+"""The ranks of a run: who they are, how model and batch are laid out over them, and a decoder made in that layout.
+
+One code path: a single process is a group of one, and the CPU (gloo) runs what CUDA (NCCL) runs.
+"""
+
+from reelmill.train.parallel.decoder import Precision, clip_gradients, initialise, placed_like, sharded_decoder
+from reelmill.train.parallel.layout import Layout, ParallelConfig
+from reelmill.train.parallel.ranks import Device, Ranks, join_ranks
+
+__all__ = [
+    "Device",
+    "Layout",
+    "ParallelConfig",
+    "Precision",
+    "Ranks",
+    "clip_gradients",
+    "initialise",
+    "join_ranks",
+    "placed_like",
+    "sharded_decoder",
+]

@@ -1,0 +1,91 @@
+"""A decoder made in the layout of a run, and its gradients clipped."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from reelmill.train.model import Decoder, ModelConfig, RMSNorm
+from reelmill.train.parallel.float8 import use_float8
+from reelmill.train.parallel.layout import Layout
+from reelmill.train.parallel.recompute import recomputing
+from reelmill.train.parallel.tensor import share_layers
+
+Precision = Literal["float32", "bfloat16"]
+
+
+def sharded_decoder(config: ModelConfig, layout: Layout, precision: Precision, seed: int) -> Decoder:
+    """A new decoder in `layout`, its parameters float32 and split over the ranks, computing in `precision`.
+
+    It is shaped on the meta device and filled shard by shard, so that no rank ever holds the whole. Raises ConfigError
+    for a float8 that this machine does not have.
+    """
+    with torch.device("meta"):
+        model = Decoder(config)
+    model.backend, model.part = layout.backend, layout.part
+    # The order matters: float8 takes the place of modules that the rest then wraps, and FSDP comes around everything.
+    if layout.config.float8:
+        use_float8(model, layout.ranks.device)
+    if layout.tensor is not None:
+        share_layers(model, layout.tensor)
+    for layer in model.layers:
+        layer.recompute = recomputing(layout.config.recompute)
+        if layout.config.compile:
+            layer.compile()
+    _split_weights(model, layout.weights, precision)
+    model.to_empty(device=layout.ranks.device)
+    initialise(model, seed)
+    return model
+
+
+def _split_weights(model: Decoder, mesh: DeviceMesh, precision: Precision) -> None:
+    # Inputs are not cast: rotary angles and token weights stay float32. Gradients are reduced in float32.
+    policy = MixedPrecisionPolicy(
+        param_dtype=torch.bfloat16 if precision == "bfloat16" else None,
+        reduce_dtype=torch.float32,
+        cast_forward_inputs=False,
+    )
+    for layer in model.layers:
+        fully_shard(layer, mesh=mesh, mp_policy=policy)
+    fully_shard(model.lm_head, mesh=mesh, mp_policy=policy)
+    register_fsdp_forward_method(model.lm_head, "loss")
+    fully_shard(model, mesh=mesh, mp_policy=policy)
+
+
+@torch.no_grad()
+def initialise(model: Decoder, seed: int) -> None:
+    """Norms one, all else normal with `init_std`: the same numbers for the same seed at any number of ranks."""
+    generator = torch.Generator().manual_seed(seed)
+    for module in model.modules():
+        for parameter in module.parameters(recurse=False):
+            whole = torch.ones(parameter.shape)
+            if not isinstance(module, RMSNorm):
+                whole.normal_(0.0, model.config.init_std, generator=generator)
+            parameter.copy_(placed_like(whole, parameter))
+
+
+def placed_like(whole: Tensor, parameter: Tensor) -> Tensor:
+    """`whole`, which every rank has, on the parameter's device and cut as the parameter is."""
+    whole = whole.to(parameter.device)
+    if not isinstance(parameter, DTensor):
+        return whole
+    return distribute_tensor(whole, parameter.device_mesh, parameter.placements, src_data_rank=None)
+
+
+def clip_gradients(model: Decoder, largest: float) -> float:
+    """Scale the gradients to a global norm of at most `largest`; returns the norm that they had.
+
+    Where that is not finite they stay as they are: scaled, they would hide which parameter's it was.
+    """
+    parameters = list(model.parameters())
+    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    found = float((norm.full_tensor() if isinstance(norm, DTensor) else norm).item())
+    if math.isfinite(found):
+        torch.nn.utils.clip_grads_with_norm_(parameters, largest, norm)
+    return found

@@ -1,0 +1,31 @@
+"""float8 products by torchao."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import torch
+
+from reelmill.errors import ConfigError
+from reelmill.train.model import Decoder
+
+_LEAST = (8, 9)
+"""Compute capability of the first GPUs with float8 products (Ada; Hopper is 9.0)."""
+
+
+def use_float8(model: Decoder, device: torch.device) -> None:
+    """Make the projections of the layers compute in float8; embedding and head stay as they are.
+
+    Raises ConfigError where the device cannot or torchao is missing.
+    """
+    if device.type != "cuda" or torch.cuda.get_device_capability(device) < _LEAST:
+        found = torch.cuda.get_device_name(device) if device.type == "cuda" else "the CPU"
+        raise ConfigError(
+            f"parallel.float8 needs a CUDA device of compute capability {_LEAST[0]}.{_LEAST[1]} or more (Ada, Hopper "
+            f"or newer), and this is {found}; set it to false."
+        )
+    if importlib.util.find_spec("torchao") is None:
+        raise ConfigError('parallel.float8 needs torchao: pip install "reelmill[float8]", or set it to false.')
+    from torchao.float8 import convert_to_float8_training
+
+    convert_to_float8_training(model.layers)

@@ -1,0 +1,85 @@
+"""The processes of a run: one group, in which a single process is a group of one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+
+from reelmill.errors import ConfigError
+
+Device = Literal["auto", "cpu", "cuda"]
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Who this process is among the run's."""
+
+    rank: int
+    size: int
+    device: torch.device
+    mesh: DeviceMesh
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes the logs and the small files."""
+        return self.rank == 0
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum of `values` over all ranks, in place."""
+        dist.all_reduce(values)
+        return values
+
+    def any(self, flag: bool) -> bool:
+        """Whether `flag` holds on some rank."""
+        flags = torch.tensor(int(flag))
+        dist.all_reduce(flags, dist.ReduceOp.MAX)
+        return bool(flags)
+
+    def gather(self, words: Sequence[str]) -> list[str]:
+        """The words of all ranks, in the order of the ranks."""
+        parts: list[list[str]] = [[] for _ in range(dist.get_world_size())]
+        dist.all_gather_object(parts, list(words))
+        return [word for part in parts for word in part]
+
+    def wait(self) -> None:
+        """Return when every rank has come here."""
+        dist.barrier()
+
+
+@contextmanager
+def join_ranks(device: Device = "auto") -> Iterator[Ranks]:
+    """The group that torchrun describes in the environment, or a group of one; left again at the end.
+
+    A group that there is already (Ray Train makes it) is taken, and stays. `auto` takes CUDA where there is any. Raises
+    ConfigError for CUDA where there is none.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device is cuda, but torch sees no CUDA device here; set device to cpu or auto.")
+    on_cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
+    where = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if on_cuda else torch.device("cpu")
+    if on_cuda:
+        torch.cuda.set_device(where)
+    is_ours = not dist.is_initialized()
+    if is_ours:
+        _make_group("cpu:gloo,cuda:nccl" if on_cuda else "gloo")  # flags and messages travel from host memory
+    try:
+        mesh = init_device_mesh(where.type, (dist.get_world_size(),))
+        yield Ranks(dist.get_rank(), dist.get_world_size(), where, mesh)
+    finally:
+        if is_ours:
+            dist.destroy_process_group()
+
+
+def _make_group(backend: str) -> None:
+    if "RANK" in os.environ:
+        dist.init_process_group(backend)
+    else:
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]

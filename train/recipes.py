@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from reelmill.config import nearest
 from reelmill.errors import ConfigError
+from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.data import DataConfig
 from reelmill.train.model import ModelConfig
 from reelmill.train.optimizer import OptimizerConfig
 from reelmill.train.saver import CheckpointConfig
 from reelmill.train.trainer import TrainConfig
+
+EMU3_IDS = Vocabulary("qwen", 32_768).size
+EMU3_5_IDS = Vocabulary("qwen", 131_072).size
 
 
 def tiny() -> TrainConfig:
@@ -34,22 +39,115 @@ def tiny() -> TrainConfig:
     )  # fmt: skip
 
 
-def emu3_8b() -> TrainConfig:
-    """Emu3's first stage: 8,492,011,520 parameters, text and images in a context of 5,120.
+def small() -> TrainConfig:
+    """Emu3's decoder with 154 million parameters, 92 % of them the two tables of its whole vocabulary: to try things.
+
+    One GPU, or a patient CPU. Text and images in a context of 5,120.
+    """
+    return TrainConfig(
+        model=ModelConfig(
+            vocab_size=EMU3_IDS, hidden=384, layers=8, heads=6, kv_heads=2, mlp=1024, dropout=0.0, attention_dropout=0.0
+        ),
+        data=DataConfig(context=5120, batch_rows=64, heldout=0.005, kinds=("text", "image")),
+        optimizer=OptimizerConfig(lr=6e-4, warmup_steps=1_000),
+        steps=20_000,
+    )
+
+
+def one_billion() -> TrainConfig:
+    """Emu3's decoder with 1.06 billion parameters for 8 GPUs: docs/train-1b.md walks through it.
+
+    Text and images in a context of 5,120, 1.3 million tokens a step, 21 billion in all: 20 for each parameter
+    (Hoffmann et al., arXiv 2203.15556). Without dropout, since most documents are seen once.
+    """
+    return TrainConfig(
+        model=ModelConfig(
+            vocab_size=EMU3_IDS, hidden=1536, layers=16, heads=12, kv_heads=4, mlp=5376, dropout=0.0,
+            attention_dropout=0.0,
+        ),
+        data=DataConfig(context=5120, batch_rows=256, micro_rows=4, heldout=0.001, kinds=("text", "image")),
+        optimizer=OptimizerConfig(lr=3e-4, warmup_steps=2_000),
+        steps=16_000,
+    )  # fmt: skip
+
+
+def emu3_stage1() -> TrainConfig:
+    """Emu3's first stage: 8,492,011,520 parameters, text and images in a context of 5,120, from scratch.
 
     Disclosed (arXiv 2409.18869, sections 2.3-2.4, table 3; released configuration): the model, the context, the
     learning rate and its cosine to zero, the vision weight. Not disclosed, chosen here: batch, steps, warm-up, betas,
-    weight decay, clipping. The second stage, with video, is the same with data.context 131072.
+    weight decay, clipping.
     """
     return TrainConfig(
-        model=ModelConfig(vocab_size=184_622),
-        data=DataConfig(context=5120, batch_rows=1024, heldout=0.001),
+        model=ModelConfig(vocab_size=EMU3_IDS),
+        data=DataConfig(context=5120, batch_rows=1024, heldout=0.001, kinds=("text", "image")),
         optimizer=OptimizerConfig(lr=5e-5, warmup_steps=2_000),
         steps=100_000,
     )
 
 
-RECIPES: dict[str, Callable[[], TrainConfig]] = {"tiny": tiny, "emu3_8b": emu3_8b}
+def emu3_stage2() -> TrainConfig:
+    """Emu3's second stage: video too, in a context of 131,072, from the weights of the first stage (`init`).
+
+    Disclosed: the context, the data's kinds, the learning rate and its cosine to zero. Chosen here: as in stage 1; 40
+    rows a step hold as many tokens as its 1,024.
+    """
+    first = emu3_stage1()
+    return replace(
+        first,
+        init="runs/emu3_stage1",
+        data=replace(first.data, context=131_072, batch_rows=40, kinds=DataConfig().kinds),
+        steps=20_000,
+    )
+
+
+def emu3_sft() -> TrainConfig:
+    """Emu3's published fine-tuning for images: vision tokens alone count, in a context of 10,240.
+
+    Numbers of its script scripts/t2i_sft.sh: learning rate 1e-5 to 1e-6 along a cosine, warm-up of 30 steps, betas 0.9
+    and 0.95, eps 1e-6, weight decay 0.1, clipping at 5.0, batches of 8 rows a GPU (here of 8 GPUs). Not as there: rows
+    are packed, where it pads one image a row; and it says 4 epochs, so set `steps` to four times those of an epoch. It
+    starts from Emu3-Gen: `--set init=FOLDER` takes that folder.
+    """
+    return TrainConfig(
+        model=ModelConfig(vocab_size=EMU3_IDS),
+        init="runs/emu3_stage2",
+        data=DataConfig(
+            context=10_240, batch_rows=64, heldout=0.001, kinds=("image",),
+            text_weight=0.0, structure_weight=0.0, vision_weight=1.0,
+        ),
+        optimizer=OptimizerConfig(lr=1e-5, final_lr=1e-6, warmup_steps=30, eps=1e-6, grad_clip=5.0),
+        steps=10_000,
+    )  # fmt: skip
+
+
+def emu3_5_stage1() -> TrainConfig:
+    """Emu3.5's first stage: 34,103,460,864 parameters, all kinds of documents in a context of 32,768.
+
+    Disclosed (arXiv 2510.26583, tables 1 and 2; released configuration): the model, the learning rate and its cosine,
+    warm-up, betas, eps, weight decay, clipping, batch, steps, loss weights. It begins with the weights of Qwen3, whose
+    vocabulary is another: here it begins from scratch, or from a folder that has this vocabulary (`init`).
+    """
+    return TrainConfig(
+        model=ModelConfig(
+            vocab_size=EMU3_5_IDS, hidden=5120, layers=64, heads=64, kv_heads=8, head_dim=128, mlp=25_600, qk_norm=True,
+            norm_eps=1e-6, attention_dropout=0.0,
+        ),
+        data=DataConfig(context=32_768, batch_rows=448, heldout=0.001),
+        optimizer=OptimizerConfig(lr=5e-4, warmup_steps=700, grad_clip=5.0),
+        steps=700_000,
+    )  # fmt: skip
+
+
+RECIPES: dict[str, Callable[[], TrainConfig]] = {
+    "tiny": tiny,
+    "small": small,
+    "1b": one_billion,
+    "emu3_stage1": emu3_stage1,
+    "emu3_stage2": emu3_stage2,
+    "emu3_sft": emu3_sft,
+    "emu3_5_stage1": emu3_5_stage1,
+}
 
 
 def recipe(name: str) -> TrainConfig:

@@ -10,6 +10,7 @@ row's end loses none. The rules (Emu3, arXiv 2409.18869, section 2.4, keeps an i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,6 +77,15 @@ class Packing:
     def row(self, number: int) -> Pieces:
         """The pieces of a row."""
         return self.pieces.take(slice(int(self.row_start[number]), int(self.row_start[number + 1])))
+
+    @staticmethod
+    def join(parts: Sequence[Packing]) -> Packing:
+        """The rows of several packings of one context, in order."""
+        first = np.cumsum([0, *(len(part.pieces) for part in parts)])
+        starts = [part.row_start[:-1] + start for part, start in zip(parts, first, strict=False)]
+        return Packing(
+            Pieces.join([part.pieces for part in parts]), np.append(np.concatenate(starts), first[-1]), parts[0].context
+        )
 
 
 def pack(unsplit: Pieces, texts: Pieces, context: int, rng: np.random.Generator) -> Packing:

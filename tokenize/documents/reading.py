@@ -169,17 +169,20 @@ def parse(vocab: Vocabulary, tokens: npt.ArrayLike) -> Document:
     return Document(vocab, ids, kinds, tuple(blocks))
 
 
-def token_kinds(vocab: Vocabulary, tokens: Ids) -> npt.NDArray[np.uint8]:
+def token_kinds(
+    vocab: Vocabulary, tokens: npt.NDArray[np.integer], meta: TokenKind = TokenKind.META
+) -> npt.NDArray[np.uint8]:
     """A TokenKind for each id of documents that are known to be well-formed, much faster than `parse`; uint8 [N].
 
     `tokens` is any run of ids in which no header is cut: several documents end to end, or a beginning or piece of one.
+    `meta`: what the ids of a header are called.
     """
     kinds = (tokens >= vocab.text_size).view(np.uint8)  # TEXT and STRUCTURE are 0 and 1
     kinds += tokens >= vocab.vision_start
     begin, end = np.flatnonzero(tokens == vocab.boi) + 1, np.flatnonzero(tokens == vocab.img)
     lengths = end - begin
     before = np.cumsum(lengths) - lengths
-    kinds[np.repeat(begin - before, lengths) + np.arange(lengths.sum())] = TokenKind.META
+    kinds[np.repeat(begin - before, lengths) + np.arange(lengths.sum())] = meta
     return kinds
 
 

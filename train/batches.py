@@ -1,0 +1,103 @@
+"""Rows of pieces as arrays for a forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from reelmill.tokenize.documents import TokenKind, token_kinds
+from reelmill.tokenize.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows for one forward pass.
+
+    tokens, targets, positions: int64 [rows, context]; weights: float32, each target's loss weight; kinds: int8, its
+    TokenKind, -1 where there is no prediction; lengths: of the documents as they follow each other, flattened;
+    documents: the number of each of them (`Corpus.name`), -1 where there is none.
+    """
+
+    tokens: npt.NDArray[np.int64]
+    targets: npt.NDArray[np.int64]
+    positions: npt.NDArray[np.int64]
+    weights: npt.NDArray[np.float32]
+    kinds: npt.NDArray[np.int8]
+    lengths: list[int]
+    documents: list[int]
+
+
+class Contents(NamedTuple):
+    """What a piece puts into its row.
+
+    tokens: int32 [predictions + 1]. What does not count in the loss: the first `repeated` tokens, and the text where
+    `text_counts` is false.
+    """
+
+    document: int
+    tokens: npt.NDArray[np.int32]
+    repeated: int = 0
+    text_counts: bool = True
+
+
+def assemble(
+    vocab: Vocabulary, rows: Sequence[Iterable[Contents]], context: int, weights: npt.NDArray[np.float32]
+) -> Batch:
+    """The batch of these rows; one without contents has no predictions.
+
+    `weights`: float32 [4], of TEXT, STRUCTURE, VISION and, 0, of what is no prediction.
+    """
+    shape = (len(rows), context)
+    tokens, targets, positions = (np.empty(shape, dtype=np.int64) for _ in range(3))
+    counting = np.arange(context)
+    lengths: list[int] = []
+    documents: list[int] = []
+    filled: list[int] = []
+    uncounted: list[tuple[int, int, int, Contents]] = []
+    for r, contents in enumerate(rows):
+        row_tokens, row_targets, row_positions = tokens[r], targets[r], positions[r]
+        at = 0
+        for piece in contents:
+            length = len(piece.tokens) - 1
+            stop = at + length
+            row_tokens[at:stop] = piece.tokens[:-1]
+            row_targets[at:stop] = piece.tokens[1:]
+            row_positions[at:stop] = counting[:length]
+            lengths.append(length)
+            documents.append(piece.document)
+            if piece.repeated or not piece.text_counts:
+                uncounted.append((r, at, stop, piece))
+            at = stop
+        filled.append(at)
+        if at < context:
+            row_tokens[at:] = row_targets[at:] = vocab.pad
+            row_positions[at:] = 0
+            lengths.append(context - at)
+            documents.append(-1)
+    kinds = _kinds(vocab, targets, filled)
+    weight = weights[kinds]
+    for r, start, stop, piece in uncounted:
+        weight[r, start : start + max(0, piece.repeated - 1)] = 0
+        if not piece.text_counts:
+            weight[r, start:stop][kinds[r, start:stop] == TokenKind.TEXT] = 0
+    return Batch(tokens, targets, positions, weight, kinds, lengths, documents)
+
+
+def _kinds(vocab: Vocabulary, targets: npt.NDArray[np.int64], filled: Sequence[int]) -> npt.NDArray[np.int8]:
+    """int8 [rows, context]: the kind of each target as the loss knows it, -1 beyond what is filled."""
+    kinds = token_kinds(vocab, targets.reshape(-1), meta=TokenKind.STRUCTURE).view(np.int8).reshape(targets.shape)
+    for row, stop in zip(kinds, filled, strict=True):
+        row[stop:] = -1
+    return kinds
+
+
+def with_shuffled_codes(vocab: Vocabulary, contents: Contents, seed: int) -> Contents:
+    """The same with its codes in an order drawn from the seed and the contents (a validation that order is learnt)."""
+    ids = contents.tokens.copy()
+    codes = np.flatnonzero(vocab.is_vision(ids))
+    ids[codes] = np.random.default_rng([seed, len(ids), int(ids.sum())]).permutation(ids[codes])
+    return contents._replace(tokens=ids)

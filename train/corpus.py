@@ -1,0 +1,129 @@
+"""All documents of one or several run folders, by number."""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect_right
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from reelmill.errors import DataError
+from reelmill.tokenize.shards import KINDS, RowGroups, ShardIndex
+from reelmill.train import captions
+from reelmill.train.binpacking import Ints
+from reelmill.train.data_config import DataConfig, Kind
+
+_VISUAL = [KINDS.index(kind) for kind in ("image", "video")]
+
+
+class Corpus:
+    """All documents of some run folders, numbered from 0, and which of them are held out.
+
+    Arrays of one entry a document: `n_tokens`, `kind` (an index into KINDS), `folder` (its run folder), `block` (its
+    row group, numbered through all folders), `grid`. `block_tokens`: ids in each row group. Raises DataError where the
+    folders disagree on the vocabulary or the vision tokenizer.
+    """
+
+    def __init__(self, folders: Sequence[Path], selection: str | None, config: DataConfig) -> None:
+        self.folders = list(folders)
+        # A window's last row group may be cut off by its end and is in memory with the next one's: hence a bit more.
+        self.window_tokens = max(1, config.shuffle_mb * 2**20 // 4)
+        held = RowGroups(self.window_tokens + self.window_tokens // 4)
+        which = config.fingerprint or None
+        self._indexes = [ShardIndex(f, fingerprint=which, selection=selection, row_groups=held) for f in folders]
+        spaces = [(index.footer.tokenizer, index.footer.vocab) for index in self._indexes]
+        footers = dict(zip(spaces, folders, strict=True))
+        if len(footers) > 1:
+            found = "; ".join(f"{where}: {codes[:12]}, {vocab}" for (codes, vocab), where in footers.items())
+            raise DataError(f"the run folders' ids do not mean the same ({found}); tokenize them with one tokenizer.")
+        if len(footers) < 1 or not sum(map(len, self._indexes)):
+            raise DataError("there are no documents to train on; run `reelmill stats` on the run folder to see why.")
+        self.tokenizer, self.vocab = spaces[0]
+        self.n_tokens = self._column("n_tokens").astype(np.int64)
+        self.kind = np.concatenate([index.kind for index in self._indexes])
+        self._first = [0, *np.cumsum([len(index) for index in self._indexes]).tolist()]
+        self.folder = np.repeat(np.arange(len(folders)), np.diff(self._first))
+        first_block = np.cumsum([0, *(len(index.block_tokens) for index in self._indexes)])
+        self.block = np.concatenate([i.block + first for i, first in zip(self._indexes, first_block, strict=False)])
+        self.block_tokens = np.concatenate([index.block_tokens for index in self._indexes])
+        self.heldout = self._held_out(config.heldout)
+
+    def __len__(self) -> int:
+        return len(self.n_tokens)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hex digest of what is trained on: the vocabulary, the vision tokenizer, every document's id and length."""
+        digest = hashlib.blake2b(f"{self.vocab.to_json()} {self.tokenizer}".encode(), digest_size=16)
+        for index in self._indexes:
+            digest.update("\n".join(index.strings("doc_id")).encode())
+        digest.update(self.n_tokens.tobytes())
+        return digest.hexdigest()
+
+    def name(self, document: int) -> str:
+        """What a person finds the document by: its doc_id and run folder; those after the last are lessons."""
+        if document >= len(self):
+            return f"lesson {document - len(self)}"
+        index, number = self._place(document)
+        return f"{index.strings('doc_id')[number]} in {self.folders[int(self.folder[document])]}"
+
+    def of_kinds(self, kinds: Sequence[Kind]) -> npt.NDArray[np.bool_]:
+        """bool [documents]: which are of one of these kinds."""
+        return np.isin(self.kind, [KINDS.index(kind) for kind in kinds])
+
+    def view(self, document: int) -> npt.NDArray[np.int32]:
+        """The tokens of a document, int32, read-only; its row group stays decoded as long as memory allows."""
+        index, number = self._place(document)
+        return index.view(number)
+
+    def read(self, documents: npt.ArrayLike) -> list[npt.NDArray[np.int32]]:
+        """The tokens of documents, int32 each, in the order asked for."""
+        wanted = np.asarray(documents, dtype=np.int64).reshape(-1)
+        found: list[npt.NDArray[np.int32]] = [np.empty(0, dtype=np.int32)] * len(wanted)
+        for slot in np.argsort(self.block[wanted], kind="stable").tolist():
+            found[slot] = self.view(int(wanted[slot])).copy()
+        return found
+
+    @cached_property
+    def grid(self) -> Ints:
+        """int64 [documents, 3]: latent frames, height and width in codes; zeros for a text."""
+        return np.stack([self._column(name) for name in ("grid_t", "grid_h", "grid_w")], axis=1).astype(np.int64)
+
+    @cached_property
+    def bare_tokens(self) -> Ints:
+        """int64 [documents]: n_tokens, or what is left of it, at most, without a caption before the codes."""
+        bare = self.n_tokens.copy()
+        of = np.flatnonzero(np.isin(self.kind, _VISUAL) & ~self._column("caption_after").astype(np.bool_))
+        fps = self._column("fps").astype(np.float64)
+        bare[of] = captions.bare_lengths(self.vocab, self.grid[of], fps[of], self.n_tokens[of])
+        return bare
+
+    def without_caption(self, share: float, seed: int, epoch: int) -> npt.NDArray[np.bool_]:
+        """bool [documents]: those that an epoch shows without their caption; never a held-out one."""
+        if not share:
+            return np.zeros(len(self), dtype=np.bool_)
+        ids = np.concatenate([index.strings("doc_id") for index in self._indexes])
+        return captions.drawn(ids, share, seed, epoch) & (self.bare_tokens < self.n_tokens) & ~self.heldout
+
+    def _place(self, document: int) -> tuple[ShardIndex, int]:
+        folder = bisect_right(self._first, document) - 1
+        return self._indexes[folder], document - self._first[folder]
+
+    def _column(self, name: str) -> npt.NDArray[np.generic]:
+        return np.concatenate([index.columns[name].to_numpy() for index in self._indexes])
+
+    def _held_out(self, share: float) -> npt.NDArray[np.bool_]:
+        """bool [documents]: items whose hash is under `share`, and of a kind with two items or more at least one."""
+        items = np.concatenate([index.strings("item_id") for index in self._indexes])
+        names, number = np.unique(items.astype(str), return_inverse=True)
+        hashes = np.array([int(hashlib.sha256(n.encode()).hexdigest()[:13], 16) / 16**13 for n in names.tolist()])
+        held = hashes < share
+        for kind in np.unique(self.kind) if share > 0 else ():
+            of_kind = np.unique(number[self.kind == kind])
+            if len(of_kind) > 1 and not held[of_kind].any():
+                held[of_kind[hashes[of_kind].argmin()]] = True
+        return held[number]

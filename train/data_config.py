@@ -1,0 +1,47 @@
+"""How documents become batches: the `[data]` of a training recipe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from reelmill.tokenize.documents import TokenKind
+
+Kind = Literal["text", "image", "video", "interleaved"]
+LOSS_KINDS = (TokenKind.TEXT, TokenKind.STRUCTURE, TokenKind.VISION)
+
+
+@dataclass(kw_only=True)
+class DataConfig:
+    """How documents become batches, and what their tokens weigh in the loss."""
+
+    context: int = 5120
+    """Predictions of a row."""
+    batch_rows: int = 1024
+    """Rows of a step over all ranks; what does not run at once is accumulated."""
+    micro_rows: int = 1
+    """Rows of one forward pass on one rank."""
+    kinds: tuple[Kind, ...] = ("text", "image", "video", "interleaved")
+    """Kinds of documents that are trained on and validated with; Emu3's first stage leaves out video."""
+    heldout: float = 0.01
+    """Share of the items, chosen by a hash of item_id, that are kept from training and used for validation."""
+    shares: list[float] = field(default_factory=list)
+    """Of an epoch's tokens, what each run folder gives, in the order of the folders; each all that it has where empty.
+    Only their ratio counts (`epochs.py`)."""
+    caption_drop: float = 0.0
+    """Share of the images and videos whose caption before the codes is left out, drawn anew each epoch: guidance needs
+    a model that also draws without a prompt (0.05 in Emu3's released script)."""
+    text_weight: float = 1.0
+    structure_weight: float = 1.0
+    vision_weight: float = 0.5
+    """Loss weight of codes (Emu3, section 2.4)."""
+    lessons: int = 0
+    """Made-up documents of random codes that an epoch adds for each image and video (`lessons.py`)."""
+    shuffle_mb: int = 1024
+    """MB of decoded row groups that a rank holds; documents are shuffled among so many (`epochs.py`)."""
+    fingerprint: str = ""
+    """First digits of the tokens' fingerprint, where a run folder has several tokenizations."""
+
+    def as_they_are(self) -> DataConfig:
+        """The same for validation: each document once, whole and with its caption, and no other."""
+        return replace(self, shares=[], caption_drop=0.0, lessons=0)

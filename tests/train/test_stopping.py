@@ -1,0 +1,90 @@
+"""A signal saves the run and ends it; the same command goes on."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+
+from reelmill.config import to_toml
+from reelmill.train import checkpoint
+from reelmill.train.run import train
+from reelmill.train.saver import CheckpointConfig
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def losses_of(out):
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return {line["step"]: line["loss"] for line in lines if "loss" in line}
+
+
+def wait_for_a_step(process, out):
+    while not ((out / "metrics.jsonl").is_file() and (out / "metrics.jsonl").stat().st_size):
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 75), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
+)
+def test_a_signal_saves_and_the_same_command_goes_on(run_folder, toy_config, tmp_path, number, code):
+    config = replace(toy_config, steps=2000, validate_every=2000, checkpoint=CheckpointConfig(every=2000))
+    (tmp_path / "recipe.toml").write_text(to_toml(config))
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "reelmill", "train", tmp_path / "recipe.toml", "--data", run_folder]
+    command += ["--selection", "all", "--out", out]
+    process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    wait_for_a_step(process, out)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    made = checkpoint.read_state(checkpoint.latest(out / "checkpoints")).step
+    assert process.returncode == code, said
+    assert f"stopped by {number.name}, saved after {made} steps" in " ".join(said.split())
+    assert sorted(losses_of(out)) == list(range(made))
+
+    train(config, [run_folder], out, until=made + 2, say=lambda _: None)
+    train(config, [run_folder], tmp_path / "whole", until=made + 2, say=lambda _: None)
+    assert losses_of(out) == losses_of(tmp_path / "whole")
+
+
+SCRIPT = """
+import os, signal, sys, threading, time, tomllib
+from pathlib import Path
+from reelmill.config import from_dict
+from reelmill.errors import Preempted
+from reelmill.train.run import train
+from reelmill.train.trainer import TrainConfig
+
+recipe, data, out = map(Path, sys.argv[1:])
+
+def terminate():
+    while not (out / "metrics.jsonl").is_file():
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGUSR1)
+
+if os.environ["RANK"] == "1":
+    threading.Thread(target=terminate, daemon=True).start()
+try:
+    train(from_dict(TrainConfig, tomllib.loads(recipe.read_text())), [data], out)
+except Preempted as stopped:
+    (out / f"rank-{os.environ['RANK']}").write_text(f"{stopped.exit_code} {stopped}")
+"""
+
+
+def test_a_signal_to_one_rank_stops_all_at_the_same_step(run_folder, toy_config, tmp_path):
+    config = replace(toy_config, steps=2000, validate_every=2000, checkpoint=CheckpointConfig(every=2000))
+    (tmp_path / "recipe.toml").write_text(to_toml(config))
+    (tmp_path / "script.py").write_text(SCRIPT)
+    out = tmp_path / "out"
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
+    command = [*torchrun, tmp_path / "script.py", tmp_path / "recipe.toml", run_folder, out]
+    subprocess.run(command, check=True, timeout=120, env=ENVIRONMENT)
+    made = checkpoint.read_state(checkpoint.latest(out / "checkpoints")).step
+    words = f"75 stopped by SIGUSR1, saved after {made} steps; the same command goes on from there"
+    assert [(out / f"rank-{rank}").read_text() for rank in (0, 1)] == [words, words]
+    assert sorted(losses_of(out)) == list(range(made))

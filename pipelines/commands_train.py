@@ -17,24 +17,43 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="Training recipe: tiny, small, 1b, emu3_stage1 and others, or a TOML file.")],
-    data: Annotated[list[Path], typer.Option(help="Run folder; give several to mix them.", show_default=False)],
+    recipe: Annotated[str, typer.Argument(help="tiny, small, 1b, emu3_stage1 and other recipes, or a TOML file.")],
+    data: Annotated[list[Path] | None, typer.Option(help="Run folder; give several to mix them.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where checkpoints go; runs/RECIPE when not given.")] = None,
     selection: Annotated[str, typer.Option(help="Whose kept samples; `all` takes every document.")] = "default",
     set_: Annotated[list[str] | None, typer.Option("--set", help="Change one value: optimizer.lr=1e-3")] = None,
+    dry: Annotated[bool, typer.Option("--dry-run", help="Only say what it needs; no GPU, no data.")] = False,
+    gpus: Annotated[int, typer.Option(min=1, help="--dry-run: on so many GPUs.")] = 8,
+    gpu_memory: Annotated[float, typer.Option(help="--dry-run: GiB of each.")] = 80.0,
+    peak: Annotated[float, typer.Option(help="--dry-run: dense bfloat16 TFLOP/s of each.")] = 989.0,
+    mfu: Annotated[float, typer.Option(help="--dry-run: share of it that is hoped for.")] = 0.4,
+    document: Annotated[float, typer.Option(help="--dry-run: tokens of a packed document; 0: a row's.")] = 0.0,
+    as_json: Annotated[bool, typer.Option("--json", help="--dry-run: print JSON for a script.")] = False,
 ) -> None:
     """Train a decoder on token shards; run it again and it goes on from its last checkpoint. Works under torchrun."""
+    from rich.console import Console
+
     from reelmill.config import from_dict, override, read_toml
-    from reelmill.errors import resumable
+    from reelmill.errors import ConfigError, resumable
     from reelmill.train import recipes
     from reelmill.train.run import train as run
     from reelmill.train.trainer import TrainConfig
 
     is_file = recipe.endswith(".toml")
     loaded = from_dict(TrainConfig, read_toml(Path(recipe))) if is_file else recipes.recipe(recipe)
+    config = override(loaded, set_ or [])
+    if dry:
+        from reelmill.pipelines.dryrun import dry_run
+        from reelmill.train.dryrun import Machine
+
+        machine = Machine(gpus=gpus, memory=gpu_memory, peak_flops=peak * 1e12, mfu=mfu)
+        dry_run(config, data or [], machine, document, Console(), as_json=as_json)
+        return
+    if not data:
+        raise ConfigError("there is nothing to train on: give --data OUT, a run folder with tokens, or --dry-run.")
     place = out or Path("runs") / Path(recipe).stem
     with resumable():
-        checkpoint = run(override(loaded, set_ or []), data, place, None if selection == "all" else selection)
+        checkpoint = run(config, data, place, None if selection == "all" else selection)
     if os.environ.get("RANK", "0") == "0":
         typer.echo(f'Next: reelmill generate {checkpoint} --prompt "a windmill turning on a hill"')
 

@@ -11,6 +11,7 @@ from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.data import DataConfig
 from reelmill.train.model import ModelConfig
 from reelmill.train.optimizer import OptimizerConfig
+from reelmill.train.parallel import ParallelConfig
 from reelmill.train.saver import CheckpointConfig
 from reelmill.train.trainer import TrainConfig
 
@@ -48,7 +49,7 @@ def small() -> TrainConfig:
         model=ModelConfig(
             vocab_size=EMU3_IDS, hidden=384, layers=8, heads=6, kv_heads=2, mlp=1024, dropout=0.0, attention_dropout=0.0
         ),
-        data=DataConfig(context=5120, batch_rows=64, heldout=0.005, kinds=("text", "image")),
+        data=DataConfig(context=5120, batch_rows=64, heldout=0.005, caption_drop=0.05, kinds=("text", "image")),
         optimizer=OptimizerConfig(lr=6e-4, warmup_steps=1_000),
         steps=20_000,
     )
@@ -65,7 +66,9 @@ def one_billion() -> TrainConfig:
             vocab_size=EMU3_IDS, hidden=1536, layers=16, heads=12, kv_heads=4, mlp=5376, dropout=0.0,
             attention_dropout=0.0,
         ),
-        data=DataConfig(context=5120, batch_rows=256, micro_rows=4, heldout=0.001, kinds=("text", "image")),
+        data=DataConfig(
+            context=5120, batch_rows=256, micro_rows=4, heldout=0.001, caption_drop=0.05, kinds=("text", "image")
+        ),
         optimizer=OptimizerConfig(lr=3e-4, warmup_steps=2_000),
         steps=16_000,
     )  # fmt: skip
@@ -76,11 +79,11 @@ def emu3_stage1() -> TrainConfig:
 
     Disclosed (arXiv 2409.18869, sections 2.3-2.4, table 3; released configuration): the model, the context, the
     learning rate and its cosine to zero, the vision weight. Not disclosed, chosen here: batch, steps, warm-up, betas,
-    weight decay, clipping.
+    weight decay, clipping, and captions left out as often as in its fine-tuning.
     """
     return TrainConfig(
         model=ModelConfig(vocab_size=EMU3_IDS),
-        data=DataConfig(context=5120, batch_rows=1024, heldout=0.001, kinds=("text", "image")),
+        data=DataConfig(context=5120, batch_rows=1024, heldout=0.001, caption_drop=0.05, kinds=("text", "image")),
         optimizer=OptimizerConfig(lr=5e-5, warmup_steps=2_000),
         steps=100_000,
     )
@@ -90,13 +93,14 @@ def emu3_stage2() -> TrainConfig:
     """Emu3's second stage: video too, in a context of 131,072, from the weights of the first stage (`init`).
 
     Disclosed: the context, the data's kinds, the learning rate and its cosine to zero. Chosen here: as in stage 1; 40
-    rows a step hold as many tokens as its 1,024.
+    rows a step hold as many tokens as its 1,024, and 8 GPUs share each row.
     """
     first = emu3_stage1()
     return replace(
         first,
         init="runs/emu3_stage1",
         data=replace(first.data, context=131_072, batch_rows=40, kinds=DataConfig().kinds),
+        parallel=ParallelConfig(context=8, recompute="selective"),
         steps=20_000,
     )
 
@@ -105,18 +109,19 @@ def emu3_sft() -> TrainConfig:
     """Emu3's published fine-tuning for images: vision tokens alone count, in a context of 10,240.
 
     Numbers of its script scripts/t2i_sft.sh: learning rate 1e-5 to 1e-6 along a cosine, warm-up of 30 steps, betas 0.9
-    and 0.95, eps 1e-6, weight decay 0.1, clipping at 5.0, batches of 8 rows a GPU (here of 8 GPUs). Not as there: rows
-    are packed, where it pads one image a row; and it says 4 epochs, so set `steps` to four times those of an epoch. It
-    starts from Emu3-Gen: `--set init=FOLDER` takes that folder.
+    and 0.95, eps 1e-6, weight decay 0.1, clipping at 5.0, one caption in twenty left out, 8 rows a GPU (here of 8). Not
+    as there: rows are packed, where it pads one image a row; and it says 4 epochs, so set `steps` to four times those
+    of an epoch. It starts from Emu3-Gen: `--set init=FOLDER` takes that folder.
     """
     return TrainConfig(
         model=ModelConfig(vocab_size=EMU3_IDS),
         init="runs/emu3_stage2",
         data=DataConfig(
-            context=10_240, batch_rows=64, heldout=0.001, kinds=("image",),
+            context=10_240, batch_rows=64, heldout=0.001, caption_drop=0.05, kinds=("image",),
             text_weight=0.0, structure_weight=0.0, vision_weight=1.0,
         ),
         optimizer=OptimizerConfig(lr=1e-5, final_lr=1e-6, warmup_steps=30, eps=1e-6, grad_clip=5.0),
+        parallel=ParallelConfig(recompute="selective"),
         steps=10_000,
     )  # fmt: skip
 
@@ -125,16 +130,18 @@ def emu3_5_stage1() -> TrainConfig:
     """Emu3.5's first stage: 34,103,460,864 parameters, all kinds of documents in a context of 32,768.
 
     Disclosed (arXiv 2510.26583, tables 1 and 2; released configuration): the model, the learning rate and its cosine,
-    warm-up, betas, eps, weight decay, clipping, batch, steps, loss weights. It begins with the weights of Qwen3, whose
-    vocabulary is another: here it begins from scratch, or from a folder that has this vocabulary (`init`).
+    warm-up, betas, eps, weight decay, clipping, batch, steps, loss weights, tensor and context parallelism. It begins
+    with the weights of Qwen3, whose vocabulary is another: here it begins from scratch, or from a folder that has this
+    vocabulary (`init`).
     """
     return TrainConfig(
         model=ModelConfig(
             vocab_size=EMU3_5_IDS, hidden=5120, layers=64, heads=64, kv_heads=8, head_dim=128, mlp=25_600, qk_norm=True,
             norm_eps=1e-6, attention_dropout=0.0,
         ),
-        data=DataConfig(context=32_768, batch_rows=448, heldout=0.001),
+        data=DataConfig(context=32_768, batch_rows=448, heldout=0.001, caption_drop=0.05),
         optimizer=OptimizerConfig(lr=5e-4, warmup_steps=700, grad_clip=5.0),
+        parallel=ParallelConfig(tensor=8, context=2, recompute="selective"),
         steps=700_000,
     )  # fmt: skip
 

@@ -53,6 +53,7 @@ def test_emu3_s_fine_tuning_has_the_numbers_of_its_script():
     assert config.data.context == 10_240
     assert (config.data.text_weight, config.data.structure_weight) == (0.0, 0.0)
     assert config.data.vision_weight > 0
+    assert config.data.caption_drop == 0.05
 
 
 def test_emu3_5_has_its_attention():

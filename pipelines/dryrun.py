@@ -1,0 +1,62 @@
+"""`reelmill train --dry-run`: a recipe's size, memory a GPU and time, for a person or a script."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from reelmill.errors import ConfigError
+from reelmill.tokenize.shards import ShardIndex
+from reelmill.train.dryrun import GIB, Estimate, Machine, check_fits, estimate
+from reelmill.train.trainer import TrainConfig
+
+
+def dry_run(
+    config: TrainConfig, data: Sequence[Path], machine: Machine, document: float, console: Console, *, as_json: bool
+) -> None:
+    """Print what `config` needs on `machine`; ConfigError where it does not fit, after the table.
+
+    The vocabulary is the model's, else that of the first run folder.
+    """
+    found = estimate(_with_vocabulary(config, data), machine, document)
+    if as_json:
+        console.print_json(json.dumps({**dataclasses.asdict(found), "fits": found.fits}))
+    else:
+        _show(found, console)
+    check_fits(found, config)
+
+
+def _with_vocabulary(config: TrainConfig, data: Sequence[Path]) -> TrainConfig:
+    if config.model.vocab_size:
+        return config
+    if not data:
+        raise ConfigError(
+            "model.vocab_size is 0, that of the data: give --data, or --set model.vocab_size=184622 (Emu3's)."
+        )
+    size = ShardIndex(data[0], fingerprint=config.data.fingerprint or None).footer.vocab.size
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, vocab_size=size))
+
+
+def _show(found: Estimate, console: Console) -> None:
+    ranks = ", ".join(f"{size} {name}" for name, size in found.layout.items() if size > 1) or "1"
+    rows = {
+        "parameters": f"{found.parameters:,} ({found.matmul_parameters:,} in products)",
+        "FLOPs a token": f"{found.flops_per_token / 1e9:.2f} G, documents of {found.document:,.0f} tokens",
+        "": f"({found.flops_convention})",
+        "GPUs": f"{found.gpus} ({ranks})",
+        **{f"memory: {name}": f"{size / GIB:.2f} GiB" for name, size in found.memory.items()},
+        "memory a GPU": f"{found.memory_total / GIB:.1f} of {found.memory_gpu / GIB:g} GiB",
+        "a step": f"{found.tokens_per_step:,} tokens, {found.tokens_in_all / 1e9:,.1f} billion in all steps",
+        "at": f"{found.mfu:.0%} MFU of {found.peak_flops / 1e12:,.0f} TFLOP/s a GPU",
+        "tokens a day": f"{found.tokens_per_day / 1e9:,.2f} billion, so {found.days:,.1f} days",
+    }
+    table = Table(show_header=False, box=None)
+    table.add_column(no_wrap=True)
+    for name, value in rows.items():
+        table.add_row(name, value)
+    console.print(table)

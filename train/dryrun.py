@@ -1,0 +1,237 @@
+"""What a recipe will need on so many GPUs: memory a GPU by part, tokens a day. No GPU, no data, nothing allocated.
+
+Weights, gradients, AdamW and what FSDP gathers are arithmetic. What a layer keeps for backward, and what it and the
+loss need on top while they run, is counted over their own code on fake tensors, so that it follows the code.
+"""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from reelmill.errors import ConfigError
+from reelmill.train.attention import Documents
+from reelmill.train.estimate import CONVENTION, flops_per_token, matmul_parameters
+from reelmill.train.loss import ROWS, chunked_cross_entropy
+from reelmill.train.model import Layer, ModelConfig, count_parameters, rotary
+from reelmill.train.parallel import ParallelConfig
+from reelmill.train.parallel.recompute import recomputing
+from reelmill.train.trainer import TrainConfig
+
+GIB = 2**30
+RESERVE = 0.08
+"""Share of a GPU's memory for CUDA itself and for gaps between tensors; a guess, not a measurement."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """So many GPUs, each with so much memory (GiB) and dense bfloat16 FLOP/s, and the share of these hoped for."""
+
+    gpus: int = 8
+    memory: float = 80.0
+    peak_flops: float = 989e12
+    mfu: float = 0.4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """The figures of a dry run; memory in bytes a GPU."""
+
+    parameters: int
+    matmul_parameters: int
+    flops_per_token: float
+    flops_convention: str
+    document: float
+    """Tokens of a document that FLOPs are reckoned with; a row's where not said."""
+    gpus: int
+    layout: dict[str, int]
+    """Ranks by what they share: copies, shard, context, tensor."""
+    memory: dict[str, int]
+    memory_total: int
+    memory_gpu: int
+    tokens_per_step: int
+    tokens_in_all: int
+    mfu: float
+    peak_flops: float
+    tokens_per_day: float
+    days: float
+
+    @property
+    def fits(self) -> bool:
+        """Whether a GPU holds it."""
+        return self.memory_total <= self.memory_gpu
+
+
+def estimate(config: TrainConfig, machine: Machine, document: float = 0.0) -> Estimate:
+    """The figures of a recipe whose model.vocab_size is known.
+
+    `document` is the tokens of a packed document, for attention's FLOPs; 0: rows are one document each. Raises
+    ConfigError where the ranks or the batch cannot be shared as [parallel] and [data] say.
+    """
+    model, data, layout = config.model, config.data, config.parallel
+    model.check()
+    layout.check(model, data.context, machine.gpus)
+    data_ranks = machine.gpus // (layout.tensor * layout.context)
+    if data.batch_rows % (data.micro_rows * data_ranks):
+        raise ConfigError(
+            f"data.batch_rows {data.batch_rows} is no multiple of data.micro_rows {data.micro_rows} times the "
+            f"{data_ranks} ranks that share rows on {machine.gpus} GPUs; change one of them."
+        )
+    shard = layout.shard or data_ranks
+    flops = flops_per_token(model, document or data.context)
+    tokens_a_second = machine.gpus * machine.peak_flops * machine.mfu / flops
+    tokens_per_step = data.batch_rows * data.context
+    memory = memory_by_part(config, shard) | {"CUDA and gaps": int(RESERVE * machine.memory * GIB)}
+    return Estimate(
+        parameters=count_parameters(model),
+        matmul_parameters=matmul_parameters(model),
+        flops_per_token=flops,
+        flops_convention=CONVENTION,
+        document=document or data.context,
+        gpus=machine.gpus,
+        layout={
+            "copies": data_ranks // shard, "shard": shard, "context": layout.context, "tensor": layout.tensor,
+        },
+        memory=memory,
+        memory_total=sum(memory.values()),
+        memory_gpu=int(machine.memory * GIB),
+        tokens_per_step=tokens_per_step,
+        tokens_in_all=config.steps * tokens_per_step,
+        mfu=machine.mfu,
+        peak_flops=machine.peak_flops,
+        tokens_per_day=86_400 * tokens_a_second,
+        days=config.steps * tokens_per_step / tokens_a_second / 86_400,
+    )  # fmt: skip
+
+
+def memory_by_part(config: TrainConfig, shard: int, rows: int = ROWS["cuda"]) -> dict[str, int]:
+    """Bytes a GPU at the peak of a step, `shard` being the ranks that share weights beside tensor and context.
+
+    Everything that a rank owns of the weights is float32; what it computes with is gathered in `config.precision`.
+    `rows` are the tokens of a chunk of the loss.
+    """
+    model, layout = config.model, config.parallel
+    wide = torch.float32 if config.precision == "float32" else torch.bfloat16
+    own = 4 * count_parameters(model) // (shard * layout.context * layout.tensor)
+    table = model.vocab_size * model.hidden // layout.tensor
+    layer = (matmul_parameters(model) - model.vocab_size * model.hidden) // model.layers // layout.tensor
+    tokens = config.data.micro_rows * config.data.context // layout.context
+    kept, working = layer_memory(model, config.data.micro_rows, tokens // config.data.micro_rows, layout, wide)
+    # The embedding stays gathered through the step; of the rest, the head while the loss runs, else two layers.
+    in_loss = table * wide.itemsize + loss_memory(model, tokens, layout.tensor, rows, wide)
+    # A layer's gradient is there twice while it is summed over the ranks: as computed, and in float32.
+    in_layer = 2 * layer * wide.itemsize + working + layer * (wide.itemsize + 4)
+    return {
+        "weights": own,
+        "gradients": own,
+        "AdamW": 2 * own,
+        "embedding, gathered": table * wide.itemsize,
+        f"activations (recompute {layout.recompute})": model.layers * kept,
+        "one layer, or the loss": max(in_loss, in_layer),
+    }
+
+
+def layer_memory(
+    model: ModelConfig, rows: int, columns: int, layout: ParallelConfig, dtype: torch.dtype
+) -> tuple[int, int]:
+    """(bytes that a layer keeps for backward, its output with it; bytes more while it runs backward, without gradients
+    of weights) for rows x columns tokens of a rank, each row one document.
+
+    Under tensor parallelism the count of one rank is divided, and the inputs of the products are counted whole; under
+    context parallelism gathered keys and values are added. Attention is that of the variable-length kernel.
+    """
+    sizes = ModelConfig(**{**vars(model), "attention_dropout": 0.0})
+    tokens = rows * columns
+    with FakeTensorMode():
+        block = Layer(sizes, 0)
+        for parameter in block.parameters():
+            parameter.data = parameter.data.to(dtype)
+        block.recompute = recomputing(layout.recompute)
+        x = torch.zeros(rows, columns, model.hidden, dtype=dtype).requires_grad_()
+        angles = rotary(torch.arange(columns).expand(rows, columns), model.head_size, model.rope_theta)
+        documents = Documents.packed([columns] * rows, x.device, "varlen")
+        gradient = torch.zeros_like(x)
+        with LiveBytes([*block.parameters(), x, gradient, *angles]) as live:
+            out = block(x, angles, documents, None)
+            kept = live.now
+            out.backward(gradient)
+        weights = sum(parameter.numel() for parameter in block.parameters()) * dtype.itemsize
+    working = max(0, live.peak - kept - weights)
+    gathered = 0
+    if layout.recompute != "full":
+        part = (1 - 1 / layout.context) * layout.context * tokens
+        gathered = int(2 * part * model.kv_heads * model.head_size * dtype.itemsize) // layout.tensor
+        gathered += int(2 * tokens * model.hidden * dtype.itemsize * (1 - 1 / layout.tensor))
+    return kept // layout.tensor + gathered, working // layout.tensor
+
+
+def loss_memory(model: ModelConfig, tokens: int, tensor: int, rows: int, dtype: torch.dtype) -> int:
+    """Bytes while the loss of so many tokens runs: a chunk's logits, and the gradients of the head and of its input.
+
+    The head's gradient is summed in float32, then in the type of the weights and once more in float32 between ranks.
+    """
+    size = model.vocab_size // tensor
+    with FakeTensorMode():
+        hidden = torch.zeros(tokens, model.hidden, dtype=dtype).requires_grad_()
+        weight = torch.zeros(size, model.hidden, dtype=dtype).requires_grad_()
+        targets, weights = torch.zeros(tokens, dtype=torch.int64), torch.zeros(tokens)
+        with LiveBytes([hidden, weight, targets, weights]) as live:
+            total, *_ = chunked_cross_entropy(hidden, weight, targets, weights, rows=rows)
+            total.backward()  # type: ignore[no-untyped-call]
+    return max(live.peak, size * model.hidden * (dtype.itemsize + 4))
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the bytes of the tensors that were made under it and still live: `now`, and the most at a time, `peak`."""
+
+    def __init__(self, known: list[Tensor]) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._known = weakref.WeakSet(tensor.untyped_storage() for tensor in known)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, Tensor) and (storage := tensor.untyped_storage()) not in self._known:
+                self._known.add(storage)
+                self.now += storage.nbytes()
+                self.peak = max(self.peak, self.now)
+                weakref.finalize(storage, self._free, storage.nbytes())
+        return made
+
+    def _free(self, size: int) -> None:
+        self.now -= size
+
+
+def check_fits(found: Estimate, config: TrainConfig) -> None:
+    """Raise ConfigError with the parts, and what to change, where a GPU does not hold the recipe."""
+    if found.fits:
+        return
+    parts = ", ".join(f"{name} {size / GIB:.1f}" for name, size in found.memory.items())
+    raise ConfigError(
+        f"this needs {found.memory_total / GIB:.1f} GiB a GPU, on {found.gpus} GPUs of {found.memory_gpu / GIB:g} GiB "
+        f"each: {parts}. {_advice(found, config)}"
+    )
+
+
+def _advice(found: Estimate, config: TrainConfig) -> str:
+    layout = config.parallel
+    owned = sum(found.memory[name] for name in ("weights", "gradients", "AdamW"))
+    ways = []
+    if found.layout["copies"] > 1:
+        ways.append("set parallel.shard to 0")
+    if owned > found.memory_gpu // 2:
+        ways.append("take more GPUs, which share weights, gradients and AdamW")
+    if config.data.micro_rows > 1:
+        ways.append("lower data.micro_rows")
+    if layout.recompute != "full":
+        ways.append(f"set parallel.recompute to {'full' if layout.recompute == 'selective' else 'selective or full'}")
+    ways.append("raise parallel.context (activations) or parallel.tensor (all)")
+    return f"Ways out: {'; '.join(ways)}."

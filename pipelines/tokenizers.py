@@ -14,7 +14,7 @@ from reelmill.errors import DataError
 from reelmill.files import write_atomically
 from reelmill.tokenize import vision
 from reelmill.tokenize.vision.presets import PRESETS
-from reelmill.train.vision.media import Source, duration_s, find, read_picture, read_video
+from reelmill.train.vision.media import Source, find, frames_at, read_picture
 from reelmill.train.vision.run import split
 
 
@@ -106,11 +106,19 @@ def encode_file(name: str, file: Path, codes: Path, fps: float, area: int) -> st
     source = Source(file)
     if not file.is_file():
         raise DataError(f"there is no {file}; give a picture or a video")
-    frames = _at_rate(source, fps) if source.is_video else read_picture(source, 1 << 20)
-    if area:
-        frames = fit(frames, area, tokenizer.spatial)
-    found = tokenizer.encode(frames) if source.is_video else tokenizer.encode_image(frames[0])
-    shape = frames.shape[:3] if source.is_video else frames.shape[1:3]
+    sizes: list[tuple[int, ...]] = []
+
+    def prepared(frame: vision.Frames) -> vision.Frames:
+        resized = fit(frame[None], area, tokenizer.spatial)[0] if area else frame
+        sizes.append(resized.shape[:2])
+        return resized
+
+    if source.is_video:
+        found = np.concatenate(list(tokenizer.encode_stream(map(prepared, frames_at(source, fps, 1 << 20)))))
+        shape = (len(sizes), *sizes[0])
+    else:
+        found = tokenizer.encode_image(prepared(read_picture(source, 1 << 20)[0]))
+        shape = sizes[0]
 
     def write(temporary: Path) -> None:
         with temporary.open("wb") as stream:
@@ -143,14 +151,6 @@ def decode_file(name: str, codes: Path, file: Path) -> str:
     frames = tokenizer.decode(found, (shape[0], shape[1], shape[2]))
     write_atomically(file, lambda temporary: _write_video(frames, fps, temporary))
     return f"{file}: {shape[0]} frames of {shape[2]}x{shape[1]} pixels"
-
-
-def _at_rate(source: Source, fps: float) -> vision.Frames:
-    """All frames of a video at `fps`, each the one shown at that moment."""
-    _, native = duration_s(source)
-    frames = read_video(source, 1 << 20, limit=1 << 40)
-    shown: vision.Frames = frames[np.arange(0, len(frames), max(1.0, native / fps)).astype(int)]
-    return shown
 
 
 def _write_video(frames: vision.Frames, fps: float, path: Path) -> None:

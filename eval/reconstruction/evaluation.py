@@ -38,6 +38,7 @@ from reelmill.eval.reconstruction.media import centre, clip_at, picture_at
 from reelmill.eval.reconstruction.sheets import Cell, save_sheet
 from reelmill.tokenize.vision.perceptual import load_lpips
 from reelmill.tokenize.vision.tokenizer import VisionTokenizer
+from reelmill.train.vision.data import as_signal
 from reelmill.train.vision.media import Source
 
 FPS, SECONDS, SCORED = 12.0, 5.0, 8
@@ -199,7 +200,7 @@ class Evaluation:
 
     def _quality(self, original: Frames, decoded: Frames, rate: float) -> Quality:
         with torch.inference_mode():
-            distances = self._lpips(_signal(original), _signal(decoded))
+            distances = self._lpips(as_signal(original), as_signal(decoded))
         multi_scale = self.size >= metrics.MS_SSIM_SMALLEST
         return Quality(
             bits_per_pixel=rate,
@@ -223,11 +224,6 @@ def _label(name: str, quality: Quality) -> str:
         f"{name}, {quality.bits_per_pixel:.3f} bit/pixel\n"
         f"{quality.psnr:.2f} dB  SSIM {quality.ssim:.3f}  LPIPS {quality.lpips:.3f}"
     )
-
-
-def _signal(frames: Frames) -> torch.Tensor:
-    """[T, H, W, 3] uint8 to [T, 3, H, W] float in [-1, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(frames)).movedim(-1, -3).float() / 127.5 - 1
 
 
 def _number(value: float) -> float | None:

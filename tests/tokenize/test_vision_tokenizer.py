@@ -145,6 +145,18 @@ def test_how_many_frames_are_taken_at_once_changes_no_code(tokenizer):
     assert load(NAME, RunConfig(batch=12)).fingerprint == tokenizer.fingerprint
 
 
+def test_frames_may_come_one_after_the_other():
+    """Through tiles too, each of which goes on where it ended."""
+    clip = rendered_clip(14, 304, 150)
+    tokenizer = load("reelmill-tok-s", RunConfig(batch=4, tile=256))
+    parts = list(tokenizer.encode_stream(frame for frame in clip))
+    assert [len(part) for part in parts] == [1, 1, 1, 1]
+    assert np.array_equal(np.concatenate(parts), tokenizer.encode(clip))
+    assert np.array_equal(np.concatenate(parts), load("reelmill-tok-s", RunConfig(tile=256)).encode(clip))
+    with pytest.raises(DataError, match="no frames"):
+        list(tokenizer.encode_stream([]))
+
+
 def test_bfloat16_changes_few_codes_and_is_another_fingerprint(tokenizer):
     clip = rendered_clip(8, 64, 64)
     fast = load(NAME, RunConfig(precision="bfloat16"))

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -92,11 +94,17 @@ class VisionTokenizer:
         `run.batch` frames of `run.tile` pixels a side. Raises DataError for any other shape or type.
         """
         self._check(frames, ndim=4)
-        codes = np.empty(grid(frames.shape[:3], self.temporal, self.spatial), dtype=np.int32)
-        with torch.inference_mode(), self._autocast():
-            for tile in tiles(codes.shape[1:], self.run.tile // self.spatial):
-                codes[:, *tile.inner] = self._encode_tile(frames[:, *tile.pixels(self.spatial)])[:, *tile.kept]
-        return codes
+        return np.concatenate(list(self.encode_stream(frames)))
+
+    def encode_stream(self, frames: Iterable[Frames]) -> Iterator[Codes]:
+        """Frames [H, W, 3] uint8 RGB of one size, one after the other, to the codes that `encode` gives of all of them,
+        `run.batch` / 4 at a time: [n, ceil(H/8), ceil(W/8)]. Raises DataError as `encode` does."""
+        streams: list[Stream] = []
+        pending = iter(frames)
+        while batch := list(islice(pending, self.run.batch)):
+            yield self._encode_batch(np.stack(batch), streams)
+        if not streams:
+            raise DataError("there are no frames; nothing to encode")
 
     def encode_image(self, image: Frames) -> Codes:
         """[H, W, 3] uint8 RGB to [ceil(H/8), ceil(W/8)] int32 codes: those of 4 equal frames."""
@@ -137,16 +145,19 @@ class VisionTokenizer:
         height, width = shape or (None, None)
         return image[:height, :width]
 
-    def _encode_tile(self, frames: Frames) -> Codes:
-        """[T, H, W, 3] to [ceil(T/4), ceil(H/8), ceil(W/8)]."""
-        stream = Stream()
-        found = []
-        for i in range(0, len(frames), self.run.batch):
-            features = self._features(frames[i : i + self.run.batch])
-            missing = -len(features) % self.temporal
-            features = torch.cat([features, features[-1:].expand(missing, -1, -1, -1)])
-            found.append(self._codes(features, stream))
-        return np.concatenate(found)
+    def _encode_batch(self, frames: Frames, streams: list[Stream]) -> Codes:
+        """[T, H, W, 3] to [ceil(T/4), ceil(H/8), ceil(W/8)], going on where `streams`, one a tile, ended."""
+        self._check(frames, ndim=4)
+        codes = np.empty(grid(frames.shape[:3], self.temporal, self.spatial), dtype=np.int32)
+        places = list(tiles(codes.shape[1:], self.run.tile // self.spatial))
+        streams += [Stream() for _ in places[len(streams) :]]
+        with torch.inference_mode(), self._autocast():
+            for tile, stream in zip(places, streams, strict=True):
+                features = self._features(frames[:, *tile.pixels(self.spatial)])
+                missing = -len(features) % self.temporal
+                features = torch.cat([features, features[-1:].expand(missing, -1, -1, -1)])
+                codes[:, *tile.inner] = self._codes(features, stream)[:, *tile.kept]
+        return codes
 
     def _features(self, frames: Frames) -> Tensor:
         """[n, H, W, 3] to [n, z, ceil(H/8), ceil(W/8)]."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
+import math
 import tarfile
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -132,6 +133,45 @@ def read_video(source: Source, short_side: int, start_s: float = 0.0, limit: int
             if len(frames) == limit:
                 break
     return np.stack(frames) if frames else np.empty((0, height, width, 3), dtype=np.uint8)
+
+
+def frames_at(source: Source, fps: float, short_side: int, seconds: float = math.inf) -> Iterator[Frames]:
+    """The first `seconds` of a video at `fps`: each [H, W, 3] RGB, shrunk to `short_side`, decoded as it is asked for.
+
+    At each k/fps the frame that is then on screen; nothing is enlarged. Raises DataError where there is no picture.
+    """
+    import av
+
+    end_s = math.inf if source.end_s is None else source.end_s
+    seconds = min(seconds, end_s - source.start_s)
+    wanted = math.inf if math.isinf(seconds) else round(fps * seconds)
+    with source.open() as stream, av.open(stream, "r", format=source.demuxer) as container:
+        if not container.streams.video:
+            raise DataError(f"{source.path} {source.name} has no video stream; leave it out")
+        video = container.streams.video[0]
+        scale = min(1.0, short_side / min(video.width, video.height))
+        width, height = round(video.width * scale), round(video.height * scale)
+        if source.start_s > 0 and video.time_base:
+            container.seek(int(source.start_s / video.time_base), stream=video)
+        begin, shown = None, 0
+        for frame, until in _on_screen(container.decode(video), float(video.average_rate or fps)):
+            begin = max(source.start_s, frame.time or 0.0) if begin is None else begin
+            while shown < wanted and begin + shown / fps < until - 1e-6:
+                shown += 1
+                yield frame.reformat(width, height, "rgb24", interpolation="AREA").to_ndarray()
+            if shown >= wanted:
+                return
+
+
+def _on_screen(frames: Iterable[Any], rate: float) -> Iterator[tuple[Any, float]]:
+    """Decoded frames, each with the time in seconds until which it is on screen."""
+    last = None
+    for frame in frames:
+        if last is not None:
+            yield last, frame.time or 0.0
+        last = frame
+    if last is not None:
+        yield last, (last.time or 0.0) + 1 / rate
 
 
 def duration_s(source: Source) -> tuple[float, float]:

@@ -13,13 +13,13 @@ from reelmill.files import write_text
 from reelmill.tokenize.vision.evaluate import fit
 from reelmill.tokenize.vision.tokenizer import Frames
 from reelmill.train.parallel import join_ranks
-from reelmill.train.vision.media import Source, duration_s, read_picture, read_video
+from reelmill.train.vision.media import Source, frames_at, read_picture
 from reelmill.train.vision.trainer import TokenizerRecipe, Trainer
 
 AREA = 256**2
 """Pixels at which held-out media are judged."""
 FPS = 12.0
-FRAMES = 24
+SECONDS = 2.0
 
 
 def train(
@@ -63,12 +63,6 @@ def judged_media(sources: Sequence[Source]) -> dict[str, Frames]:
     """Pictures, and the first 2 s of videos at 12 frames/s, at an area of 256² by name."""
     media: dict[str, Frames] = {}
     for source in sources:
-        if source.is_video:
-            rate = duration_s(source)[1]
-            step = max(1.0, rate / FPS)
-            frames = read_video(source, 720, source.start_s, limit=int((FRAMES - 1) * step) + 1)
-            frames = frames[np.arange(0, len(frames), step).astype(int)]
-        else:
-            frames = read_picture(source, 720)
+        frames = np.stack(list(frames_at(source, FPS, 720, SECONDS))) if source.is_video else read_picture(source, 720)
         media[Path(source.name or source.path.name).name] = fit(frames, AREA, 8)
     return media

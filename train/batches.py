@@ -17,14 +17,14 @@ from reelmill.tokenize.vocabulary import Vocabulary
 class Batch:
     """Rows for one forward pass.
 
-    tokens, targets, positions: int64 [rows, context]; weights: float32, each target's loss weight; kinds: int8, its
+    tokens, targets, positions: int32 [rows, context]; weights: float32, each target's loss weight; kinds: int8, its
     TokenKind, -1 where there is no prediction; lengths: of the documents as they follow each other, flattened;
     documents: the number of each of them (`Corpus.name`), -1 where there is none.
     """
 
-    tokens: npt.NDArray[np.int64]
-    targets: npt.NDArray[np.int64]
-    positions: npt.NDArray[np.int64]
+    tokens: npt.NDArray[np.int32]
+    targets: npt.NDArray[np.int32]
+    positions: npt.NDArray[np.int32]
     weights: npt.NDArray[np.float32]
     kinds: npt.NDArray[np.int8]
     lengths: list[int]
@@ -52,8 +52,8 @@ def assemble(
     `weights`: float32 [4], of TEXT, STRUCTURE, VISION and, 0, of what is no prediction.
     """
     shape = (len(rows), context)
-    tokens, targets, positions = (np.empty(shape, dtype=np.int64) for _ in range(3))
-    counting = np.arange(context)
+    tokens, targets, positions = (np.empty(shape, dtype=np.int32) for _ in range(3))
+    counting = np.arange(context, dtype=np.int32)
     lengths: list[int] = []
     documents: list[int] = []
     filled: list[int] = []
@@ -79,7 +79,7 @@ def assemble(
             lengths.append(context - at)
             documents.append(-1)
     kinds = _kinds(vocab, targets, filled)
-    weight = weights[kinds]
+    weight = weights.take(kinds, mode="wrap")
     for r, start, stop, piece in uncounted:
         weight[r, start : start + max(0, piece.repeated - 1)] = 0
         if not piece.text_counts:
@@ -87,7 +87,7 @@ def assemble(
     return Batch(tokens, targets, positions, weight, kinds, lengths, documents)
 
 
-def _kinds(vocab: Vocabulary, targets: npt.NDArray[np.int64], filled: Sequence[int]) -> npt.NDArray[np.int8]:
+def _kinds(vocab: Vocabulary, targets: npt.NDArray[np.int32], filled: Sequence[int]) -> npt.NDArray[np.int8]:
     """int8 [rows, context]: the kind of each target as the loss knows it, -1 beyond what is filled."""
     kinds = token_kinds(vocab, targets.reshape(-1), meta=TokenKind.STRUCTURE).view(np.int8).reshape(targets.shape)
     for row, stop in zip(kinds, filled, strict=True):

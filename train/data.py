@@ -87,11 +87,11 @@ class Loader:
 
     def _contents(self, pieces: Pieces, epoch: int) -> Iterator[Contents]:
         """What each piece puts into its row."""
-        vocab, bare = self.corpus.vocab, self._bare(epoch)
+        vocab, bare, real = self.corpus.vocab, self._bare(epoch), len(self.corpus)
         columns = (pieces.document, pieces.first, pieces.stop)
         for number, first, stop in zip(*(column.tolist() for column in columns), strict=True):
-            if number >= len(self.corpus):
-                lesson = self.lessons(epoch)[number - len(self.corpus)]
+            if number >= real:
+                lesson = self.lessons(epoch)[number - real]
                 yield Contents(number, lesson.tokens, text_counts=False)
                 continue
             tokens = self.corpus.view(number)

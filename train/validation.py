@@ -21,7 +21,7 @@ def as_tensors(batch: Batch, layout: Layout) -> tuple[Tensor, Tensor, Tensor, Te
     tokens, positions, targets, weights, kinds = (
         torch.from_numpy(layout.columns(array)).to(layout.ranks.device) for array in arrays
     )
-    return tokens, positions, targets, weights, kinds
+    return tokens.long(), positions.long(), targets.long(), weights, kinds
 
 
 def sums_by_kind(nll: Tensor, kinds: Tensor) -> Tensor:

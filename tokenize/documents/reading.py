@@ -179,7 +179,8 @@ def token_kinds(
     """
     kinds = (tokens >= vocab.text_size).view(np.uint8)  # TEXT and STRUCTURE are 0 and 1
     kinds += tokens >= vocab.vision_start
-    begin, end = np.flatnonzero(tokens == vocab.boi) + 1, np.flatnonzero(tokens == vocab.img)
+    structure = np.flatnonzero(kinds == TokenKind.STRUCTURE)
+    begin, end = structure[tokens[structure] == vocab.boi] + 1, structure[tokens[structure] == vocab.img]
     lengths = end - begin
     before = np.cumsum(lengths) - lengths
     kinds[np.repeat(begin - before, lengths) + np.arange(lengths.sum())] = meta

@@ -52,6 +52,7 @@ class ShardIndex:
         self.n_tokens = self.columns["n_tokens"].to_numpy()
         self.n_vision = self.columns["n_vision"].to_numpy()
         self.kind = pc.index_in(self.columns["kind"], value_set=pa.array(KINDS)).to_numpy().astype(np.int8)
+        self._names = [str(path) for path in self.paths]
         self._row_groups = row_groups or RowGroups(_CACHED_TOKENS)
 
     def __len__(self) -> int:
@@ -77,7 +78,7 @@ class ShardIndex:
         """The tokens of one document, int32 [n_tokens], read-only and not copied: as long as it lives, so does its
         decoded row group. Raises DataError as `read` does.
         """
-        flat, offsets = self._row_groups.get(self.paths[self.file[index]], int(self.row_group[index]))
+        flat, offsets = self._row_groups.get(self._names[self.file[index]], int(self.row_group[index]))
         row = self.row[index]
         return flat[offsets[row] : offsets[row + 1]]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -23,18 +22,19 @@ class RowGroups:
 
     def __init__(self, most_tokens: int) -> None:
         self.most_tokens = most_tokens
-        self._held: OrderedDict[tuple[Path, int], RowGroup] = OrderedDict()
+        self._held: OrderedDict[tuple[str, int], RowGroup] = OrderedDict()
         self._tokens = 0
 
-    def get(self, path: Path, group: int) -> RowGroup:
+    def get(self, path: str, group: int) -> RowGroup:
         """The ids of a row group's documents, flat (int32, read-only), and int64 [rows + 1] offsets into them.
 
         Page checksums are verified. Raises DataError for a damaged or missing shard.
         """
         key = (path, group)
-        if key in self._held:
+        decoded = self._held.get(key)
+        if decoded is not None:
             self._held.move_to_end(key)
-            return self._held[key]
+            return decoded
         decoded = _decode(path, group)
         self._held[key] = decoded
         self._tokens += len(decoded[0])
@@ -44,7 +44,7 @@ class RowGroups:
         return decoded
 
 
-def _decode(path: Path, group: int) -> RowGroup:
+def _decode(path: str, group: int) -> RowGroup:
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as parquet:
             table = parquet.read_row_group(group, columns=["tokens"], use_threads=False)

@@ -74,7 +74,8 @@ class Trainer:
         self.training, heldout = (np.flatnonzero(wanted & part) for part in (~corpus.heldout, corpus.heldout))
         self.layout = layout = Layout.of(config.parallel, config.model, config.data.context, ranks)
         self.loader = Loader(corpus, self.training, config.data, config.seed, layout.data_size)
-        self.heldout = Loader(corpus, heldout, config.data, config.seed, layout.data_size) if len(heldout) else None
+        plain = config.data.as_they_are()
+        self.heldout = Loader(corpus, heldout, plain, config.seed, layout.data_size) if len(heldout) else None
         self.model = sharded_decoder(config.model, layout, config.precision, config.seed)
         self.optimizer = make_optimizer(self.model, config.optimizer)
         self.saver = Saver(out / "checkpoints", config.checkpoint, ranks)

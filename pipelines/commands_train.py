@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
 
 def train(
     recipe: Annotated[str, typer.Argument(help="tiny, small, 1b, emu3_stage1 and other recipes, or a TOML file.")],
-    data: Annotated[list[Path] | None, typer.Option(help="Run folder; give several to mix them.")] = None,
+    data: Annotated[list[str] | None, typer.Option(help="Run folder; several are mixed, FOLDER=0.7 by share.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where checkpoints go; runs/RECIPE when not given.")] = None,
     selection: Annotated[str, typer.Option(help="Whose kept samples; `all` takes every document.")] = "default",
     set_: Annotated[list[str] | None, typer.Option("--set", help="Change one value: optimizer.lr=1e-3")] = None,
@@ -36,24 +36,28 @@ def train(
     from reelmill.config import from_dict, override, read_toml
     from reelmill.errors import ConfigError, resumable
     from reelmill.train import recipes
+    from reelmill.train.data_config import folders_and_shares
     from reelmill.train.run import train as run
     from reelmill.train.trainer import TrainConfig
 
     is_file = recipe.endswith(".toml")
     loaded = from_dict(TrainConfig, read_toml(Path(recipe))) if is_file else recipes.recipe(recipe)
     config = override(loaded, set_ or [])
+    folders, shares = folders_and_shares(data or [])
+    if shares:
+        config.data.shares = shares
     if dry:
         from reelmill.pipelines.dryrun import dry_run
         from reelmill.train.dryrun import Machine
 
         machine = Machine(gpus=gpus, memory=gpu_memory, peak_flops=peak * 1e12, mfu=mfu)
-        dry_run(config, data or [], machine, document, Console(), as_json=as_json)
+        dry_run(config, folders, machine, document, Console(), as_json=as_json)
         return
-    if not data:
+    if not folders:
         raise ConfigError("there is nothing to train on: give --data OUT, a run folder with tokens, or --dry-run.")
     place = out or Path("runs") / Path(recipe).stem
     with resumable():
-        checkpoint = run(config, data, place, None if selection == "all" else selection)
+        checkpoint = run(config, folders, place, None if selection == "all" else selection)
     if os.environ.get("RANK", "0") == "0":
         typer.echo(f'Next: reelmill generate {checkpoint} --prompt "a windmill turning on a hill"')
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
+from reelmill.errors import ConfigError
 from reelmill.tokenize.documents import TokenKind
 
 Kind = Literal["text", "image", "video", "interleaved"]
@@ -45,3 +48,25 @@ class DataConfig:
     def as_they_are(self) -> DataConfig:
         """The same for validation: each document once, whole and with its caption, and no other."""
         return replace(self, shares=[], caption_drop=0.0, lessons=0)
+
+
+def folders_and_shares(values: Sequence[str]) -> tuple[list[Path], list[float]]:
+    """Run folders, each with its share of the tokens behind it (`out/web=0.7`) or all without; see `DataConfig.shares`.
+
+    A folder of that very name is the folder itself. Raises ConfigError where only some have a share.
+    """
+    folders: list[Path] = []
+    shares: list[float] = []
+    for value in values:
+        folder, equals, share = value.rpartition("=")
+        if equals and not Path(value).exists():
+            try:
+                shares.append(float(share))
+            except ValueError:
+                raise ConfigError(f"--data {value}: {share!r} is no share; write it as FOLDER=0.7") from None
+            folders.append(Path(folder))
+        else:
+            folders.append(Path(value))
+    if shares and len(shares) < len(folders):
+        raise ConfigError(f"--data: {len(shares)} of {len(folders)} run folders have a share; give it to all or none.")
+    return folders, shares

@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from reelmill.errors import ConfigError
 from reelmill.eval.generation.cache import KVCache
@@ -168,10 +167,11 @@ class Engine:
                 tokens = [ranges[0][0]] * len(members)
             else:
                 first = torch.tensor([row for row, _ in members], device=hidden.device)
-                logits = self._logits(hidden[first], ranges)
-                if guidance != 1:
-                    without = self._logits(hidden[first + 1], ranges)
-                    logits = without + guidance * (logits - without)
+                if guidance == 1:
+                    logits = self._logits(hidden[first], ranges)
+                else:
+                    with_prompt, without = self._logits(hidden[torch.cat((first, first + 1))], ranges).chunk(2)
+                    logits = without + guidance * (with_prompt - without)
                 chances = torch.tensor([sequence.random.random(dtype=np.float32) for _, sequence in members])
                 places = draw(logits, how, chances.to(logits.device)).tolist()
                 ids = np.concatenate([np.arange(*bounds) for bounds in ranges])
@@ -182,8 +182,9 @@ class Engine:
     def _logits(self, hidden: Tensor, ranges: Ranges) -> Tensor:
         """Logits float32 [n, ids] of the ids in `ranges` alone."""
         weight = self.model.lm_head.weight
-        parts = [functional.linear(hidden, weight[start:stop]) for start, stop in ranges]
-        return torch.cat(parts, dim=-1).float()
+        # Weight times states: with few states twice as fast on a CPU as the other way about.
+        parts = [weight[start:stop] @ hidden.t() for start, stop in ranges]
+        return torch.cat(parts).t().float()
 
     def _drop(self, ended: set[int]) -> None:
         """Free the rows of sequences that have ended, and close the gaps."""

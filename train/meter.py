@@ -12,6 +12,7 @@ import torch
 
 from reelmill.train.estimate import flops_per_token
 from reelmill.train.model import ModelConfig
+from reelmill.train.parallel import Precision
 
 PEAK_FLOPS = {
     "GB200": 2500e12,
@@ -56,13 +57,15 @@ class Meter:
     """Turns steps into tokens a second, MFU, memory and time left.
 
     MFU is that of `estimate.CONVENTION` over the documents as they are (pairs that the document mask forbids are not
-    counted), against `PEAK_FLOPS` of all devices; without a known peak there is none.
+    counted), against `PEAK_FLOPS` of all devices; in float32, or without a known peak, there is none.
     """
 
-    def __init__(self, model: ModelConfig, device: torch.device, devices: int, steps: int) -> None:
+    def __init__(
+        self, model: ModelConfig, precision: Precision, device: torch.device, devices: int, steps: int
+    ) -> None:
         self._model, self._device, self._steps = model, device, steps
         peak = peak_flops(device)
-        self.peak = peak * devices if peak else None
+        self.peak = peak * devices if peak and precision == "bfloat16" else None
         self._begun = time.monotonic()
         self._marks: deque[float] = deque(maxlen=_WINDOW + 1)
 

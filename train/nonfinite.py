@@ -39,13 +39,13 @@ def loss_error(step: int, losses: Sequence[tuple[Batch, Tensor]], corpus: Corpus
 def gradient_error(step: int, loss: float, norm: float, model: nn.Module, ranks: Ranks) -> ReelmillError:
     """The error for a step whose loss is finite and whose gradient is not: at most 8 parameters, in backward order.
 
-    Where each gradient is finite and only the norm of all overflows, the parameter with the largest. All ranks call
-    this and get the same.
+    Where each gradient is finite and only the norm of all overflows, the one that is largest on the first rank. All
+    ranks call this and get the same.
     """
     norms = {name: _norm(p.grad) for name, p in reversed(list(model.named_parameters())) if p.grad is not None}
     names = list(dict.fromkeys(ranks.gather([name for name, size in norms.items() if not np.isfinite(size)])))
     if not names:
-        names = [max(norms, key=lambda name: norms[name])]
+        names = ranks.gather([max(norms, key=lambda name: norms[name])])[:1]
     return ReelmillError(
         f"step {step}: the loss is {loss:.4g}, but the gradient's norm is {norm} because of {_listed(names)}. "
         f"{_WHAT_TO_DO} Train again with a lower optimizer.lr, a longer warm-up or another seed."

@@ -12,7 +12,10 @@ from reelmill.files import write_text
 from reelmill.train import checkpoint
 from reelmill.train.data import Corpus
 from reelmill.train.parallel import join_ranks
-from reelmill.train.trainer import TrainConfig, Trainer
+from reelmill.train.trainer import Draw, TrainConfig, Trainer
+
+Sampler = Callable[[Corpus, Sequence[str]], Draw]
+"""From the documents and the prompts to what draws them."""
 
 
 def train(
@@ -22,22 +25,25 @@ def train(
     selection: str | None = None,
     *,
     until: int | None = None,
+    sampler: Sampler | None = None,
     say: Callable[[str], None] = print,
 ) -> Path:
     """Train `config` on the documents of the run folders `data` and return the last checkpoint, in `out/checkpoints`.
 
     `selection` names verdicts that say which samples to train on; without it all documents are taken. A run that was
     interrupted goes on from its last checkpoint; `until` stops it after that many steps. Under torchrun every rank
-    calls this. Raises ConfigError for a recipe that cannot run or that differs from the one that `out` was begun with,
-    DataError for missing or damaged documents.
+    calls this. `sampler` draws `config.sample_prompts` at each validation. Raises ConfigError for a recipe that cannot
+    run or that differs from the one that `out` was begun with, DataError for missing or damaged documents, Preempted
+    when a signal stopped it, saved.
     """
     corpus = Corpus(data, selection, config.data)
     config = _with_vocabulary(config, corpus)
+    draw = sampler(corpus, config.sample_prompts) if sampler and config.sample_prompts else None
     with join_ranks(config.device) as ranks:
         if ranks.is_first:
             out.mkdir(parents=True, exist_ok=True)
         ranks.wait()
-        trainer = Trainer(config, corpus, out, ranks, say)
+        trainer = Trainer(config, corpus, out, ranks, say, draw)
         trainer.resume()
         if ranks.is_first:
             write_text(out / "recipe.toml", to_toml(config))

@@ -22,7 +22,7 @@ from reelmill.train.data import LOSS_KINDS, Batch, Corpus, DataConfig, Loader
 from reelmill.train.estimate import CONVENTION
 from reelmill.train.meter import Meter
 from reelmill.train.metrics import readable
-from reelmill.train.model import ModelConfig
+from reelmill.train.model import Decoder, ModelConfig
 from reelmill.train.nonfinite import gradient_error, loss_error
 from reelmill.train.optimizer import OptimizerConfig, make_optimizer
 from reelmill.train.parallel import Device, Layout, ParallelConfig, Precision, Ranks, clip_gradients, sharded_decoder
@@ -31,6 +31,7 @@ from reelmill.train.signals import StopRequest, stop_requests
 from reelmill.train.starting import load_starting_weights
 from reelmill.train.trackers import LogConfig, Tracker, trackers
 from reelmill.train.validation import as_tensors, means_by_kind, sums_by_kind, unigram_entropy, validate
+from reelmill.train.whole import whole_decoder
 
 
 @dataclass(kw_only=True)
@@ -54,8 +55,14 @@ class TrainConfig:
     validate_every: int = 1_000
     validate_rows: int = 256
     """At most so many rows of held-out documents."""
+    sample_prompts: list[str] = field(default_factory=list)
+    """Captions of pictures that are drawn at each validation, into RUN/samples/step-N."""
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     log: LogConfig = field(default_factory=LogConfig)
+
+
+Draw = Callable[[Decoder, Path], None]
+"""Draws pictures with a whole model into a folder."""
 
 
 class Trainer:
@@ -65,10 +72,17 @@ class Trainer:
     """
 
     def __init__(
-        self, config: TrainConfig, corpus: Corpus, out: Path, ranks: Ranks, say: Callable[[str], None]
+        self,
+        config: TrainConfig,
+        corpus: Corpus,
+        out: Path,
+        ranks: Ranks,
+        say: Callable[[str], None],
+        draw: Draw | None = None,
     ) -> None:
         config.log.check()
         self.config, self.corpus, self.out, self.ranks = config, corpus, out, ranks
+        self.draw = draw
         self.say = say if ranks.is_first else lambda _: None
         wanted = corpus.of_kinds(config.data.kinds)
         self.training, heldout = (np.flatnonzero(wanted & part) for part in (~corpus.heldout, corpus.heldout))
@@ -79,7 +93,7 @@ class Trainer:
         self.model = sharded_decoder(config.model, layout, config.precision, config.seed)
         self.optimizer = make_optimizer(self.model, config.optimizer)
         self.saver = Saver(out / "checkpoints", config.checkpoint, ranks)
-        self.meter = Meter(config.model, ranks.device, ranks.size, config.steps)
+        self.meter = Meter(config.model, config.precision, ranks.device, ranks.size, config.steps)
         self.trackers: list[Tracker] = []
         self.next_step = 0
         self.saved_step = 0
@@ -127,6 +141,7 @@ class Trainer:
             self.next_step += 1
             if self.next_step % self.config.validate_every == 0 or self.next_step == self.config.steps:
                 self._log(self.validate())
+                self._draw_samples()
             if self.next_step % self.config.checkpoint.every == 0:
                 self.save()
         self._finish_saving()
@@ -205,6 +220,17 @@ class Trainer:
             "vision_shuffled": shuffled.get("vision"),
             "unigram_entropy": self._unigram_entropy,
         }
+
+    def _draw_samples(self) -> None:
+        """Draw on the first rank with the whole model, while the others wait: that works however it is split."""
+        if self.draw is None:
+            return
+        whole = whole_decoder(self.model, self.ranks, self.config.precision)
+        if whole is not None:
+            folder = self.out / "samples" / f"step-{self.next_step:06d}"
+            self.draw(whole, folder)
+            self.say(f"drew {folder}")
+        self.ranks.wait()
 
     def save(self) -> None:
         """Begin to write the checkpoint of the steps made so far."""

@@ -50,8 +50,8 @@ class Ranks:
         return [word for part in parts for word in part]
 
     def wait(self) -> None:
-        """Return when every rank has come here."""
-        dist.barrier()
+        """Return when every rank has come here: by gloo, which bears half an hour of waiting."""
+        dist.all_reduce(torch.zeros(1))
 
 
 @contextmanager

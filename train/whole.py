@@ -1,0 +1,27 @@
+"""A sharded model put together on one rank, to draw with while the others wait."""
+
+from __future__ import annotations
+
+import torch
+from torch.distributed.tensor import DTensor
+
+from reelmill.train.model import Decoder
+from reelmill.train.parallel import Precision, Ranks
+
+
+@torch.no_grad()
+def whole_decoder(model: Decoder, ranks: Ranks, precision: Precision) -> Decoder | None:
+    """The model as one plain module in the computing precision on the first rank's device; None on the others.
+
+    All ranks call this: parameters are gathered one at a time. The first rank needs room for them once.
+    """
+    with torch.device("meta"):
+        whole = Decoder(model.config)
+    if ranks.is_first:
+        whole.to_empty(device=ranks.device).to(torch.bfloat16 if precision == "bfloat16" else torch.float32)
+    targets = whole.state_dict()
+    for name, tensor in model.state_dict().items():
+        full = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+        if ranks.is_first:
+            targets[name].copy_(full)
+    return whole.eval() if ranks.is_first else None

@@ -22,6 +22,10 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Where checkpoints go; runs/RECIPE when not given.")] = None,
     selection: Annotated[str, typer.Option(help="Whose kept samples; `all` takes every document.")] = "default",
     set_: Annotated[list[str] | None, typer.Option("--set", help="Change one value: optimizer.lr=1e-3")] = None,
+    ray: Annotated[int, typer.Option(min=0, help="On so many workers of Ray Train; 0: here, or under torchrun.")] = 0,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="Vision tokenizer for sample_prompts, where it is no shipped one.")
+    ] = None,
     dry: Annotated[bool, typer.Option("--dry-run", help="Only say what it needs; no GPU, no data.")] = False,
     gpus: Annotated[int, typer.Option(min=1, help="--dry-run: on so many GPUs.")] = 8,
     gpu_memory: Annotated[float, typer.Option(help="--dry-run: GiB of each.")] = 80.0,
@@ -30,14 +34,17 @@ def train(
     document: Annotated[float, typer.Option(help="--dry-run: tokens of a packed document; 0: a row's.")] = 0.0,
     as_json: Annotated[bool, typer.Option("--json", help="--dry-run: print JSON for a script.")] = False,
 ) -> None:
-    """Train a decoder on token shards; run it again and it goes on from its last checkpoint. Works under torchrun."""
+    """Train a decoder on token shards; run it again and it goes on from its last checkpoint. Works under torchrun.
+
+    SIGTERM, SIGUSR1 and Ctrl-C end it after the present step, saved, with exit code 75 (Ctrl-C: 130).
+    """
     from rich.console import Console
 
-    from reelmill.config import from_dict, override, read_toml
+    from reelmill.config import from_dict, override, read_toml, to_dict
     from reelmill.errors import ConfigError, resumable
+    from reelmill.pipelines.training import train_here, train_on_ray
     from reelmill.train import recipes
     from reelmill.train.data_config import folders_and_shares
-    from reelmill.train.run import train as run
     from reelmill.train.trainer import TrainConfig
 
     is_file = recipe.endswith(".toml")
@@ -56,10 +63,20 @@ def train(
     if not folders:
         raise ConfigError("there is nothing to train on: give --data OUT, a run folder with tokens, or --dry-run.")
     place = out or Path("runs") / Path(recipe).stem
+    settings = {
+        "recipe": to_dict(config),
+        "data": list(map(str, folders)),
+        "out": str(place),
+        "selection": None if selection == "all" else selection,
+        "tokenizer": tokenizer,
+    }
     with resumable():
-        checkpoint = run(config, folders, place, None if selection == "all" else selection)
+        if ray:
+            train_on_ray(settings, ray)
+        else:
+            train_here(settings)
     if os.environ.get("RANK", "0") == "0":
-        typer.echo(f'Next: reelmill generate {checkpoint} --prompt "a windmill turning on a hill"')
+        typer.echo(f'Next: reelmill generate {place} --prompt "a windmill turning on a hill"')
 
 
 def generate(

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from reelmill.compat import torchvision
 from reelmill.errors import ConfigError, WeightsError
@@ -138,3 +139,50 @@ def test_missing_weights_raise(tmp_path):
         read_model(tmp_path)
     with pytest.raises(WeightsError, match=r"config\.json"):
         read_config(tmp_path / "nowhere")
+
+
+def rewritten(folder, change):
+    """The single weight file of a folder with its tensors changed."""
+    path = folder / "model-00001-of-00001.safetensors"
+    tensors = load_file(path)
+    change(tensors)
+    save_file(tensors, path)
+    index = json.loads((folder / INDEX).read_text())
+    (folder / INDEX).write_text(json.dumps(index | {"weight_map": dict.fromkeys(tensors, path.name)}))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.update({"model.norm.weight": torch.ones(1)}), r"model.norm.weight is \[1\] and does not fit .*32"),
+        (lambda t: t.update({"model.layers.2.mlp.up_proj.weight": torch.ones(2)}), "has spare weights: 1 .*layers.2"),
+        (lambda t: t.pop("model.layers.1.mlp.up_proj.weight"), "lacks 1 .*layers.1.mlp.up_proj"),
+    ],
+)
+def test_weights_that_would_be_broadcast_ignored_or_missed_raise(tmp_path, change, message):
+    export_model(decoder(MODELS["llama"]), VOCAB, tmp_path)
+    rewritten(tmp_path, change)
+    with pytest.raises(WeightsError, match=message):
+        read_model(tmp_path)
+
+
+def test_a_damaged_file_raises(tmp_path):
+    export_model(decoder(MODELS["llama"]), VOCAB, tmp_path)
+    path = tmp_path / "model-00001-of-00001.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(WeightsError, match="is damaged"):
+        read_model(tmp_path)
+
+
+def test_tied_embeddings_and_stored_angles_are_understood(tmp_path):
+    export_model(decoder(MODELS["llama"]), VOCAB, tmp_path)
+
+    def tie(tensors):
+        del tensors["lm_head.weight"]
+        tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = torch.ones(8)
+
+    rewritten(tmp_path, tie)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": True}))
+    model = read_model(tmp_path)
+    assert torch.equal(model.lm_head.weight, model.embed_tokens.weight)

@@ -31,7 +31,7 @@ class Corpus:
     def __init__(self, folders: Sequence[Path], selection: str | None, config: DataConfig) -> None:
         self.folders = list(folders)
         # A window's last row group may be cut off by its end and is in memory with the next one's: hence a bit more.
-        self.window_tokens = max(1, config.shuffle_mb * 2**20 // 4)
+        self.window_tokens = max(1, int(config.shuffle_mb * 2**20 / 4))
         held = RowGroups(self.window_tokens + self.window_tokens // 4)
         which = config.fingerprint or None
         self._indexes = [ShardIndex(f, fingerprint=which, selection=selection, row_groups=held) for f in folders]
@@ -94,10 +94,14 @@ class Corpus:
         return np.stack([self._column(name) for name in ("grid_t", "grid_h", "grid_w")], axis=1).astype(np.int64)
 
     @cached_property
+    def captioned(self) -> npt.NDArray[np.bool_]:
+        """bool [documents]: images and videos whose caption, if any, stands before the codes."""
+        return np.isin(self.kind, _VISUAL) & ~self._column("caption_after").astype(np.bool_)
+
+    @cached_property
     def bare_tokens(self) -> Ints:
-        """int64 [documents]: n_tokens, or what is left of it, at most, without a caption before the codes."""
-        bare = self.n_tokens.copy()
-        of = np.flatnonzero(np.isin(self.kind, _VISUAL) & ~self._column("caption_after").astype(np.bool_))
+        """int64 [documents]: n_tokens, of a `captioned` one what is left of it, at most, without its caption."""
+        bare, of = self.n_tokens.copy(), np.flatnonzero(self.captioned)
         fps = self._column("fps").astype(np.float64)
         bare[of] = captions.bare_lengths(self.vocab, self.grid[of], fps[of], self.n_tokens[of])
         return bare
@@ -107,7 +111,7 @@ class Corpus:
         if not share:
             return np.zeros(len(self), dtype=np.bool_)
         ids = np.concatenate([index.strings("doc_id") for index in self._indexes])
-        return captions.drawn(ids, share, seed, epoch) & (self.bare_tokens < self.n_tokens) & ~self.heldout
+        return captions.drawn(ids, share, seed, epoch) & self.captioned & ~self.heldout
 
     def _place(self, document: int) -> tuple[ShardIndex, int]:
         folder = bisect_right(self._first, document) - 1

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reelmill.errors import ConfigError, DataError
-from reelmill.tokenize.documents import parse, trust, video_part
+from reelmill.tokenize.documents import trust, video_part
 from reelmill.tokenize.shards import KINDS
 from reelmill.train.batches import Batch, Contents, assemble, with_shuffled_codes
 from reelmill.train.captions import without_caption
@@ -112,7 +112,8 @@ class Loader:
 
     def _packing(self, epoch: int) -> Packing:
         rng, corpus = self._random(epoch), self.corpus
-        n_tokens = np.where(self._bare(epoch), corpus.bare_tokens, corpus.n_tokens)
+        bare = self._bare(epoch)
+        n_tokens = np.where(bare, corpus.bare_tokens, corpus.n_tokens) if bare.any() else corpus.n_tokens
         of_epoch = windows(
             self._streams,
             self._stretches,
@@ -154,7 +155,7 @@ class Loader:
         if not self.config.lessons:
             return []
         visual = np.isin(self.corpus.kind[self.documents], (_IMAGE, _VIDEO)) & ~self.corpus.heldout[self.documents]
-        documents = [parse(self.corpus.vocab, tokens) for tokens in self.corpus.read(self.documents[visual])]
+        documents = [trust(self.corpus.vocab, tokens) for tokens in self.corpus.read(self.documents[visual])]
         return lessons(documents, self.config.lessons, self._random(epoch, 1))
 
     def _random(self, epoch: int, *purpose: int) -> np.random.Generator:

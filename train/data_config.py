@@ -40,7 +40,7 @@ class DataConfig:
     """Loss weight of codes (Emu3, section 2.4)."""
     lessons: int = 0
     """Made-up documents of random codes that an epoch adds for each image and video (`lessons.py`)."""
-    shuffle_mb: int = 1024
+    shuffle_mb: float = 1024.0
     """MB of decoded row groups that a rank holds; documents are shuffled among so many (`epochs.py`)."""
     fingerprint: str = ""
     """First digits of the tokens' fingerprint, where a run folder has several tokenizations."""

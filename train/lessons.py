@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from reelmill.tokenize.documents import Document, image_document, parse, seconds_of, video_document
+from reelmill.tokenize.documents import Document, image_document, seconds_of, trust, video_document
 
 WHOLE_SHARE = 1 / 8
 """So many lessons have their document's size and are whole; the others have any size and are cut after some rows."""
@@ -59,7 +59,7 @@ def _lesson(
         tokens = video_document(document.vocab, drawn[None], caption, document.fps, seconds_of(1, document.fps))
     else:
         tokens = image_document(document.vocab, drawn, caption)
-    made = parse(document.vocab, tokens)
+    made = trust(document.vocab, tokens)
     rows = int(rng.integers(min(MOST_ROWS, h))) + 1
     stop = len(tokens) if is_whole else made.blocks[0].body + rows * (w + 1)
     return Lesson(tokens[:stop], made.loss_kinds[:stop])

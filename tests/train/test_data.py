@@ -1,6 +1,8 @@
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from reelmill.errors import ConfigError, DataError
@@ -8,6 +10,8 @@ from reelmill.tokenize import documents
 from reelmill.tokenize.documents import TokenKind, parse
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.data import Corpus, DataConfig, Loader
+from reelmill.train.data_config import folders_and_shares
+from reelmill.train.run import train
 
 CONTEXT = 70
 
@@ -202,3 +206,139 @@ def test_folders_of_different_vocabularies_are_refused(run_folder, config, tmp_p
     shard_writer(tmp_path, [documents.text_document(other, "x")], vocab=other)
     with pytest.raises(DataError, match="do not mean the same"):
         Corpus([run_folder, tmp_path], None, config)
+
+
+def documents_of(loader, number=0):
+    """doc number -> the ids of each of its appearances in an epoch."""
+    found = {}
+    for batch in epoch(loader, number):
+        of_real = [document for document in batch.documents if document >= 0]
+        for document, (_, ids, *_) in zip(of_real, documents_in(batch), strict=True):
+            found.setdefault(document, []).append(ids)
+    return found
+
+
+def test_captions_are_left_out_of_images_and_videos_whose_caption_comes_first(corpus, config):
+    loader = Loader(corpus, np.arange(len(corpus)), replace(config, context=300, caption_drop=0.5), seed=0)
+    plain = Loader(corpus, np.arange(len(corpus)), replace(config, context=300), seed=0)
+    dropped = []
+    for number in range(3):
+        bare = corpus.without_caption(0.5, 0, number)
+        whole, found = documents_of(plain, number), documents_of(loader, number)
+        assert whole.keys() == found.keys()
+        for document in np.flatnonzero(corpus.kind != 2).tolist():
+            (ids,) = found[document]
+            read = parse(corpus.vocab, ids)
+            (original,) = whole[document]
+            if bare[document]:
+                expected = parse(corpus.vocab, original)
+                assert (read.caption, expected.caption_after) == ("", False)
+                assert np.array_equal(read.codes, expected.codes)
+                assert ids[1] == corpus.vocab.boi
+            else:
+                assert np.array_equal(ids, original)
+        assert bare[corpus.kind != 2].sum() > 3
+        assert not bare[corpus.kind == 2].any()
+        dropped.append(bare.tobytes())
+    assert len(set(dropped)) == 3
+
+
+def test_a_video_without_caption_is_cut_into_parts_without_caption(corpus, config):
+    loader = Loader(corpus, np.arange(len(corpus)), replace(config, caption_drop=1.0), seed=0)
+    parts = {}
+    for batch in epoch(loader):
+        of_real = [document for document in batch.documents if document >= 0]
+        for document, (_, ids, _, weights, kinds) in zip(of_real, documents_in(batch), strict=True):
+            if corpus.kind[document] == 0:
+                read = parse(corpus.vocab, ids)
+                assert not read.caption or read.caption_after
+                parts.setdefault(document, []).append(read.codes)
+                assert (weights[kinds == TokenKind.VISION] == 0.5).all()
+    assert any(len(codes) > 1 for codes in parts.values())
+    for document, codes in parts.items():
+        assert sum(map(len, codes)) == corpus.grid[document, 0]
+
+
+def test_packing_knows_the_lengths_without_captions(corpus, config):
+    images = np.flatnonzero(corpus.kind == 1)
+    loader = Loader(corpus, images, replace(config, caption_drop=1.0), seed=0)
+    slots = sum(batch.lengths[i] for batch in epoch(loader) for i, d in enumerate(batch.documents) if d >= 0)
+    assert slots == loader.packing(0).pieces.size.sum()
+
+
+def test_held_out_documents_keep_their_captions(run_folder, config):
+    corpus = Corpus([run_folder], None, replace(config, heldout=0.3))
+    assert not corpus.without_caption(1.0, 0, 0)[corpus.heldout].any()
+    plain = replace(config, shares=[0.5], caption_drop=0.2, lessons=3).as_they_are()
+    assert plain == config
+
+
+@pytest.fixture
+def two_folders(tmp_path, shard_writer):
+    """Of one vocabulary: 40 texts of 50 tokens, 30 of 20."""
+    for name, count, size in (("long", 40, 48), ("short", 30, 18)):
+        lists = [documents.text_document(Vocabulary("bytes", 64), f"{n:02}" + "x" * (size - 2)) for n in range(count)]
+        shard_writer(tmp_path / name, lists)
+    return [tmp_path / "long", tmp_path / "short"]
+
+
+@pytest.mark.parametrize("shares", [[0.7, 0.3], [0.1, 0.9]])
+def test_folders_are_mixed_by_their_share_of_the_tokens(two_folders, config, shares):
+    config = replace(config, shares=shares)
+    corpus = Corpus(two_folders, None, config)
+    loader = Loader(corpus, np.arange(70), config, seed=0)
+    total = [0, 0]
+    for number in range(4):
+        count = np.zeros(70)
+        for document, pieces in documents_of(loader, number).items():
+            count[document] = sum(len(ids) - 1 for ids in pieces) / (corpus.n_tokens[document] - 1)
+        assert np.allclose(count, count.round()), "each appearance is whole, however it is cut"
+        of_long, of_short = 50 * count[:40].sum(), 20 * count[40:].sum()
+        assert abs(of_long - shares[0] * 2_600) < 50
+        assert abs(of_short - shares[1] * 2_600) < 20
+        total[0] += count[:40]
+        total[1] += count[40:]
+    for of_folder in total:
+        assert of_folder.max() - of_folder.min() <= 1, "none comes twice before all have come"
+
+
+def test_shares_do_not_belong_to_the_fingerprint_but_to_the_recipe(two_folders, toy_config, tmp_path):
+    config = replace(toy_config, data=replace(toy_config.data, shares=[0.7, 0.3]), steps=2)
+    train(config, two_folders, tmp_path / "run", until=1, say=lambda _: None)
+    with pytest.raises(ConfigError, match=r"data\.shares: \[0\.7, 0\.3\] -> \[0\.6, 0\.4\]"):
+        changed = replace(config, data=replace(config.data, shares=[0.6, 0.4]))
+        train(changed, two_folders, tmp_path / "run", say=lambda _: None)
+    train(config, two_folders, tmp_path / "run", say=lambda _: None)
+
+
+def test_a_small_memory_shuffles_in_windows_and_decodes_row_groups_once_or_twice(run_folder, config, monkeypatch):
+    config = replace(config, shuffle_mb=1500 * 4 / 2**20)  # 1,500 of 3,000 ids; a row group has up to 500
+    corpus = Corpus([run_folder], None, config)
+    loader = Loader(corpus, np.arange(len(corpus)), config, seed=0)
+    decoded = []
+    read_row_group = pq.ParquetFile.read_row_group
+    monkeypatch.setattr(
+        pq.ParquetFile,
+        "read_row_group",
+        lambda self, *args, **rest: decoded.append(1) or read_row_group(self, *args, **rest),
+    )
+    orders = []
+    for number in range(2):
+        decoded.clear()
+        found = documents_of(loader, number)
+        assert sorted(found) == list(range(len(corpus)))
+        assert len(decoded) <= 2 * len(corpus.block_tokens)
+        orders.append(list(found))
+    assert orders[0] != orders[1]
+
+
+def test_run_folders_and_shares_from_the_command_line(tmp_path):
+    odd = tmp_path / "a=0.5"
+    odd.mkdir()
+    assert folders_and_shares(["out/web=0.7", "out/film=3"]) == ([Path("out/web"), Path("out/film")], [0.7, 3.0])
+    assert folders_and_shares(["out/web", str(odd)]) == ([Path("out/web"), odd], [])
+    assert folders_and_shares([f"{odd}=0.7"]) == ([odd], [0.7])
+    with pytest.raises(ConfigError, match="1 of 2 run folders have a share"):
+        folders_and_shares(["out/web=0.7", "out/film"])
+    with pytest.raises(ConfigError, match="'half' is no share"):
+        folders_and_shares(["out/web=half"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ def run_ranks(function: str, settings: dict[str, Any], size: int, storage: Path,
     Ray Train notes its run, a folder that all nodes see. Raises the worker's own ReelmillError; MachineError for a lost
     worker, or when Ray has fewer CPUs or GPUs than workers.
     """
+    # Importing torch on all nodes from one busy disk takes longer than the minute that Ray Train grants.
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "600")
     import ray
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer

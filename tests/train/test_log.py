@@ -1,0 +1,92 @@
+"""What a run logs: the readable line, MFU, TensorBoard."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from reelmill.errors import ConfigError
+from reelmill.train import meter, trackers
+from reelmill.train.estimate import flops_per_token
+from reelmill.train.metrics import readable
+from reelmill.train.model import ModelConfig
+from reelmill.train.run import train
+from reelmill.train.trackers import LogConfig
+
+LINE = {
+    "step": 11, "loss": 3.25, "text": 3.0, "structure": 0.5, "vision": 4.125, "lr": 5e-5, "grad_norm": 0.75,
+    "tokens_per_s": 81234.5, "memory_gib": 61.25, "eta_s": 93784.0, "epoch": 0.25, "tokens": 123_456_789,
+}  # fmt: skip
+
+
+def test_the_line_for_a_person():
+    assert readable(LINE, 100_000) == (
+        "step 12/100000  loss 3.2500 (text 3.000 structure 0.500 vision 4.125)  lr 5.00e-05  grad 0.75  "
+        "81,234 tokens/s  61.2 GiB  epoch 0.25, 123.5 M tokens  1 d 2 h left"
+    )
+    assert "tokens/s  MFU 41.2%  61.2 GiB" in readable({**LINE, "mfu": 0.412}, 100_000)
+    assert readable({**LINE, "eta_s": 3725.0, "tokens": 900}, 12).endswith("900 tokens  1 h 02 min left")
+    assert readable({**LINE, "eta_s": 80.4}, 12).endswith("1 min 20 s left")
+
+
+@pytest.mark.parametrize(
+    ("name", "peak"),
+    [
+        ("NVIDIA H200", 989e12),
+        ("NVIDIA H100 80GB HBM3", 989e12),
+        ("NVIDIA H100 PCIe", 756e12),
+        ("NVIDIA A100-SXM4-80GB", 312e12),
+        ("NVIDIA GeForce RTX 4090", 165e12),
+        ("NVIDIA A10G", None),
+        ("Another device", None),
+    ],
+)
+def test_the_peak_is_that_of_the_device_or_unknown(monkeypatch, name, peak):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: name)
+    assert meter.peak_flops(torch.device("cuda", 0)) == peak
+    assert meter.peak_flops(torch.device("cpu")) is None
+
+
+def test_mfu_counts_the_documents_as_they_are(monkeypatch):
+    """Two devices make 1,000 predictions in documents of 100 tokens in a second."""
+    monkeypatch.setattr(meter, "peak_flops", lambda device: 1e12)
+    monkeypatch.setattr(meter, "peak_memory", lambda device: 3 * 2**30)
+    now = iter([10.0, 11.0, 12.0, 14.0])
+    monkeypatch.setattr(meter.time, "monotonic", lambda: next(now, 10.0))
+    config = ModelConfig(vocab_size=1000)
+    made = meter.Meter(config, "bfloat16", torch.device("cuda"), 2, steps=10)
+    made.begin()
+    line = made.end(0, tokens=1000, squares=10 * 100**2)
+    assert line == pytest.approx(
+        {"tokens_per_s": 1000, "memory_gib": 3, "eta_s": 9, "mfu": 1000 * flops_per_token(config, 100) / 2e12}
+    )
+    assert meter.Meter(config, "float32", torch.device("cuda"), 2, steps=10).peak is None
+
+
+def test_tensorboard_shows_the_numbers_of_the_log(run_folder, toy_config, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    config = replace(toy_config, log=LogConfig(tensorboard=True))
+    train(config, [run_folder], tmp_path, until=2, say=lambda _: None)
+    train(config, [run_folder], tmp_path, say=lambda _: None)
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    for name in ("loss", "text", "structure", "lr", "grad_norm", "tokens_per_s"):
+        shown = {event.step: event.value for event in events.Scalars(f"train/{name}")}
+        assert shown == pytest.approx({line["step"] + 1: line[name] for line in lines if name in line}), name
+    shown = {event.step: event.value for event in events.Scalars("validation/vision")}
+    assert shown == pytest.approx(
+        {line["step"]: line["validation"]["vision"] for line in lines if "validation" in line}
+    )
+
+
+@pytest.mark.parametrize("setting", [{"tensorboard": True}, {"wandb": "mine"}])
+def test_a_tracker_that_is_not_installed_is_named_before_training(
+    run_folder, toy_config, tmp_path, monkeypatch, setting
+):
+    monkeypatch.setattr(trackers, "find_spec", lambda package: None)
+    (package,) = setting
+    with pytest.raises(ConfigError, match=rf'pip install "reelmill\[{package}\]"'):
+        train(replace(toy_config, log=LogConfig(**setting)), [run_folder], tmp_path, say=lambda _: None)
+    assert not (tmp_path / "metrics.jsonl").exists()

@@ -23,7 +23,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.nn.attention.bias import causal_lower_right
+from torch.nn.attention.bias import CausalBias, causal_lower_right
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 from torch.nn.attention.varlen import varlen_attn
 
@@ -37,11 +37,21 @@ _CAUSAL = (-1, 0)
 
 @dataclass(frozen=True)
 class Run:
-    """Consecutive queries of one document: `queries` many, which see the keys from `first` up to `stop`."""
+    """Consecutive queries of one document: `queries` many, which see the keys from `first` up to `stop`.
+
+    `mask` is the causal one for fewer queries than keys; without it there are equally many.
+    """
 
     queries: int
     first: int
     stop: int
+    mask: CausalBias | None = None
+
+    @classmethod
+    def part(cls, queries: int, first: int, stop: int) -> Run:
+        """The last queries of a document up to `stop`."""
+        keys = stop - first
+        return cls(queries, first, stop, causal_lower_right(queries, keys) if queries < keys else None)
 
 
 @dataclass(frozen=True)
@@ -130,7 +140,7 @@ class Documents:
 
     @cached_property
     def _keys_are_queries(self) -> bool:
-        return self.gather is None and all(run.queries == run.stop - run.first for run in self.runs)
+        return self.gather is None and all(run.mask is None for run in self.runs)
 
     @cached_property
     def _key_numbers(self) -> Tensor:
@@ -179,8 +189,9 @@ def _attend_runs(q: Tensor, k: Tensor, v: Tensor, documents: Documents, dropout:
         keys, values = k[run.first : run.stop], v[run.first : run.stop]
         mixed = functional.scaled_dot_product_attention(
             *(x.transpose(0, 1).unsqueeze(0) for x in (query, keys, values)),
-            attn_mask=causal_lower_right(run.queries, run.stop - run.first),
+            attn_mask=run.mask,
             dropout_p=dropout,
+            is_causal=run.mask is None,
             enable_gqa=True,
         )
         parts.append(mixed.squeeze(0).transpose(0, 1))

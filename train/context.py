@@ -15,24 +15,28 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.distributed import ProcessGroup
-from torch.distributed._functional_collectives import all_gather_tensor_autograd
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor, Partial, Replicate, Shard
 
 from reelmill.train.attention import Backend, Documents, Run
 
 
 @dataclass(frozen=True)
 class ContextPart:
-    """The part of every row that rank `index` of `size` holds; `group` has the ranks that share the rows."""
+    """The part of every row that this rank holds; the 1-D `mesh` has the ranks that share the rows."""
 
-    index: int
-    size: int
-    group: ProcessGroup
+    mesh: DeviceMesh
+
+    @property
+    def size(self) -> int:
+        """Ranks that share the rows."""
+        return self.mesh.size()
 
     def chunks(self, row: int) -> tuple[range, range]:
         """The two chunks of a row of that length, which is a multiple of 2 * size."""
         chunk = row // (2 * self.size)
-        first, last = self.index * chunk, (2 * self.size - 1 - self.index) * chunk
+        index = self.mesh.get_local_rank()
+        first, last = index * chunk, (2 * self.size - 1 - index) * chunk
         return range(first, first + chunk), range(last, last + chunk)
 
     def columns(self, row: int) -> npt.NDArray[np.int64]:
@@ -48,12 +52,13 @@ class ContextPart:
             for chunk in self.chunks(row):
                 first, stop = max(begin, in_row + chunk.start), min(at, in_row + chunk.stop)
                 if first < stop:
-                    runs.append((first, Run(stop - first, begin, stop)))
+                    runs.append((first, Run.part(stop - first, begin, stop)))
         in_order = [run for _, run in sorted(runs, key=lambda numbered: numbered[0])]
         return Documents(in_order, at, device, backend, self.gather)
 
     def gather(self, x: Tensor) -> Tensor:
         """[n, B, t, ...] of this rank's columns -> [n, B, T, ...] of all, in the order of the row."""
-        parts: Tensor = all_gather_tensor_autograd(x.contiguous().unsqueeze(0), 0, self.group)
+        shared = DTensor.from_local(x.unsqueeze(0), self.mesh, [Shard(0)], run_check=False)
+        parts = shared.redistribute(placements=[Replicate()]).to_local(grad_placements=[Partial()])
         first, last = parts.chunk(2, dim=3)
         return torch.cat((*first.unbind(), *last.flip(0).unbind()), dim=2)

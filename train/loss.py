@@ -7,16 +7,38 @@ place: nothing is computed twice, and one chunk's logits are all that exists at 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor, Shard
 
 from reelmill.errors import ReelmillError
 
 ROWS = {"cuda": 2048, "cpu": 512}
 """Tokens a chunk. Each chunk reads and writes the whole gradient of the weight once, which costs beside the chunk's
 products the less the more tokens it has (`bench/loss.py --rows`); 2,048 at Emu3's vocabulary are 1.5 GB of logits."""
+
+
+@dataclass(frozen=True)
+class VocabularyPart:
+    """The rows of the weight that this rank of a 1-D `mesh` has: those from `first` on (tensor parallelism)."""
+
+    first: int
+    mesh: DeviceMesh
+
+    def locate(self, ids: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """Of ids: where among the `count` rows here they are (for those elsewhere any row), and whether they are."""
+        rows = ids - self.first
+        return rows.clamp(0, count - 1), (rows >= 0) & (rows < count)
+
+    def whole(self, log_z: Tensor, logits: Tensor, is_here: Tensor) -> tuple[Tensor, Tensor]:
+        """[n, 1] each: the log-normaliser over all parts, of those of each, and a logit that one of them has."""
+        own = torch.cat((log_z, logits * is_here), dim=1)
+        parts = DTensor.from_local(own[None], self.mesh, [Shard(0)], run_check=False).full_tensor()
+        return parts[..., :1].logsumexp(0), parts[..., 1:].sum(0)
 
 
 def chunked_cross_entropy(
@@ -27,6 +49,7 @@ def chunked_cross_entropy(
     *,
     z_loss: float = 0.0,
     rows: int = 0,
+    part: VocabularyPart | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The weighted sum of the tokens' losses, and each token's own negative log-likelihood and log-normaliser.
 
@@ -39,10 +62,11 @@ def chunked_cross_entropy(
     nll, log_z: [N] in nats, not weighted, without gradient; log_z is the logsumexp of a token's logits.
 
     The gradients are formed here and handed out by the first backward; a second one raises ReelmillError.
-    `rows` are the tokens of a chunk, by default those of `ROWS`.
+    `rows` are the tokens of a chunk, by default those of `ROWS`. With a `part` of the vocabulary the results are those
+    of the whole, the same on all ranks of the mesh, and the gradient to hidden is this part's share of their sum.
     """
     rows = rows or ROWS.get(hidden.device.type, ROWS["cuda"])
-    total, nll, log_z = _ChunkedCrossEntropy.apply(hidden, weight, targets, token_weights, z_loss, rows)  # type: ignore[no-untyped-call]
+    total, nll, log_z = _ChunkedCrossEntropy.apply(hidden, weight, targets, token_weights, z_loss, rows, part)  # type: ignore[no-untyped-call]
     return total, nll, log_z
 
 
@@ -51,7 +75,14 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, token_weights: Tensor, z_loss: float, rows: int
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        targets: Tensor,
+        token_weights: Tensor,
+        z_loss: float,
+        rows: int,
+        vocabulary: VocabularyPart | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         needs_gradient = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
         wide = torch.promote_types(hidden.dtype, torch.float32)
@@ -63,19 +94,24 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         grad_weight = torch.zeros_like(weight, dtype=wide) if needs_gradient else None
         for start in range(0, hidden.shape[0], rows):
             part = slice(start, start + rows)
-            states, wanted = hidden[part], targets[part].unsqueeze(1)
+            states, wanted, scale = hidden[part], targets[part].unsqueeze(1), token_weights[part].unsqueeze(1)
             logits = (states @ weight.t()).to(wide)
+            if vocabulary is not None:
+                wanted, is_here = vocabulary.locate(wanted, weight.shape[0])
             wanted_logits = logits.gather(1, wanted)
             torch.log_softmax(logits, 1, out=logits)
             likelihoods = logits.gather(1, wanted)
-            nll[part] = -likelihoods.squeeze(1)
-            log_z[part] = (wanted_logits - likelihoods).squeeze(1)
+            normaliser = wanted_logits - likelihoods
+            if vocabulary is not None:
+                whole, wanted_logits = vocabulary.whole(normaliser, wanted_logits, is_here)
+                logits.add_(normaliser - whole)
+                normaliser, likelihoods = whole, wanted_logits - whole
+            nll[part], log_z[part] = -likelihoods.squeeze(1), normaliser.squeeze(1)
             if grad_hidden is None or grad_weight is None:
                 continue
             # d total / d logits = weight * ((1 + 2 z log_z) softmax - onehot)
-            scale = token_weights[part].unsqueeze(1)
-            grad_logits = logits.exp_().mul_(scale * (1 + 2 * z_loss * log_z[part].unsqueeze(1)))
-            grad_logits.scatter_add_(1, wanted, -scale)
+            grad_logits = logits.exp_().mul_(scale * (1 + 2 * z_loss * normaliser))
+            grad_logits.scatter_add_(1, wanted, -scale if vocabulary is None else -scale * is_here)
             narrow = grad_logits.to(hidden.dtype)
             grad_hidden[part] = narrow @ weight
             if weight.dtype == wide:
@@ -95,4 +131,4 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         if ctx.gradients is None:
             raise ReelmillError("the chunked cross-entropy hands out its gradients once; compute the loss again.")
         (grad_hidden, grad_weight), ctx.gradients = ctx.gradients, None
-        return grad_hidden.mul_(grad_outputs[0]), grad_weight.mul_(grad_outputs[0]), None, None, None, None
+        return grad_hidden.mul_(grad_outputs[0]), grad_weight.mul_(grad_outputs[0]), None, None, None, None, None

@@ -97,15 +97,12 @@ class Layout:
             kind, (data, config.context, config.tensor), mesh_dim_names=("data", "context", "tensor")
         )
         tokens = init_device_mesh(kind, (data * config.context, config.tensor), mesh_dim_names=("tokens", "tensor"))
-        context = rows["context"]
         return cls(
             config,
             ranks,
             data_index=rows["data"].get_local_rank(),
             data_size=data,
-            part=ContextPart(context.get_local_rank(), config.context, context.get_group())
-            if config.context > 1
-            else None,
+            part=ContextPart(rows["context"]) if config.context > 1 else None,
             weights=mesh["copies", "parts"] if shard < data else mesh["parts"],
             tensor=mesh["tensor"] if config.tensor > 1 else None,
             tokens=tokens["tokens"].get_group(),

@@ -15,10 +15,28 @@ TINY_PATCH = MoVQConfig(
 )  # fmt: skip
 
 
+TINY_SHORTCUT = replace(
+    TINY_PATCH,
+    channel_multipliers=(1,),
+    patch=8,
+    quantizer="nearest",
+    codes=16,
+    fsq_levels=(),
+    shortcut=True,
+    causal=True,
+)
+
+
 def tiny(config):
     """A network with random weights and, for nearest codes, a codebook spread over its latents."""
     torch.manual_seed(0)
     model = MoVQ(config).eval().requires_grad_(False)
+    if config.shortcut:
+        basis = torch.linalg.qr(torch.randn(192, config.embed_dim)).Q.T
+        for part in (model.encoder, model.decoder):
+            part.shortcut.basis.copy_(basis)
+            part.shortcut.offset.fill_(0.1)
+            torch.nn.init.normal_(part.conv_out.weight, std=0.05)
     if config.quantizer == "nearest":
         latents = model.latents(torch.rand(2, 8, 3, 16, 16) * 2 - 1).movedim(1, -1).flatten(0, -2)
         model.quantize.embedding.weight.copy_(latents[torch.randperm(len(latents))[: config.codes]])
@@ -92,7 +110,7 @@ def test_latent_frames_never_see_later_ones_and_earlier_ones_only_when_causal(co
     assert torch.allclose(one[:, 8:], two[:, 8:], atol=1e-6) != causal
 
 
-@pytest.mark.parametrize("config", [TINY, TINY_PATCH], ids=["nearest", "fsq-patch"])
+@pytest.mark.parametrize("config", [TINY, TINY_PATCH, TINY_SHORTCUT], ids=["nearest", "fsq-patch", "shortcut"])
 def test_a_stream_of_chunks_equals_the_whole_clip(config):
     model = tiny(replace(config, causal=True))
     clip = torch.rand(2, 20, 3, 16, 24) * 2 - 1
@@ -107,7 +125,9 @@ def test_a_stream_of_chunks_equals_the_whole_clip(config):
 
 
 @pytest.mark.parametrize(
-    "config", [TINY, TINY_PATCH, replace(TINY_PATCH, causal=True)], ids=["nearest", "fsq", "causal"]
+    "config",
+    [TINY, TINY_PATCH, replace(TINY_PATCH, causal=True), TINY_SHORTCUT, replace(TINY_SHORTCUT, causal=False)],
+    ids=["nearest", "fsq", "causal", "shortcut", "shortcut-chunks"],
 )
 def test_a_training_pass_reconstructs_what_encoding_and_decoding_do(config):
     model = tiny(config)
@@ -128,7 +148,23 @@ def test_every_frame_of_a_chunk_reaches_the_latent(frame):
     assert not torch.allclose(model.latents(clip), model.latents(changed))
 
 
-@pytest.mark.parametrize("config", [TINY, TINY_PATCH], ids=["nearest", "fsq-patch"])
+def test_with_a_shortcut_the_network_begins_as_a_linear_codec_of_patches():
+    model = tiny(TINY_SHORTCUT)
+    basis = model.encoder.shortcut.basis
+    for part in (model.encoder, model.decoder):
+        torch.nn.init.zeros_(part.conv_out.weight)
+    clips = torch.rand(2, 8, 3, 16, 24) * 2 - 1
+    averaged = clips.unflatten(1, (2, 4)).mean(2)
+    patches = torch.nn.functional.pixel_unshuffle(averaged, 8).movedim(2, -1) - 0.1
+    wanted = torch.nn.functional.pixel_shuffle((patches @ basis.T @ basis + 0.1).movedim(-1, 2), 8)
+    made = model.reconstruct(model.latents(clips)).unflatten(1, (2, 4))
+    for frame in range(4):
+        torch.testing.assert_close(made[:, :, frame], wanted, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ConfigError, match="one level"):
+        replace(TINY_SHORTCUT, channel_multipliers=(1, 1))
+
+
+@pytest.mark.parametrize("config", [TINY, TINY_PATCH, TINY_SHORTCUT], ids=["nearest", "fsq-patch", "shortcut"])
 def test_an_image_is_four_equal_frames_and_its_decoding_is_the_first(config):
     model = tiny(config)
     image = torch.rand(1, 3, 16, 16) * 2 - 1

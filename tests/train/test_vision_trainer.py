@@ -18,6 +18,7 @@ from reelmill.errors import ConfigError, DataError
 from reelmill.tokenize.vision import load
 from reelmill.tokenize.vision.movq import MoVQConfig
 from reelmill.train.vision.data import Crops, DataConfig, batches
+from reelmill.train.vision.fit import kmeans
 from reelmill.train.vision.losses import LossConfig
 from reelmill.train.vision.media import Library, Source, find
 from reelmill.train.vision.recipes import RECIPES, recipe
@@ -39,6 +40,13 @@ GAN = replace(
     model=NEAREST,
     revive_every=2,
     loss=LossConfig(lpips=0.1, lpips_start=2, adversarial=0.1, adversarial_start=1),
+)
+FITTED = replace(
+    RECIPE,
+    model=replace(NEAREST, channel_multipliers=(1,), patch=8, shortcut=True, causal=True),
+    data=DataConfig(pictures=2, clips=1, sizes=(32, 48), latents=(2, 1)),
+    revive_every=2,
+    fit=256,
 )
 
 
@@ -85,7 +93,7 @@ def test_a_run_learns_logs_and_leaves_pictures_and_a_tokenizer(folder, tmp_path)
     assert (tokenizer.name, tokenizer.codes, tokenizer.spatial, tokenizer.temporal) == ("toy", 64, 8, 4)
 
 
-@pytest.mark.parametrize("kind", [RECIPE, GAN], ids=["fsq", "nearest-gan-lpips"])
+@pytest.mark.parametrize("kind", [RECIPE, GAN, FITTED], ids=["fsq", "nearest-gan-lpips", "fitted"])
 def test_a_resumed_run_equals_an_undisturbed_one(folder, tmp_path, kind):
     sources = find([folder])
     whole = train(kind, sources, [], tmp_path / "whole", say=quiet)
@@ -93,6 +101,41 @@ def test_a_resumed_run_equals_an_undisturbed_one(folder, tmp_path, kind):
     parts = train(kind, sources, [], tmp_path / "parts", say=quiet)
     for (name, one), other in zip(weights_of(whole).items(), weights_of(parts).values(), strict=True):
         assert torch.equal(one, other), name
+
+
+def test_training_begins_at_the_best_linear_codec_of_patches(folder, tmp_path):
+    """With as many components as matter and a code for every patch that was fitted, little is left to learn."""
+    one = replace(FITTED, steps=1, fit=512, model=replace(FITTED.model, codes=512), optimizer=AdamConfig(lr=1e-9))
+    judged = [Source(folder / "one.png"), Source(folder / "clip.mp4")]
+    fitted, plain = (
+        load(train(replace(one, fit=fit), find([folder]), judged, tmp_path / str(fit), say=quiet)) for fit in (512, 0)
+    )
+    picture = np.asarray(Image.open(folder / "one.png"))[:, :48]
+    errors = [
+        (tokenizer.decode_image(tokenizer.encode_image(picture)).astype(float) - picture).std()
+        for tokenizer in (fitted, plain)
+    ]
+    assert errors[0] < 0.35 * errors[1]
+    basis = fitted.model.encoder.shortcut.basis
+    torch.testing.assert_close(basis @ basis.T, torch.eye(len(basis)), rtol=0, atol=2e-3)  # kept in float16
+
+
+def test_kmeans_finds_clusters_and_leaves_no_centre_where_nothing_is():
+    generator = torch.Generator().manual_seed(0)
+    clusters = torch.randn(8, 4, generator=generator) * 10
+    vectors = (clusters.unsqueeze(1) + 0.01 * torch.randn(8, 50, 4, generator=generator)).flatten(0, 1)
+    centres = kmeans(vectors, 40, seed=0)
+    assert torch.cdist(vectors, centres).min(1).values.max() < 0.05
+    assert torch.cdist(centres, clusters).min(1).values.max() < 0.05
+    assert kmeans(vectors[:10], 16, seed=0).shape == (16, 4)
+
+
+def test_a_length_goes_with_each_size(folder):
+    config = replace(RECIPE.data, sizes=(32, 48), latents=(3, 1))
+    shapes = {clips.shape[1:3] for _, clips in batches(Crops(find([folder]), config), range(12), seed=0)}
+    assert shapes == {(12, 32), (4, 48)}
+    with pytest.raises(ConfigError, match="one for each size"):
+        replace(config, latents=(1, 2, 3))
 
 
 def test_bfloat16_trains(folder, tmp_path):
@@ -135,16 +178,16 @@ def test_a_run_refuses_other_settings_and_other_media(folder, tmp_path):
         train(RECIPE, [*find([folder]), Source(folder / "one.png", name="more.png")], [], tmp_path, say=quiet)
 
 
-def under_torchrun(folder, out, kind, until=4):
-    """Train GAN on two gloo ranks by `kind` in a process group of its own."""
+def under_torchrun(folder, out, kind, until=4, recipe="GAN"):
+    """Train a recipe on two gloo ranks by `kind` in a process group of its own."""
     script = (
         "import sys; from dataclasses import replace; from pathlib import Path\n"
         "sys.path.insert(0, sys.argv[1]); import test_vision_trainer as t\n"
-        "recipe = replace(t.GAN, parallel=sys.argv[4], steps=4, checkpoint_every=2)\n"
+        "recipe = replace(getattr(t, sys.argv[6]), parallel=sys.argv[4], steps=4, checkpoint_every=2)\n"
         "t.train(recipe, t.find([Path(sys.argv[2])]), [], Path(sys.argv[3]), until=int(sys.argv[5]), say=t.quiet)\n"
     )
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--no-python"]
-    arguments = [str(Path(__file__).parent), str(folder), str(out), kind, str(until)]
+    arguments = [str(Path(__file__).parent), str(folder), str(out), kind, str(until), recipe]
     done = subprocess.run(
         [*command, sys.executable, "-c", script, *arguments], capture_output=True, text=True, timeout=300, check=False
     )
@@ -156,6 +199,13 @@ def test_two_ranks_train_the_same_by_ddp_and_by_fsdp(folder, tmp_path):
     ddp, fsdp = (under_torchrun(folder, tmp_path / kind, kind) for kind in ("ddp", "fsdp"))
     for name, one in ddp.items():
         torch.testing.assert_close(one, fsdp[name], rtol=1e-2, atol=2e-3)
+
+
+@pytest.mark.slow
+def test_two_ranks_fit_the_same(folder, tmp_path):
+    ddp, fsdp = (under_torchrun(folder, tmp_path / kind, kind, recipe="FITTED") for kind in ("ddp", "fsdp"))
+    for name, one in ddp.items():
+        torch.testing.assert_close(one, fsdp[name], rtol=1e-2, atol=2e-2)
 
 
 @pytest.mark.slow

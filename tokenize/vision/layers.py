@@ -193,6 +193,32 @@ class TemporalUpsample(nn.Module):
         return cast(Tensor, self.conv(clips.repeat_interleave(2, dim=2)[:, :, :frames], memory))
 
 
+class Shortcut(nn.Module):
+    """A linear codec of patches beside the network: `size` coordinates of each patch, and the patch that they make.
+
+    `basis` [size, 3 patch^2] (rows orthonormal) and `offset` [3 patch^2] are fitted once (principal components), not
+    trained; until then all is 0. Coordinates are halved, so that most lie within 1.
+    """
+
+    def __init__(self, size: int, patch: int) -> None:
+        super().__init__()
+        self.patch = patch
+        self.basis: Tensor
+        self.offset: Tensor
+        self.register_buffer("basis", torch.zeros(size, 3 * patch**2))
+        self.register_buffer("offset", torch.zeros(3 * patch**2))
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """[N, 3, H, W] frames to [N, size, H/patch, W/patch] coordinates."""
+        patches = F.pixel_unshuffle(frames, self.patch) - self.offset[:, None, None]
+        return F.conv2d(patches, self.basis[:, :, None, None] / 2)
+
+    def frames(self, coordinates: Tensor) -> Tensor:
+        """[N, size, h, w] coordinates to the [N, 3, h patch, w patch] frames that they stand for."""
+        patches = F.conv2d(coordinates, self.basis.T[:, :, None, None] * 2, self.offset)
+        return F.pixel_shuffle(patches, self.patch)
+
+
 class FrameGroupNorm(nn.GroupNorm):
     """GroupNorm of clips, each frame by itself, so that no frame sees a later one."""
 

@@ -21,6 +21,7 @@ from reelmill.tokenize.vision.layers import (
     Downsample,
     Memory,
     ResBlock,
+    Shortcut,
     TemporalDownsample,
     TemporalResBlock,
     TemporalUpsample,
@@ -40,7 +41,8 @@ class MoVQConfig:
     that many pixels squared into channels before the first convolution (1: none) and unfolds them after the last.
     `z_channels` is the width of the temporal layers and equals `embed_dim`, the width that the quantizer sees.
     `causal`: a clip is one sequence, in which a latent frame also knows those before it; otherwise each 4 frames are a
-    clip of their own, as in Emu3's own example.
+    clip of their own, as in Emu3's own example. `shortcut` puts a linear codec of patches, averaged over the 4 frames,
+    beside the network (`layers.Shortcut`; one level only): the network learns what that leaves.
     """
 
     channels: int = 256
@@ -59,6 +61,7 @@ class MoVQConfig:
     codes: int = 32768
     fsq_levels: tuple[int, ...] = ()
     causal: bool = False
+    shortcut: bool = False
 
     def __post_init__(self) -> None:
         widths = [self.channels, *(self.channels * m for m in self.channel_multipliers)]
@@ -75,6 +78,11 @@ class MoVQConfig:
             raise ConfigError(f"temporal_factor {self.temporal_factor} must be a power of two")
         if self.patch < 1:
             raise ConfigError(f"patch {self.patch} must be at least 1")
+        if self.shortcut and len(self.channel_multipliers) > 1:
+            raise ConfigError(
+                f"a shortcut goes with one level, not channel_multipliers {list(self.channel_multipliers)}; set "
+                "shortcut to false, or give a single multiplier and a larger patch"
+            )
 
     @property
     def spatial_factor(self) -> int:
@@ -176,16 +184,20 @@ class Encoder(nn.Module):
         self.conv_out = nn.Conv2d(width, config.z_channels, 3, padding=1)
         self.time_conv = nn.ModuleList(TemporalDownsample(config.z_channels) for _ in range(config.temporal_stages))
         self.time_res_stack = _temporal_blocks(config)
+        self.shortcut = Shortcut(config.embed_dim, config.patch) if config.shortcut else None
+        if config.shortcut:
+            _begin_at_zero(self.conv_out)
 
     def spatial(self, frames: Tensor) -> Tensor:
-        """[N, 3, H, W] frames to [N, z, H/8, W/8]."""
+        """[N, 3, H, W] frames to [N, z, H/8, W/8]; with a shortcut its coordinates follow as further channels."""
         h = self.conv_in(F.pixel_unshuffle(frames, self.patch))
         for level in _levels(self.down):
             h = level(h)
             if level.downsample is not None:
                 h = level.downsample(h)
         h = self.mid(h)
-        return cast(Tensor, self.conv_out(F.silu(self.norm_out(h, None))))
+        features = self.conv_out(F.silu(self.norm_out(h, None)))
+        return features if self.shortcut is None else torch.cat([features, self.shortcut(frames)], dim=1)
 
     def temporal(self, features: Tensor, memory: Memory | None = None) -> Tensor:
         """[B, z, T, h, w] to [B, z, T/4, h, w]."""
@@ -219,6 +231,9 @@ class Decoder(nn.Module):
         self.up = nn.ModuleList(levels)
         self.norm_out = make_norm(width, config.norm_groups, quantized)
         self.conv_out = nn.Conv2d(width, 3 * config.patch**2, 3, padding=1)
+        self.shortcut = Shortcut(config.embed_dim, config.patch) if config.shortcut else None
+        if config.shortcut:
+            _begin_at_zero(self.conv_out)
 
     def temporal(self, vectors: Tensor, memory: Memory | None = None, frames: int | None = None) -> Tensor:
         """[B, z, T, h, w] to [B, z, 4T, h, w], or to only the first `frames` of them."""
@@ -230,14 +245,15 @@ class Decoder(nn.Module):
         return vectors
 
     def spatial(self, features: Tensor, quantized: Tensor) -> Tensor:
-        """[N, z, h, w] features and quantized vectors to [N, 3, 8h, 8w] frames."""
-        h = self.mid(self.conv_in(features), quantized)
+        """[N, z, h, w] features (with a shortcut its coordinates follow) and quantized vectors to [N, 3, 8h, 8w]."""
+        coordinates = features[:, self.conv_in.in_channels :]
+        h = self.mid(self.conv_in(features[:, : self.conv_in.in_channels]), quantized)
         for level in reversed(_levels(self.up)):
             h = level(h, quantized)
             if level.upsample is not None:
                 h = level.upsample(h)
-        h = self.conv_out(F.silu(self.norm_out(h, quantized)))
-        return F.pixel_shuffle(h, self.patch)
+        frames = F.pixel_shuffle(self.conv_out(F.silu(self.norm_out(h, quantized))), self.patch)
+        return frames if self.shortcut is None else frames + self.shortcut.frames(coordinates)
 
 
 class MoVQ(nn.Module):
@@ -301,18 +317,31 @@ class MoVQ(nn.Module):
         return decoded.reshape(*features.shape[:2], *decoded.shape[1:])
 
     def expand(self, quantized: Tensor, frames: int | None, stream: Stream | None) -> tuple[Tensor, Tensor]:
-        """[B, D, T, h, w] quantized vectors to what the spatial decoder takes: features and, beside them, the quantized
-        vectors, both [B, 4T, D, h, w] (or only their first `frames`)."""
+        """[B, D, T, h, w] quantized vectors to what the spatial decoder takes: features (with a shortcut, D coordinates
+        more) and, beside them, the quantized vectors, both [B, 4T, D, h, w] (or only their first `frames`)."""
         memory, memory_beside = (stream.decoder, stream.beside) if stream else (None, None)
         features = self.decoder.temporal(self.post_quant_conv(quantized, memory), memory, frames)
         beside = self.decoder.temporal(quantized, memory_beside, frames)
+        if self.config.shortcut:
+            held = quantized.repeat_interleave(self.config.temporal_factor, dim=2)[:, :, :frames]
+            features = torch.cat([features, held], dim=1)
         return features.transpose(1, 2), beside.transpose(1, 2)
 
     def merge(self, features: Tensor, stream: Stream | None = None) -> Tensor:
-        """[B, T, z, h, w] spatial features of frames to [B, D, T/4, h, w] vectors that the quantizer takes."""
+        """[B, T, z (+ D), h, w] spatial features of frames to [B, D, T/4, h, w] vectors that the quantizer takes."""
         memory = stream.encoder if stream else None
-        merged = self.encoder.temporal(features.transpose(1, 2), memory)
-        return cast(Tensor, self.quant_conv(merged, memory))
+        features, coordinates = features.split([self.config.z_channels, features.shape[2] - self.config.z_channels], 2)
+        vectors = self.quant_conv(self.encoder.temporal(features.transpose(1, 2), memory), memory)
+        if self.config.shortcut:
+            averaged = coordinates.unflatten(1, (-1, self.config.temporal_factor)).mean(2)
+            vectors = vectors + averaged.transpose(1, 2)
+        return cast(Tensor, vectors)
+
+
+def _begin_at_zero(layer: nn.Conv2d) -> None:
+    # The network begins as nothing: what is there at first is the shortcut, and every step improves on it.
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(cast(Tensor, layer.bias))
 
 
 def _frames_as_batch(vectors: Tensor) -> Tensor:

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from reelmill.errors import ConfigError
 
-_NEAREST_CHUNK = 8192
-"""Sites compared with the codebook at once: bounds memory at 8,192 x 32,768 distances (1 GB in float32)."""
+_NEAREST_CHUNK = 1024
+"""Sites compared with the codebook at once: bounds memory at 1,024 x 32,768 distances (134 MB in float32)."""
 
 
 class Quantizer(nn.Module, ABC):
@@ -56,11 +56,7 @@ class NearestCode(Quantizer):
     def encode(self, vectors: Tensor) -> Tensor:
         """Index of the nearest row of the codebook; the lowest index wins a tie."""
         sites = vectors.movedim(1, -1)
-        flat = sites.reshape(-1, sites.shape[-1])
-        book = self.embedding.weight
-        norms = book.square().sum(1)
-        nearest = [(norms - 2 * (part @ book.T)).argmin(1) for part in torch.split(flat, _NEAREST_CHUNK)]
-        return torch.cat(nearest).reshape(sites.shape[:-1])
+        return nearest(sites.reshape(-1, sites.shape[-1]), self.embedding.weight).reshape(sites.shape[:-1])
 
     def decode(self, codes: Tensor) -> Tensor:
         """Rows of the codebook."""
@@ -73,6 +69,15 @@ class NearestCode(Quantizer):
         chosen = self.decode(codes)
         loss = (chosen - vectors.detach()).square().mean() + self.beta * (chosen.detach() - vectors).square().mean()
         return vectors + (chosen - vectors).detach(), codes, loss
+
+
+@torch.no_grad()
+def nearest(vectors: Tensor, book: Tensor) -> Tensor:
+    """Of each of [N, D] vectors the index of the nearest row of [K, D]; the lowest wins a tie."""
+    with torch.autocast(vectors.device.type, enabled=False):
+        norms = book.square().sum(1)
+        parts = torch.split(vectors.float(), _NEAREST_CHUNK)
+        return torch.cat([torch.addmm(norms, part, book.T, alpha=-2).argmin(1) for part in parts])
 
 
 class FiniteScalar(Quantizer):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from reelmill.errors import DataError
+from reelmill.errors import ConfigError, DataError
 from reelmill.train.vision.media import SEGMENT, Frames, Library, Source, duration_s
 from reelmill.train.vision.render import rendered
 
@@ -27,20 +27,27 @@ _ATTEMPTS = 20
 class DataConfig:
     """What a step sees on each rank: `pictures` crops and `clips` clips of `latents` x 4 frames, all of one size.
 
-    The size is drawn a step from `sizes` (pixels a side). `real_clips` of the clips are video, at 1/1 to 1/4 of its
+    The size is drawn a step from `sizes` (pixels a side); `latents` has one length for each of them, or one for all.
+    `real_clips` of the clips are video, at 1/1 to 1/4 of its
     frame rate, the others are rendered from pictures; `video_stills` of the pictures are frames of video. Media are
     shrunk to `short_side` and kept in at most `cache_gb` of memory a process; `workers` processes decode (0: none).
     """
 
     pictures: int = 8
     clips: int = 1
-    latents: int = 2
+    latents: tuple[int, ...] = (2,)
     sizes: tuple[int, ...] = (96,)
     real_clips: float = 0.5
     video_stills: float = 0.2
     short_side: int = 384
     cache_gb: float = 4.0
     workers: int = 0
+
+    def __post_init__(self) -> None:
+        if len(self.latents) not in (1, len(self.sizes)):
+            raise ConfigError(
+                f"latents {list(self.latents)} go with sizes {list(self.sizes)}: give one length, or one for each size"
+            )
 
 
 class Crops:
@@ -123,10 +130,11 @@ class _Steps(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
         config = self.crops.config
         rng = np.random.default_rng([self.seed, step])
-        size = int(rng.choice(config.sizes))  # one size for all ranks
+        drawn = int(rng.integers(len(config.sizes)))  # one size for all ranks
+        size, latents = config.sizes[drawn], config.latents[drawn % len(config.latents)]
         rng = np.random.default_rng([self.seed, step, self.rank])
         pictures = [self.crops.picture(rng, size) for _ in range(config.pictures)]
-        clips = [self.crops.clip(rng, size, config.latents * self.temporal) for _ in range(config.clips)]
+        clips = [self.crops.clip(rng, size, latents * self.temporal) for _ in range(config.clips)]
         return torch.from_numpy(np.stack(pictures)), torch.from_numpy(np.stack(clips))
 
 

@@ -30,23 +30,30 @@ class Revival:
     @torch.no_grad()
     def revive(self, model: nn.Module, vectors: Tensor, seed: int) -> int:
         """Set every dead code to a random one of the first rank's vectors [N, D, 1, h, w]; returns how many."""
-        weight = _codebook(model)
         dead = torch.nonzero(self.use < DEAD * self.use.mean()).flatten()
         sites = vectors.movedim(1, -1).flatten(0, -2).float()
         generator = torch.Generator().manual_seed(seed)
         chosen = sites[torch.randint(len(sites), (len(dead),), generator=generator).to(sites.device)].contiguous()
         dist.broadcast(chosen, src=0)
+        weight = _codebook(model)
         whole = weight.full_tensor() if isinstance(weight, DTensor) else weight.detach().clone()
         whole[dead] = chosen
-        if isinstance(weight, DTensor):
-            whole = distribute_tensor(whole, weight.device_mesh, weight.placements, src_data_rank=None)
-        weight.copy_(whole)
+        set_codebook(model, whole)
         self.use[dead] = self.use.mean()
         return len(dead)
+
+
+@torch.no_grad()
+def set_codebook(model: nn.Module, rows: Tensor) -> None:
+    """Make [codes, D] `rows`, the same on all ranks, the codebook of a model or of a rank's share of it."""
+    weight = _codebook(model)
+    if isinstance(weight, DTensor):
+        rows = distribute_tensor(rows, weight.device_mesh, weight.placements, src_data_rank=None)
+    weight.copy_(rows)
 
 
 def _codebook(model: nn.Module) -> nn.Parameter:
     for name, parameter in model.named_parameters():
         if name.endswith("quantize.embedding.weight"):
             return parameter
-    raise ConfigError("revive_every is for learned codebooks (model.quantizer nearest); set it to 0")
+    raise ConfigError("fit and revive_every are for learned codebooks (model.quantizer nearest); set them to 0")

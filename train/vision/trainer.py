@@ -29,6 +29,7 @@ from reelmill.tokenize.vision.tokenizer import Frames, VisionTokenizer, save
 from reelmill.train.parallel import Device, Precision, Ranks
 from reelmill.train.vision.data import Crops, DataConfig, as_signal, batches
 from reelmill.train.vision.discriminator import PatchDiscriminator, discriminator_loss, generator_loss
+from reelmill.train.vision.fit import fit
 from reelmill.train.vision.losses import LossConfig, perceptual_term, pixel_terms
 from reelmill.train.vision.media import Source, fingerprint
 from reelmill.train.vision.parallel import load_state, state_of, trainable
@@ -69,6 +70,8 @@ class TokenizerRecipe:
     ema: float = 0.998
     revive_every: int = 0
     """Every so many steps codes that went unused become vectors of the batch (learned codebooks only; 0: never)."""
+    fit: int = 0
+    """Before the first step the shortcut and the codebook are fitted to so many patches (`fit.py`; 0: not)."""
     seed: int = 0
     precision: Precision = "float32"
     parallel: Literal["ddp", "fsdp"] = "ddp"
@@ -119,6 +122,15 @@ class Trainer:
         """Train to the last step (or to `until`), logging, and checkpoint on the way and at the end."""
         last = self.recipe.steps if until is None else min(until, self.recipe.steps)
         steps = range(self.step, last)
+        if self.step == 0 and self.recipe.fit:
+            fit(
+                [self.model, self.average],
+                self.crops,
+                self.recipe.fit,
+                self.recipe.model.codes,
+                self.recipe.seed,
+                self.ranks,
+            )
         window: dict[str, list[float]] = {}
         began, saved = time.monotonic(), self.step
         stream = batches(self.crops, steps, self.recipe.seed, self.ranks.rank, self.recipe.model.temporal_factor)

@@ -185,14 +185,15 @@ def loss_memory(model: ModelConfig, tokens: int, tensor: int, rows: int, dtype: 
         with LiveBytes([hidden, weight, targets, weights]) as live:
             total, *_ = chunked_cross_entropy(hidden, weight, targets, weights, rows=rows)
             total.backward()  # type: ignore[no-untyped-call]
-    return max(live.peak, size * model.hidden * (dtype.itemsize + 4))
+    peak: int = live.peak
+    return max(peak, size * model.hidden * (dtype.itemsize + 4))
 
 
-class LiveBytes(TorchDispatchMode):
+class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of the tensors that were made under it and still live: `now`, and the most at a time, `peak`."""
 
     def __init__(self, known: list[Tensor]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.now = self.peak = 0
         self._known = weakref.WeakSet(tensor.untyped_storage() for tensor in known)
 

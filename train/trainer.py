@@ -176,7 +176,7 @@ class Trainer:
             hidden = self.model(ids, positions, micro_batch.lengths)
             total, nll, log_z = self.model.lm_head.loss(hidden, targets, weights, self.config.z_loss)
             # FSDP averages gradients over the ranks with other tokens; the loss is a sum over them.
-            (total * (self.layout.tokens_size / weight)).backward()  # type: ignore[no-untyped-call]
+            (total * (self.layout.tokens_size / weight)).backward()
             loss_sum += total.detach()
             z_sum += self.config.z_loss * (log_z.square() * weights).sum()
             sums += sums_by_kind(nll, kinds)

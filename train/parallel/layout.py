@@ -89,23 +89,27 @@ class Layout:
     def of(cls, config: ParallelConfig, model: ModelConfig, row: int, ranks: Ranks) -> Layout:
         """The layout of `config` for rows of `row` tokens; raises ConfigError where the numbers do not fit."""
         config.check(model, row, ranks.size)
-        data, kind = ranks.size // (config.tensor * config.context), ranks.device.type
+        data = ranks.size // (config.tensor * config.context)
         shard = config.shard or data
-        names = ("copies", "parts", "tensor")
-        mesh = init_device_mesh(kind, (data // shard, shard * config.context, config.tensor), mesh_dim_names=names)
-        rows = init_device_mesh(
-            kind, (data, config.context, config.tensor), mesh_dim_names=("data", "context", "tensor")
-        )
-        tokens = init_device_mesh(kind, (data * config.context, config.tensor), mesh_dim_names=("tokens", "tensor"))
+
+        def mesh(**sizes: int) -> DeviceMesh:
+            return init_device_mesh(ranks.device.type, tuple(sizes.values()), mesh_dim_names=tuple(sizes))
+
+        weights = mesh(copies=data // shard, parts=shard * config.context, tensor=config.tensor)
+        has_copies = shard < data
+        tokens = mesh(tokens=data * config.context, tensor=config.tensor)["tokens"] if has_copies else weights["parts"]
+        part = None
+        if config.context > 1:
+            part = ContextPart(mesh(data=data, context=config.context, tensor=config.tensor)["context"])
         return cls(
             config,
             ranks,
-            data_index=rows["data"].get_local_rank(),
+            data_index=ranks.rank // (config.tensor * config.context),
             data_size=data,
-            part=ContextPart(rows["context"]) if config.context > 1 else None,
-            weights=mesh["copies", "parts"] if shard < data else mesh["parts"],
-            tensor=mesh["tensor"] if config.tensor > 1 else None,
-            tokens=tokens["tokens"].get_group(),
+            part=part,
+            weights=weights["copies", "parts"] if has_copies else weights["parts"],
+            tensor=weights["tensor"] if config.tensor > 1 else None,
+            tokens=tokens.get_group(),
         )
 
     @property

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 """Of Kubernetes, torchrun and Slurm; of Slurm's `--signal=USR1@SECONDS`; of Ctrl-C."""
+_IMPATIENT_S = 2.0
 
 
 class StopRequest:
@@ -17,12 +19,17 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
+        self._since = 0.0
 
     def note(self, number: int, _: FrameType | None) -> None:
-        """The handler. A second Ctrl-C does not wait for the step to end."""
-        if number == signal.SIGINT and self.signal is signal.SIGINT:
+        """The handler. A second Ctrl-C does not wait for the step to end.
+
+        It must come later: one key reaches a process twice, from the terminal and from torchrun.
+        """
+        if self.signal is None:
+            self.signal, self._since = signal.Signals(number), time.monotonic()
+        elif number == signal.SIGINT and time.monotonic() - self._since > _IMPATIENT_S:
             raise KeyboardInterrupt
-        self.signal = signal.Signals(number)
 
 
 @contextmanager

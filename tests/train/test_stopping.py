@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from dataclasses import replace
 import pytest
 
 from reelmill.config import to_toml
-from reelmill.train import checkpoint
+from reelmill.train import checkpoint, signals
 from reelmill.train.run import train
 from reelmill.train.saver import CheckpointConfig
 
@@ -52,6 +53,18 @@ def test_a_signal_saves_and_the_same_command_goes_on(run_folder, toy_config, tmp
     assert losses_of(out) == losses_of(tmp_path / "whole")
 
 
+def test_a_second_interrupt_does_not_wait_but_one_key_counts_once(monkeypatch):
+    now = iter([0.0, 0.1, 5.0])
+    monkeypatch.setattr(signals.time, "monotonic", lambda: next(now))
+    with signals.stop_requests() as request:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        assert request.signal is signal.SIGINT
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 SCRIPT = """
 import os, signal, sys, threading, time, tomllib
 from pathlib import Path
@@ -88,3 +101,47 @@ def test_a_signal_to_one_rank_stops_all_at_the_same_step(run_folder, toy_config,
     words = f"75 stopped by SIGUSR1, saved after {made} steps; the same command goes on from there"
     assert [(out / f"rank-{rank}").read_text() for rank in (0, 1)] == [words, words]
     assert sorted(losses_of(out)) == list(range(made))
+
+
+POISONED = """
+import os, sys, tomllib
+from pathlib import Path
+from reelmill.config import from_dict
+from reelmill.errors import ReelmillError
+from reelmill.train.data import Corpus
+from reelmill.train.parallel import join_ranks
+from reelmill.train.trainer import TrainConfig, Trainer
+
+recipe, data, out = map(Path, sys.argv[1:])
+config = from_dict(TrainConfig, tomllib.loads(recipe.read_text()))
+corpus = Corpus([data], None, config.data)
+with join_ranks("cpu") as ranks:
+    for name, factor in {"embed_tokens.weight": float("nan"), "lm_head.weight": 1e26}.items():
+        trainer = Trainer(config, corpus, out, ranks, print)
+        weight = trainer.model.get_parameter(name).detach().to_local()
+        if ranks.rank == 1:
+            weight.mul_(factor)
+        try:
+            trainer.step(0)
+        except ReelmillError as error:
+            with (out / f"rank-{ranks.rank}").open("a") as said:
+                print(error, file=said)
+"""
+
+
+@pytest.mark.slow
+def test_all_ranks_stop_with_the_same_words_where_one_is_not_finite(run_folder, toy_config, tmp_path):
+    """What the second rank holds of the weights is damaged: the codes' embeddings, then their rows of the head."""
+    config = replace(toy_config, model=replace(toy_config.model, vocab_size=531, dropout=0.0, attention_dropout=0.0))
+    (tmp_path / "recipe.toml").write_text(to_toml(config))
+    (tmp_path / "script.py").write_text(POISONED)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
+    command = [*torchrun, tmp_path / "script.py", tmp_path / "recipe.toml", run_folder, tmp_path]
+    subprocess.run(command, check=True, timeout=300, env=ENVIRONMENT)
+    first, second = ((tmp_path / f"rank-{rank}").read_text() for rank in (0, 1))
+    assert first == second
+    loss, gradient = first.splitlines()
+    assert re.match(r"step 0: the loss is not finite in rank 0, micro-batch 0: document \w+ in /", loss)
+    assert re.match(
+        r"step 0: the loss is \d.*, but the gradient's norm is \w+ because of norm.weight; layers", gradient
+    )

@@ -16,6 +16,7 @@ from reelmill.pipelines import (
     commands_ledger,
     commands_report,
     commands_tokenizer,
+    commands_tokens,
     commands_train,
     models,
 )
@@ -33,6 +34,7 @@ commands_caption.register(app)
 commands_ledger.register(app)
 commands_report.register(app)
 commands_train.register(app)
+app.add_typer(commands_tokens.app, name="tokens", help="Token shards: import codes that others made.")
 app.add_typer(commands_tokenizer.app, name="tokenizer", help="Vision tokenizers: list, show, train, encode, decode.")
 app.add_typer(commands_eval.app, name="eval", help="Measure tokenizers.")
 app.add_typer(models.app, name="models", help="Weights and sample media: list, pull, verify.")

@@ -1,0 +1,50 @@
+"""Commands over tokens: `tokens import`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.callback()
+def tokens() -> None:
+    """Token shards: import codes that others made."""
+
+
+@app.command("import")
+def import_(
+    source: Annotated[Path, typer.Argument(help=".jsonl, Emu3's .json list, or a folder of them.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Run folder to make.", show_default=False)],
+    tokenizer: Annotated[str, typer.Option(help="Vision tokenizer that made the codes, by name or file.")] = "",
+    codes: Annotated[int, typer.Option(help="Size of its codebook, where it is none that loads here.")] = 0,
+    fingerprint: Annotated[str, typer.Option(help="And what tells it from others: hex digits.")] = "",
+    text: Annotated[str, typer.Option(help="Text tokenizer of the documents: qwen (Emu3's) or bytes.")] = "qwen",
+) -> None:
+    """Make a run folder of codes that others made: Emu3's .pth folders, or JSON lines with text and codes."""
+    from reelmill.pipelines.tokens_import import import_tokens
+    from reelmill.tokenize.vocabulary import Vocabulary
+
+    size, whose, name = _vision_tokenizer(tokenizer, codes, fingerprint)
+    vocab = Vocabulary(text, size)  # type: ignore[arg-type]  # it says which there are
+    import_tokens(source, out, vocab, whose, name, typer.echo)
+    typer.echo(f"Next: reelmill stats {out} · reelmill verify {out} · reelmill train RECIPE --data {out}")
+
+
+def _vision_tokenizer(tokenizer: str, codes: int, fingerprint: str) -> tuple[int, str, str]:
+    """(codes, fingerprint, name) of the vision tokenizer that the options name."""
+    from reelmill.errors import ConfigError
+
+    if bool(tokenizer) == bool(codes or fingerprint) or bool(codes) != bool(fingerprint):
+        raise ConfigError("say whose codes these are: --tokenizer NAME, or --codes N with --fingerprint HEX.")
+    if tokenizer:
+        from reelmill.tokenize import vision
+
+        loaded = vision.load(tokenizer)
+        return loaded.codes, loaded.fingerprint, tokenizer
+    if len(fingerprint) < 12 or set(fingerprint) - set("0123456789abcdef"):
+        raise ConfigError(f"--fingerprint {fingerprint!r}: at least 12 hex digits, such as a SHA-256 of its weights.")
+    return codes, fingerprint, fingerprint[:12]

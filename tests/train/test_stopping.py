@@ -89,6 +89,7 @@ except Preempted as stopped:
 """
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_rank_stops_all_at_the_same_step(run_folder, toy_config, tmp_path):
     config = replace(toy_config, steps=2000, validate_every=2000, checkpoint=CheckpointConfig(every=2000))
     (tmp_path / "recipe.toml").write_text(to_toml(config))

@@ -18,11 +18,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from synthetic_run import write_run
 
 from reelmill.config import override
 from reelmill.errors import DataError
-from reelmill.eval.generation import Draw, Request, Sampling, continuations, generate_image
+from reelmill.eval.generation import Draw, Request, Sampling, Studio, continuations
 from reelmill.tokenize.documents import generation_prompt, parse
 from reelmill.train.checkpoint import load_decoder
 from reelmill.train.data import Corpus
@@ -88,14 +89,16 @@ def main() -> None:
         rows, all_rows = rows + sum(right), all_rows + h * each
     print(f"unconstrained: all rows right in {whole} of {TRIES} tries ({rows} of {all_rows} rows before a wrong one)")
 
-    for number, (caption, h, w) in enumerate(prompts[:6]):
-        path = args.run / "images" / f"{number}.png"
-        try:
-            generate_image(checkpoint, caption, path, h=h, w=w)
-        except DataError as error:
-            print(f"no images: {error}")
-            break
-        print(f"{path}: {caption[:100]}")
+    try:
+        studio = Studio.open(checkpoint)
+    except DataError as error:
+        print(f"no images: {error}")
+    else:
+        (args.run / "images").mkdir(exist_ok=True)
+        for number, (caption, h, w) in enumerate(prompts[:6]):
+            path = args.run / "images" / f"{number}.png"
+            Image.fromarray(studio.images([caption], h, w)[0]).save(path)
+            print(f"{path}: {caption[:100]}")
     print(f"checkpoint: {checkpoint}, trained on the tokenizer {state.tokenizer[:12]}")
 
 

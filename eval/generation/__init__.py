@@ -2,19 +2,24 @@
 
 from reelmill.eval.generation.cache import KVCache
 from reelmill.eval.generation.engine import Drawn, Engine, Request, continuations, run
-from reelmill.eval.generation.images import generate_image, image_codes, image_request
+from reelmill.eval.generation.prompts import free_request, image_request, visual_request, words_request
 from reelmill.eval.generation.sampling import Draw, Sampling
+from reelmill.eval.generation.studio import Clip, Studio, latents_in
 
 __all__ = [
+    "Clip",
     "Draw",
     "Drawn",
     "Engine",
     "KVCache",
     "Request",
     "Sampling",
+    "Studio",
     "continuations",
-    "generate_image",
-    "image_codes",
+    "free_request",
     "image_request",
+    "latents_in",
     "run",
+    "visual_request",
+    "words_request",
 ]

@@ -33,8 +33,9 @@ PREFILL = 512
 class Request:
     """A prompt (int [n]) and how to go on from it: at most `most` tokens, closed by `end` where it is drawn.
 
-    With a `grammar` only what it allows is drawn. `unconditional` is the other prompt of guidance. `stream` numbers the
-    random stream under the sampling's seed: requests of equal seed and stream draw equal tokens.
+    With a `grammar` only what it allows is drawn, and of that only the ids of `only`. `unconditional` is the other
+    prompt of guidance. `stream` numbers the random stream under the sampling's seed: requests of equal seed and stream
+    draw equal tokens.
     """
 
     prompt: npt.ArrayLike
@@ -44,6 +45,7 @@ class Request:
     stream: int = 0
     grammar: Grammar | None = None
     unconditional: npt.ArrayLike | None = None
+    only: Ranges | None = None
 
 
 @dataclass(frozen=True)
@@ -76,9 +78,10 @@ class _Sequence:
 
     def allowed(self, vocab: Vocabulary) -> Ranges:
         """The ids that may come next."""
+        only = self.request.only or ((0, vocab.size),)
         if self.state is None or self.request.grammar is None:
-            return ((0, vocab.size),)
-        return self.request.grammar.allowed(self.state)
+            return only
+        return _common(self.request.grammar.allowed(self.state), only)
 
     def take(self, token: int) -> Drawn:
         """Note the token that was drawn."""
@@ -229,3 +232,9 @@ def continuations(model: Decoder, vocab: Vocabulary, requests: Sequence[Request]
     for drawn in run(model, vocab, requests, rows=rows):
         tokens[drawn.request].append(drawn.token)
     return [np.array(ids, dtype=np.int32) for ids in tokens]
+
+
+def _common(some: Ranges, others: Ranges) -> Ranges:
+    """The ids that are in both."""
+    both = ((max(a, c), min(b, d)) for a, b in some for c, d in others)
+    return tuple((start, stop) for start, stop in both if start < stop)

@@ -72,6 +72,16 @@ def generation_prompt(
     return np.array([vocab.bos, *vocab.tokenizer.encode(caption), vocab.boi, *meta, vocab.img], dtype=np.int32)
 
 
+def frame_ids(vocab: Vocabulary, codes: Codes) -> Ids:
+    """Latent frames [T, H, W] as they stand after IMG, `((row EOL)xH EOF)xT`; int32 [tokens]."""
+    t, h, w = codes.shape
+    rows = np.full((t, h, w + 1), vocab.eol, dtype=np.int32)
+    rows[:, :, :w] = codes + vocab.vision_start
+    frames = np.full((t, h * (w + 1) + 1), vocab.eof, dtype=np.int32)
+    frames[:, :-1] = rows.reshape(t, h * (w + 1))
+    return frames.ravel()
+
+
 def grid_for_ratio(ratio: str, area: int = 518_400) -> tuple[int, int]:
     """(h, w) in codes for an aspect ratio "W:H" and an area in pixels: Emu3's rule (`calculate_generate_size`).
 
@@ -129,9 +139,5 @@ def _block(visual: Visual, vocab: Vocabulary) -> Ids:
             f"codes run from {codes.min()} to {codes.max()}; the vocabulary has 0 to {vocab.codes - 1}: was another "
             "vision tokenizer used?"
         )
-    rows = np.full((header.t, h, w + 1), vocab.eol, dtype=np.int32)
-    rows[:, :, :w] = codes + vocab.vision_start
-    frames = np.full((header.t, h * (w + 1) + 1), vocab.eof, dtype=np.int32)
-    frames[:, :-1] = rows.reshape(header.t, -1)
     opening = [vocab.boi, *header_ids(vocab, header), vocab.img]
-    return np.concatenate([opening, frames.ravel(), [vocab.eoi]], dtype=np.int32)
+    return np.concatenate([opening, frame_ids(vocab, codes), [vocab.eoi]], dtype=np.int32)

@@ -1,0 +1,96 @@
+"""Pictures and clips read for a model, and written with what they were made from in the file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reelmill.errors import DataError
+from reelmill.eval.generation.studio import Clip
+from reelmill.files import write_atomically
+from reelmill.tokenize.vision import Frames
+from reelmill.tokenize.vision.evaluate import fit
+from reelmill.train.vision.media import Source, frames_at, read_picture
+
+LARGEST_SIDE = 1 << 14
+
+
+def read_image(path: Path, area: int, multiple: int) -> Clip:
+    """A picture of about `area` pixels, sides a multiple of `multiple`; DataError where it cannot be read."""
+    _require(path)
+    try:
+        return Clip(fit(read_picture(Source(path), LARGEST_SIDE), area, multiple))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read as a picture ({error}); give a PNG, JPEG or WebP") from error
+
+
+def read_clip(path: Path, area: int, multiple: int, fps: float, seconds: float) -> Clip:
+    """The last `seconds` of a video at `fps`, frames of about `area` pixels; DataError where it is shorter."""
+    _require(path)
+    source = Source(path)
+    wanted = round(seconds * fps)
+    frames: list[Frames] = []
+    for frame in frames_at(source, fps, LARGEST_SIDE):
+        frames.append(fit(frame[None], area, multiple)[0])
+        del frames[:-wanted]
+    if len(frames) < wanted:
+        raise DataError(f"{path} has {len(frames) / fps:g} s at {fps:g} frames/s, {seconds:g} s are wanted; lower it")
+    return Clip(np.stack(frames), fps)
+
+
+def write_clip(clip: Clip, path: Path, settings: Mapping[str, Any]) -> None:
+    """A PNG where the clip is one picture, else an MP4; `settings` go into it as JSON (`reelmill` or the comment)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(dict(settings), ensure_ascii=False)
+    write = _write_png if clip.fps is None else _write_mp4
+    write_atomically(path, lambda temporary: write(clip, temporary, text))
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """What `write_clip` put into a file; empty where there is nothing."""
+    if path.suffix.lower() == ".png":
+        from PIL import Image
+
+        with Image.open(path) as image:
+            found = image.info.get("reelmill", "{}")
+    else:
+        import av
+
+        with av.open(str(path), format="mp4") as container:
+            found = container.metadata.get("comment", "{}")
+    settings: dict[str, Any] = json.loads(found)
+    return settings
+
+
+def _require(path: Path) -> None:
+    if not path.is_file():
+        raise DataError(f"there is no {path}; give a picture or a video")
+
+
+def _write_png(clip: Clip, path: Path, settings: str) -> None:
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    info.add_itxt("reelmill", settings)
+    Image.fromarray(clip.frames[0]).save(path, format="PNG", pnginfo=info)
+
+
+def _write_mp4(clip: Clip, path: Path, settings: str) -> None:
+    import av
+
+    assert clip.fps is not None
+    height, width = (side - side % 2 for side in clip.frames.shape[1:3])  # H.264 in 4:2:0 has even sides
+    rate = Fraction(clip.fps).limit_denominator(1000)
+    with av.open(str(path), "w", format="mp4") as container:
+        container.metadata["comment"] = settings
+        stream = container.add_stream("libx264", rate=rate, options={"crf": "12"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for frame in clip.frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame[:height, :width]))))
+        container.mux(stream.encode())

@@ -1,0 +1,92 @@
+"""What is asked of the engine: the document up to where the model goes on, and how far it may go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from reelmill.errors import DataError
+from reelmill.eval.generation.engine import Ids, Request
+from reelmill.eval.generation.sampling import Sampling
+from reelmill.tokenize.documents import Grammar, Header, Visual, frame_ids, generation_prompt, interleaved_document
+from reelmill.tokenize.documents.writing import Codes
+
+DEFAULT = Sampling()
+
+
+def visual_request(
+    grammar: Grammar,
+    caption: str,
+    header: Header,
+    *,
+    begun: Codes | None = None,
+    sampling: Sampling = DEFAULT,
+    negative: str = "",
+    stream: int = 0,
+) -> Request:
+    """What draws the image or video of `header` for a caption; guidance is away from the caption `negative`.
+
+    `begun`: codes [t, h, w] of its first latent frames, which are given. Raises DataError where they do not fit.
+    """
+    vocab = grammar.vocab
+    given = np.empty((0, header.h, header.w), dtype=np.int32) if begun is None else np.asarray(begun)
+    if given.shape[1:] != (header.h, header.w) or not len(given) < header.t:
+        raise DataError(
+            f"the given frames are {list(given.shape)} codes (t, h, w); the whole is [{header.t}, {header.h}, "
+            f"{header.w}], so they must be fewer and of that size"
+        )
+
+    def prompt(text: str) -> Ids:
+        opening = generation_prompt(vocab, text, header.h, header.w, fps=header.fps, seconds=header.seconds)
+        return np.concatenate((opening, frame_ids(vocab, given)))
+
+    frame = header.h * (header.w + 1) + 1
+    return Request(
+        prompt=prompt(caption),
+        unconditional=prompt(negative) if sampling.guidance != 1 else None,
+        most=(header.t - len(given)) * frame + 2,  # EOI and EOS
+        end=vocab.eos,
+        sampling=sampling,
+        stream=stream,
+        grammar=grammar,
+    )
+
+
+def image_request(
+    grammar: Grammar,
+    caption: str,
+    h: int,
+    w: int,
+    *,
+    sampling: Sampling = DEFAULT,
+    negative: str = "",
+    stream: int = 0,
+) -> Request:
+    """What draws an image of h x w codes for a caption."""
+    return visual_request(grammar, caption, Header(h, w), sampling=sampling, negative=negative, stream=stream)
+
+
+def words_request(
+    grammar: Grammar, parts: Sequence[str | Visual], most: int, *, sampling: Sampling = DEFAULT, stream: int = 0
+) -> Request:
+    """What goes on in words after texts and visuals, at most `most` tokens: a caption, an answer."""
+    vocab = grammar.vocab
+    return Request(
+        prompt=interleaved_document(vocab, parts)[:-1],
+        most=most,
+        end=vocab.eos,
+        sampling=sampling,
+        stream=stream,
+        grammar=grammar,
+        only=((0, vocab.text_size), (vocab.eos, vocab.eos + 1)),
+    )
+
+
+def free_request(
+    grammar: Grammar, parts: Sequence[str | Visual], most: int, *, sampling: Sampling = DEFAULT, stream: int = 0
+) -> Request:
+    """What goes on as the model likes: words, and images and videos that it opens itself and gives a size."""
+    vocab = grammar.vocab
+    prompt = interleaved_document(vocab, parts)[:-1]
+    return Request(prompt=prompt, most=most, end=vocab.eos, sampling=sampling, stream=stream, grammar=grammar)

@@ -1,0 +1,210 @@
+"""What users make with a trained model: pictures, video, the future of a video, words about pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from reelmill.errors import DataError
+from reelmill.eval.generation.engine import Drawn, Ids, Request, run
+from reelmill.eval.generation.prompts import DEFAULT, free_request, visual_request, words_request
+from reelmill.eval.generation.sampling import Sampling
+from reelmill.tokenize.documents import Document, Grammar, Header, Visual, parse, seconds_of
+from reelmill.tokenize.documents.header import PIXEL_FRAMES_PER_LATENT
+from reelmill.tokenize.documents.writing import Codes
+from reelmill.tokenize.vision import Frames, VisionTokenizer, load, load_by_fingerprint
+from reelmill.tokenize.vocabulary import Vocabulary
+from reelmill.train.checkpoint import load_decoder
+from reelmill.train.model import Decoder
+
+CHAT = ("You are a helpful assistant. USER: ", ". ASSISTANT:")
+"""Before the picture and question, and after them (Emu3's released processor)."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Pictures [T, H, W, 3] uint8 RGB at `fps`; one picture where `fps` is None."""
+
+    frames: Frames
+    fps: float | None = None
+
+
+Watch = Callable[[Drawn, int, int], None]
+"""Called with each drawn token, how many there are, and how many there are at most."""
+
+
+class Studio:
+    """A model, the vision tokenizer of its codes, and `watch`, which sees every token as it is drawn."""
+
+    def __init__(self, model: Decoder, vocab: Vocabulary, vision: VisionTokenizer, watch: Watch | None = None) -> None:
+        self.model, self.vocab, self.vision, self.watch = model, vocab, vision, watch
+        self.one_block = Grammar(vocab, one_block=True)
+        self.free = Grammar(vocab)
+
+    @classmethod
+    def open(cls, checkpoint: Path, tokenizer: str | None = None, watch: Watch | None = None) -> Studio:
+        """The studio of a checkpoint, on CUDA in bfloat16 where there is any.
+
+        `tokenizer` names the vision tokenizer that the model was trained with (None: the shipped one that it is);
+        DataError where it is another.
+        """
+        model, vocab, state = load_decoder(checkpoint)
+        vision = load_by_fingerprint(state.tokenizer) if tokenizer is None else load(tokenizer)
+        if vision.fingerprint != state.tokenizer:
+            raise DataError(
+                f"{checkpoint} was trained on codes of the vision tokenizer {state.tokenizer[:12]}, but {tokenizer} is "
+                f"{vision.fingerprint[:12]}; name the one that made the tokens (`reelmill tokenizer list`)."
+            )
+        if torch.cuda.is_available():
+            model = model.to("cuda", torch.bfloat16)
+        return cls(model, vocab, vision, watch)
+
+    def draw(self, requests: Sequence[Request]) -> list[Ids]:
+        """The whole token sequences, prompt and all, of requests that are drawn together."""
+        drawn: list[list[int]] = [np.asarray(request.prompt).tolist() for request in requests]
+        most = sum(request.most for request in requests)
+        for count, event in enumerate(run(self.model, self.vocab, requests), 1):
+            drawn[event.request].append(event.token)
+            if self.watch:
+                self.watch(event, count, most)
+        return [np.array(tokens, dtype=np.int32) for tokens in drawn]
+
+    def images(
+        self,
+        captions: Sequence[str],
+        h: int,
+        w: int,
+        *,
+        sampling: Sampling = DEFAULT,
+        negative: str = "",
+        first: int = 0,
+    ) -> list[Frames]:
+        """A picture [8h, 8w, 3] for each caption; random streams are numbered from `first` on."""
+        requests = [
+            visual_request(
+                self.one_block, caption, Header(h, w), sampling=sampling, negative=negative, stream=first + number
+            )
+            for number, caption in enumerate(captions)
+        ]
+        return [self.vision.decode_image(self._document(tokens).codes[0]) for tokens in self.draw(requests)]
+
+    def video(
+        self,
+        caption: str,
+        header: Header,
+        *,
+        begun: Clip | None = None,
+        sampling: Sampling = DEFAULT,
+        negative: str = "",
+        stream: int = 0,
+    ) -> Clip:
+        """A video for a caption, as long and wide as `header` says; it begins with `begun`, a picture or a clip."""
+        codes = None if begun is None else self._begun(begun, header)
+        drawn = self._video_codes(caption, header, codes, sampling, negative, stream)
+        return Clip(self.vision.decode(drawn), header.fps)
+
+    def future(
+        self,
+        clip: Clip,
+        seconds: float,
+        *,
+        caption: str = "",
+        window_s: float = 2.0,
+        sampling: Sampling = DEFAULT,
+        negative: str = "",
+    ) -> Clip:
+        """A clip with `seconds` more of it, drawn a window at a time from the last window (Emu3, section 3.3: 2 s)."""
+        if clip.fps is None:
+            raise DataError("a future is that of a video; animate a picture with `video(begun=...)`")
+        window = latents_in(window_s, clip.fps)
+        codes = self.vision.encode(clip.frames)
+        wanted = len(codes) + latents_in(seconds, clip.fps)
+        _, h, w = codes.shape
+        while len(codes) < wanted:
+            context = codes[-window:]
+            new = min(window, wanted - len(codes))
+            header = Header(h, w, clip.fps, seconds_of(len(context) + new, clip.fps))
+            drawn = self._video_codes(caption, header, context, sampling, negative, stream=len(codes))
+            codes = np.concatenate((codes, drawn[len(context) :]))
+        return Clip(self.vision.decode(codes), clip.fps)
+
+    def caption(self, clip: Clip, *, most: int = 256, sampling: Sampling = DEFAULT) -> str:
+        """Words after a picture or clip, as documents whose caption stands after the codes have them."""
+        return self._words([self._visual(clip)], most, sampling)
+
+    def answer(self, clip: Clip, question: str, *, most: int = 1024, sampling: Sampling = DEFAULT) -> str:
+        """The answer to a question about a picture or clip, in Emu3's chat template."""
+        before, after = CHAT
+        return self._words([before, self._visual(clip), question + after], most, sampling)
+
+    def interleaved(self, prompt: str, *, most: int = 4096, sampling: Sampling = DEFAULT) -> list[str | Clip]:
+        """Words and pictures as the model likes. A picture that `most` cut off is left out."""
+        (tokens,) = self.draw([free_request(self.free, [prompt], most, sampling=sampling)])
+        return list(self._parts(tokens))
+
+    def _words(self, parts: Sequence[str | Visual], most: int, sampling: Sampling) -> str:
+        request = words_request(self.free, parts, most, sampling=sampling)
+        (tokens,) = self.draw([request])
+        drawn = tokens[len(np.asarray(request.prompt)) :]
+        return self.vocab.tokenizer.decode(drawn[drawn < self.vocab.text_size].tolist()).strip()
+
+    def _parts(self, tokens: Ids) -> Iterator[str | Clip]:
+        """The texts and visuals of a sequence that may have been cut off anywhere."""
+        vocab, at = self.vocab, 1
+        ends = np.flatnonzero(tokens == vocab.eoi)
+        for begin in np.flatnonzero(tokens == vocab.boi):
+            yield from self._text(tokens[at:begin])
+            if not (ends > begin).any():
+                return
+            at = int(ends[ends > begin][0]) + 1
+            document = parse(vocab, np.array([vocab.bos, *tokens[begin:at], vocab.eos], dtype=np.int32))
+            yield self._clip(document)
+        yield from self._text(tokens[at:])
+
+    def _text(self, tokens: Ids) -> Iterator[str]:
+        text = self.vocab.tokenizer.decode(tokens[tokens < self.vocab.text_size].tolist()).strip()
+        if text:
+            yield text
+
+    def _clip(self, document: Document) -> Clip:
+        header = document.blocks[0].header
+        if header.fps is None:
+            return Clip(self.vision.decode_image(document.codes[0])[None])
+        return Clip(self.vision.decode(document.codes), header.fps)
+
+    def _visual(self, clip: Clip) -> Visual:
+        if clip.fps is None:
+            return Visual(self.vision.encode_image(clip.frames[0]))
+        codes = self.vision.encode(clip.frames)
+        return Visual(codes, clip.fps, seconds_of(len(codes), clip.fps))
+
+    def _begun(self, clip: Clip, header: Header) -> Codes:
+        """The given beginning in codes; a picture is one latent frame."""
+        if clip.fps is None:
+            return self.vision.encode_image(clip.frames[0])[None]
+        if clip.fps != header.fps:
+            raise DataError(f"the beginning has {clip.fps:g} frames/s, the video {header.fps:g}; give both the same")
+        return self.vision.encode(clip.frames)
+
+    def _video_codes(
+        self, caption: str, header: Header, begun: Codes | None, sampling: Sampling, negative: str, stream: int
+    ) -> npt.NDArray[np.int32]:
+        request = visual_request(
+            self.one_block, caption, header, begun=begun, sampling=sampling, negative=negative, stream=stream
+        )
+        (tokens,) = self.draw([request])
+        codes: npt.NDArray[np.int32] = self._document(tokens).codes
+        return codes
+
+    def _document(self, tokens: Ids) -> Document:
+        return parse(self.vocab, tokens)
+
+
+def latents_in(seconds: float, fps: float) -> int:
+    """Latent frames in so many seconds, at least one."""
+    return max(1, round(seconds * fps / PIXEL_FRAMES_PER_LATENT))

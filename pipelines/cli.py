@@ -13,6 +13,7 @@ from reelmill.pipelines import (
     commands_caption,
     commands_curate,
     commands_eval,
+    commands_generate,
     commands_ledger,
     commands_report,
     commands_tokenizer,
@@ -34,6 +35,7 @@ commands_caption.register(app)
 commands_ledger.register(app)
 commands_report.register(app)
 commands_train.register(app)
+commands_generate.register(app)
 app.add_typer(commands_tokens.app, name="tokens", help="Token shards: import codes that others made.")
 app.add_typer(commands_tokenizer.app, name="tokenizer", help="Vision tokenizers: list, show, train, encode, decode.")
 app.add_typer(commands_eval.app, name="eval", help="Measure tokenizers.")

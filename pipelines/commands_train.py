@@ -1,4 +1,4 @@
-"""Commands that learn and draw: `train`, `generate`."""
+"""Commands that learn: `train`, `export`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import typer
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("train")(train)
-    app.command("generate")(generate)
     app.command("export")(export)
 
 
@@ -79,34 +78,6 @@ def train(
         typer.echo(f'Next: reelmill generate {place} --prompt "a windmill turning on a hill"')
 
 
-def generate(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint folder, or a training run's.", show_default=False)],
-    prompt: Annotated[str, typer.Option(help="What to draw.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="PNG to write.")] = Path("generated.png"),
-    ratio: Annotated[str, typer.Option(help="Aspect ratio W:H.")] = "1:1",
-    area: Annotated[int, typer.Option(help="Pixels; what the model was trained on.")] = 128 * 128,
-    tokenizer: Annotated[
-        str | None, typer.Option(help="Vision tokenizer of the training tokens, where it is no shipped one.")
-    ] = None,
-    temperature: Annotated[float, typer.Option(help="0 takes the likeliest token.")] = 1.0,
-    top_k: Annotated[int, typer.Option(help="Draw among so many; 0: all.")] = 2048,
-    top_p: Annotated[float, typer.Option(help="Draw among the likeliest that hold this probability.")] = 1.0,
-    guidance: Annotated[float, typer.Option(help="Away from --negative (Emu3: 3); 1: none.")] = 1.0,
-    negative: Annotated[str, typer.Option(help="What not to draw, under --guidance.")] = "",
-    seed: Annotated[int, typer.Option(help="The same seed draws the same picture.")] = 0,
-) -> None:
-    """Draw an image for a prompt with a trained checkpoint, rows and frames kept right by the grammar."""
-    from reelmill.eval.generation import Draw, Sampling, generate_image
-    from reelmill.tokenize.documents import grid_for_ratio
-
-    h, w = grid_for_ratio(ratio, area)
-    sampling = Sampling(vision=Draw(temperature=temperature, top_k=top_k, top_p=top_p), guidance=guidance, seed=seed)
-    pixels = generate_image(
-        _checkpoint(checkpoint), prompt, out, h=h, w=w, tokenizer=tokenizer, sampling=sampling, negative=negative
-    )
-    typer.echo(f"{out}: {pixels.shape[1]}x{pixels.shape[0]} pixels")
-
-
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint folder, or a training run's.", show_default=False)],
     out: Annotated[Path, typer.Argument(help="Folder to write.", show_default=False)],
@@ -119,6 +90,7 @@ def export(
 
     from reelmill.config import nearest
     from reelmill.errors import ConfigError
+    from reelmill.pipelines.generating import found_checkpoint
     from reelmill.train.checkpoint import load_decoder
     from reelmill.train.hub import CLASSES, export_model
 
@@ -126,17 +98,6 @@ def export(
         raise ConfigError(f"no layout {layout!r}; {nearest(layout, CLASSES)}")
     if dtype not in (dtypes := ("bfloat16", "float16", "float32")):
         raise ConfigError(f"no dtype {dtype!r}; {nearest(dtype, dtypes)}")
-    model, vocab, _ = load_decoder(_checkpoint(checkpoint))
+    model, vocab, _ = load_decoder(found_checkpoint(checkpoint))
     written = export_model(model, vocab, out, layout=layout or None, dtype=getattr(torch, dtype), context=context)
     typer.echo(f"{out}: {CLASSES[written].name}, {dtype}")
-
-
-def _checkpoint(place: Path) -> Path:
-    """The checkpoint that `place` is, or the last one of the run that it is."""
-    from reelmill.errors import DataError
-    from reelmill.train.checkpoint import find
-
-    found = find(place)
-    if found is None:
-        raise DataError(f"{place} is neither a checkpoint nor a training run with one; see `reelmill train --help`")
-    return found

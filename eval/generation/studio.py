@@ -12,7 +12,7 @@ import torch
 
 from reelmill.errors import DataError
 from reelmill.eval.generation.engine import Drawn, Ids, Request, run
-from reelmill.eval.generation.prompts import DEFAULT, free_request, visual_request, words_request
+from reelmill.eval.generation.prompts import DEFAULT, free_request, image_request, visual_request, words_request
 from reelmill.eval.generation.sampling import Sampling
 from reelmill.tokenize.documents import Document, Grammar, Header, Visual, parse, seconds_of
 from reelmill.tokenize.documents.header import PIXEL_FRAMES_PER_LATENT
@@ -82,14 +82,12 @@ class Studio:
         *,
         sampling: Sampling = DEFAULT,
         negative: str = "",
-        first: int = 0,
+        streams: Sequence[int] = (),
     ) -> list[Frames]:
-        """A picture [8h, 8w, 3] for each caption; random streams are numbered from `first` on."""
+        """A picture [8h, 8w, 3] for each caption, drawn together; random streams are numbered from 0 where not given."""
         requests = [
-            visual_request(
-                self.one_block, caption, Header(h, w), sampling=sampling, negative=negative, stream=first + number
-            )
-            for number, caption in enumerate(captions)
+            image_request(self.one_block, caption, h, w, sampling=sampling, negative=negative, stream=stream)
+            for caption, stream in zip(captions, streams or range(len(captions)), strict=True)
         ]
         return [self.vision.decode_image(self._document(tokens).codes[0]) for tokens in self.draw(requests)]
 

@@ -38,7 +38,7 @@ def test_pictures_of_any_ratio_and_the_tokens_seen_as_they_come(studio):
     most = 2 * (2 * 6 + 3)
     assert [count for _, count, _ in seen] == list(range(1, most + 1))
     assert {total for _, _, total in seen} == {most}
-    assert np.array_equal(studio.images(["b"], 2, 5, first=1)[0], images[1])
+    assert np.array_equal(studio.images(["b"], 2, 5, streams=[1])[0], images[1])
 
 
 def test_a_video_begins_with_the_picture_or_clip_it_is_given(studio):

@@ -30,9 +30,7 @@ def generate(
     ratio: Annotated[str, typer.Option(help="Aspect ratio W:H.")] = "1:1",
     area: Area = 128 * 128,
     count: Annotated[int, typer.Option(min=1, help="Pictures of each prompt.")] = 1,
-    seconds: Annotated[
-        float, typer.Option(help="A video so long; 0: a picture. With --video: so much more of it.")
-    ] = 0,
+    seconds: Annotated[float, typer.Option(help="Length of a video, or of what follows --video; 0: a picture.")] = 0,
     fps: Annotated[float, typer.Option(help="Frames a second of a video.")] = 8.0,
     image: Annotated[Path | None, typer.Option(help="Picture that the video begins with.")] = None,
     video: Annotated[Path | None, typer.Option(help="Video whose future is drawn.")] = None,

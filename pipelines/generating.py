@@ -42,8 +42,8 @@ class Task:
             raise ConfigError(f"--seconds is {self.seconds:g}; say how much video to draw, --seconds 2.")
         if not (self.seconds >= 0 and self.fps > 0 and self.context > 0):
             raise ConfigError(
-                f"--seconds {self.seconds:g}, --fps {self.fps:g}, --context {self.context:g}: seconds are 0 or more, the "
-                "others above 0."
+                f"--seconds {self.seconds:g}, --fps {self.fps:g}, --context {self.context:g}: seconds are 0 or more, "
+                "the others above 0."
             )
 
 

@@ -84,7 +84,7 @@ class Studio:
         negative: str = "",
         streams: Sequence[int] = (),
     ) -> list[Frames]:
-        """A picture [8h, 8w, 3] for each caption, drawn together; random streams are numbered from 0 where not given."""
+        """A picture [8h, 8w, 3] for each caption, drawn together. Random streams: 0, 1, ... where not given."""
         requests = [
             image_request(self.one_block, caption, h, w, sampling=sampling, negative=negative, stream=stream)
             for caption, stream in zip(captions, streams or range(len(captions)), strict=True)

@@ -29,7 +29,7 @@ def clip_at(source: Source, size: int, fps: float, seconds: float) -> Frames:
     """
     frames: list[Frames] = []
     for frame in frames_at(source, fps, size, seconds):
-        _refuse_smaller(source, *frame.shape[:2], size)
+        _refuse_smaller(source, frame.shape[0], frame.shape[1], size)
         frames.append(frame)
     if len(frames) < 2:
         raise DataError(f"{source.name or source.path} has fewer than two frames at {fps:g} frames/s")

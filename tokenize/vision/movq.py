@@ -330,8 +330,9 @@ class MoVQ(nn.Module):
     def merge(self, features: Tensor, stream: Stream | None = None) -> Tensor:
         """[B, T, z (+ D), h, w] spatial features of frames to [B, D, T/4, h, w] vectors that the quantizer takes."""
         memory = stream.encoder if stream else None
-        features, coordinates = features.split([self.config.z_channels, features.shape[2] - self.config.z_channels], 2)
-        vectors = self.quant_conv(self.encoder.temporal(features.transpose(1, 2), memory), memory)
+        coordinates = features[:, :, self.config.z_channels :]
+        features = features[:, :, : self.config.z_channels].transpose(1, 2)
+        vectors = self.quant_conv(self.encoder.temporal(features, memory), memory)
         if self.config.shortcut:
             averaged = coordinates.unflatten(1, (-1, self.config.temporal_factor)).mean(2)
             vectors = vectors + averaged.transpose(1, 2)

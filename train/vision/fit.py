@@ -73,5 +73,5 @@ def _patches(crops: Crops, count: int, patch: int, seed: int) -> Tensor:
 
 def _principal(vectors: Tensor, size: int) -> Tensor:
     """The `size` directions, rows of length 1, in which vectors of mean 0 vary most."""
-    _, directions = torch.linalg.eigh(vectors.T @ vectors)
+    directions: Tensor = torch.linalg.eigh(vectors.T @ vectors)[1]
     return directions.flip(1)[:, :size].T.contiguous()

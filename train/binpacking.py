@@ -14,7 +14,7 @@ WORTH_EVENING = 1.004
 """Rows over the bound from which `bin_pack` tries to do better than best fit."""
 _SLACK = (0.004, 0.001, 0.0003)  # shares of rows over the bound that evening out is tried with
 _DEEPEST = 48  # slots of a row that one exchange looks at: what it costs grows with the square
-_PATIENCE = 8  # exchanges without progress before it gives up
+_PATIENCE = 200  # rounds of exchanges without progress before it gives up, fewer where many rows take part
 _DUAL_FUNCTIONS = 64
 
 
@@ -112,15 +112,16 @@ def even_out(sizes: Ints, rows: int, context: int, rng: np.random.Generator) -> 
     held = _dealt(sizes, rows)
     size = np.append(sizes, 0)
     load = size[held].sum(axis=1)
-    least, waited = np.inf, 0
-    while waited < _PATIENCE:
+    least, waited, tried = np.inf, 0, 0
+    while waited < _PATIENCE and tried <= rows:
         over = np.flatnonzero(load > context)
         if not len(over):
             row = np.empty(len(sizes) + 1, dtype=np.int64)
             row[held] = np.arange(rows)[:, None]
             return row[:-1]
         excess = float((load[over] - context).sum())
-        least, waited = (excess, 0) if excess < least else (least, waited + 1)
+        waited, tried = (0, 0) if excess < least else (waited + 1, tried + len(over))
+        least = min(least, excess)
         over, under = _partners(load, over, context, rng)
         _exchange(held, load, size, over, under, rng)
     return None

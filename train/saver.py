@@ -25,6 +25,9 @@ from reelmill.train.model import Decoder
 from reelmill.train.parallel import Ranks
 
 Parts = dict[str, dict[str, Tensor]]
+_BLOCKING = StagingOptions(
+    use_pinned_memory=False, use_shared_memory=False, use_async_staging=False, use_non_blocking_copy=False
+)
 
 
 @dataclass(kw_only=True)
@@ -66,7 +69,7 @@ class Saver:
         """Begin the checkpoint of `state.step` and return where it will be; raises what `wait` raises."""
         self.wait()
         # The optimizer goes on changing its tensors in place: what is written is a copy.
-        stager = DefaultStager(StagingOptions(False, False, False, False))
+        stager = DefaultStager(_BLOCKING)
         parts: Any = stager.stage({"model": model.state_dict(), "optimizer": optimizer_tensors(model, optimizer)})
         stager.close()
         self._pending = self._thread.submit(self._write, state, parts)

@@ -117,3 +117,20 @@ def test_the_log_of_steps_that_are_done_again_is_cut(run_folder, toy_config, tmp
     assert [line["step"] for line in lines if "loss" in line] == [0, 1, 2, 3]
     assert [line["step"] for line in lines if "validation" in line] == [2, 4]
     assert lines[-2]["tokens"] > lines[0]["tokens"] > 0
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_on_a_gpu_a_resumed_run_goes_on_as_it_would_have(run_folder, toy_config, tmp_path, precision):
+    config = replace(toy_config, device="cuda", precision=precision)
+    train(config, [run_folder], tmp_path / "whole", **silent)
+    train(config, [run_folder], tmp_path / "halves", until=2, **silent)
+    train(config, [run_folder], tmp_path / "halves", **silent)
+    one, other = (losses_and_memory(tmp_path / name) for name in ("whole", "halves"))
+    assert [loss for loss, _ in one] == pytest.approx([loss for loss, _ in other], rel=1e-4)
+    assert all(0 < memory < 8 for _, memory in one)
+
+
+def losses_and_memory(out):
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [(line["loss"], line["memory_gib"]) for line in lines if "loss" in line]

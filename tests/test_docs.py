@@ -1,14 +1,21 @@
-"""Queries in the documents run as written: plain DuckDB, in the run folder."""
+"""Queries in the documents run as written: plain DuckDB, in the run folder. Commands of the walkthrough exist."""
 
 import re
+import shlex
 from pathlib import Path
 
+import click
 import duckdb
 import pytest
+import typer
 from dumps import light_recipe, write_dump
 
+from reelmill.config import override
 from reelmill.pipelines import recipes
+from reelmill.pipelines.cli import app
 from reelmill.pipelines.curate import CurateOptions, curate
+from reelmill.train import recipes as training
+from reelmill.train.dryrun import Machine, estimate
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ("README.md", "docs/formats.md", "docs/architecture.md")
@@ -43,3 +50,36 @@ def test_the_query_runs_as_written(run, monkeypatch, query):
 
 def test_there_are_queries_to_run():
     assert len(list(statements())) >= 10
+
+
+def shell_commands(page):
+    """Lines of a page's code blocks without a language that call reelmill, as lists of words after `reelmill`."""
+    for block in re.findall(r"^```\n(.*?)^```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE):
+        for line in block.splitlines():
+            words = shlex.split(line, comments=True)
+            if "reelmill" in words:
+                yield words[words.index("reelmill") + 1 :]
+
+
+@pytest.mark.parametrize(
+    "words", [pytest.param(words, id=" ".join(words)) for words in shell_commands("docs/train-1b.md")]
+)
+def test_the_walkthrough_s_commands_and_settings_exist(words):
+    command, name = typer.main.get_command(app), ""
+    while isinstance(command, click.Group):
+        name, *words = words
+        command = command.commands[name]
+    found = command.make_context(name, words, resilient_parsing=False).params
+    if name == "train":
+        override(training.recipe(found["recipe"]), found["set_"] or [])
+    if name == "curate":
+        recipes.load(found["recipe"], found["set_"] or [])
+
+
+def test_the_walkthrough_s_dry_runs_say_what_it_says():
+    found = estimate(training.recipe("1b"), Machine(gpus=8, memory=80.0, mfu=0.4))
+    text = (ROOT / "docs/train-1b.md").read_text(encoding="utf-8")
+    assert f"{found.parameters:,} parameters" in text
+    assert f"{found.flops_per_token / 1e9:.2f} GFLOPs a token" in text
+    assert f"{found.memory_total / 2**30:.0f} GiB of the 80" in text
+    assert f"{found.tokens_per_day / 1e9:.0f} billion tokens a day" in text

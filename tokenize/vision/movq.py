@@ -334,8 +334,8 @@ class MoVQ(nn.Module):
         features = features[:, :, : self.config.z_channels].transpose(1, 2)
         vectors = self.quant_conv(self.encoder.temporal(features, memory), memory)
         if self.config.shortcut:
-            averaged = coordinates.unflatten(1, (-1, self.config.temporal_factor)).mean(2)
-            vectors = vectors + averaged.transpose(1, 2)
+            chunks = coordinates.reshape(len(features), -1, self.config.temporal_factor, *coordinates.shape[2:])
+            vectors = vectors + chunks.mean(2).transpose(1, 2)
         return cast(Tensor, vectors)
 
 

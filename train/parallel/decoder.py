@@ -35,7 +35,7 @@ def sharded_decoder(config: ModelConfig, layout: Layout, precision: Precision, s
     if layout.tensor is not None:
         share_layers(model, layout.tensor)
     for layer in model.layers:
-        layer.recompute = recomputing(layout.config.recompute)
+        layer.recompute = recomputing(layout.config.recompute, config.attention_dropout)
         if layout.config.compile:
             layer.compile()
     _split_weights(model, layout.weights, precision)

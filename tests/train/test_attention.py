@@ -36,7 +36,7 @@ def gradients(out, tensors):
     return torch.autograd.grad((out * torch.randn(out.shape).to(out)).sum(), tensors)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=15)
 @given(lengths_lists, st.sampled_from([(4, 4), (4, 2), (3, 1)]))
 def test_a_causal_attention_a_document_is_what_a_dense_mask_gives_with_gradients(lengths, heads):
     tensors = inputs(1, sum(lengths), *heads)
@@ -47,7 +47,7 @@ def test_a_causal_attention_a_document_is_what_a_dense_mask_gives_with_gradients
         assert torch.allclose(one, other, atol=1e-4)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=15)
 @given(lengths_lists, st.sampled_from([(4, 4), (4, 2)]))
 def test_flex_attention_gives_the_same(lengths, heads):
     tensors = [x.detach() for x in inputs(1, sum(lengths), *heads)]

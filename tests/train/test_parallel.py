@@ -114,13 +114,14 @@ def test_four_ranks_in_every_combination(run_folder, config, tmp_path, qk_norm):
     assert log_of(tmp_path / "tensor-weights")["loss"][-2:] == pytest.approx(expected["loss"][-2:], rel=1e-5)
 
 
-@pytest.mark.parametrize("recompute", ["selective", "full"])
-def test_recomputing_changes_no_number(run_folder, toy_config, tmp_path, recompute):
+def test_recomputing_changes_no_number(run_folder, toy_config, tmp_path):
     """Dropout included: what is computed again is dropped again."""
-    expected = alone(toy_config, run_folder, tmp_path / "none")
-    parallel = ParallelConfig(recompute=recompute)
-    found = alone(replace(toy_config, parallel=parallel), run_folder, tmp_path / recompute)
-    assert found == expected
+    config = replace(toy_config, steps=2)
+    logs = [
+        alone(replace(config, parallel=ParallelConfig(recompute=recompute)), run_folder, tmp_path / recompute)
+        for recompute in ("none", "selective", "full")
+    ]
+    assert logs[0] == logs[1] == logs[2]
 
 
 @pytest.mark.slow

@@ -153,7 +153,7 @@ def layer_memory(
         block = Layer(sizes, 0)
         for parameter in block.parameters():
             parameter.data = parameter.data.to(dtype)
-        block.recompute = recomputing(layout.recompute)
+        block.recompute = recomputing(layout.recompute, model.attention_dropout)
         x = torch.zeros(rows, columns, model.hidden, dtype=dtype).requires_grad_()
         angles = rotary(torch.arange(columns).expand(rows, columns), model.head_size, model.rope_theta)
         documents = Documents.packed([columns] * rows, x.device, "varlen")

@@ -4,7 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from reelmill.train.data import LOSS_KINDS
+from reelmill.train.data import LOSS_KINDS, Loader
+
+
+def beginning(loader: Loader, heldout: int) -> list[str]:
+    """What a run trains on, in lines."""
+    packing = loader.packing(0)
+    lines = [
+        f"{len(loader.documents):,} documents in {packing.rows:,} rows of {packing.context:,} "
+        f"({packing.fill:.1%} full), {loader.batches(0):,} steps an epoch; {heldout:,} documents held out"
+    ]
+    if len(loader.left_out):
+        lines.append(
+            f"left out: {len(loader.left_out):,} documents longer than data.context that cannot be cut (an image, or "
+            "one latent frame of a video); raise data.context to train on them"
+        )
+    return lines
 
 
 def readable(line: dict[str, Any], steps: int) -> str:

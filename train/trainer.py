@@ -21,7 +21,7 @@ from reelmill.train import checkpoint
 from reelmill.train.data import LOSS_KINDS, Batch, Corpus, DataConfig, Loader
 from reelmill.train.estimate import CONVENTION
 from reelmill.train.meter import Meter
-from reelmill.train.metrics import readable
+from reelmill.train.metrics import beginning, readable
 from reelmill.train.model import Decoder, ModelConfig
 from reelmill.train.nonfinite import gradient_error, loss_error
 from reelmill.train.optimizer import OptimizerConfig, make_optimizer
@@ -252,21 +252,12 @@ class Trainer:
         return unigram_entropy(self.corpus, self.training)
 
     def _describe(self) -> None:
-        packing = self.loader.packing(0)
-        heldout = len(self.heldout.documents) if self.heldout else 0
         parameters = sum(parameter.numel() for parameter in self.model.parameters())
-        self.say(
-            f"{parameters:,} parameters on {self.ranks.size} x {self.ranks.device.type}; {len(self.training):,} "
-            f"documents in {packing.rows:,} rows of {packing.context:,} ({packing.fill:.1%} full), "
-            f"{self.loader.batches(0):,} steps an epoch; {heldout:,} documents held out"
-        )
+        self.say(f"{parameters:,} parameters on {self.ranks.size} x {self.ranks.device.type}")
+        for line in beginning(self.loader, len(self.heldout.documents) if self.heldout else 0):
+            self.say(line)
         if self.meter.peak:
             self.say(f"MFU: {CONVENTION}; of {self.meter.peak / 1e12:,.0f} TFLOP/s, dense bfloat16, on all GPUs")
-        if len(self.loader.left_out):
-            self.say(
-                f"left out: {len(self.loader.left_out):,} documents longer than data.context that cannot be cut (an "
-                "image, or one latent frame of a video); raise data.context to train on them"
-            )
 
     def _log(self, line: dict[str, Any]) -> None:
         for tracker in self.trackers:

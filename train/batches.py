@@ -49,7 +49,7 @@ def assemble(
 ) -> Batch:
     """The batch of these rows; one without contents has no predictions.
 
-    `weights`: float32 [4], of TEXT, STRUCTURE, VISION and, 0, of what is no prediction.
+    `weights`: float32 [3], of TEXT, STRUCTURE and VISION.
     """
     shape = (len(rows), context)
     tokens, targets, positions = (np.empty(shape, dtype=np.int32) for _ in range(3))
@@ -78,8 +78,10 @@ def assemble(
             row_positions[at:] = 0
             lengths.append(context - at)
             documents.append(-1)
-    kinds = _kinds(vocab, targets, filled)
-    weight = weights.take(kinds, mode="wrap")
+    kinds, weight = _kinds_and_weights(vocab, targets, weights)
+    for r, stop in enumerate(filled):
+        kinds[r, stop:] = -1
+        weight[r, stop:] = 0
     for r, start, stop, piece in uncounted:
         weight[r, start : start + max(0, piece.repeated - 1)] = 0
         if not piece.text_counts:
@@ -87,12 +89,15 @@ def assemble(
     return Batch(tokens, targets, positions, weight, kinds, lengths, documents)
 
 
-def _kinds(vocab: Vocabulary, targets: npt.NDArray[np.int32], filled: Sequence[int]) -> npt.NDArray[np.int8]:
-    """int8 [rows, context]: the kind of each target as the loss knows it, -1 beyond what is filled."""
-    kinds = token_kinds(vocab, targets.reshape(-1), meta=TokenKind.STRUCTURE).view(np.int8).reshape(targets.shape)
-    for row, stop in zip(kinds, filled, strict=True):
-        row[stop:] = -1
-    return kinds
+def _kinds_and_weights(
+    vocab: Vocabulary, targets: npt.NDArray[np.int32], weights: npt.NDArray[np.float32]
+) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
+    """int8 and float32, as `targets`: the kind of each as the loss knows it, and what that kind weighs."""
+    kinds = token_kinds(vocab, targets.reshape(-1), meta=TokenKind.STRUCTURE)
+    # Structure is rare: so this is faster than to look each token's weight up.
+    weight = np.where(kinds == TokenKind.VISION, weights[TokenKind.VISION], weights[TokenKind.TEXT])
+    weight[np.flatnonzero(kinds == TokenKind.STRUCTURE)] = weights[TokenKind.STRUCTURE]
+    return kinds.view(np.int8).reshape(targets.shape), weight.reshape(targets.shape)
 
 
 def with_shuffled_codes(vocab: Vocabulary, contents: Contents, seed: int) -> Contents:

@@ -30,9 +30,8 @@ class Corpus:
 
     def __init__(self, folders: Sequence[Path], selection: str | None, config: DataConfig) -> None:
         self.folders = list(folders)
-        # A window's last row group may be cut off by its end and is in memory with the next one's: hence a bit more.
         self.window_tokens = max(1, int(config.shuffle_mb * 2**20 / 4))
-        held = RowGroups(self.window_tokens + self.window_tokens // 4)
+        held = RowGroups(self.window_tokens)
         which = config.fingerprint or None
         self._indexes = [ShardIndex(f, fingerprint=which, selection=selection, row_groups=held) for f in folders]
         spaces = [(index.footer.tokenizer, index.footer.vocab) for index in self._indexes]
@@ -50,6 +49,8 @@ class Corpus:
         first_block = np.cumsum([0, *(len(index.block_tokens) for index in self._indexes)])
         self.block = np.concatenate([i.block + first for i, first in zip(self._indexes, first_block, strict=False)])
         self.block_tokens = np.concatenate([index.block_tokens for index in self._indexes])
+        # At either end of a window each folder may have a row group of which it wants a part only.
+        held.most_tokens += 2 * len(folders) * int(self.block_tokens.max())
         self.heldout = self._held_out(config.heldout)
 
     def __len__(self) -> int:

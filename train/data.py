@@ -52,9 +52,7 @@ class Loader:
             raise DataError(
                 f"none of the {len(documents)} documents fits a context of {config.context}; raise data.context."
             )
-        # The last is that of kind -1, no prediction.
-        weights = (config.text_weight, config.structure_weight, config.vision_weight, 0.0)
-        self._weights = np.array(weights, dtype=np.float32)
+        self._weights = np.array([config.text_weight, config.structure_weight, config.vision_weight], dtype=np.float32)
 
     def place(self, step: int) -> tuple[int, int]:
         """The epoch of `step` and its batch there, both from 0. Epochs may differ in length by a few batches."""

@@ -41,7 +41,8 @@ class DataConfig:
     lessons: int = 0
     """Made-up documents of random codes that an epoch adds for each image and video (`lessons.py`)."""
     shuffle_mb: float = 1024.0
-    """MB of decoded row groups that a rank holds; documents are shuffled among so many (`epochs.py`)."""
+    """MB of decoded row groups among which documents are shuffled (`epochs.py`); a rank holds those, and at most two
+    row groups more of each run folder."""
     fingerprint: str = ""
     """First digits of the tokens' fingerprint, where a run folder has several tokenizations."""
 

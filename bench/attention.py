@@ -1,6 +1,6 @@
 """Document-masked attention beside one dense causal attention over the row: pairs by arithmetic, CPU-seconds measured.
 
-    OMP_NUM_THREADS=1 .venv/bin/python bench/attention.py [--tokens 16384] [--heads 1] [--repeat 2]
+    OMP_NUM_THREADS=1 .venv/bin/python bench/attention.py [--tokens 16384] [--heads 1] [--size 64] [--repeat 2]
 
 Both run forward and backward on the same queries, keys and values, in turns in one process; the figure is the ratio of
 the shortest of each. `short` are documents of about 4,500 tokens (an image of 512 x 512 with its caption);
@@ -45,10 +45,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokens", type=int, default=16_384)
     parser.add_argument("--heads", type=int, default=1)
+    parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--repeat", type=int, default=2)
     options = parser.parse_args()
     cpu, model = torch.device("cpu"), ModelConfig(vocab_size=184_622)
-    tensors = [torch.randn(1, options.tokens, n, 128, requires_grad=True) for n in (options.heads, 1, 1)]
+    tensors = [torch.randn(1, options.tokens, n, options.size, requires_grad=True) for n in (options.heads, 1, 1)]
     for name, draw in (("short", short), ("mix", mix)):
         lengths = draw(options.tokens, np.random.default_rng(0))
         ours, dense = Documents.packed(lengths, cpu), Documents.packed([options.tokens], cpu)
@@ -56,7 +57,8 @@ def main() -> None:
         spent, baseline = (min(column) for column in zip(*runs, strict=True))
         print(
             f"{name}: {len(lengths)} documents in {options.tokens:,} tokens, pairs 1/{dense.pairs / ours.pairs:.2f}; "
-            f"by document {spent:.2f} CPU-s, dense causal {baseline:.2f} CPU-s, ratio {baseline / spent:.2f}"
+            f"by document {spent:.2f} CPU-s, dense causal {baseline:.2f} CPU-s, ratio {baseline / spent:.2f}",
+            flush=True,
         )
         row = 131_072
         lengths = draw(row, np.random.default_rng(0))

@@ -169,26 +169,28 @@ def attend(q: Tensor, k: Tensor, v: Tensor, documents: Documents, dropout: float
         )
     if documents.gather is not None:
         k, v = documents.gather(torch.stack((k, v))).unbind()
-    flat = [x.flatten(0, 1) for x in (q, k, v)]
+    queries, keys, values = (x.flatten(0, 1) for x in (q, k, v))
     if documents.backend == "varlen":
-        mixed = _attend_varlen(*flat, documents)
+        mixed = _attend_varlen(queries, keys, values, documents)
     elif documents.backend == "flex":
-        mixed = _attend_flex(*flat, documents)
+        mixed = _attend_flex(queries, keys, values, documents)
     else:
-        mixed = _attend_runs(*flat, documents, dropout)
+        mixed = _attend_runs(queries, keys, values, documents, dropout)
     return mixed.view(q.shape)
 
 
 # A loop over lengths that differ in each batch would be compiled anew for each.
-@torch.compiler.disable
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def _attend_runs(q: Tensor, k: Tensor, v: Tensor, documents: Documents, dropout: float) -> Tensor:
     parts, at = [], 0
     for run in documents.runs:
-        query = q[at : at + run.queries]
+        spans = (q[at : at + run.queries], k[run.first : run.stop], v[run.first : run.stop])
         at += run.queries
-        keys, values = k[run.first : run.stop], v[run.first : run.stop]
+        query, key, value = (x.transpose(0, 1).unsqueeze(0) for x in spans)
         mixed = functional.scaled_dot_product_attention(
-            *(x.transpose(0, 1).unsqueeze(0) for x in (query, keys, values)),
+            query,
+            key,
+            value,
             attn_mask=run.mask,
             dropout_p=dropout,
             is_causal=run.mask is None,
@@ -212,7 +214,7 @@ def _attend_varlen(q: Tensor, k: Tensor, v: Tensor, documents: Documents) -> Ten
 
 
 def _attend_flex(q: Tensor, k: Tensor, v: Tensor, documents: Documents) -> Tensor:
-    attention = _compiled_flex() if q.device.type == "cuda" else flex_attention
+    attention: Callable[..., Any] = _compiled_flex() if q.device.type == "cuda" else flex_attention
     heads = [x.transpose(0, 1).unsqueeze(0) for x in (q, k, v)]
     mixed: Tensor = attention(*heads, block_mask=documents.block_mask, enable_gqa=q.shape[1] != k.shape[1])
     return mixed.squeeze(0).transpose(0, 1)

@@ -148,10 +148,9 @@ class Layer(nn.Module):
     `recompute`, where set, runs `forward` so that backward recomputes it instead of keeping all that it made.
     """
 
-    recompute: Callable[..., Tensor] | None = None
-
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
+        self.recompute: Callable[..., Tensor] | None = None
         self.input_layernorm = RMSNorm(config.hidden, config.norm_eps)
         self.self_attn = Attention(config, layer)
         self.post_attention_layernorm = RMSNorm(config.hidden, config.norm_eps)

@@ -11,7 +11,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from reelmill.train.model import Decoder, ModelConfig, RMSNorm
+from reelmill.train.model import Decoder, Layer, ModelConfig, RMSNorm
 from reelmill.train.parallel.float8 import use_float8
 from reelmill.train.parallel.layout import Layout
 from reelmill.train.parallel.recompute import recomputing
@@ -35,6 +35,7 @@ def sharded_decoder(config: ModelConfig, layout: Layout, precision: Precision, s
     if layout.tensor is not None:
         share_layers(model, layout.tensor)
     for layer in model.layers:
+        assert isinstance(layer, Layer)
         layer.recompute = recomputing(layout.config.recompute, config.attention_dropout)
         if layout.config.compile:
             layer.compile()

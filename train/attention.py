@@ -214,7 +214,7 @@ def _attend_varlen(q: Tensor, k: Tensor, v: Tensor, documents: Documents) -> Ten
 
 
 def _attend_flex(q: Tensor, k: Tensor, v: Tensor, documents: Documents) -> Tensor:
-    attention: Callable[..., Any] = _compiled_flex() if q.device.type == "cuda" else flex_attention
+    attention: Any = _compiled_flex() if q.device.type == "cuda" else flex_attention
     heads = [x.transpose(0, 1).unsqueeze(0) for x in (q, k, v)]
     mixed: Tensor = attention(*heads, block_mask=documents.block_mask, enable_gqa=q.shape[1] != k.shape[1])
     return mixed.squeeze(0).transpose(0, 1)

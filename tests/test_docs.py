@@ -14,6 +14,7 @@ from reelmill.config import override
 from reelmill.pipelines import recipes
 from reelmill.pipelines.cli import app
 from reelmill.pipelines.curate import CurateOptions, curate
+from reelmill.tokenize.shards import ShardIndex
 from reelmill.train import recipes as training
 from reelmill.train.dryrun import Machine, estimate
 
@@ -83,3 +84,10 @@ def test_the_walkthrough_s_dry_runs_say_what_it_says():
     assert f"{found.flops_per_token / 1e9:.2f} GFLOPs a token" in text
     assert f"{found.memory_total / 2**30:.0f} GiB of the 80" in text
     assert f"{found.tokens_per_day / 1e9:.0f} billion tokens a day" in text
+
+
+def test_the_example_that_writes_a_shard_runs_as_written(tmp_path, monkeypatch):
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/formats.md").read_text(encoding="utf-8"), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(example, "docs/formats.md", "exec"), {})
+    assert len(ShardIndex(tmp_path / "mine")) == 2

@@ -19,6 +19,7 @@ import hashlib
 import importlib
 import io
 import json
+import os
 import subprocess
 import tarfile
 import tempfile
@@ -167,6 +168,7 @@ def compare(count: int, rounds: int, peers: str | None) -> None:
         total = sum(map(len, lists))
         print(f"{count:,} documents, {total:,} tokens, {sum(len(t) for t in lists[::2]) / total:.0%} of them text")
         best: dict[str, float] = {}
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
         ours(folder / "out")
         for _ in range(rounds):
             tokens, cpu_s, before = ours(folder / "out")
@@ -177,7 +179,7 @@ def compare(count: int, rounds: int, peers: str | None) -> None:
             )
             for name in PEERS if peers else ():
                 command = [peers, __file__, "--peer", name, "--folder", str(folder)]
-                answer = subprocess.run(command, capture_output=True, text=True, check=False)
+                answer = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
                 if answer.returncode:
                     print(f"{name} failed: {answer.stderr.strip().splitlines()[-1]}")
                     continue

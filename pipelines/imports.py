@@ -151,7 +151,7 @@ def _emu3_sample(path: Path, place: str) -> Row:
 
 def _numpy_globals() -> list[Any]:
     """What unpickling an array of integers calls, under its names in NumPy 2 and in NumPy 1, and nothing else."""
-    reconstruct = np._core.multiarray._reconstruct
+    reconstruct = np.zeros(0).__reduce__()[0]
     kinds = (np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64)
     return [
         np.ndarray,

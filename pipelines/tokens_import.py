@@ -104,8 +104,8 @@ def _units(source: Path, vocab: Vocabulary, fingerprint: str) -> Iterator[Docume
 def _document(row: Row, vocab: Vocabulary, fingerprint: str) -> dict[str, Any]:
     """The row's document as a row of a token shard; DataError where there is none."""
     item = ledger.item_id(row.place)
-    place = {"item_id": item, "sample_id": ledger.sample_id(item, 0.0, _seconds(row)), "uri": row.place}
-    facts = {"source": row.source, "licence": row.licence, "url": row.url, "fingerprint": fingerprint}
+    place: dict[str, Any] = {"item_id": item, "sample_id": ledger.sample_id(item, 0.0, _seconds(row)), "uri": row.place}
+    facts: dict[str, Any] = {"source": row.source, "licence": row.licence, "url": row.url, "fingerprint": fingerprint}
     if row.codes is None:
         if row.fps is not None or row.caption_after:
             raise DataError("a text has neither fps nor caption_after; codes are missing")

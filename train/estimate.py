@@ -16,11 +16,11 @@ def matmul_parameters(config: ModelConfig) -> int:
 def flops_per_token(config: ModelConfig, document: float) -> float:
     """FLOPs of the forward and backward pass a token, in rows of causal documents of `document` tokens each.
 
-    6 for each weight that a token is multiplied with, and for attention the pairs that a causal mask allows, half of all:
-    12 * layers * heads * head_size * document / 2. `document` is the context where a row is one document; of documents
-    of several lengths L it is sum(L * L) / sum(L). What is computed again to save memory is not counted, so that a rate
-    in these FLOPs over the peak is the model FLOPs utilisation (MFU; PaLM, arXiv 2204.02311, appendix B, halved for
-    causality).
+    6 for each weight that a token is multiplied with, and for attention the pairs that a causal mask allows, half of
+    all: 12 * layers * heads * head_size * document / 2. `document` is the context where a row is one document; of
+    documents of several lengths L it is sum(L * L) / sum(L). What is computed again to save memory is not counted, so
+    that a rate in these FLOPs over the peak is the model FLOPs utilisation (MFU; PaLM, arXiv 2204.02311, appendix B,
+    halved for causality).
     """
     attention = 6 * config.layers * config.heads * config.head_size * document
     return 6 * matmul_parameters(config) + attention

@@ -20,7 +20,7 @@ def reelmill_tok_s() -> TokenizerRecipe:
         data=DataConfig(pictures=3, clips=1, latents=(1, 4, 1), sizes=(96, 64, 96), cache_gb=6.0),
         loss=LossConfig(lpips=0.05, lpips_start=3_000, quantizer=10.0),
         optimizer=AdamConfig(lr=1e-3),
-        steps=6_500,
+        steps=4_400,
         ema=0.999,
         revive_every=250,
         fit=160_000,

@@ -37,7 +37,7 @@ def test_the_inline_run_is_what_the_dump_holds(inline):
     assert found["failures"] == []
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_ray_gives_the_same_rows(dump, recipe, inline, tmp_path, workers):
     done = curate(dump, tmp_path / "out", recipe, "--workers", workers)
     assert everything(tmp_path / "out") == everything(inline)

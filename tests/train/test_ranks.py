@@ -45,6 +45,7 @@ def losses_of(out):
     ]
 
 
+@pytest.mark.slow
 def test_two_ranks_equal_one_and_resume_each_others_checkpoints(run_folder, toy_config, tmp_path):
     config = replace(toy_config, model=replace(toy_config.model, dropout=0.0, attention_dropout=0.0))
     alone = train(config, [run_folder], tmp_path / "alone", say=lambda _: None)

@@ -194,6 +194,7 @@ def under_torchrun(folder, out, kind, until=4, recipe="GAN"):
     return weights_of(out / "toy.safetensors")
 
 
+@pytest.mark.slow
 def test_two_ranks_train_the_same_by_ddp_and_by_fsdp(folder, tmp_path):
     ddp, fsdp = (under_torchrun(folder, tmp_path / kind, kind) for kind in ("ddp", "fsdp"))
     for name, one in ddp.items():

@@ -5,7 +5,6 @@ import os
 import pickle
 import re
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -103,12 +102,21 @@ def test_arrays_pickled_under_numpy_1_load_too(tmp_path):
 
 
 class Hostile:
+    """Unpickled without care, it makes the folder `trace`."""
+
+    def __init__(self, trace):
+        self.trace = trace
+
     def __reduce__(self):
-        return os.system, ("touch /tmp/reelmill-was-run",)
+        return os.mkdir, (str(self.trace),)
+
+
+def trace_of(path):
+    return path.with_name("was-run")
 
 
 def bad_pickle(path):
-    torch.save({"name": "x", "images": Hostile(), "texts": ""}, path)
+    torch.save({"name": "x", "images": Hostile(trace_of(path)), "texts": ""}, path)
 
 
 def plain_pickle(path):
@@ -141,8 +149,14 @@ def test_a_bad_file_of_emu3s_is_named_and_nothing_is_run_or_made(tmp_path, write
     write(tmp_path / "feature/0003.pth")
     with pytest.raises(DataError, match=rf"(?s)(entry 4 \(0003\.pth\)|train\.json#4).*{message}"):
         imported(tmp_path / "list/train.json", tmp_path / "out")
-    assert not Path("/tmp/reelmill-was-run").exists()
+    assert not trace_of(tmp_path / "feature/0003.pth").exists()
     assert not list(tmp_path.glob("out*"))
+
+
+def test_the_hostile_file_would_leave_its_trace(tmp_path):
+    bad_pickle(tmp_path / "x.pth")
+    torch.load(tmp_path / "x.pth", weights_only=False)
+    assert trace_of(tmp_path / "x.pth").is_dir()
 
 
 @pytest.mark.parametrize("name", ["../secret.pth", "/etc/passwd"])

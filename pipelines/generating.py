@@ -50,6 +50,9 @@ class Task:
 def run_task(checkpoint: Path, tokenizer: str | None, task: Task, out: Path) -> Iterator[str]:
     """Draw this process's share of the prompts into files; a line for each."""
     task.check()
+    ending = ".mp4" if task.seconds else ".png"
+    if out.suffix.lower() not in {".png", ".mp4"}:
+        raise ConfigError(f"--out is {out}; pictures are written as .png, videos as .mp4.")
     rank, ranks = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     mine = range(rank, len(task.prompts), ranks)
     place = found_checkpoint(checkpoint)
@@ -59,7 +62,7 @@ def run_task(checkpoint: Path, tokenizer: str | None, task: Task, out: Path) -> 
         clips = _videos(studio, task, mine) if task.seconds else _images(studio, task, mine)
         for number, clip in zip(mine, clips, strict=True):
             path = out if len(task.prompts) == 1 else out.with_name(f"{out.stem}-{number:03d}{out.suffix}")
-            path = path.with_suffix(".png" if clip.fps is None else ".mp4")
+            path = path.with_suffix(ending)
             write_clip(clip, path, {"prompt": task.prompts[number], "stream": number, **settings})
             frames, height, width = clip.frames.shape[:3]
             yield f"{path}: {f'{frames} frames of ' if clip.fps else ''}{width}x{height} pixels"

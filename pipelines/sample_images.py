@@ -25,12 +25,7 @@ def sampler(tokenizer: str | None) -> Callable[[Corpus, Sequence[str]], Callable
     """
 
     def made(corpus: Corpus, prompts: Sequence[str]) -> Callable[[Decoder, Path], None]:
-        decoder = vision.load_by_fingerprint(corpus.tokenizer) if tokenizer is None else vision.load(tokenizer)
-        if decoder.fingerprint != corpus.tokenizer:
-            raise ConfigError(
-                f"the documents hold codes of the vision tokenizer {corpus.tokenizer[:12]}, but {tokenizer} is "
-                f"{decoder.fingerprint[:12]}; name the one that made the tokens (`reelmill tokenizer list`)."
-            )
+        decoder = vision.load_by_fingerprint(corpus.tokenizer, tokenizer)
         h, w = _usual_grid(corpus)
         grammar = Grammar(corpus.vocab, one_block=True)
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from reelmill.errors import DataError
+from reelmill.eval.generation.files import write_mp4
 from reelmill.files import write_atomically
 from reelmill.tokenize import vision
 from reelmill.tokenize.vision.presets import PRESETS
@@ -149,19 +150,5 @@ def decode_file(name: str, codes: Path, file: Path) -> str:
         write_atomically(file, lambda temporary: image.save(temporary, format="PNG"))
         return f"{file}: {shape[1]}x{shape[0]} pixels"
     frames = tokenizer.decode(found, (shape[0], shape[1], shape[2]))
-    write_atomically(file, lambda temporary: _write_video(frames, fps, temporary))
+    write_mp4(frames, fps, file)
     return f"{file}: {shape[0]} frames of {shape[2]}x{shape[1]} pixels"
-
-
-def _write_video(frames: vision.Frames, fps: float, path: Path) -> None:
-    from fractions import Fraction
-
-    import av
-
-    height, width = (side - side % 2 for side in frames.shape[1:3])  # H.264 in 4:2:0 has even sides
-    with av.open(str(path), "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000), options={"crf": "12"})
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame[:height, :width]))))
-        container.mux(stream.encode())

@@ -216,6 +216,8 @@ def run(
     rows: int = 16,
 ) -> Iterator[Drawn]:
     """Draw for all requests, numbered as they are given, at most `rows` rows at a time; tokens as they are drawn."""
+    if not requests:
+        return
     needed = [max(len(np.asarray(p)) for p in (r.prompt, r.unconditional) if p is not None) + r.most for r in requests]
     widths = [2 if r.unconditional is not None and r.sampling.guidance != 1 else 1 for r in requests]
     rows = max(*widths, min(rows, sum(widths)))

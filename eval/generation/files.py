@@ -33,7 +33,7 @@ def read_clip(path: Path, area: int, multiple: int, fps: float, seconds: float) 
     """The last `seconds` of a video at `fps`, frames of about `area` pixels; DataError where it is shorter."""
     _require(path)
     source = Source(path)
-    wanted = round(seconds * fps)
+    wanted = max(1, round(seconds * fps))
     frames: list[Frames] = []
     for frame in frames_at(source, fps, LARGEST_SIDE):
         frames.append(fit(frame[None], area, multiple)[0])
@@ -47,8 +47,10 @@ def write_clip(clip: Clip, path: Path, settings: Mapping[str, Any]) -> None:
     """A PNG where the clip is one picture, else an MP4; `settings` go into it as JSON (`reelmill` or the comment)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(dict(settings), ensure_ascii=False)
-    write = _write_png if clip.fps is None else _write_mp4
-    write_atomically(path, lambda temporary: write(clip, temporary, text))
+    if clip.fps is None:
+        write_atomically(path, lambda temporary: _write_png(clip.frames[0], temporary, text))
+    else:
+        write_mp4(clip.frames, clip.fps, path, text)
 
 
 def read_settings(path: Path) -> dict[str, Any]:
@@ -72,25 +74,28 @@ def _require(path: Path) -> None:
         raise DataError(f"there is no {path}; give a picture or a video")
 
 
-def _write_png(clip: Clip, path: Path, settings: str) -> None:
+def write_mp4(frames: Frames, fps: float, path: Path, comment: str = "") -> None:
+    """[T, H, W, 3] RGB as H.264, cropped to even sides, which its 4:2:0 has; `comment` goes into the container."""
+    write_atomically(path, lambda temporary: _write_mp4(frames, fps, temporary, comment))
+
+
+def _write_png(image: Frames, path: Path, settings: str) -> None:
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
 
     info = PngInfo()
     info.add_itxt("reelmill", settings)
-    Image.fromarray(clip.frames[0]).save(path, format="PNG", pnginfo=info)
+    Image.fromarray(image).save(path, format="PNG", pnginfo=info)
 
 
-def _write_mp4(clip: Clip, path: Path, settings: str) -> None:
+def _write_mp4(frames: Frames, fps: float, path: Path, comment: str) -> None:
     import av
 
-    assert clip.fps is not None
-    height, width = (side - side % 2 for side in clip.frames.shape[1:3])  # H.264 in 4:2:0 has even sides
-    rate = Fraction(clip.fps).limit_denominator(1000)
+    height, width = (side - side % 2 for side in frames.shape[1:3])
     with av.open(str(path), "w", format="mp4") as container:
-        container.metadata["comment"] = settings
-        stream = container.add_stream("libx264", rate=rate, options={"crf": "12"})
+        container.metadata["comment"] = comment
+        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000), options={"crf": "12"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        for frame in clip.frames:
+        for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame[:height, :width]))))
         container.mux(stream.encode())

@@ -17,7 +17,7 @@ from reelmill.eval.generation.sampling import Sampling
 from reelmill.tokenize.documents import Document, Grammar, Header, Visual, parse, seconds_of
 from reelmill.tokenize.documents.header import PIXEL_FRAMES_PER_LATENT
 from reelmill.tokenize.documents.writing import Codes
-from reelmill.tokenize.vision import Frames, VisionTokenizer, load, load_by_fingerprint
+from reelmill.tokenize.vision import Frames, VisionTokenizer, load_by_fingerprint
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.checkpoint import load_decoder
 from reelmill.train.model import Decoder
@@ -54,12 +54,7 @@ class Studio:
         DataError where it is another.
         """
         model, vocab, state = load_decoder(checkpoint)
-        vision = load_by_fingerprint(state.tokenizer) if tokenizer is None else load(tokenizer)
-        if vision.fingerprint != state.tokenizer:
-            raise DataError(
-                f"{checkpoint} was trained on codes of the vision tokenizer {state.tokenizer[:12]}, but {tokenizer} is "
-                f"{vision.fingerprint[:12]}; name the one that made the tokens (`reelmill tokenizer list`)."
-            )
+        vision = load_by_fingerprint(state.tokenizer, tokenizer)
         if torch.cuda.is_available():
             model = model.to("cuda", torch.bfloat16)
         return cls(model, vocab, vision, watch)
@@ -143,7 +138,7 @@ class Studio:
     def interleaved(self, prompt: str, *, most: int = 4096, sampling: Sampling = DEFAULT) -> list[str | Clip]:
         """Words and pictures as the model likes. A picture that `most` cut off is left out."""
         (tokens,) = self.draw([free_request(self.free, [prompt], most, sampling=sampling)])
-        return list(self._parts(tokens))
+        return list(self.parts(tokens))
 
     def _words(self, parts: Sequence[str | Visual], most: int, sampling: Sampling) -> str:
         request = words_request(self.free, parts, most, sampling=sampling)
@@ -151,7 +146,7 @@ class Studio:
         drawn = tokens[len(np.asarray(request.prompt)) :]
         return self.vocab.tokenizer.decode(drawn[drawn < self.vocab.text_size].tolist()).strip()
 
-    def _parts(self, tokens: Ids) -> Iterator[str | Clip]:
+    def parts(self, tokens: Ids) -> Iterator[str | Clip]:
         """The texts and visuals of a sequence that may have been cut off anywhere."""
         vocab, at = self.vocab, 1
         ends = np.flatnonzero(tokens == vocab.eoi)

@@ -65,6 +65,10 @@ def test_processes_share_the_prompts_and_draw_what_one_does(checkpoint, tmp_path
     for rank in range(2):
         monkeypatch.setenv("RANK", str(rank))
         reelmill(*asked, "--out", tmp_path / f"two{rank}.png")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert reelmill(*asked, "--out", tmp_path / "none.png").count("png") == 1, "rank 1 of 4 has one of the three"
+    monkeypatch.setenv("RANK", "3")
+    assert not reelmill(*asked, "--out", tmp_path / "none.png"), "the last has nothing to draw"
     names = sorted(path.name for path in tmp_path.glob("two*"))
     assert names == ["two0-000.png", "two0-002.png", "two1-001.png"]
     for name in names:
@@ -99,5 +103,7 @@ def test_parts_that_do_not_go_together_are_refused(checkpoint, tmp_path):
         CliRunner().invoke(app, [*asked, "--image", "x", "--video", "y", "--seconds", "1"], catch_exceptions=False)
     with pytest.raises(ConfigError, match="say how much video"):
         CliRunner().invoke(app, [*asked, "--image", "x"], catch_exceptions=False)
+    with pytest.raises(ConfigError, match=r"pictures are written as \.png"):
+        CliRunner().invoke(app, [*asked, "--out", "x.gif"], catch_exceptions=False)
     with pytest.raises(DataError, match="neither a checkpoint nor"):
         CliRunner().invoke(app, ["ask", str(tmp_path), "x.png"], catch_exceptions=False)

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from reelmill.config import to_dict, to_toml
-from reelmill.errors import ConfigError
+from reelmill.errors import ConfigError, DataError
 from reelmill.orchestration.engine import stop_ray
 from reelmill.pipelines.sample_images import sampler
 from reelmill.pipelines.training import train_on_ray
@@ -99,7 +99,7 @@ def test_pictures_of_a_model_on_two_ranks_equal_those_of_one(data, config, tmp_p
 
 
 def test_another_tokenizer_than_the_documents_is_refused_before_training(data, config, tmp_path):
-    with pytest.raises(ConfigError, match="reelmill-tok-s is"):
+    with pytest.raises(DataError, match="reelmill-tok-s is"):
         train(config, [data], tmp_path, sampler=sampler("reelmill-tok-s"), say=lambda _: None)
     assert not (tmp_path / "recipe.toml").exists()
 

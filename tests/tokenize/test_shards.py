@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from row_groups import count_decoded
 
 from reelmill.errors import DataError
 from reelmill.tokenize import documents
@@ -155,13 +156,7 @@ def test_reading_in_any_order(tmp_path, cached):
 def test_a_row_group_is_decoded_once_a_call(tmp_path, monkeypatch):
     make_run(tmp_path, row_group_tokens=200)
     index = ShardIndex(tmp_path, row_groups=RowGroups(1))
-    decoded = []
-    read_row_group = pq.ParquetFile.read_row_group
-    monkeypatch.setattr(
-        pq.ParquetFile,
-        "read_row_group",
-        lambda self, *args, **rest: decoded.append(1) or read_row_group(self, *args, **rest),
-    )
+    decoded = count_decoded(monkeypatch)
     index.read(np.random.default_rng(2).permutation(18))
     assert len(decoded) == len(set(zip(index.file.tolist(), index.row_group.tolist(), strict=True)))
 
@@ -357,13 +352,7 @@ def test_a_truncated_or_vanished_shard_is_an_error(tmp_path):
 
 def test_row_groups_stay_decoded_up_to_a_number_of_ids(tmp_path, monkeypatch):
     rows = make_run(tmp_path, row_group_tokens=200)
-    decoded = []
-    read_row_group = pq.ParquetFile.read_row_group
-    monkeypatch.setattr(
-        pq.ParquetFile,
-        "read_row_group",
-        lambda self, *args, **rest: decoded.append(1) or read_row_group(self, *args, **rest),
-    )
+    decoded = count_decoded(monkeypatch)
     blocks = len(ShardIndex(tmp_path).block_tokens)
     assert blocks > 3
     for most, expected in ((sum(row["n_tokens"] for row in rows), blocks), (1, 2 * blocks)):

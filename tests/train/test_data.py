@@ -2,8 +2,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
+from row_groups import count_decoded
 
 from reelmill.errors import ConfigError, DataError
 from reelmill.tokenize import documents
@@ -315,13 +315,7 @@ def test_a_small_memory_shuffles_in_windows_and_decodes_row_groups_once_or_twice
     config = replace(config, shuffle_mb=1500 * 4 / 2**20)  # 1,500 of 3,000 ids; a row group has up to 500
     corpus = Corpus([run_folder], None, config)
     loader = Loader(corpus, np.arange(len(corpus)), config, seed=0)
-    decoded = []
-    read_row_group = pq.ParquetFile.read_row_group
-    monkeypatch.setattr(
-        pq.ParquetFile,
-        "read_row_group",
-        lambda self, *args, **rest: decoded.append(1) or read_row_group(self, *args, **rest),
-    )
+    decoded = count_decoded(monkeypatch)
     orders = []
     for number in range(2):
         decoded.clear()

@@ -254,8 +254,16 @@ def load(name_or_path: str | Path, run: RunConfig = DEFAULT_RUN) -> VisionTokeni
     return VisionTokenizer(model, header["name"], run)
 
 
-def load_by_fingerprint(fingerprint: str) -> VisionTokenizer:
-    """The shipped tokenizer of that fingerprint; DataError where none is."""
+def load_by_fingerprint(fingerprint: str, name_or_path: str | None = None) -> VisionTokenizer:
+    """The tokenizer that made codes of that fingerprint: the shipped one, or the one named. DataError if it is not."""
+    if name_or_path is not None:
+        tokenizer = load(name_or_path)
+        if tokenizer.fingerprint != fingerprint:
+            raise DataError(
+                f"the codes are those of the vision tokenizer {fingerprint[:12]}, but {name_or_path} is "
+                f"{tokenizer.fingerprint[:12]}; name the one that made them (`reelmill tokenizer list`)"
+            )
+        return tokenizer
     for name in names():
         tokenizer = load(name)
         if tokenizer.fingerprint == fingerprint:

@@ -158,7 +158,10 @@ RECIPES: dict[str, Callable[[], TrainConfig]] = {
 
 
 def recipe(name: str) -> TrainConfig:
-    """The recipe of that name; ConfigError names the nearest one."""
-    if name not in RECIPES:
-        raise ConfigError(f"no training recipe {name!r}; {nearest(name, RECIPES)}")
-    return RECIPES[name]()
+    """The recipe of that name, for pretraining or after it; ConfigError names the nearest one."""
+    from reelmill.train.post import recipes as post
+
+    every = RECIPES | post.RECIPES
+    if name not in every:
+        raise ConfigError(f"no training recipe {name!r}; {nearest(name, every)}")
+    return every[name]()

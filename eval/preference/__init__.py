@@ -1,0 +1,1 @@
+"""Preferences: candidates, votes, and the pairs that follow from them."""

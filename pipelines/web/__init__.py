@@ -1,0 +1,1 @@
+"""What the local web pages share: who may ask, and the server."""

@@ -1,0 +1,1 @@
+"""Post-training: quality fine-tuning, preference optimisation, understanding."""

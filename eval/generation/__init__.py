@@ -2,6 +2,7 @@
 
 from reelmill.eval.generation.cache import KVCache
 from reelmill.eval.generation.engine import Drawn, Engine, Request, continuations, run
+from reelmill.eval.generation.preview import preview, rows_so_far
 from reelmill.eval.generation.prompts import free_request, image_request, visual_request, words_request
 from reelmill.eval.generation.sampling import Draw, Sampling
 from reelmill.eval.generation.studio import Clip, Studio, latents_in
@@ -19,6 +20,8 @@ __all__ = [
     "free_request",
     "image_request",
     "latents_in",
+    "preview",
+    "rows_so_far",
     "run",
     "visual_request",
     "words_request",

@@ -1,0 +1,66 @@
+"""Requests read and errors answered, in the shape of OpenAI's API: `{"error": {message, type, param, code}}`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from reelmill.errors import ConfigError, DataError, ReelmillError, printable
+
+
+class Refusal(HTTPException):
+    """A request that is not done: an HTTP status, and what to do instead.
+
+    `param` names the field that is wrong, `code` is for programs, `headers` go into the answer.
+    """
+
+    def __init__(
+        self, status: int, message: str, *, param: str | None = None, code: str | None = None, **headers: str
+    ) -> None:
+        named = {name.replace("_", "-").title(): value for name, value in headers.items()}
+        super().__init__(status, message, named)
+        self.param, self.code = param, code
+
+
+def error_body(error: Exception) -> dict[str, Any]:
+    """The error of an answer or of a stream that has begun."""
+    status = status_of(error)
+    if isinstance(error, HTTPException):
+        message = error.detail
+    else:
+        message = str(error) if isinstance(error, ReelmillError) else "the server failed; its terminal says why"
+    kinds = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+    kind = kinds.get(status, "server_error" if status >= 500 else "invalid_request_error")
+    param, code = (error.param, error.code) if isinstance(error, Refusal) else (None, None)
+    return {"error": {"message": printable(message), "type": kind, "param": param, "code": code}}
+
+
+def status_of(error: Exception) -> int:
+    """The HTTP status of an error: what a person asked wrongly is 400, what failed here is 500."""
+    if isinstance(error, HTTPException):
+        return error.status_code
+    return 400 if isinstance(error, ConfigError | DataError) else 500
+
+
+async def error_response(request: Request, error: Exception) -> Response:
+    """The answer to a request that failed."""
+    headers = error.headers if isinstance(error, HTTPException) else None
+    return JSONResponse(error_body(error), status_of(error), headers)
+
+
+async def read_json(request: Request) -> dict[str, Any]:
+    """The JSON object in a request's body; Refusal where it is none."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise Refusal(415, f"the body is {kind or 'of no stated type'}; send JSON, Content-Type: application/json")
+    try:
+        found = json.loads(await request.body())
+    except (ValueError, RecursionError) as error:
+        raise Refusal(400, f"the body is no JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise Refusal(400, f"the body is a JSON {type(found).__name__}; send an object")
+    return found

@@ -1,0 +1,25 @@
+"""A page or API as an application: routes behind the guard, errors in one shape."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp
+
+from reelmill.errors import ReelmillError
+from reelmill.pipelines.web.answers import error_response
+from reelmill.pipelines.web.guard import Access, Guard
+
+MAX_BODY = 1 << 20
+
+
+def web_app(routes: Sequence[BaseRoute], access: Access, *, max_body: int = MAX_BODY) -> ASGIApp:
+    """The routes behind a guard for `access`; a request's body has at most `max_body` bytes.
+
+    A handler raises `Refusal` for what it does not do; ConfigError and DataError are answered with 400 and their words.
+    """
+    handlers = {HTTPException: error_response, ReelmillError: error_response, Exception: error_response}
+    return Guard(Starlette(routes=list(routes), exception_handlers=handlers), access, max_body)

@@ -35,13 +35,15 @@ class Contents(NamedTuple):
     """What a piece puts into its row.
 
     tokens: int32 [predictions + 1]. What does not count in the loss: the first `repeated` tokens, and the text where
-    `text_counts` is false.
+    `text_counts` is false. `answers`: start and stop of each answer in `tokens` (they may lie outside), [2 x answers]:
+    then nothing else counts, and each answer is followed by EOS in the targets, also where the conversation goes on.
     """
 
     document: int
     tokens: npt.NDArray[np.int32]
     repeated: int = 0
     text_counts: bool = True
+    answers: npt.NDArray[np.int32] | None = None
 
 
 def assemble(
@@ -69,7 +71,7 @@ def assemble(
             row_positions[at:stop] = counting[:length]
             lengths.append(length)
             documents.append(piece.document)
-            if piece.repeated or not piece.text_counts:
+            if piece.repeated or not piece.text_counts or piece.answers is not None:
                 uncounted.append((r, at, stop, piece))
             at = stop
         filled.append(at)
@@ -86,6 +88,11 @@ def assemble(
         weight[r, start : start + max(0, piece.repeated - 1)] = 0
         if not piece.text_counts:
             weight[r, start:stop][kinds[r, start:stop] == TokenKind.TEXT] = 0
+        if piece.answers is not None:
+            ends = _only_answers(weight[r, start:stop], piece.answers)
+            targets[r, start:stop][ends] = vocab.eos
+            kinds[r, start:stop][ends] = TokenKind.STRUCTURE
+            weight[r, start:stop][ends] = weights[TokenKind.STRUCTURE]
     return Batch(tokens, targets, positions, weight, kinds, lengths, documents)
 
 
@@ -98,6 +105,16 @@ def _kinds_and_weights(
     weight = np.where(kinds == TokenKind.VISION, weights[TokenKind.VISION], weights[TokenKind.TEXT])
     weight[np.flatnonzero(kinds == TokenKind.STRUCTURE)] = weights[TokenKind.STRUCTURE]
     return kinds.view(np.int8).reshape(targets.shape), weight.reshape(targets.shape)
+
+
+def _only_answers(weight: npt.NDArray[np.float32], answers: npt.NDArray[np.int32]) -> list[int]:
+    """Set the weights [predictions] outside of the answers to 0; returns the predictions right after each answer."""
+    counted = weight.copy()
+    weight[:] = 0
+    predictions = (answers - 1).clip(0, len(weight)).tolist()  # token n + 1 is the target of prediction n
+    for start, stop in zip(predictions[::2], predictions[1::2], strict=True):
+        weight[start:stop] = counted[start:stop]
+    return [stop for stop, end in zip(predictions[1::2], answers[1::2].tolist(), strict=True) if 0 < end <= len(weight)]
 
 
 def with_shuffled_codes(vocab: Vocabulary, contents: Contents, seed: int) -> Contents:

@@ -1,8 +1,10 @@
-"""Leaving out captions: a document that is drawn begins `BOS BOI`, as an unconditional prompt does.
+"""Captions before the codes, left out or moved behind them, for a share of the images and videos.
 
-Classifier-free guidance needs a model that has also seen codes without a prompt. Emu3's released script replaces a
-caption by nothing with probability 0.05 (`null_prompt_prob`); here the draw is a hash, so that packing knows it too.
-Texts, documents whose caption stands after the codes, and interleaved ones are never changed.
+Left out: such a document begins `BOS BOI`, as an unconditional prompt does. Classifier-free guidance needs a model that
+has also seen codes without a prompt. Emu3's released script replaces a caption by nothing with probability 0.05
+(`null_prompt_prob`); here the draw is a hash, so that packing knows it too. Moved: such a document says what the codes
+show, as understanding does (Emu3, section 2.4); its length stays. Texts, conversations, interleaved documents and those
+whose caption stands after the codes are never changed.
 """
 
 from __future__ import annotations
@@ -40,13 +42,13 @@ def _header_tokens(vocab: Vocabulary, t: float, h: float, w: float, fps: float) 
     return len(header_ids(vocab, Header(int(h), int(w), fps, seconds_of(int(t), fps)))) + SPELLING
 
 
-def drawn(doc_ids: npt.NDArray[np.object_], share: float, seed: int, epoch: int) -> npt.NDArray[np.bool_]:
-    """bool [documents]: which of them the epoch draws, each with probability `share`.
+def drawn(doc_ids: npt.NDArray[np.object_], share: float, seed: int, epoch: int, *more: int) -> npt.NDArray[np.bool_]:
+    """bool [documents]: which of them are drawn, each with probability `share`.
 
-    A pure function of (seed, epoch, doc_id): the first 64 bits of the id through a mixing function (splitmix64; Steele
-    et al. 2014). Raises DataError for an id that is not 32 hex digits.
+    A pure function of (seed, epoch, more, doc_id): the first 64 bits of the id through a mixing function (splitmix64;
+    Steele et al. 2014). Raises DataError for an id that is not 32 hex digits.
     """
-    salt = np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0]
+    salt = np.random.SeedSequence([seed, epoch, *more]).generate_state(1, np.uint64)[0]
     with np.errstate(over="ignore"):
         mixed = _leading_bits(doc_ids) + salt
         mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -70,3 +72,9 @@ def without_caption(vocab: Vocabulary, tokens: npt.NDArray[np.int32]) -> npt.NDA
     """The document without what stands between BOS and its first BOI."""
     begin = int((tokens == vocab.boi).argmax())
     return np.concatenate((tokens[:1], tokens[begin:]))
+
+
+def caption_behind(vocab: Vocabulary, tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """The document with what stands between BOS and its first BOI moved before its EOS."""
+    begin = int((tokens == vocab.boi).argmax())
+    return np.concatenate((tokens[:1], tokens[begin:-1], tokens[1:begin], tokens[-1:]))

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from reelmill.errors import DataError
 from reelmill.tokenize.shards import KINDS, RowGroups, ShardIndex
+from reelmill.tokenize.shards.format import token_lists
 from reelmill.train import captions
 from reelmill.train.binpacking import Ints
 from reelmill.train.data_config import DataConfig, Kind
@@ -96,8 +97,19 @@ class Corpus:
 
     @cached_property
     def captioned(self) -> npt.NDArray[np.bool_]:
-        """bool [documents]: images and videos whose caption, if any, stands before the codes."""
-        return np.isin(self.kind, _VISUAL) & ~self._column("caption_after").astype(np.bool_)
+        """bool [documents]: images and videos whose caption, if any, stands before the codes; no conversations."""
+        return np.isin(self.kind, _VISUAL) & ~self._column("caption_after").astype(np.bool_) & ~self.answered
+
+    @cached_property
+    def answered(self) -> npt.NDArray[np.bool_]:
+        """bool [documents]: conversations, of which the answers alone count."""
+        return np.concatenate([np.diff(offsets) > 0 for _, offsets in self._answers])
+
+    def answers(self, document: int) -> npt.NDArray[np.int32]:
+        """Start and stop of each answer in a document's tokens, int32 [2 x answers]; empty where it has none."""
+        folder = bisect_right(self._first, document) - 1
+        (edges, offsets), number = self._answers[folder], document - self._first[folder]
+        return edges[offsets[number] : offsets[number + 1]]
 
     @cached_property
     def bare_tokens(self) -> Ints:
@@ -111,8 +123,22 @@ class Corpus:
         """bool [documents]: those that an epoch shows without their caption; never a held-out one."""
         if not share:
             return np.zeros(len(self), dtype=np.bool_)
-        ids = np.concatenate([index.strings("doc_id") for index in self._indexes])
-        return captions.drawn(ids, share, seed, epoch) & self.captioned & ~self.heldout
+        return captions.drawn(self._doc_ids, share, seed, epoch) & self.captioned & ~self.heldout
+
+    def caption_behind(self, share: float, seed: int, epoch: int) -> npt.NDArray[np.bool_]:
+        """bool [documents]: those whose caption an epoch shows behind the codes, held-out ones too."""
+        if not share:
+            return np.zeros(len(self), dtype=np.bool_)
+        return captions.drawn(self._doc_ids, share, seed, epoch, 1) & self.captioned
+
+    @cached_property
+    def _answers(self) -> list[tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]]:
+        """Of each run folder the edges of all answers, and offsets [documents + 1] into them."""
+        return [token_lists(index.columns["answers"]) for index in self._indexes]
+
+    @property
+    def _doc_ids(self) -> npt.NDArray[np.object_]:
+        return np.concatenate([index.strings("doc_id") for index in self._indexes])
 
     def _place(self, document: int) -> tuple[ShardIndex, int]:
         folder = bisect_right(self._first, document) - 1

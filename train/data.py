@@ -16,7 +16,7 @@ from reelmill.errors import ConfigError, DataError
 from reelmill.tokenize.documents import trust, video_part
 from reelmill.tokenize.shards import KINDS
 from reelmill.train.batches import Batch, Contents, assemble, with_shuffled_codes
-from reelmill.train.captions import without_caption
+from reelmill.train.captions import caption_behind, without_caption
 from reelmill.train.corpus import Corpus
 from reelmill.train.cutting import cut
 from reelmill.train.data_config import LOSS_KINDS, DataConfig, Kind
@@ -26,7 +26,7 @@ from reelmill.train.packing import Ints, Packing, Pieces, pack
 
 __all__ = ["LOSS_KINDS", "Batch", "Corpus", "DataConfig", "Kind", "Loader"]
 
-_IMAGE, _VIDEO = (KINDS.index(kind) for kind in ("image", "video"))
+_IMAGE, _VIDEO, _TEXT, _INTERLEAVED = (KINDS.index(kind) for kind in ("image", "video", "text", "interleaved"))
 
 
 class Loader:
@@ -48,6 +48,7 @@ class Loader:
         self._stretches = stretches([int(stream.tokens.sum()) for stream in self._streams], config.shares)
         self.lessons, self.packing = lru_cache(maxsize=1)(self._lessons), lru_cache(maxsize=1)(self._packing)
         self.batches, self._bare = lru_cache(maxsize=None)(self._batches), lru_cache(maxsize=1)(self._without_caption)
+        self._behind = lru_cache(maxsize=1)(self._caption_behind)
         if not self.packing(0).rows:
             raise DataError(
                 f"none of the {len(documents)} documents fits a context of {config.context}; raise data.context."
@@ -85,7 +86,8 @@ class Loader:
 
     def _contents(self, pieces: Pieces, epoch: int) -> Iterator[Contents]:
         """What each piece puts into its row."""
-        vocab, bare, real = self.corpus.vocab, self._bare(epoch), len(self.corpus)
+        vocab, real = self.corpus.vocab, len(self.corpus)
+        bare, behind, answered = self._bare(epoch), self._behind(epoch), self.corpus.answered
         columns = (pieces.document, pieces.first, pieces.stop)
         for number, first, stop in zip(*(column.tolist() for column in columns), strict=True):
             if number >= real:
@@ -95,7 +97,12 @@ class Loader:
             tokens = self.corpus.view(number)
             if bare[number]:
                 tokens = without_caption(vocab, tokens)
-            if not stop:
+            elif behind[number]:
+                tokens = caption_behind(vocab, tokens)
+            if answered[number]:
+                piece = tokens[first : stop + 1] if stop else tokens
+                yield Contents(number, piece, answers=self.corpus.answers(number) - first)
+            elif not stop:
                 yield Contents(number, tokens)
             elif self.corpus.kind[number] == _VIDEO:
                 document = trust(vocab, video_part(trust(vocab, tokens), first, stop - first))
@@ -129,9 +136,10 @@ class Loader:
         return Packing.join(packings)
 
     def _cut(self, documents: Ints, n_tokens: Ints) -> tuple[Pieces, Pieces, Ints]:
-        corpus = self.corpus
-        places = (n_tokens[documents], corpus.kind[documents], corpus.grid[documents])
-        return cut(documents, *places, self.config.context)
+        context, size, kind = self.config.context, n_tokens[documents], self.corpus.kind[documents]
+        # A conversation stays whole, each question with its answer, but for a text longer than the context.
+        kind[self.corpus.answered[documents] & ((kind != _TEXT) | (size <= context + 1))] = _INTERLEAVED
+        return cut(documents, size, kind, self.corpus.grid[documents], context)
 
     def _stream(self, folder: int) -> Stream:
         """The documents of one run folder; those that are left out count nothing."""
@@ -141,6 +149,9 @@ class Loader:
 
     def _without_caption(self, epoch: int) -> npt.NDArray[np.bool_]:
         return self.corpus.without_caption(self.config.caption_drop, self.seed, epoch)
+
+    def _caption_behind(self, epoch: int) -> npt.NDArray[np.bool_]:
+        return self.corpus.caption_behind(self.config.caption_after, self.seed, epoch)
 
     def _lesson_pieces(self, epoch: int) -> Pieces:
         """The lessons that fit; they are numbered on from the corpus's documents."""

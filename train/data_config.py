@@ -34,6 +34,9 @@ class DataConfig:
     caption_drop: float = 0.0
     """Share of the images and videos whose caption before the codes is left out, drawn anew each epoch: guidance needs
     a model that also draws without a prompt (0.05 in Emu3's released script)."""
+    caption_after: float = 0.0
+    """Share of the images and videos whose caption is moved from before the codes behind them, drawn anew each epoch: a
+    model that is to say what it sees. Those that are stored so (`tokens.caption_after`) stay so."""
     text_weight: float = 1.0
     structure_weight: float = 1.0
     vision_weight: float = 0.5
@@ -47,7 +50,7 @@ class DataConfig:
     """First digits of the tokens' fingerprint, where a run folder has several tokenizations."""
 
     def as_they_are(self) -> DataConfig:
-        """The same for validation: each document once, whole and with its caption, and no other."""
+        """The same for validation: each document once, whole and with its caption, and no lesson."""
         return replace(self, shares=[], caption_drop=0.0, lessons=0)
 
 

@@ -1,5 +1,6 @@
 """Documents: the one owner of ids, layout and grammar (Emu3's layout; `docs/formats.md` shows it token by token)."""
 
+from reelmill.tokenize.documents.chat import SYSTEM, Chat, Turn, chat_document, chat_prompt
 from reelmill.tokenize.documents.grammar import DocumentError, Grammar, Phase, State, grammar_of
 from reelmill.tokenize.documents.header import Header, latent_frames, read_header, seconds_of
 from reelmill.tokenize.documents.parts import latent_frame_bounds, part_header, video_part
@@ -21,7 +22,9 @@ from reelmill.tokenize.documents.writing import (
 
 __all__ = [
     "LAYOUT_VERSION",
+    "SYSTEM",
     "Block",
+    "Chat",
     "Document",
     "DocumentError",
     "Grammar",
@@ -30,8 +33,11 @@ __all__ = [
     "Span",
     "State",
     "TokenKind",
+    "Turn",
     "Visual",
     "caption_after",
+    "chat_document",
+    "chat_prompt",
     "doc_id",
     "frame_ids",
     "generation_prompt",

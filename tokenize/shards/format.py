@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,11 @@ TOKENS_SCHEMA = pa.schema(
         pa.field("caption_source", pa.string()),
         pa.field("caption_after", pa.bool_(), nullable=False),
         pa.field("fingerprint", pa.string(), nullable=False),
+        pa.field("answers", pa.list_(pa.field("element", pa.int32(), nullable=False))),
     ]
 )
+"""`answers`: of a conversation, start and stop of each answer in its tokens, end to end; NULL where all tokens count in
+the loss. The shards of earlier versions have no such column."""
 
 
 @dataclass(frozen=True)
@@ -102,10 +106,12 @@ def document_row(
     url: str | None = None,
     uri: str | None = None,
     caption_source: str | None = None,
+    answers: Sequence[tuple[int, int]] | None = None,
 ) -> dict[str, Any]:
     """A row of TOKENS_SCHEMA; what the document itself says (kind, grid, counts, rate) is read from its tokens.
 
-    Raises DocumentError where the tokens are no document.
+    `answers`: (start, stop) of each answer of a conversation (`documents.chat_document`), of which training learns them
+    alone. Raises DocumentError where the tokens are no document.
     """
     return {
         "doc_id": doc_id(sample_id, part, fingerprint),
@@ -120,6 +126,7 @@ def document_row(
         "uri": uri,
         "caption_source": caption_source,
         "fingerprint": fingerprint,
+        "answers": None if answers is None else [edge for span in answers for edge in span],
         **_facts(parse(vocab, tokens)),
     }
 
@@ -140,10 +147,18 @@ def read_footer(path: Path) -> tuple[pq.FileMetaData, Footer]:
 
 
 def token_lists(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-    """The ids of all rows of a `tokens` column, flat, and int64 [rows + 1] offsets into them."""
+    """The numbers of all rows of a column of lists, int32, flat, and int64 [rows + 1] offsets into them."""
     lists = column.combine_chunks()
     offsets = lists.offsets.to_numpy().astype(np.int64)
     return lists.values.to_numpy(), offsets
+
+
+def with_answers(table: pa.Table) -> pa.Table:
+    """The table with the column `answers`, which shards of earlier versions lack: there all tokens count."""
+    if "answers" in table.column_names:
+        return table
+    field = TOKENS_SCHEMA.field("answers")
+    return table.append_column(field, pa.nulls(len(table), field.type))
 
 
 def _facts(document: Document) -> dict[str, Any]:
@@ -165,7 +180,7 @@ def _facts(document: Document) -> dict[str, Any]:
 def row_problems(table: pa.Table, footer: Footer) -> Iterator[str]:
     """What is wrong with the rows of a table of TOKENS_SCHEMA, a sentence each."""
     flat, offsets = token_lists(table["tokens"])
-    for index, row in enumerate(table.drop_columns("tokens").to_pylist()):
+    for index, row in enumerate(with_answers(table).drop_columns("tokens").to_pylist()):
         name = f"document {row['doc_id']}"
         try:
             facts = _facts(parse(footer.vocab, flat[offsets[index] : offsets[index + 1]]))
@@ -177,3 +192,11 @@ def row_problems(table: pa.Table, footer: Footer) -> Iterator[str]:
         for column, fact in facts.items():
             if row[column] != fact:
                 yield f"{name}: column {column} says {row[column]!r}, its tokens and footer say {fact!r}"
+        if row["answers"] is not None and not _are_spans(row["answers"], facts["n_tokens"]):
+            yield f"{name}: answers {row['answers'][:8]} are no spans [start, stop, ...] in {facts['n_tokens']} tokens"
+
+
+def _are_spans(edges: Sequence[int], n_tokens: int) -> bool:
+    """Whether these are starts and stops of one span or more, none empty or touching, between BOS and EOS."""
+    rising = all(before < after for before, after in pairwise(edges))
+    return len(edges) >= 2 and len(edges) % 2 == 0 and rising and edges[0] >= 1 and edges[-1] <= n_tokens - 1

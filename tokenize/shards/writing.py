@@ -18,12 +18,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from reelmill.errors import DataError
-from reelmill.tokenize.shards.format import TOKENS_SCHEMA, UNREADABLE, Footer, read_footer, row_problems
+from reelmill.tokenize.shards.format import (
+    TOKENS_SCHEMA,
+    UNREADABLE,
+    Footer,
+    read_footer,
+    row_problems,
+    with_answers,
+)
 from reelmill.tokenize.vocabulary import Vocabulary
 
-_TOKENS_LEAF = "tokens.list.element"
+_TOKENS_LEAF, _ANSWERS_LEAF = "tokens.list.element", "answers.list.element"
 _STRINGS = [field.name for field in TOKENS_SCHEMA if field.type == pa.string()]
-_ALL_BUT_TOKENS = [name for name in TOKENS_SCHEMA.names if name != "tokens"]
+_SHORT = [*(name for name in TOKENS_SCHEMA.names if name not in ("tokens", "answers")), _ANSWERS_LEAF]
 
 
 def write_shard(
@@ -50,10 +57,10 @@ def write_shard(
     with pq.ParquetWriter(
         path,
         TOKENS_SCHEMA.with_metadata(footer.to_metadata()),
-        compression=dict.fromkeys(_ALL_BUT_TOKENS, "zstd") | {_TOKENS_LEAF: "lz4"},
+        compression=dict.fromkeys(_SHORT, "zstd") | {_TOKENS_LEAF: "lz4"},
         use_dictionary=_STRINGS,
         column_encoding={_TOKENS_LEAF: "BYTE_STREAM_SPLIT"},
-        write_statistics=_ALL_BUT_TOKENS,
+        write_statistics=_SHORT,
         write_page_checksum=True,
     ) as writer:
         for start, stop in _row_groups(table["n_tokens"].to_numpy(), row_group_tokens):
@@ -73,7 +80,7 @@ def verify_shard(path: Path, vocab: Vocabulary | None = None) -> list[str]:
         return [str(error)]
     if vocab is not None and footer.vocab != vocab:
         return [f"{path}: written for {footer.vocab}, not {vocab}"]
-    if not schema.equals(TOKENS_SCHEMA, check_metadata=False):
+    if not with_answers(schema.empty_table()).schema.equals(TOKENS_SCHEMA, check_metadata=False):
         return [f"{path}: the columns are not those of a token shard:\n{schema}"]
     problems: list[str] = []
     seen: Counter[str] = Counter()
@@ -92,6 +99,8 @@ def verify_shard(path: Path, vocab: Vocabulary | None = None) -> list[str]:
 
 def _as_table(rows: Sequence[Mapping[str, Any]] | pa.Table) -> pa.Table:
     """The rows as a table of TOKENS_SCHEMA; DataError where they do not fit it."""
+    if isinstance(rows, pa.Table):
+        rows = with_answers(rows)
     names = set(TOKENS_SCHEMA.names)
     keys = [set(rows.column_names)] if isinstance(rows, pa.Table) else [set(row) for row in rows]
     for found in keys:

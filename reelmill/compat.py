@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from functools import cache
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -42,12 +43,13 @@ def one_thread() -> None:
     """Bind this process's OpenMP, torch and OpenCV to one thread each.
 
     Workers share few cores; spinning OpenMP threads ran the same work 5-20 times slower. The environment variables
-    serve libraries that are loaded later (onnxruntime, BLAS) and child processes.
+    serve libraries that are loaded later (torch, which takes 1.5 CPU-seconds to load and not every worker needs;
+    onnxruntime, BLAS) and child processes.
     """
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[variable] = "1"
     import cv2
-    import torch
 
-    torch.set_num_threads(1)
     cv2.setNumThreads(1)
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)

@@ -1,11 +1,16 @@
 """torchvision imports beside any build of torch, and a worker keeps to one thread; each in a fresh process."""
 
+import os
 import subprocess
 import sys
 
+import pytest
+
 
 def run(code):
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    environment = {key: value for key, value in os.environ.items() if not key.endswith("_NUM_THREADS")}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
 
@@ -19,9 +24,16 @@ def test_torchvision_imports_and_builds_models():
     assert run(code) == ["169"]
 
 
-def test_one_thread_binds_torch_opencv_and_what_is_loaded_later():
+@pytest.mark.parametrize("before", ["import os", "import torch"])
+def test_one_thread_binds_torch_opencv_and_what_is_loaded_later(before):
     code = (
-        "from reelmill.compat import one_thread; one_thread(); import cv2, os, torch;"
+        f"{before}; from reelmill.compat import one_thread; one_thread(); import cv2, os, torch;"
         "print(torch.get_num_threads(), cv2.getNumThreads(), os.environ['OMP_NUM_THREADS'])"
     )
     assert run(code) == ["1", "1", "1"]
+
+
+def test_one_thread_does_not_load_torch():
+    assert run("import sys; from reelmill.compat import one_thread; one_thread(); print('torch' in sys.modules)") == [
+        "False"
+    ]

@@ -120,6 +120,11 @@ def rectangle(left, top, right, bottom):
     return [[left, top], [right, top], [right, bottom], [left, bottom]]
 
 
+def test_the_detector_takes_denormal_numbers_for_zero():
+    options = text.detector_session().get_session_options()
+    assert options.get_session_config_entry("session.set_denormal_as_zero") == "1"
+
+
 def test_overlapping_boxes_count_once():
     boxes = np.array([rectangle(0, 0, 49, 9), rectangle(25, 0, 74, 9), rectangle(0, 50, 9, 99)], np.int32)
     assert text.union_area(boxes, (100, 100)) == pytest.approx((75 * 10 + 10 * 50) / 10000)

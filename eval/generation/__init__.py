@@ -1,9 +1,10 @@
 """Generation: an engine that draws for many prompts at once, and what users make with it."""
 
 from reelmill.eval.generation.cache import KVCache
-from reelmill.eval.generation.engine import Drawn, Engine, Request, continuations, run
+from reelmill.eval.generation.engine import Engine, continuations, run
 from reelmill.eval.generation.preview import preview, rows_so_far
 from reelmill.eval.generation.prompts import free_request, image_request, visual_request, words_request
+from reelmill.eval.generation.request import Drawn, Request
 from reelmill.eval.generation.sampling import Draw, Sampling
 from reelmill.eval.generation.studio import Clip, Studio, latents_in
 

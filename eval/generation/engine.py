@@ -9,115 +9,68 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from reelmill.errors import ConfigError
 from reelmill.eval.generation.cache import KVCache
-from reelmill.eval.generation.sampling import Draw, Sampling, draw
-from reelmill.tokenize.documents import Grammar, State
+from reelmill.eval.generation.request import Drawn, Ids, Request, Running, only_one
+from reelmill.eval.generation.sampling import Draw, draw
+from reelmill.eval.generation.stepping import Step
 from reelmill.tokenize.documents.grammar import Ranges
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.model import Decoder
 
-Ids = npt.NDArray[np.int32]
 PREFILL = 512
 """Tokens of a prompt that are read at once."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """A prompt (int [n]) and how to go on from it: at most `most` tokens, closed by `end` where it is drawn.
-
-    With a `grammar` only what it allows is drawn, and of that only the ids of `only`. `unconditional` is the other
-    prompt of guidance. `stream` numbers the random stream under the sampling's seed: requests of equal seed and stream
-    draw equal tokens.
-    """
-
-    prompt: npt.ArrayLike
-    most: int
-    end: int
-    sampling: Sampling = field(default_factory=Sampling)
-    stream: int = 0
-    grammar: Grammar | None = None
-    unconditional: npt.ArrayLike | None = None
-    only: Ranges | None = None
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """A token that was drawn for request number `request`; `is_last` says that the sequence ends with it."""
-
-    request: int
-    token: int
-    is_last: bool
-
-
-class _Sequence:
-    """A request at work. `pending` are the tokens that its rows read next."""
-
-    def __init__(self, number: int, request: Request) -> None:
-        self.number, self.request = number, request
-        self.prompts = [np.asarray(request.prompt, dtype=np.int64)]
-        if request.unconditional is not None and request.sampling.guidance != 1:
-            self.prompts.append(np.asarray(request.unconditional, dtype=np.int64))
-        self.pending = [int(prompt[-1]) for prompt in self.prompts]
-        self.state: State | None = None
-        if request.grammar:
-            self.state = request.grammar.advance_all(request.grammar.start(), self.prompts[0].tolist())
-        self.random = np.random.default_rng([request.sampling.seed, request.stream])
-        self.drawn = 0
-
-    @property
-    def rows(self) -> int:
-        return len(self.prompts)
-
-    def allowed(self, vocab: Vocabulary) -> Ranges:
-        """The ids that may come next."""
-        only = self.request.only or ((0, vocab.size),)
-        if self.state is None or self.request.grammar is None:
-            return only
-        return _common(self.request.grammar.allowed(self.state), only)
-
-    def take(self, token: int) -> Drawn:
-        """Note the token that was drawn."""
-        self.drawn += 1
-        self.pending = [token] * self.rows
-        if self.state is not None and self.request.grammar is not None:
-            self.state = self.request.grammar.advance(self.state, token)
-        return Drawn(self.number, token, token == self.request.end or self.drawn == self.request.most)
 
 
 class Engine:
     """Draws tokens for requests, at most `rows` rows at a time, each of at most `capacity` tokens (prompt and drawn).
 
-    The model is in evaluation mode on its device. `prefill` bounds the tokens of a prompt read at once.
+    The model is in evaluation mode on its device. `prefill` bounds the tokens of a prompt read at once. `static` steps
+    have few fixed shapes (`stepping.py`) and are replayed as CUDA graphs on a GPU, where they are the default.
+    `compile` puts them through `torch.compile`, which takes some time first.
     """
 
-    def __init__(self, model: Decoder, vocab: Vocabulary, *, rows: int, capacity: int, prefill: int = PREFILL) -> None:
+    def __init__(
+        self,
+        model: Decoder,
+        vocab: Vocabulary,
+        *,
+        rows: int,
+        capacity: int,
+        prefill: int = PREFILL,
+        static: bool | None = None,
+        compile: bool = False,
+    ) -> None:
         self.model, self.vocab, self.prefill = model, vocab, prefill
         self.cache = KVCache(model.config, rows, capacity, model.embed_tokens.weight)
+        self._step = Step(model, self.cache, static=static, compile=compile)
         self.free = rows
-        self._waiting: deque[_Sequence] = deque()
+        self._waiting: deque[Running] = deque()
         # The sequences at work; their rows follow each other from row 0 on.
-        self._working: list[_Sequence] = []
+        self._working: list[Running] = []
 
     def submit(self, number: int, request: Request) -> None:
         """Queue a request under a number. Raises ConfigError for one that can never run, DocumentError for a prompt
         that its grammar refuses."""
-        request.sampling.check()
-        sequence = _Sequence(number, request)
-        longest = max(map(len, sequence.prompts)) + request.most
-        if sequence.rows > len(self.cache.lengths) or longest > self.cache.capacity:
+        request.check()
+        rows, tokens = len(request.prompts), request.tokens
+        if rows > len(self.cache.lengths) or tokens > self.cache.capacity:
             raise ConfigError(
-                f"request {number} takes {sequence.rows} rows of {longest:,} tokens; this engine has "
+                f"request {number} takes {rows} rows of {tokens:,} tokens; this engine has "
                 f"{len(self.cache.lengths)} of {self.cache.capacity:,}. Make it larger."
             )
-        self._waiting.append(sequence)
+        self._waiting.append(Running(number, request, self.vocab))
+
+    @torch.inference_mode()
+    def cancel(self, number: int) -> None:
+        """Forget the requests of that number, waiting or at work; nothing more of them is drawn."""
+        self._waiting = deque(sequence for sequence in self._waiting if sequence.number != number)
+        self._drop({number})
 
     @property
     def is_idle(self) -> bool:
@@ -132,42 +85,37 @@ class Engine:
         if not self._working:
             return []
         tokens = [token for sequence in self._working for token in sequence.pending]
-        hidden = self._read(slice(0, len(tokens)), torch.tensor(tokens)[:, None])[:, 0]
-        drawn = self._draw(hidden)
+        drawn = self._draw(self._step(tokens))
         self._drop({event.request for event in drawn if event.is_last})
         return drawn
 
-    def _take_in(self, sequence: _Sequence) -> None:
+    def _take_in(self, sequence: Running) -> None:
         """Read all of its prompts but the last tokens, which the next step reads with all others."""
         first = len(self.cache.lengths) - self.free
         for row, prompt in enumerate(sequence.prompts, first):
             for start in range(0, len(prompt) - 1, self.prefill):
-                part = torch.from_numpy(prompt[start : min(start + self.prefill, len(prompt) - 1)])
-                self._read(slice(row, row + 1), part[None])
+                part = torch.from_numpy(prompt[start : min(start + self.prefill, len(prompt) - 1)])[None]
+                positions = self.cache.open(slice(row, row + 1), part.shape[1])
+                self.model(part.to(positions.device), positions, cache=self.cache)
         self.free -= sequence.rows
         self._working.append(sequence)
 
-    def _read(self, rows: slice, tokens: Tensor) -> Tensor:
-        """Hidden states [rows, n, hidden] of the next tokens [rows, n]."""
-        positions = self.cache.open(rows, tokens.shape[1])
-        hidden: Tensor = self.model(tokens.to(positions.device), positions, cache=self.cache)
-        return hidden
-
     def _draw(self, hidden: Tensor) -> list[Drawn]:
         """A token for each sequence at work, those that may draw the same ids in the same way together."""
-        groups: dict[tuple[Ranges, Draw, float], list[tuple[int, _Sequence]]] = {}
+        groups: dict[tuple[Ranges, Draw, float], list[tuple[int, Running]]] = {}
         row = 0
         for sequence in self._working:
-            ranges, sampling = sequence.allowed(self.vocab), sequence.request.sampling
+            ranges, sampling = sequence.allowed(), sequence.request.sampling
             is_vision = ranges[0][0] >= self.vocab.vision_start
             how = sampling.vision if is_vision else sampling.text
-            guidance = sampling.guidance if sequence.rows > 1 else 1.0
+            guidance = sampling.guidance if is_vision and sequence.rows > 1 else 1.0
             groups.setdefault((ranges, how, guidance), []).append((row, sequence))
             row += sequence.rows
         drawn = []
         for (ranges, how, guidance), members in groups.items():
-            if len(ranges) == 1 and ranges[0][1] == ranges[0][0] + 1:
-                tokens = [ranges[0][0]] * len(members)
+            token = only_one(ranges)
+            if token is not None:
+                tokens = [token] * len(members)
             else:
                 first = torch.tensor([row for row, _ in members], device=hidden.device)
                 if guidance == 1:
@@ -175,7 +123,7 @@ class Engine:
                 else:
                     with_prompt, without = self._logits(hidden[torch.cat((first, first + 1))], ranges).chunk(2)
                     logits = without + guidance * (with_prompt - without)
-                chances = torch.tensor([sequence.random.random(dtype=np.float32) for _, sequence in members])
+                chances = torch.tensor([sequence.chance() for _, sequence in members])
                 places = draw(logits, how, chances.to(logits.device)).tolist()
                 ids = np.concatenate([np.arange(*bounds) for bounds in ranges])
                 tokens = ids[places].tolist()
@@ -214,14 +162,15 @@ def run(
     requests: Sequence[Request],
     *,
     rows: int = 16,
+    compile: bool = False,
 ) -> Iterator[Drawn]:
     """Draw for all requests, numbered as they are given, at most `rows` rows at a time; tokens as they are drawn."""
     if not requests:
         return
-    needed = [max(len(np.asarray(p)) for p in (r.prompt, r.unconditional) if p is not None) + r.most for r in requests]
-    widths = [2 if r.unconditional is not None and r.sampling.guidance != 1 else 1 for r in requests]
+    widths = [len(request.prompts) for request in requests]
     rows = max(*widths, min(rows, sum(widths)))
-    engine = Engine(model, vocab, rows=rows, capacity=max(needed))
+    capacity = max(request.tokens for request in requests)
+    engine = Engine(model, vocab, rows=rows, capacity=capacity, compile=compile)
     for number, request in enumerate(requests):
         engine.submit(number, request)
     while not engine.is_idle:
@@ -234,9 +183,3 @@ def continuations(model: Decoder, vocab: Vocabulary, requests: Sequence[Request]
     for drawn in run(model, vocab, requests, rows=rows):
         tokens[drawn.request].append(drawn.token)
     return [np.array(ids, dtype=np.int32) for ids in tokens]
-
-
-def _common(some: Ranges, others: Ranges) -> Ranges:
-    """The ids that are in both."""
-    both = ((max(a, c), min(b, d)) for a, b in some for c, d in others)
-    return tuple((start, stop) for start, stop in both if start < stop)

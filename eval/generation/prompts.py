@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from reelmill.errors import DataError
-from reelmill.eval.generation.engine import Ids, Request
+from reelmill.eval.generation.request import Ids, Request
 from reelmill.eval.generation.sampling import Sampling
 from reelmill.tokenize.documents import Grammar, Header, Visual, frame_ids, generation_prompt, interleaved_document
 from reelmill.tokenize.documents.writing import Codes

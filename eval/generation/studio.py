@@ -11,8 +11,9 @@ import numpy.typing as npt
 import torch
 
 from reelmill.errors import DataError
-from reelmill.eval.generation.engine import Drawn, Ids, Request, run
+from reelmill.eval.generation.engine import run
 from reelmill.eval.generation.prompts import DEFAULT, free_request, image_request, visual_request, words_request
+from reelmill.eval.generation.request import Drawn, Ids, Request
 from reelmill.eval.generation.sampling import Sampling
 from reelmill.tokenize.documents import Document, Grammar, Header, Visual, parse, seconds_of
 from reelmill.tokenize.documents.header import PIXEL_FRAMES_PER_LATENT

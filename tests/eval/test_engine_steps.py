@@ -1,0 +1,214 @@
+"""The engine's steps: each row's states are those of the whole forward pass, whatever is done for speed."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reelmill.errors import ConfigError
+from reelmill.eval.generation import (
+    Draw,
+    Engine,
+    Request,
+    Sampling,
+    continuations,
+    free_request,
+    stepping,
+    visual_request,
+)
+from reelmill.tokenize.documents import Grammar, Header, seconds_of
+from reelmill.tokenize.vocabulary import Vocabulary
+from reelmill.train.model import Decoder, ModelConfig
+
+VOCAB = Vocabulary("bytes", 64)
+ONE_BLOCK = Grammar(VOCAB, one_block=True)
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    decoder = Decoder(ModelConfig(vocab_size=VOCAB.size, hidden=32, layers=2, heads=4, kv_heads=2, mlp=48)).eval()
+    for parameter in decoder.requires_grad_(False).parameters():
+        if parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=0.2)
+    return decoder
+
+
+def drawn_by(engine, requests):
+    for number, request in enumerate(requests):
+        engine.submit(number, request)
+    tokens = [[] for _ in requests]
+    while not engine.is_idle:
+        for drawn in engine.step():
+            tokens[drawn.request].append(drawn.token)
+    return tokens
+
+
+class Recorder(Decoder):
+    """Notes the logits of each token that is read, with its position."""
+
+    def forward(self, tokens, positions, lengths=None, cache=None):
+        hidden = super().forward(tokens, positions, lengths, cache)
+        for token, position, logits in zip(
+            tokens.flatten().tolist(), positions.flatten().tolist(), self.lm_head(hidden).flatten(0, 1), strict=True
+        ):
+            self.read.append((token, position, logits))
+        return hidden
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    asked=st.lists(
+        st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 3), st.booleans(), st.integers(0, 9)),
+        min_size=1,
+        max_size=4,
+    ),
+    rows=st.integers(2, 5),
+    prefill=st.integers(1, 9),
+    guidance=st.sampled_from([1.0, 3.0]),
+)
+def test_every_state_is_that_of_the_whole_forward_pass(model, asked, rows, prefill, guidance):
+    """Over batches with refilled rows, guidance, windows of given frames, chunks of prompts, resumed generations."""
+    recorder = Recorder(model.config).eval().requires_grad_(False)
+    recorder.load_state_dict(model.state_dict())
+    recorder.read = []
+    requests = []
+    for number, (h, w, t, is_window, resumed) in enumerate(asked):
+        given_frames = np.full((t - 1, h, w), number) if is_window and t > 1 else None
+        header = Header(h, w, 8.0, seconds_of(t, 8.0))
+        sampling = Sampling(vision=Draw(top_k=20), guidance=guidance, seed=1)
+        request = visual_request(
+            ONE_BLOCK, "abc"[:number], header, begun=given_frames, sampling=sampling, negative="xy", stream=number
+        )
+        (before,) = continuations(model, VOCAB, [request])
+        requests.append(Request(**{**vars(request), "drawn": before[: min(resumed, len(before) - 1)]}))
+    engine = Engine(recorder, VOCAB, rows=rows, capacity=max(r.tokens for r in requests), prefill=prefill)
+    tokens = drawn_by(engine, requests)
+    for request, new in zip(requests, tokens, strict=True):
+        for prompt in request.prompts:
+            # The last token is drawn and never read.
+            whole = torch.tensor([*prompt, *request.drawn, *new[:-1]], dtype=torch.int64)
+            expected = model.lm_head(model(whole[None], torch.arange(len(whole))[None]))[0]
+            for position, token in enumerate(whole.tolist()):
+                match = next(
+                    n
+                    for n, (read, at, logits) in enumerate(recorder.read)
+                    if (read, at) == (token, position) and torch.allclose(logits, expected[position], atol=1e-5)
+                )
+                del recorder.read[match]
+    assert not recorder.read, "every token is read once"
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 26), st.sampled_from([0.0, 1.0]), st.sampled_from([1.0, 2.0]))
+def test_a_generation_that_goes_on_is_one_that_never_stopped(model, stop, temperature, guidance):
+    draw = Draw(temperature=temperature, top_p=0.9)
+    sampling = Sampling(vision=draw, text=draw, guidance=guidance, seed=5)
+    image = visual_request(ONE_BLOCK, "a", Header(4, 5), sampling=sampling, negative="b", stream=2)
+    words = free_request(Grammar(VOCAB), ["ab"], 27, sampling=sampling)
+    for request in (image, words):
+        (whole,) = continuations(model, VOCAB, [request])
+        cut = min(stop, len(whole) - 1)
+        (rest,) = continuations(model, VOCAB, [Request(**{**vars(request), "drawn": whole[:cut]})])
+        assert rest.tolist() == whole[cut:].tolist()
+    with pytest.raises(ConfigError, match="at most 27 tokens are wanted and 27 are there"):
+        continuations(model, VOCAB, [Request(**{**vars(image), "drawn": [VOCAB.vision_start] * 27})])
+
+
+def test_an_empty_unconditional_prompt_guides_too(model):
+    def tokens(guidance, negative):
+        sampling = Sampling(vision=Draw(temperature=0), guidance=guidance)
+        return drawn_by(
+            Engine(model, VOCAB, rows=2, capacity=60),
+            [visual_request(ONE_BLOCK, "a dog", Header(3, 4), sampling=sampling, negative=negative)],
+        )[0]
+
+    assert len({tuple(tokens(*how)) for how in ((1.0, ""), (4.0, ""), (4.0, "cats"))}) == 3
+    # Unconditional alone: what another caption has no part in.
+    assert tokens(0.0, "a dog") == tokens(1.0, "")
+
+
+def test_words_are_drawn_without_guidance(model):
+    prompt, other = [VOCAB.bos, *b"draw"], [VOCAB.bos]
+    how = {"most": 12, "end": VOCAB.eos, "only": ((0, VOCAB.text_size),)}
+    guided = Request(prompt=prompt, unconditional=other, sampling=Sampling(guidance=5.0), **how)
+    plain = Request(prompt=prompt, **how)
+    assert continuations(model, VOCAB, [guided])[0].tolist() == continuations(model, VOCAB, [plain])[0].tolist()
+
+
+def test_only_the_rows_of_the_head_that_may_be_drawn_are_computed(model):
+    request = visual_request(ONE_BLOCK, "a", Header(3, 4))
+    expected = continuations(model, VOCAB, [request])[0].tolist()
+    broken = Decoder(model.config).eval().requires_grad_(False)
+    broken.load_state_dict(model.state_dict())
+    broken.lm_head.weight[: VOCAB.vision_start] = torch.nan
+    assert continuations(broken, VOCAB, [request])[0].tolist() == expected
+
+
+def requests_of_several_sizes():
+    sampling = Sampling(vision=Draw(top_k=20), guidance=3.0, seed=3)
+    return [
+        visual_request(ONE_BLOCK, "abcd"[:number], Header(h, w), sampling=sampling, negative="x", stream=number)
+        for number, (h, w) in enumerate([(3, 4), (1, 1), (4, 2), (2, 6), (5, 3)])
+    ]
+
+
+def test_static_steps_draw_the_same_at_few_shapes(model, monkeypatch):
+    monkeypatch.setattr(stepping, "SPAN", 16)
+    requests = requests_of_several_sizes()
+    expected = [tokens.tolist() for tokens in continuations(model, VOCAB, requests)]
+    engine = Engine(model, VOCAB, rows=6, capacity=45, static=True)
+    assert drawn_by(engine, requests) == expected
+    shapes = {engine._step.shape(rows, tokens) for rows in range(1, 7) for tokens in range(1, 46)}
+    assert shapes == {(rows, span) for rows in (1, 2, 4, 6) for span in (16, 32, 45)}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")
+def test_compiled_steps_draw_the_same_and_are_compiled_once(model):
+    requests = requests_of_several_sizes()
+    expected = [tokens.tolist() for tokens in continuations(model, VOCAB, requests)]
+    engine = Engine(model, VOCAB, rows=6, capacity=45, compile=True)
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    assert drawn_by(engine, requests) == expected
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+    assert not torch._dynamo.utils.counters["graph_break"]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("compile", [False, True])
+def test_graphs_on_a_gpu_draw_what_its_plain_steps_draw(model, compile):
+    import copy
+
+    on_gpu = copy.deepcopy(model).cuda()
+    requests = requests_of_several_sizes()
+    plain = drawn_by(Engine(on_gpu, VOCAB, rows=6, capacity=45, static=False), requests)
+    assert drawn_by(Engine(on_gpu, VOCAB, rows=6, capacity=45, compile=compile), requests) == plain
+
+
+def test_a_cancelled_request_leaves_the_others_alone(model):
+    requests = requests_of_several_sizes()
+    expected = [tokens.tolist() for tokens in continuations(model, VOCAB, requests)]
+    engine = Engine(model, VOCAB, rows=4, capacity=45)
+    for number, request in enumerate(requests):
+        engine.submit(number, request)
+    tokens = [[] for _ in requests]
+    for step in range(200):
+        if step == 4:
+            engine.cancel(0)  # at work
+            engine.cancel(3)  # waiting
+            engine.cancel(99)
+        for drawn in engine.step():
+            tokens[drawn.request].append(drawn.token)
+    assert engine.is_idle and engine.free == 4
+    assert tokens[0] == expected[0][:4] and tokens[3] == []
+    assert [tokens[n] for n in (1, 2, 4)] == [expected[n] for n in (1, 2, 4)]
+
+
+def test_an_empty_prompt_is_refused(model):
+    with pytest.raises(ConfigError, match="a prompt is empty"):
+        continuations(model, VOCAB, [Request(prompt=[], most=3, end=0)])

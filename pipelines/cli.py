@@ -15,6 +15,7 @@ from reelmill.pipelines import (
     commands_eval,
     commands_generate,
     commands_ledger,
+    commands_prefer,
     commands_report,
     commands_tokenizer,
     commands_tokens,
@@ -38,6 +39,7 @@ commands_train.register(app)
 commands_generate.register(app)
 app.add_typer(commands_tokens.app, name="tokens", help="Token shards: import codes that others made.")
 app.add_typer(commands_tokenizer.app, name="tokenizer", help="Vision tokenizers: list, show, train, encode, decode.")
+app.add_typer(commands_prefer.app, name="prefer", help="Preferences: candidates, votes, pairs, blind comparisons.")
 app.add_typer(commands_eval.app, name="eval", help="Measure tokenizers.")
 app.add_typer(models.app, name="models", help="Weights and sample media: list, pull, verify.")
 

@@ -1,0 +1,197 @@
+"""Candidates: pictures drawn for a prompt, kept as the exact tokens that were drawn.
+
+    FOLDER/candidates/*.parquet     rows of CANDIDATES_SCHEMA under the footer of token shards
+    FOLDER/pictures/ID.png          what people see, decoded from the tokens once
+
+Nothing else says what is there: what is left to draw or to decode is what these lack.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from reelmill.errors import DataError
+from reelmill.files import write_atomically
+from reelmill.tokenize.documents import parse
+from reelmill.tokenize.shards import Footer, read_footer
+from reelmill.tokenize.shards.format import UNREADABLE, token_lists
+from reelmill.tokenize.vision import VisionTokenizer
+
+Ids = npt.NDArray[np.int32]
+
+_REQUIRED: dict[str, pa.DataType] = {
+    "candidate_id": pa.string(),
+    "prompt_id": pa.string(),
+    "prompt": pa.string(),
+    "place": pa.int32(),
+    "number": pa.int32(),
+    "tokens": pa.list_(pa.field("element", pa.int32(), nullable=False)),
+    "n_prompt": pa.int32(),
+    "n_tokens": pa.int32(),
+    "grid_h": pa.int32(),
+    "grid_w": pa.int32(),
+    "checkpoint": pa.string(),
+    "step": pa.int32(),
+    "weights": pa.string(),
+    "temperature": pa.float64(),
+    "top_k": pa.int32(),
+    "top_p": pa.float64(),
+    "guidance": pa.float64(),
+    "negative": pa.string(),
+    "seed": pa.int64(),
+    "stream": pa.int64(),
+    "created": pa.timestamp("us", tz="UTC"),
+}
+CANDIDATES_SCHEMA = pa.schema([pa.field(name, type_, nullable=False) for name, type_ in _REQUIRED.items()])
+SETTINGS = ("grid_h", "grid_w", "temperature", "top_k", "top_p", "guidance", "negative", "seed")
+"""Columns that all candidates of a folder have in common."""
+_SHORT = [name for name in CANDIDATES_SCHEMA.names if name != "tokens"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A row without its tokens, and where they lie: `row` of the file `path`."""
+
+    id: str
+    prompt_id: str
+    prompt: str
+    number: int
+    weights: str
+    path: Path
+    row: int
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What drew candidates: its folder and step when it did, and the SHA-256 of its weights, which tells it apart."""
+
+    place: str
+    step: int
+    weights: str
+
+
+class Candidates:
+    """The candidates of a folder: `by_prompt` maps each prompt_id, in the order of the prompts, to its candidates.
+
+    `checkpoints` are those that drew them, in the order of their first draws; `settings` how all were drawn. A
+    candidate that two processes drew at once is the one that was written first. Raises DataError for a damaged file.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+        self.footers: dict[Path, Footer] = {}
+        rows = [row for path in sorted((self.folder / "candidates").glob("*.parquet")) for row in self._rows(path)]
+        rows.sort(key=lambda row: row["created"])
+        self.settings: dict[str, Any] = {name: rows[0][name] for name in SETTINGS} if rows else {}
+        checkpoints: dict[str, Checkpoint] = {}
+        for row in rows:
+            checkpoints.setdefault(row["weights"], Checkpoint(row["checkpoint"], row["step"], row["weights"]))
+        self.checkpoints = list(checkpoints.values())
+        first: dict[str, dict[str, Any]] = {}
+        for row in rows:
+            first.setdefault(row["candidate_id"], row)
+        order = {weights: number for number, weights in enumerate(checkpoints)}
+        self.by_prompt: dict[str, list[Candidate]] = {}
+        for row in sorted(first.values(), key=lambda r: (r["place"], r["prompt_id"], order[r["weights"]], r["number"])):
+            candidate = Candidate(
+                row["candidate_id"],
+                row["prompt_id"],
+                row["prompt"],
+                row["number"],
+                row["weights"],
+                row["path"],
+                row["row"],
+            )
+            self.by_prompt.setdefault(candidate.prompt_id, []).append(candidate)
+        self.by_id = {candidate.id: candidate for found in self.by_prompt.values() for candidate in found}
+
+    def __len__(self) -> int:
+        return len(self.by_id)
+
+    def picture(self, candidate_id: str) -> Path:
+        """Where a candidate's picture lies."""
+        return self.folder / "pictures" / f"{candidate_id}.png"
+
+    def read(self, candidates: Sequence[Candidate]) -> list[tuple[Ids, int]]:
+        """The exact tokens int32 [n] of candidates, and how many of them are the prompt's; each file is read once."""
+        found: dict[str, tuple[Ids, int]] = {}
+        for path in dict.fromkeys(candidate.path for candidate in candidates):
+            table = _read(path, ["tokens", "n_prompt"])
+            flat, offsets = token_lists(table["tokens"])
+            n_prompt = table["n_prompt"].to_pylist()
+            for one in candidates:
+                if one.path == path:
+                    found[one.id] = flat[offsets[one.row] : offsets[one.row + 1]].copy(), n_prompt[one.row]
+        return [found[candidate.id] for candidate in candidates]
+
+    def undecoded(self) -> list[Candidate]:
+        """Those that have no picture yet."""
+        there = {path.stem for path in (self.folder / "pictures").glob("*.png")}
+        return [candidate for name, candidate in self.by_id.items() if name not in there]
+
+    def decode(self, vision: VisionTokenizer, candidates: Sequence[Candidate]) -> None:
+        """Write the pictures of candidates, decoded from their tokens. Nothing in a file tells where it comes from."""
+        for path in dict.fromkeys(candidate.path for candidate in candidates):
+            vocab = self.footers[path].vocab
+            here = [candidate for candidate in candidates if candidate.path == path]
+            for candidate, (tokens, _) in zip(here, self.read(here), strict=True):
+                picture = vision.decode_image(parse(vocab, tokens).codes[0])
+                write_atomically(
+                    self.picture(candidate.id), lambda temporary, image=picture: _write_png(image, temporary)
+                )
+
+    def _rows(self, path: Path) -> Iterator[dict[str, Any]]:
+        metadata, self.footers[path] = read_footer(path)
+        if not metadata.schema.to_arrow_schema().equals(CANDIDATES_SCHEMA, check_metadata=False):
+            raise DataError(f"{path} is no file of candidates; `reelmill prefer sample` writes them.")
+        for number, row in enumerate(_read(path, _SHORT).to_pylist()):
+            yield {**row, "path": path, "row": number}
+
+
+def digest(*fields: str) -> str:
+    """32 hex digits of SHA-256 over texts."""
+    return hashlib.sha256("\0".join(fields).encode()).hexdigest()[:32]
+
+
+def write_candidates(folder: Path, rows: Sequence[Mapping[str, Any]], footer: Footer) -> Path:
+    """Write rows of CANDIDATES_SCHEMA to a file that is named by what it holds. Returns its path."""
+    columns = [pa.array([row[field.name] for row in rows], field.type) for field in CANDIDATES_SCHEMA]
+    schema = CANDIDATES_SCHEMA.with_metadata(footer.to_metadata())
+    table = pa.table(columns, schema=schema)
+    path = folder / "candidates" / f"{digest(*(row['candidate_id'] for row in rows))[:12]}.parquet"
+
+    def write(temporary: Path) -> None:
+        pq.write_table(
+            table,
+            temporary,
+            compression=dict.fromkeys(_SHORT, "zstd") | {"tokens.list.element": "lz4"},
+            use_dictionary=[field.name for field in schema if field.type == pa.string()],
+            column_encoding={"tokens.list.element": "BYTE_STREAM_SPLIT"},
+            write_page_checksum=True,
+        )
+
+    write_atomically(path, write, root=folder)
+    return path
+
+
+def _read(path: Path, columns: list[str]) -> pa.Table:
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            return file.read(columns=columns, use_threads=False)
+    except UNREADABLE as error:
+        raise DataError(f"{path} cannot be read: {error}. Delete it and sample again.") from error
+
+
+def _write_png(image: npt.NDArray[np.uint8], path: Path) -> None:
+    from PIL import Image
+
+    Image.fromarray(image).save(path, format="PNG")

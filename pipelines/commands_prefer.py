@@ -1,0 +1,141 @@
+"""Commands of preferences: `prefer sample`, `vote`, `build`, `compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True)
+
+Folder = Annotated[Path, typer.Argument(help="Folder of `prefer sample`.", show_default=False)]
+Voters = Annotated[
+    list[str] | None, typer.Option("--voter", help="Whose votes count; several may be named. All, where none is.")
+]
+Tokenizer = Annotated[
+    str | None, typer.Option(help="Vision tokenizer of the training tokens, where it is no shipped one.")
+]
+
+
+@app.callback()
+def prefer() -> None:
+    """Preferences: draw candidates, vote on them, build pairs, compare checkpoints."""
+
+
+@app.command()
+def sample(
+    checkpoints: Annotated[
+        list[Path],
+        typer.Argument(help="Checkpoint folders or training runs; two are for `compare`.", show_default=False),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of candidates, votes and pairs.", show_default=False)],
+    prompts: Annotated[Path | None, typer.Option(help="A prompt a line, or .jsonl with `prompt`.")] = None,
+    prompt: Annotated[list[str] | None, typer.Option(help="A prompt; several may be given.")] = None,
+    count: Annotated[int, typer.Option(help="Candidates a prompt and checkpoint (Emu3: 8 to 10).")] = 8,
+    ratio: Annotated[str, typer.Option(help="Aspect ratio W:H.")] = "1:1",
+    area: Annotated[int, typer.Option(help="Pixels; what the model was trained on.")] = 128 * 128,
+    tokenizer: Tokenizer = None,
+    temperature: Annotated[float, typer.Option(help="0 takes the likeliest token.")] = 1.0,
+    top_k: Annotated[int, typer.Option(help="Draw among so many; 0: all.")] = 2048,
+    top_p: Annotated[float, typer.Option(help="Draw among the likeliest that hold this probability.")] = 1.0,
+    guidance: Annotated[float, typer.Option(help="Away from --negative (Emu3: 3); 1: none.")] = 1.0,
+    negative: Annotated[str, typer.Option(help="What not to draw, under --guidance.")] = "",
+    seed: Annotated[int, typer.Option(help="The same seed draws the same tokens.")] = 0,
+) -> None:
+    """Draw several pictures of each prompt and keep their exact tokens.
+
+    The same command again draws what is missing. Under torchrun each process draws its share of the prompts.
+    """
+    from reelmill.eval.generation import Draw, Sampling
+    from reelmill.eval.preference import Plan
+    from reelmill.pipelines.preferring import read_prompts, sample_candidates
+    from reelmill.tokenize.documents import grid_for_ratio
+
+    h, w = grid_for_ratio(ratio, area)
+    sampling = Sampling(vision=Draw(temperature=temperature, top_k=top_k, top_p=top_p), guidance=guidance, seed=seed)
+    plan = Plan(h=h, w=w, count=count, sampling=sampling, negative=negative)
+    plan.check()
+    texts = read_prompts(prompts, prompt or [])
+    for line in sample_candidates(checkpoints, tokenizer, texts, plan, out):
+        typer.echo(line)
+    typer.echo(f"Next: reelmill prefer vote {out}")
+
+
+@app.command()
+def vote(
+    folder: Folder,
+    ask: Annotated[
+        str | None, typer.Option(help="rate: 1 to 5 each; compare: two checkpoints. Compare where there are several.")
+    ] = None,
+    from_: Annotated[Path | None, typer.Option("--from", help="Take the votes of a .jsonl instead.")] = None,
+    scorer: Annotated[str | None, typer.Option(help="Let a scorer vote instead: clip, quality or endpoint.")] = None,
+    url: Annotated[str, typer.Option(help="Of --scorer endpoint, with the version: http://127.0.0.1:8000/v1")] = "",
+    model: Annotated[str, typer.Option(help="Of --scorer endpoint.")] = "",
+    host: Annotated[
+        str, typer.Option(help="Address of the page; beyond this machine it asks for a token.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8300,
+    tokenizer: Tokenizer = None,
+) -> None:
+    """Serve a page on which people vote, until Ctrl-C; or take votes from a file or a scorer.
+
+    Voters name themselves, see the candidates in an order of their own and not what drew them. Each vote is on the disk
+    before the page goes on.
+    """
+    from reelmill.errors import ConfigError
+    from reelmill.pipelines.preferring import decode_pictures, open_candidates
+
+    if from_ and scorer:
+        raise ConfigError("--from and --scorer are both given; take the votes of one, then of the other.")
+    candidates = open_candidates(folder)
+    if from_:
+        from reelmill.pipelines.preferring_scorers import take_votes
+
+        typer.echo(take_votes(candidates, from_))
+        return
+    decode_pictures(candidates, tokenizer)
+    if scorer:
+        from reelmill.pipelines.preferring_scorers import let_vote
+
+        for line in let_vote(scorer, candidates, url, model):
+            typer.echo(line)
+        return
+    from reelmill.pipelines.preferring_page import Poll, vote_app
+    from reelmill.pipelines.web import address_of, listen, serve
+
+    poll = Poll(candidates, ask or ("compare" if len(candidates.checkpoints) > 1 else "rate"))
+    listener, access = listen(host, port)
+    typer.echo(f"{len(poll.tasks):,} tasks. Vote at {address_of(listener, access)} (Ctrl-C ends it)")
+    serve(vote_app(poll, access), listener)
+    typer.echo(f"Next: reelmill prefer {'compare' if poll.mode == 'compare' else 'build'} {folder}")
+
+
+@app.command()
+def build(
+    folder: Folder,
+    name: Annotated[str, typer.Option(help="Written to FOLDER/pairs/NAME.")] = "default",
+    voter: Voters = None,
+    least_voters: Annotated[int, typer.Option(min=1, help="Voters that a pair needs (Emu3 has three).")] = 1,
+    margin: Annotated[float, typer.Option(min=0, help="Least difference between the best and the worst score.")] = 0.0,
+) -> None:
+    """Write pairs of each prompt's best and worst candidate, with their tokens as drawn, and how far voters agree.
+
+    A candidate's score is the mean over voters of the mean over questions. A prompt whose best is no better than its
+    worst gives no pair; of equal candidates the first drawn is taken.
+    """
+    from rich.console import Console
+
+    from reelmill.pipelines.preferring_results import build_pairs
+
+    build_pairs(folder, name, voter or [], least_voters, margin, Console())
+
+
+@app.command()
+def compare(folder: Folder, voter: Voters = None) -> None:
+    """Print how often candidates of one checkpoint are preferred to another's, with intervals."""
+    from rich.console import Console
+
+    from reelmill.pipelines.preferring_results import compare_checkpoints
+
+    compare_checkpoints(folder, voter or [], Console())

@@ -1,0 +1,188 @@
+"""Votes that no person gives: of a file, of CLIP, of technical quality, of a model behind an endpoint."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import io
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from reelmill import weights
+from reelmill.curation.caption_config import EndpointConfig
+from reelmill.curation.caption_frames import chat_message, jpeg
+from reelmill.curation.endpoint import Answer, Endpoint, EndpointFailed
+from reelmill.curation.scorers.aesthetic import ARCHITECTURE, CLIP_WEIGHTS
+from reelmill.curation.scorers.looks import quality
+from reelmill.errors import ConfigError, DataError, MachineError, WeightsError
+from reelmill.eval.preference import RATINGS, Candidates, Vote, VoteFile, read_votes
+from reelmill.eval.preference.candidates import Candidate
+
+Rgb = npt.NDArray[np.uint8]
+
+PROMPT = """This picture was drawn for the prompt between the lines.
+----
+{prompt}
+----
+Judge it by two questions, each from 1 (very bad) to 5 (very good).
+appeal: how good does it look, whatever it shows? Composition, detail, light, no defects.
+alignment: how well does it show what the prompt asks for? Things, numbers, colours, places, style.
+Answer with JSON alone, such as {{"appeal": 3, "alignment": 4}}."""
+"""What a model is asked about a candidate, after the picture."""
+MAX_TOKENS = 60
+JPEG_QUALITY = 95
+_FENCE = re.compile(r"```(?:json)?\s*(.*?)\s*```", re.DOTALL)
+
+
+def take_votes(candidates: Candidates, path: Path) -> str:
+    """Add the votes of a `.jsonl` file, lines as of FOLDER/votes.jsonl, that are not there yet; a line about it.
+
+    A line is `{"voter": NAME, "scores": [{"candidate_id": ID, "appeal": 1..5, "alignment": 1..5}, ...]}`. Raises
+    DataError, and takes none, where a line is no vote.
+    """
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise DataError(f"the votes in {path} cannot be read: {error.strerror}") from None
+    given = list(read_votes(lines, candidates, path))
+    file = VoteFile(candidates.folder)
+    # A vote without a time is known by what it says, one with a time by that too: taken back and given again it counts.
+    there = {form for vote in file.read(candidates) for form in (vote.to_json(), _undated(vote))}
+    new = [vote for vote in given if vote.to_json() not in there]
+    file.add(new)
+    return f"{len(new):,} of {len(given):,} votes taken, the others were there"
+
+
+def let_vote(scorer: str, candidates: Candidates, url: str = "", model: str = "") -> Iterator[str]:
+    """Let a scorer judge the candidates that it has not judged yet, and store it prompt by prompt; lines about it."""
+    if scorer == "clip":
+        yield from _measured(candidates, f"clip:{ARCHITECTURE}", "alignment", _clip())
+    elif scorer == "quality":
+        yield from _measured(candidates, "quality", "appeal", lambda image, _: quality(image))
+    elif scorer == "endpoint":
+        if not (url.startswith(("http://", "https://")) and model):
+            raise ConfigError("--scorer endpoint needs --url http://HOST:PORT/v1 and --model NAME")
+        yield asyncio.run(_asked(candidates, EndpointConfig(url=url, model=model)))
+    else:
+        raise ConfigError(f"--scorer is {scorer!r}; it is clip, quality or endpoint")
+
+
+class ClipSimilarity:
+    """Cosine of CLIP's features of a picture and of a text, on a GPU if there is one.
+
+    `architecture` is an open_clip model name, `checkpoint` its weights. Texts are cut at the model's context, which is
+    77 tokens of OpenAI's CLIP.
+    """
+
+    def __init__(self, architecture: str, checkpoint: Path) -> None:
+        import torch
+
+        from reelmill.compat import torchvision
+
+        torchvision()
+        import open_clip
+
+        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        model, _, self._preprocess = open_clip.create_model_and_transforms(
+            architecture, pretrained=str(checkpoint), require_pretrained=True, device=self._device
+        )
+        self._clip = model.eval()
+        self._tokenize = open_clip.get_tokenizer(architecture)
+
+    def __call__(self, image: Rgb, text: str) -> float:
+        """Of an RGB picture uint8 [H, W, 3]."""
+        import torch
+
+        with torch.inference_mode():
+            pixels = self._preprocess(Image.fromarray(image))[None].to(self._device)
+            words = self._tokenize([text]).to(self._device)
+            seen, said = self._clip.encode_image(pixels, normalize=True), self._clip.encode_text(words, normalize=True)
+            return float((seen.float() * said.float()).sum())
+
+
+def parse_judgement(text: str) -> dict[str, float]:
+    """The two ratings in a model's answer: one JSON object of `appeal` and `alignment`, whole numbers from 1 to 5.
+
+    It stands alone or in a code fence. Raises ValueError for anything else.
+    """
+    fenced = _FENCE.fullmatch(text.strip())
+    found = json.loads(fenced[1] if fenced else text)
+    if not isinstance(found, dict) or found.keys() != {"appeal", "alignment"}:
+        raise ValueError("no object of appeal and alignment")
+    for question, rating in found.items():
+        if type(rating) is not int or rating not in RATINGS:
+            raise ValueError(f"{question} is no whole number from 1 to 5")
+    return {question: float(rating) for question, rating in found.items()}
+
+
+def _clip() -> ClipSimilarity:
+    if importlib.util.find_spec("open_clip") is None:
+        raise WeightsError("--scorer clip needs open_clip; run: pip install 'reelmill[aesthetic]'")
+    return ClipSimilarity(ARCHITECTURE, weights.path(CLIP_WEIGHTS))
+
+
+def _measured(candidates: Candidates, voter: str, question: str, measure: Callable[[Rgb, str], float]) -> Iterator[str]:
+    file = VoteFile(candidates.folder)
+    waiting = _waiting(candidates, voter, file)
+    for of in waiting:
+        scores = {one.id: {question: measure(_picture(candidates, one), one.prompt)} for one in of}
+        file.add([Vote(voter, "score", of[0].prompt_id, scores)])
+    yield f"{voter} voted on {question} of {sum(map(len, waiting)):,} candidates"
+
+
+async def _asked(candidates: Candidates, config: EndpointConfig) -> str:
+    """Ask an endpoint about what it has not judged yet. MachineError where answers are missing at the end."""
+    voter = f"endpoint:{config.model}"[:64]
+    file = VoteFile(candidates.folder)
+    waiting = _waiting(candidates, voter, file)
+    failures: list[str] = []
+    judged = 0
+    async with Endpoint(config) as endpoint:
+
+        async def judge(one: Candidate) -> dict[str, float] | None:
+            picture = jpeg(_picture(candidates, one), JPEG_QUALITY)
+            message = chat_message([picture], PROMPT.format(prompt=one.prompt))
+            try:
+                answer: Answer = await endpoint.ask([message], MAX_TOKENS, 0.0)
+                return parse_judgement(answer.text)
+            except EndpointFailed as error:
+                failures.append(str(error))
+            except (ValueError, RecursionError) as error:
+                failures.append(f"the answer {answer.text[:80]!r} is no judgement: {error}")
+            return None
+
+        for of in waiting:
+            answers = await asyncio.gather(*(judge(one) for one in of))
+            scores = {one.id: said for one, said in zip(of, answers, strict=True) if said is not None}
+            if not scores:  # the others would fare the same, at a wait or a price for each
+                break
+            file.add([Vote(voter, "rating", of[0].prompt_id, scores)])
+            judged += len(scores)
+    if failures:
+        raise MachineError(
+            f"{voter} judged {judged:,} of {sum(map(len, waiting)):,} candidates; the first failure: {failures[0]}. "
+            "The same command again asks about the others alone."
+        )
+    return f"{voter} judged {judged:,} candidates"
+
+
+def _waiting(candidates: Candidates, voter: str, file: VoteFile) -> list[list[Candidate]]:
+    """The candidates that a voter has not judged, prompt by prompt."""
+    judged = {name for vote in file.read(candidates) if vote.voter == voter for name in vote.scores}
+    left = ([one for one in of if one.id not in judged] for of in candidates.by_prompt.values())
+    return [of for of in left if of]
+
+
+def _picture(candidates: Candidates, one: Candidate) -> Rgb:
+    with Image.open(io.BytesIO(candidates.picture(one.id).read_bytes()), formats=["PNG"]) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def _undated(vote: Vote) -> str:
+    return Vote(vote.voter, vote.kind, vote.prompt_id, vote.scores).to_json()

@@ -11,6 +11,7 @@ import reelmill
 from reelmill.errors import ReelmillError, printable
 from reelmill.pipelines import (
     commands_caption,
+    commands_chat,
     commands_curate,
     commands_eval,
     commands_generate,
@@ -38,6 +39,7 @@ commands_report.register(app)
 commands_train.register(app)
 commands_generate.register(app)
 app.add_typer(commands_tokens.app, name="tokens", help="Token shards: import codes that others made.")
+app.add_typer(commands_chat.app, name="chat", help="Conversations: import those about pictures that others wrote.")
 app.add_typer(commands_tokenizer.app, name="tokenizer", help="Vision tokenizers: list, show, train, encode, decode.")
 app.add_typer(commands_prefer.app, name="prefer", help="Preferences: candidates, votes, pairs, blind comparisons.")
 app.add_typer(commands_eval.app, name="eval", help="Measure tokenizers.")

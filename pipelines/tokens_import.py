@@ -9,7 +9,7 @@ import datetime
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +53,10 @@ def import_tokens(
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
         with RunFolder(unfinished).lock() as folder:
-            _prepare(folder, recipe)
+            prepare_folder(folder, recipe)
             imported = tokens = 0
             for unit, batch in enumerate(_units(source, vocab, fingerprint)):
-                _write_unit(folder, unit, batch, vocab, tokenizer, fingerprint)
+                write_unit(folder, unit, batch, vocab, tokenizer, fingerprint)
                 imported, tokens = imported + len(batch), tokens + sum(row["n_tokens"] for _, row in batch)
                 say(f"{imported:,} documents, {tokens:,} tokens")
             if not imported:
@@ -71,8 +71,8 @@ def import_tokens(
     return RunFolder(out)
 
 
-def _prepare(folder: RunFolder, recipe: Recipe) -> None:
-    """Recipe, empty tables and views."""
+def prepare_folder(folder: RunFolder, recipe: Recipe) -> None:
+    """Write an imported run folder's recipe, empty tables and views."""
     folder.commit_text(folder.recipe_path, to_toml(recipe))
     tables = {"items": ledger.ITEMS, "samples": ledger.samples_schema({}), "captions": ledger.CAPTIONS}
     tables |= {"failures": ledger.FAILURES, "timings": ledger.TIMINGS, "verdicts": ledger.VERDICTS}
@@ -132,19 +132,29 @@ def _seconds(row: Row) -> float:
     return documents.seconds_of(len(row.codes), row.fps)
 
 
-def _write_unit(
-    folder: RunFolder, unit: int, batch: Documents, vocab: Vocabulary, tokenizer: str, fingerprint: str
+def write_unit(
+    folder: RunFolder,
+    unit: int,
+    batch: Documents,
+    vocab: Vocabulary,
+    tokenizer: str,
+    fingerprint: str,
+    refused: Sequence[dict[str, Any]] = (),
 ) -> None:
-    """The tables of a unit, its items last: they are its commit mark."""
+    """Write the tables of a unit, its items last: they are its commit mark.
+
+    `batch`: rows and their documents; `refused`: items that gave none.
+    """
 
     def write(temporary: Path) -> None:
         write_shard(temporary, [row for _, row in batch], vocab, fingerprint, tokenizer=tokenizer)
 
-    write_atomically(folder.unit_path(f"tokens/{fingerprint[:12]}", unit), write, root=folder.root)
+    if batch:
+        write_atomically(folder.unit_path(f"tokens/{fingerprint[:12]}", unit), write, root=folder.root)
     tables = {
         "captions": (ledger.CAPTIONS, [_caption(row, document) for row, document in batch if _is_captioned(row)]),
         "samples": (ledger.samples_schema({}), [_sample(row, document) for row, document in batch]),
-        "items": (ledger.ITEMS, [_item(row, document) for row, document in batch]),
+        "items": (ledger.ITEMS, [*(_item(row, document) for row, document in batch), *refused]),
     }
     for table, (schema, entries) in tables.items():
         made = pa.Table.from_pylist([{"unit": unit, **entry} for entry in entries], schema=schema)

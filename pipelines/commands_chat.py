@@ -1,0 +1,48 @@
+"""Commands over conversations: `chat import`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.callback()
+def chat() -> None:
+    """Conversations: import those about pictures that others wrote."""
+
+
+@app.command("import")
+def import_(
+    source: Annotated[Path, typer.Argument(help=".json list, .jsonl, or a folder of them.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Run folder to make.", show_default=False)],
+    tokenizer: Annotated[str, typer.Option(help="Vision tokenizer, by name or file.", show_default=False)],
+    images: Annotated[Path | None, typer.Option(help="Folder of the pictures; SOURCE's own when not given.")] = None,
+    text: Annotated[str, typer.Option(help="Text tokenizer of the documents: qwen (Emu3's) or bytes.")] = "qwen",
+    least: Annotated[int, typer.Option(help="Pixels of a picture, at least; smaller ones are enlarged.")] = 512 * 512,
+    most: Annotated[int, typer.Option(help="Pixels of a picture, at most; larger ones are reduced.")] = 1024 * 1024,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Refuse bad rows, counted; else the first ends it.")] = (
+        False
+    ),
+) -> None:
+    """Make a run folder of conversations about pictures: LLaVA's JSON, ShareGPT's, chat messages.
+
+    Also of texts with pictures between them. Of a conversation the answers alone count in training. Run it again after a
+    kill and it goes on.
+    """
+    from reelmill.curation.pictures import PixelBounds
+    from reelmill.errors import resumable
+    from reelmill.pipelines.chat_import import ChatImport, import_chats
+    from reelmill.tokenize import vision
+    from reelmill.tokenize.vocabulary import Vocabulary
+
+    loaded = vision.load(tokenizer)
+    pictures = images or (source if source.is_dir() else source.parent)
+    vocab = Vocabulary(text, loaded.codes)  # type: ignore[arg-type]  # it says which there are
+    how = ChatImport(pictures, loaded, tokenizer, vocab, PixelBounds(least, most), skip_bad)
+    with resumable():
+        import_chats(source, out, how, typer.echo)
+    typer.echo(f"Next: reelmill stats {out} · reelmill verify {out} · reelmill train understanding_stage2 --data {out}")

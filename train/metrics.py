@@ -6,6 +6,9 @@ from typing import Any
 
 from reelmill.train.data import LOSS_KINDS, Loader
 
+_SHOWN = (*(kind.name.lower() for kind in LOSS_KINDS), "ntp", "margin", "accuracy", "kl")
+"""Parts of a step's line that a person sees beside the loss, where it has them."""
+
 
 def beginning(loader: Loader, heldout: int) -> list[str]:
     """What a run trains on, in lines."""
@@ -28,9 +31,7 @@ def readable(line: dict[str, Any], steps: int) -> str:
 
 
 def _step(line: dict[str, Any], steps: int) -> str:
-    kinds = " ".join(
-        f"{kind.name.lower()} {line[kind.name.lower()]:.3f}" for kind in LOSS_KINDS if kind.name.lower() in line
-    )
+    kinds = " ".join(f"{name} {line[name]:.3f}" for name in _SHOWN if name in line)
     mfu = f"  MFU {line['mfu']:.1%}" if "mfu" in line else ""
     return (
         f"step {line['step'] + 1}/{steps}  loss {line['loss']:.4f} ({kinds})  lr {line['lr']:.2e}  "
@@ -59,11 +60,11 @@ def _duration(seconds: float) -> str:
 def _validation(line: dict[str, Any]) -> str:
     if line["validation"] is None:
         return "validation: no held-out items (data.heldout is 0)"
-    entropy = line["unigram_entropy"]
+    entropy = line.get("unigram_entropy", {})
     parts = []
     for kind, nll in line["validation"].items():
         references = [f"unigram {entropy[kind]:.3f}"] if kind in entropy else []
-        if kind == "vision":
+        if kind == "vision" and "vision_shuffled" in line:
             references.append(f"shuffled {line['vision_shuffled']:.3f}")
         parts.append(f"{kind} {nll:.3f} ({', '.join(references)})" if references else f"{kind} {nll:.3f}")
     return f"validation after step {line['step']}, nats a token: " + "  ".join(parts)

@@ -10,21 +10,22 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from reelmill.errors import ReelmillError
-from reelmill.train.data import Batch, Corpus
+from reelmill.train.data import Batch
+from reelmill.train.objective import Source
 from reelmill.train.parallel import Layout, Ranks
 
 _MOST = 8
 _WHAT_TO_DO = "Nothing was updated and the last checkpoint is sound."
 
 
-def loss_error(step: int, losses: Sequence[tuple[Batch, Tensor]], corpus: Corpus, layout: Layout) -> ReelmillError:
+def loss_error(step: int, losses: Sequence[tuple[Batch, Tensor]], source: Source, layout: Layout) -> ReelmillError:
     """The error for a step whose loss is not finite; `losses` are the rank's micro-batches with their tokens' NLLs.
 
     All ranks call this and get the same: the documents on all ranks, at most 8, in which the NLL is not finite.
     """
     found = layout.ranks.gather(
         [
-            f"rank {layout.ranks.rank}, micro-batch {number}: document {corpus.name(document)}"
+            f"rank {layout.ranks.rank}, micro-batch {number}: document {source.name(document)}"
             for number, (batch, nll) in enumerate(losses)
             for document in _documents(batch, nll, layout)
         ]

@@ -10,11 +10,12 @@ from reelmill.config import to_toml
 from reelmill.errors import ConfigError
 from reelmill.files import write_text
 from reelmill.train import checkpoint
-from reelmill.train.data import Corpus
+from reelmill.train.objective import Source
+from reelmill.train.objectives import source_of
 from reelmill.train.parallel import join_ranks
 from reelmill.train.trainer import Draw, TrainConfig, Trainer
 
-Sampler = Callable[[Corpus, Sequence[str]], Draw]
+Sampler = Callable[[Source, Sequence[str]], Draw]
 """From the documents and the prompts to what draws them."""
 
 
@@ -36,14 +37,14 @@ def train(
     run or that differs from the one that `out` was begun with, DataError for missing or damaged documents, Preempted
     when a signal stopped it, saved.
     """
-    corpus = Corpus(data, selection, config.data)
-    config = _with_vocabulary(config, corpus)
-    draw = sampler(corpus, config.sample_prompts) if sampler and config.sample_prompts else None
+    source = source_of(config, data, selection)
+    config = _with_vocabulary(config, source)
+    draw = sampler(source, config.sample_prompts) if sampler and config.sample_prompts else None
     with join_ranks(config.device) as ranks:
         if ranks.is_first:
             out.mkdir(parents=True, exist_ok=True)
         ranks.wait()
-        trainer = Trainer(config, corpus, out, ranks, say, draw)
+        trainer = Trainer(config, source, out, ranks, say, draw)
         trainer.resume()
         if ranks.is_first:
             write_text(out / "recipe.toml", to_toml(config))
@@ -54,12 +55,12 @@ def train(
     return last
 
 
-def _with_vocabulary(config: TrainConfig, corpus: Corpus) -> TrainConfig:
+def _with_vocabulary(config: TrainConfig, source: Source) -> TrainConfig:
     """The config with the data's vocabulary size; ConfigError if it names another."""
-    size = corpus.vocab.size
+    size = source.vocab.size
     if config.model.vocab_size not in (0, size):
         raise ConfigError(
-            f"model.vocab_size is {config.model.vocab_size:,}, but the data's vocabulary ({corpus.vocab.text}, "
-            f"{corpus.vocab.codes:,} codes) has {size:,} ids; set model.vocab_size to 0, or tokenize for this recipe."
+            f"model.vocab_size is {config.model.vocab_size:,}, but the data's vocabulary ({source.vocab.text}, "
+            f"{source.vocab.codes:,} codes) has {size:,} ids; set model.vocab_size to 0, or tokenize for this recipe."
         )
     return dataclasses.replace(config, model=dataclasses.replace(config.model, vocab_size=size))

@@ -1,11 +1,9 @@
-"""The training loop and its configuration."""
+"""The training loop: what every objective has in common."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,48 +16,24 @@ from reelmill import __version__
 from reelmill.config import to_dict
 from reelmill.errors import Interrupted, Preempted
 from reelmill.train import checkpoint
-from reelmill.train.data import LOSS_KINDS, Batch, Corpus, DataConfig, Loader
+from reelmill.train.data import Batch
 from reelmill.train.estimate import CONVENTION
 from reelmill.train.meter import Meter
-from reelmill.train.metrics import beginning, readable
-from reelmill.train.model import Decoder, ModelConfig
+from reelmill.train.metrics import readable
+from reelmill.train.model import Decoder
 from reelmill.train.nonfinite import gradient_error, loss_error
-from reelmill.train.optimizer import OptimizerConfig, make_optimizer
-from reelmill.train.parallel import Device, Layout, ParallelConfig, Precision, Ranks, clip_gradients, sharded_decoder
-from reelmill.train.saver import CheckpointConfig, Saver
+from reelmill.train.objective import Source
+from reelmill.train.objectives import objective_of
+from reelmill.train.optimizer import make_optimizer
+from reelmill.train.parallel import Layout, Ranks, clip_gradients, sharded_decoder
+from reelmill.train.saver import Saver
 from reelmill.train.signals import StopRequest, stop_requests
 from reelmill.train.starting import load_starting_weights
-from reelmill.train.trackers import LogConfig, Tracker, trackers
-from reelmill.train.validation import as_tensors, means_by_kind, sums_by_kind, unigram_entropy, validate
+from reelmill.train.trackers import Tracker, trackers
+from reelmill.train.train_config import TrainConfig
 from reelmill.train.whole import whole_decoder
 
-
-@dataclass(kw_only=True)
-class TrainConfig:
-    """A training recipe."""
-
-    model: ModelConfig = field(default_factory=ModelConfig)
-    data: DataConfig = field(default_factory=DataConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    parallel: ParallelConfig = field(default_factory=ParallelConfig)
-    init: str = ""
-    """Weights to begin with (`starting.py`): a checkpoint, a training run or a folder in Hugging Face's layout."""
-    steps: int = 100_000
-    seed: int = 0
-    """Of the first weights, the order of the data and dropout."""
-    z_loss: float = 0.0
-    """Weight of the squared log-normaliser of the logits in each token's loss (`loss.py`); 0: none."""
-    precision: Precision = "bfloat16"
-    """What the layers compute in; parameters, optimizer and gradient sums are float32."""
-    device: Device = "auto"
-    validate_every: int = 1_000
-    validate_rows: int = 256
-    """At most so many rows of held-out documents."""
-    sample_prompts: list[str] = field(default_factory=list)
-    """Captions of pictures that are drawn at each validation, into RUN/samples/step-N."""
-    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
-    log: LogConfig = field(default_factory=LogConfig)
-
+__all__ = ["Draw", "TrainConfig", "Trainer"]
 
 Draw = Callable[[Decoder, Path], None]
 """Draws pictures with a whole model into a folder."""
@@ -74,22 +48,18 @@ class Trainer:
     def __init__(
         self,
         config: TrainConfig,
-        corpus: Corpus,
+        source: Source,
         out: Path,
         ranks: Ranks,
         say: Callable[[str], None],
         draw: Draw | None = None,
     ) -> None:
         config.log.check()
-        self.config, self.corpus, self.out, self.ranks = config, corpus, out, ranks
+        self.config, self.source, self.out, self.ranks = config, source, out, ranks
         self.draw = draw
         self.say = say if ranks.is_first else lambda _: None
-        wanted = corpus.of_kinds(config.data.kinds)
-        self.training, heldout = (np.flatnonzero(wanted & part) for part in (~corpus.heldout, corpus.heldout))
         self.layout = layout = Layout.of(config.parallel, config.model, config.data.context, ranks)
-        self.loader = Loader(corpus, self.training, config.data, config.seed, layout.data_size)
-        plain = config.data.as_they_are()
-        self.heldout = Loader(corpus, heldout, plain, config.seed, layout.data_size) if len(heldout) else None
+        self.objective = objective_of(config, source, layout)
         self.model = sharded_decoder(config.model, layout, config.precision, config.seed)
         self.optimizer = make_optimizer(self.model, config.optimizer)
         self.saver = Saver(out / "checkpoints", config.checkpoint, ranks)
@@ -101,15 +71,19 @@ class Trainer:
 
     def resume(self) -> None:
         """Go on from the last complete checkpoint, or begin with the weights of `config.init` where there is none."""
+        self._load()
+        self.objective.prepare(self.out, self.say)
+
+    def _load(self) -> None:
         last = checkpoint.latest(self.out / "checkpoints")
         if last is None:
             if self.config.init:
-                vocab, tokenizer = self.corpus.vocab, self.corpus.tokenizer
+                vocab, tokenizer = self.source.vocab, self.source.tokenizer
                 found = load_starting_weights(Path(self.config.init), self.model, vocab, tokenizer)
                 self.say(f"begins with the {found}")
             return
         state = checkpoint.read_state(last)
-        checkpoint.check_same_run(state, self.config, self.corpus.fingerprint, last)
+        checkpoint.check_same_run(state, self.config, self.source.fingerprint, last)
         checkpoint.load(last, self.model, self.optimizer)
         self.next_step, self.saved_step, self.tokens = state.step, state.step, state.tokens
         self.say(f"resumed from {last}")
@@ -164,27 +138,23 @@ class Trainer:
         # Dropout follows from the seed, the step and the rank: a resumed run draws what an undisturbed one does.
         seeds = np.random.SeedSequence([self.config.seed, step, self.ranks.rank])
         torch.manual_seed(int(seeds.generate_state(1, np.uint64)[0] >> 1))
-        batches = self.loader.micro_batches(step, self.layout.data_index)
-        # Normalised by the weight of the whole global batch: the same whatever ranks and micro-batches it is cut into.
-        own = sum((_totals(batch) for batch in batches), np.zeros(3)) / self.config.parallel.context
-        weight, tokens, squares = self.layout.sum(torch.from_numpy(own).to(self.ranks.device)).tolist()
-        loss_sum, z_sum = torch.zeros(2, dtype=torch.float64, device=self.ranks.device)
-        sums = torch.zeros(2, len(LOSS_KINDS), dtype=torch.float64, device=self.ranks.device)
+        batches = self.objective.micro_batches(step)
+        # Normalised by the whole global batch: the same whatever ranks and micro-batches it is cut into.
+        own = np.sum([[*self.objective.weights(batch), *_sizes(batch)] for batch in batches], axis=0)
+        own = torch.from_numpy(own / self.config.parallel.context).to(self.ranks.device)
+        *weights, tokens, squares = self.layout.sum(own).tolist()
         losses: list[tuple[Batch, Tensor]] = []
+        sums: list[Tensor] = []
         for micro_batch in batches:
-            ids, positions, targets, weights, kinds = as_tensors(micro_batch, self.layout)
-            hidden = self.model(ids, positions, micro_batch.lengths)
-            total, nll, log_z = self.model.lm_head.loss(hidden, targets, weights, self.config.z_loss)
+            total, part, nll = self.objective.loss(self.model, micro_batch, weights)
             # FSDP averages gradients over the ranks with other tokens; the loss is a sum over them.
-            (total * (self.layout.tokens_size / weight)).backward()
-            loss_sum += total.detach()
-            z_sum += self.config.z_loss * (log_z.square() * weights).sum()
-            sums += sums_by_kind(nll, kinds)
+            (total * self.layout.tokens_size).backward()
+            sums.append(part)
             losses.append((micro_batch, nll))
-        loss = self.layout.sum(loss_sum).item() / weight
-        sums = self.layout.sum(sums)
+        line = self.objective.line(self.layout.sum(torch.stack(sums).sum(0)))
+        loss = line["loss"]
         if not math.isfinite(loss):
-            raise loss_error(step, losses, self.corpus, self.layout)
+            raise loss_error(step, losses, self.source, self.layout)
         norm = clip_gradients(self.model, self.config.optimizer.grad_clip)
         if not math.isfinite(norm):
             raise gradient_error(step, loss, norm, self.model, self.ranks)
@@ -194,32 +164,19 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.tokens += int(tokens)
-        epoch, batch = self.loader.place(step)
         return {
             "step": step,
-            "loss": loss,
-            **means_by_kind(sums),
-            **({"z_loss": self.layout.sum(z_sum).item() / weight} if self.config.z_loss else {}),
+            **line,
             "lr": rate,
             "grad_norm": norm,
             **self.meter.end(step, tokens, squares),
-            "epoch": epoch + (batch + 1) / self.loader.batches(epoch),
+            "epoch": self.objective.epoch(step),
             "tokens": self.tokens,
         }
 
     def validate(self) -> dict[str, Any]:
-        """The line of a validation: NLL by kind, the same with every document's codes shuffled, reference entropies."""
-        if self.heldout is None:
-            return {"step": self.next_step, "validation": None}
-        rows = self.config.validate_rows
-        plain = validate(self.model, self.heldout, self.layout, rows)
-        shuffled = validate(self.model, self.heldout, self.layout, rows, shuffle_vision=True)
-        return {
-            "step": self.next_step,
-            "validation": plain,
-            "vision_shuffled": shuffled.get("vision"),
-            "unigram_entropy": self._unigram_entropy,
-        }
+        """The line of a validation."""
+        return {"step": self.next_step, **self.objective.validate(self.model)}
 
     def _draw_samples(self) -> None:
         """Draw on the first rank with the whole model, while the others wait: that works however it is split."""
@@ -237,9 +194,9 @@ class Trainer:
         state = checkpoint.TrainState(
             step=self.next_step,
             recipe=to_dict(self.config),
-            vocabulary=self.corpus.vocab.to_json(),
-            tokenizer=self.corpus.tokenizer,
-            data=self.corpus.fingerprint,
+            vocabulary=self.source.vocab.to_json(),
+            tokenizer=self.source.tokenizer,
+            data=self.source.fingerprint,
             version=__version__,
             tokens=self.tokens,
         )
@@ -247,14 +204,10 @@ class Trainer:
         self.saved_step = self.next_step
         self.say(f"saving {path}")
 
-    @cached_property
-    def _unigram_entropy(self) -> dict[str, float]:
-        return unigram_entropy(self.corpus, self.training)
-
     def _describe(self) -> None:
         parameters = sum(parameter.numel() for parameter in self.model.parameters())
         self.say(f"{parameters:,} parameters on {self.ranks.size} x {self.ranks.device.type}")
-        for line in beginning(self.loader, len(self.heldout.documents) if self.heldout else 0):
+        for line in self.objective.describe():
             self.say(line)
         if self.meter.peak:
             self.say(f"MFU: {CONVENTION}; of {self.meter.peak / 1e12:,.0f} TFLOP/s, dense bfloat16, on all GPUs")
@@ -265,7 +218,7 @@ class Trainer:
         self.say(readable(line, self.config.steps))
 
 
-def _totals(batch: Batch) -> npt.NDArray[np.float64]:
-    """Weight of the loss, predictions, and the sum of the squares of the documents' lengths."""
+def _sizes(batch: Batch) -> npt.NDArray[np.float64]:
+    """Predictions of a batch, and the sum of the squares of its documents' lengths."""
     squares = sum(length**2 for length, document in zip(batch.lengths, batch.documents, strict=True) if document >= 0)
-    return np.array([batch.weights.sum(dtype=np.float64), (batch.kinds >= 0).sum(), squares], dtype=np.float64)
+    return np.array([(batch.kinds >= 0).sum(), squares], dtype=np.float64)

@@ -93,10 +93,10 @@ def test_a_loss_that_is_not_finite_names_the_document(run_folder, toy_config, tm
     """The embedding of an id that one document alone has is damaged; nothing is updated."""
     config = replace(toy_config, data=replace(toy_config.data, batch_rows=1000, micro_rows=4))
     with trainer_of(config, run_folder, tmp_path) as trainer:
-        documents = trainer.corpus.read(trainer.training)
+        documents = trainer.source.read(trainer.objective.training)
         ids, owners = np.unique(np.concatenate([np.unique(tokens) for tokens in documents]), return_counts=True)
         alone = int(ids[owners == 1][-1])
-        (owner,) = (n for n, tokens in zip(trainer.training, documents, strict=True) if alone in tokens)
+        (owner,) = (n for n, tokens in zip(trainer.objective.training, documents, strict=True) if alone in tokens)
         weights = trainer.model.embed_tokens.weight.detach().to_local()
         weights[alone] = math.inf
         before = weights.clone()
@@ -104,7 +104,7 @@ def test_a_loss_that_is_not_finite_names_the_document(run_folder, toy_config, tm
             trainer.step(0)
         assert torch.equal(trainer.model.embed_tokens.weight.to_local(), before)
     named = re.findall(r"rank 0, micro-batch \d+: document (\S+) in (\S+)[;.]", str(caught.value))
-    assert {(doc_id, folder) for doc_id, folder in named} == {tuple(trainer.corpus.name(int(owner)).split(" in "))}
+    assert {(doc_id, folder) for doc_id, folder in named} == {tuple(trainer.source.name(int(owner)).split(" in "))}
     assert str(run_folder) in named[0][1]
     assert "step 0: the loss is not finite" in str(caught.value)
 

@@ -142,16 +142,14 @@ def verify_pairs(path: Path, vocab: Vocabulary | None = None) -> list[str]:
 
 
 class PairIndex:
-    """The pairs in the Parquet files of a folder, in the order of file name and row; tokens are read when asked for.
+    """The pairs in the Parquet files of some folders, by folder, file name and row; tokens are read when asked for.
 
-    `columns` is a pyarrow table of all columns but the tokens, `footer` what the files have in common. Raises DataError
-    where there are no pairs, or files of several vocabularies or vision tokenizers.
+    `columns` is a pyarrow table of the columns of PAIRS_SCHEMA but the tokens, `footer` what the files have in common.
+    Raises DataError where a folder has no pairs, or the files are of several vocabularies or vision tokenizers.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.paths = sorted(Path(folder).glob("*.parquet"))
-        if not self.paths:
-            raise DataError(f"no pairs in {folder}: it has no *.parquet; `reelmill prefer build` writes them.")
+    def __init__(self, *folders: Path) -> None:
+        self.paths = [path for folder in folders for path in _files(folder)]
         footers: dict[tuple[str, Vocabulary], Footer] = {}
         tables, self._places = [], []
         for number, path in enumerate(self.paths):
@@ -163,11 +161,13 @@ class PairIndex:
                 self._places += [(number, group, row) for row in range(metadata.row_group(group).num_rows)]
         if len(footers) > 1:
             found = "; ".join(f"{tokenizer[:12]}, {vocab}" for tokenizer, vocab in footers)
-            raise DataError(f"the pairs of {folder} are of several vocabularies or vision tokenizers: {found}.")
+            raise DataError(
+                f"the pairs of {_names(folders)} are of several vocabularies or vision tokenizers: {found}."
+            )
         self.footer = next(iter(footers.values()))
         self.columns = pa.concat_tables([table.select(_SHORT) for table in tables])
         if not len(self):
-            raise DataError(f"no pairs in {folder}: its files have no rows.")
+            raise DataError(f"no pairs in {_names(folders)}: the files have no rows.")
         self._held: tuple[tuple[int, int], list[list[Ids]]] | None = None
 
     def __len__(self) -> int:
@@ -186,6 +186,17 @@ class PairIndex:
     def name(self, index: int) -> str:
         """What a person finds a pair by: its id and file."""
         return f"pair {self.columns['pair_id'][index].as_py()} in {self.paths[self._places[index][0]]}"
+
+
+def _files(folder: Path) -> list[Path]:
+    paths = sorted(Path(folder).glob("*.parquet"))
+    if not paths:
+        raise DataError(f"no pairs in {folder}: it has no *.parquet; `reelmill prefer build` writes them.")
+    return paths
+
+
+def _names(folders: Sequence[Path]) -> str:
+    return ", ".join(map(str, folders))
 
 
 def _problems_of(row: Mapping[str, Any], chosen: Ids, rejected: Ids, vocab: Vocabulary) -> Iterator[str]:

@@ -127,6 +127,12 @@ class Layout:
         dist.all_reduce(values, group=self.tokens)
         return values
 
+    def sum_of_rows(self, values: Tensor) -> Tensor:
+        """The sum of `values` over the ranks that share a row's positions, in place."""
+        if self.part is not None:
+            dist.all_reduce(values, group=self.part.mesh.get_group())
+        return values
+
     def columns(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """This rank's columns of an array [rows, context]."""
         return array if self.part is None else array[:, self.part.columns(array.shape[1])]

@@ -1,0 +1,45 @@
+"""The configuration of a training run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from reelmill.train.data_config import DataConfig
+from reelmill.train.model import ModelConfig
+from reelmill.train.optimizer import OptimizerConfig
+from reelmill.train.parallel import Device, ParallelConfig, Precision
+from reelmill.train.post.preference_loss import PreferenceConfig
+from reelmill.train.saver import CheckpointConfig
+from reelmill.train.trackers import LogConfig
+
+
+@dataclass(kw_only=True)
+class TrainConfig:
+    """A training recipe."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    objective: Literal["next_token", "preference"] = "next_token"
+    """What is learnt: to predict documents, or which of two is preferred (`objective.py`)."""
+    preference: PreferenceConfig = field(default_factory=PreferenceConfig)
+    """Of the objective `preference`."""
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
+    init: str = ""
+    """Weights to begin with (`starting.py`): a checkpoint, a training run or a folder in Hugging Face's layout."""
+    steps: int = 100_000
+    seed: int = 0
+    """Of the first weights, the order of the data and dropout."""
+    z_loss: float = 0.0
+    """Weight of the squared log-normaliser of the logits in each token's loss (`loss.py`); 0: none."""
+    precision: Precision = "bfloat16"
+    """What the layers compute in; parameters, optimizer and gradient sums are float32."""
+    device: Device = "auto"
+    validate_every: int = 1_000
+    validate_rows: int = 256
+    """At most so many rows of held-out documents."""
+    sample_prompts: list[str] = field(default_factory=list)
+    """Captions of pictures that are drawn at each validation, into RUN/samples/step-N."""
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    log: LogConfig = field(default_factory=LogConfig)

@@ -3,7 +3,7 @@
 from reelmill.eval.generation.cache import KVCache
 from reelmill.eval.generation.engine import Engine, continuations, run
 from reelmill.eval.generation.preview import preview, rows_so_far
-from reelmill.eval.generation.prompts import free_request, image_request, visual_request, words_request
+from reelmill.eval.generation.prompts import chat_request, free_request, image_request, visual_request, words_request
 from reelmill.eval.generation.request import Drawn, Request
 from reelmill.eval.generation.sampling import Draw, Sampling
 from reelmill.eval.generation.studio import Clip, Studio, latents_in
@@ -17,6 +17,7 @@ __all__ = [
     "Request",
     "Sampling",
     "Studio",
+    "chat_request",
     "continuations",
     "free_request",
     "image_request",

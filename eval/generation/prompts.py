@@ -9,7 +9,16 @@ import numpy as np
 from reelmill.errors import DataError
 from reelmill.eval.generation.request import Ids, Request
 from reelmill.eval.generation.sampling import Sampling
-from reelmill.tokenize.documents import Grammar, Header, Visual, frame_ids, generation_prompt, interleaved_document
+from reelmill.tokenize.documents import (
+    Grammar,
+    Header,
+    Turn,
+    Visual,
+    chat_prompt,
+    frame_ids,
+    generation_prompt,
+    interleaved_document,
+)
 from reelmill.tokenize.documents.writing import Codes
 
 DEFAULT = Sampling()
@@ -70,16 +79,28 @@ def image_request(
 def words_request(
     grammar: Grammar, parts: Sequence[str | Visual], most: int, *, sampling: Sampling = DEFAULT, stream: int = 0
 ) -> Request:
-    """What goes on in words after texts and visuals, at most `most` tokens: a caption, an answer."""
+    """What goes on in words after texts and visuals, at most `most` tokens: a caption."""
+    return _in_words(grammar, interleaved_document(grammar.vocab, parts)[:-1], most, sampling, stream)
+
+
+def chat_request(
+    grammar: Grammar,
+    question: Sequence[str | Visual],
+    most: int,
+    *,
+    before: Sequence[Turn] = (),
+    sampling: Sampling = DEFAULT,
+    stream: int = 0,
+) -> Request:
+    """What answers a question in words, at most `most` tokens, in Emu3's chat template; `before`: earlier turns."""
+    return _in_words(grammar, chat_prompt(grammar.vocab, question, before), most, sampling, stream)
+
+
+def _in_words(grammar: Grammar, prompt: Ids, most: int, sampling: Sampling, stream: int) -> Request:
     vocab = grammar.vocab
+    only = ((0, vocab.text_size), (vocab.eos, vocab.eos + 1))
     return Request(
-        prompt=interleaved_document(vocab, parts)[:-1],
-        most=most,
-        end=vocab.eos,
-        sampling=sampling,
-        stream=stream,
-        grammar=grammar,
-        only=((0, vocab.text_size), (vocab.eos, vocab.eos + 1)),
+        prompt=prompt, most=most, end=vocab.eos, sampling=sampling, stream=stream, grammar=grammar, only=only
     )
 
 

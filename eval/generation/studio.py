@@ -12,7 +12,14 @@ import torch
 
 from reelmill.errors import DataError
 from reelmill.eval.generation.engine import run
-from reelmill.eval.generation.prompts import DEFAULT, free_request, image_request, visual_request, words_request
+from reelmill.eval.generation.prompts import (
+    DEFAULT,
+    chat_request,
+    free_request,
+    image_request,
+    visual_request,
+    words_request,
+)
 from reelmill.eval.generation.request import Drawn, Ids, Request
 from reelmill.eval.generation.sampling import Sampling
 from reelmill.tokenize.documents import Document, Grammar, Header, Visual, parse, seconds_of
@@ -22,9 +29,6 @@ from reelmill.tokenize.vision import Frames, VisionTokenizer, load_by_fingerprin
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.checkpoint import load_decoder
 from reelmill.train.model import Decoder
-
-CHAT = ("You are a helpful assistant. USER: ", ". ASSISTANT:")
-"""Before the picture and question, and after them (Emu3's released processor)."""
 
 
 @dataclass(frozen=True)
@@ -129,20 +133,18 @@ class Studio:
 
     def caption(self, clip: Clip, *, most: int = 256, sampling: Sampling = DEFAULT) -> str:
         """Words after a picture or clip, as documents whose caption stands after the codes have them."""
-        return self._words([self._visual(clip)], most, sampling)
+        return self._words(words_request(self.free, [self._visual(clip)], most, sampling=sampling))
 
     def answer(self, clip: Clip, question: str, *, most: int = 1024, sampling: Sampling = DEFAULT) -> str:
         """The answer to a question about a picture or clip, in Emu3's chat template."""
-        before, after = CHAT
-        return self._words([before, self._visual(clip), question + after], most, sampling)
+        return self._words(chat_request(self.free, [self._visual(clip), question], most, sampling=sampling))
 
     def interleaved(self, prompt: str, *, most: int = 4096, sampling: Sampling = DEFAULT) -> list[str | Clip]:
         """Words and pictures as the model likes. A picture that `most` cut off is left out."""
         (tokens,) = self.draw([free_request(self.free, [prompt], most, sampling=sampling)])
         return list(self.parts(tokens))
 
-    def _words(self, parts: Sequence[str | Visual], most: int, sampling: Sampling) -> str:
-        request = words_request(self.free, parts, most, sampling=sampling)
+    def _words(self, request: Request) -> str:
         (tokens,) = self.draw([request])
         drawn = tokens[len(np.asarray(request.prompt)) :]
         return self.vocab.tokenizer.decode(drawn[drawn < self.vocab.text_size].tolist()).strip()

@@ -16,7 +16,7 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="tiny, small, 1b, emu3_stage1 and other recipes, or a TOML file.")],
+    recipe: Annotated[str, typer.Argument(help="tiny, small, 1b, emu3_stage1, dpo and other recipes, or a TOML file.")],
     data: Annotated[list[str] | None, typer.Option(help="Run folder; several are mixed, FOLDER=0.7 by share.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where checkpoints go; runs/RECIPE when not given.")] = None,
     selection: Annotated[str, typer.Option(help="Whose kept samples; `all` takes every document.")] = "default",
@@ -25,6 +25,9 @@ def train(
     tokenizer: Annotated[
         str | None, typer.Option(help="Vision tokenizer for sample_prompts, where it is no shipped one.")
     ] = None,
+    check: Annotated[
+        bool, typer.Option("--check-data", help="Only read all the data; an error names bad rows.")
+    ] = False,
     dry: Annotated[bool, typer.Option("--dry-run", help="Only say what it needs; no GPU, no data.")] = False,
     gpus: Annotated[int, typer.Option(min=1, help="--dry-run: on so many GPUs.")] = 8,
     gpu_memory: Annotated[float, typer.Option(help="--dry-run: GiB of each.")] = 80.0,
@@ -61,12 +64,18 @@ def train(
         return
     if not folders:
         raise ConfigError("there is nothing to train on: give --data OUT, a run folder with tokens, or --dry-run.")
+    kept = None if selection == "all" else selection
+    if check:
+        from reelmill.train.checking import check_data
+
+        typer.echo(check_data(config, folders, kept))
+        return
     place = out or Path("runs") / Path(recipe).stem
     settings = {
         "recipe": to_dict(config),
         "data": list(map(str, folders)),
         "out": str(place),
-        "selection": None if selection == "all" else selection,
+        "selection": kept,
         "tokenizer": tokenizer,
     }
     with resumable():

@@ -66,6 +66,11 @@ class Corpus:
         digest.update(self.n_tokens.tobytes())
         return digest.hexdigest()
 
+    @property
+    def paths(self) -> list[Path]:
+        """The shards."""
+        return [path for index in self._indexes for path in index.paths]
+
     def name(self, document: int) -> str:
         """What a person finds the document by: its doc_id and run folder; those after the last are lessons."""
         if document >= len(self):

@@ -38,7 +38,7 @@ def train(
     when a signal stopped it, saved.
     """
     source = source_of(config, data, selection)
-    config = _with_vocabulary(config, source)
+    config = with_vocabulary(config, source)
     draw = sampler(source, config.sample_prompts) if sampler and config.sample_prompts else None
     with join_ranks(config.device) as ranks:
         if ranks.is_first:
@@ -55,7 +55,7 @@ def train(
     return last
 
 
-def _with_vocabulary(config: TrainConfig, source: Source) -> TrainConfig:
+def with_vocabulary(config: TrainConfig, source: Source) -> TrainConfig:
     """The config with the data's vocabulary size; ConfigError if it names another."""
     size = source.vocab.size
     if config.model.vocab_size not in (0, size):

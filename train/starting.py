@@ -17,16 +17,28 @@ _NUMBERS = ("rope_theta", "norm_eps")
 def load_starting_weights(place: Path, model: Decoder, vocab: Vocabulary, tokenizer: str) -> str:
     """Fill a decoder that is split over the ranks, on all of them together; returns what was loaded, for the log.
 
-    `place` is a checkpoint, a training run (its last checkpoint) or a folder in Hugging Face's layout. Only weights are
-    taken: a rank reads its own slices, one tensor at a time, and the optimizer begins anew. Raises ConfigError where
-    `place` is none of these, or has other sizes, another vocabulary or codes of another vision tokenizer than
-    `tokenizer` (its fingerprint; of a folder in Hugging Face's layout only the vocabulary's size is known).
+    Only weights are taken: a rank reads its own slices, one tensor at a time, and the optimizer begins anew. Raises
+    ConfigError as `starting_weights` does.
+    """
+    found, theirs = starting_weights(place, model.config, vocab, tokenizer)
+    if (found / "config.json").is_file():
+        hub.fill(model, place)
+    else:
+        checkpoint.load_weights(found, model)
+    return f"weights of {found}" + _differing(theirs, model.config)
+
+
+def starting_weights(place: Path, model: ModelConfig, vocab: Vocabulary, tokenizer: str) -> tuple[Path, ModelConfig]:
+    """Where the weights of `place` are, and their sizes, if a run may begin with them.
+
+    `place` is a checkpoint, a training run (its last checkpoint) or a folder in Hugging Face's layout. Raises
+    ConfigError where it is none of these, or has other sizes, another vocabulary or codes of another vision tokenizer
+    than `tokenizer` (its fingerprint; of a folder in Hugging Face's layout only the vocabulary's size is known).
     """
     if (place / "config.json").is_file():
         found = hub.read_config(place)
-        _check_sizes(place, found, model.config)
-        hub.fill(model, place)
-        return f"weights of {place}" + _differing(found, model.config)
+        _check_sizes(place, found, model)
+        return place, found
     last = checkpoint.find(place)
     if last is None:
         raise ConfigError(
@@ -35,15 +47,14 @@ def load_starting_weights(place: Path, model: Decoder, vocab: Vocabulary, tokeni
         )
     state = checkpoint.read_state(last)
     found = from_dict(ModelConfig, state.recipe["model"])
-    _check_sizes(last, found, model.config)
+    _check_sizes(last, found, model)
     theirs = Vocabulary.from_json(state.vocabulary)
     if theirs != vocab or state.tokenizer != tokenizer:
         raise ConfigError(
             f"{last} was trained on {theirs} with the vision tokenizer {state.tokenizer[:12]}, the data is of {vocab} "
             f"with {tokenizer[:12]}: its ids mean something else. Tokenize the data with the same, or begin elsewhere."
         )
-    checkpoint.load_weights(last, model)
-    return f"weights of {last}" + _differing(found, model.config)
+    return last, found
 
 
 def _check_sizes(place: Path, found: ModelConfig, wanted: ModelConfig) -> None:

@@ -1,7 +1,7 @@
 """Recipes for a model that talks about pictures (Emu3, section 2.5.2), and for one that draws and talks.
 
-The paper discloses the two stages, what counts in their loss and the pictures' sizes; learning rates, batches, steps and
-mixtures are chosen here.
+The paper discloses the two stages, what counts in their loss and the pictures' sizes; learning rates, batches, steps
+and mixtures are chosen here.
 """
 
 from __future__ import annotations
@@ -108,12 +108,12 @@ def conversation_problems(corpus: Corpus) -> Iterator[str]:
     An answer without words or codes, and one that does not lie in its document. (`write_shard` refuses the second.)
     """
     for document in np.flatnonzero(corpus.answered).tolist():
-        tokens = corpus.view(document)
+        tokens, name = corpus.view(document), f"conversation {corpus.name(document)}"
         for number, (start, stop) in enumerate(corpus.answers(document).reshape(-1, 2).tolist(), 1):
             if not 1 <= start < stop < len(tokens):
-                yield f"conversation {corpus.name(document)}: answer {number} is tokens {start} to {stop} of {len(tokens)}"
+                yield f"{name}: answer {number} is tokens {start} to {stop} of {len(tokens)}"
             elif _is_blank(corpus.vocab, tokens[start:stop]):
-                yield f"conversation {corpus.name(document)}: answer {number} is empty"
+                yield f"{name}: answer {number} is empty"
 
 
 def _is_blank(vocab: Vocabulary, answer: npt.NDArray[np.int32]) -> bool:

@@ -15,11 +15,13 @@ from PIL import Image
 
 from reelmill.config import from_dict, to_toml
 from reelmill.errors import ConfigError, DataError
+from reelmill.eval.reconstruction import metrics
 from reelmill.tokenize.vision import load
-from reelmill.tokenize.vision.movq import MoVQConfig
-from reelmill.train.vision.data import Crops, DataConfig, batches
+from reelmill.tokenize.vision.movq import MoVQ, MoVQConfig
+from reelmill.train.vision.begin import begin_from
+from reelmill.train.vision.data import Crops, DataConfig, as_signal, batches
 from reelmill.train.vision.fit import kmeans
-from reelmill.train.vision.losses import LossConfig
+from reelmill.train.vision.losses import LossConfig, pixel_terms, similarity
 from reelmill.train.vision.media import Library, Source, find
 from reelmill.train.vision.recipes import RECIPES, recipe
 from reelmill.train.vision.run import judged_media, split, train
@@ -48,6 +50,20 @@ FITTED = replace(
     revive_every=2,
     fit=256,
 )
+
+
+DECODER = replace(
+    RECIPE,
+    model=replace(FITTED.model, decoder_blocks=4),
+    loss=LossConfig(lpips=0.1, ssim=0.1, adversarial=0.1, adversarial_start=1),
+    train_only="decoder",
+    init="a file that begun_at names",
+)
+
+
+def begun_at(folder, out):
+    """The recipe that goes on from a tokenizer of one step, whose file is in `out`."""
+    return replace(DECODER, init=str(train(replace(FITTED, steps=1), find([folder]), [], out, say=quiet)))
 
 
 @pytest.fixture(scope="module")
@@ -93,9 +109,10 @@ def test_a_run_learns_logs_and_leaves_pictures_and_a_tokenizer(folder, tmp_path)
     assert (tokenizer.name, tokenizer.codes, tokenizer.spatial, tokenizer.temporal) == ("toy", 64, 8, 4)
 
 
-@pytest.mark.parametrize("kind", [RECIPE, GAN, FITTED], ids=["fsq", "nearest-gan-lpips", "fitted"])
+@pytest.mark.parametrize("kind", [RECIPE, GAN, FITTED, DECODER], ids=["fsq", "nearest-gan-lpips", "fitted", "decoder"])
 def test_a_resumed_run_equals_an_undisturbed_one(folder, tmp_path, kind):
     sources = find([folder])
+    kind = begun_at(folder, tmp_path / "first") if kind is DECODER else kind
     whole = train(kind, sources, [], tmp_path / "whole", say=quiet)
     train(kind, sources, [], tmp_path / "parts", until=5, say=quiet)
     parts = train(kind, sources, [], tmp_path / "parts", say=quiet)
@@ -117,6 +134,59 @@ def test_training_begins_at_the_best_linear_codec_of_patches(folder, tmp_path):
     assert errors[0] < 0.35 * errors[1]
     basis = fitted.model.encoder.shortcut.basis
     torch.testing.assert_close(basis @ basis.T, torch.eye(len(basis)), rtol=0, atol=2e-3)  # kept in float16
+
+
+def error_on(path, folder, config):
+    """Mean squared error over batches that no training of 40 steps has seen."""
+    model, crops = load(path).model, Crops(find([folder]), config)
+    with torch.inference_mode():
+        signals = [(as_signal(pictures), as_signal(clips)) for pictures, clips in batches(crops, range(900, 906), 0)]
+        return np.mean([float(pixel_terms(model(*signal), *signal)["l2"]) for signal in signals])
+
+
+def test_of_the_decoder_alone_the_codes_stay_and_the_error_falls(folder, tmp_path):
+    plain = replace(begun_at(folder, tmp_path / "first"), loss=LossConfig(ssim=0.1))
+    longer = replace(plain, steps=40, checkpoint_every=40)
+    path = train(longer, find([folder]), [], tmp_path / "second", say=quiet)
+    first, second = load(longer.init), load(path)
+    picture = np.asarray(Image.open(folder / "one.png"))
+    assert np.array_equal(first.encode_image(picture), second.encode_image(picture))
+    assert np.array_equal(first.encode(np.stack([picture] * 6)), second.encode(np.stack([picture] * 6)))
+    assert error_on(path, folder, plain.data) < 0.9 * error_on(longer.init, folder, plain.data)
+    before, after = first.model.state_dict(), second.model.state_dict()
+    kept = {name for name, tensor in before.items() if torch.equal(tensor, after[name])}
+    trained = {name for name in before if name.startswith(("decoder.", "post_quant_conv."))}
+    assert before.keys() - trained <= kept and "decoder.conv_out.weight" not in kept
+    assert after.keys() - before.keys() and first.fingerprint != second.fingerprint
+
+
+def test_more_blocks_begin_as_the_identity(folder, tmp_path):
+    kind = begun_at(folder, tmp_path)
+    model = MoVQ(kind.model)
+    begin_from(model, kind.init)
+    codes = torch.arange(24).reshape(1, 1, 4, 6)
+    with torch.inference_mode():
+        torch.testing.assert_close(model.decode(codes), load(kind.init).model.decode(codes))
+
+
+def test_another_model_cannot_begin_there(folder, tmp_path):
+    kind = begun_at(folder, tmp_path)
+    with pytest.raises(ConfigError, match="codes: 64 -> 32"):
+        begin_from(MoVQ(replace(kind.model, codes=32)), kind.init)
+    with pytest.raises(ConfigError, match="only be more"):
+        begin_from(MoVQ(replace(kind.model, decoder_blocks=1)), kind.init)
+    with pytest.raises(ConfigError, match="revive_every 2"):
+        replace(kind, revive_every=2)
+    with pytest.raises(ConfigError, match="name the tokenizer"):
+        replace(kind, init="")
+
+
+def test_the_similarity_that_is_trained_is_the_one_that_is_measured():
+    rng = np.random.default_rng(0)
+    original = rng.integers(0, 256, (2, 32, 48, 3), dtype=np.uint8)
+    decoded = np.clip(original + rng.normal(0, 40, original.shape), 0, 255).astype(np.uint8)
+    found = similarity(as_signal(original), as_signal(decoded))
+    assert float(found) == pytest.approx(metrics.ssim(original, decoded).mean(), abs=1e-5)
 
 
 def test_kmeans_finds_clusters_and_leaves_no_centre_where_nothing_is():
@@ -273,7 +343,7 @@ def test_held_out_media_are_chosen_by_name_and_judged_at_one_size(folder):
 
 def test_recipes_have_names_and_survive_toml():
     for name in RECIPES:
-        assert recipe(name).name == name
+        assert recipe(name).name == name.removesuffix("-decoder")
         assert from_dict(TokenizerRecipe, tomllib.loads(to_toml(recipe(name)))) == recipe(name)
     with pytest.raises(ConfigError, match="reelmill-tok-s"):
         recipe("reelmill-tok-z")

@@ -36,7 +36,8 @@ class MoVQConfig:
     """Shape of a tokenizer; the defaults are Emu3's.
 
     `channels` x `channel_multipliers` are the widths, one a level; neighbouring levels differ by 2 in resolution.
-    `res_blocks` residual blocks a level in the encoder, one more in the decoder, and as many temporal ones in each.
+    `res_blocks` residual blocks a level in the encoder, one more in the decoder (or `decoder_blocks`), and as many
+    temporal ones in each.
     `attention_levels` index levels with attention; `mid_attention` is the one at the bottleneck. `patch` folds
     that many pixels squared into channels before the first convolution (1: none) and unfolds them after the last.
     `z_channels` is the width of the temporal layers and equals `embed_dim`, the width that the quantizer sees.
@@ -62,6 +63,7 @@ class MoVQConfig:
     fsq_levels: tuple[int, ...] = ()
     causal: bool = False
     shortcut: bool = False
+    decoder_blocks: int = 0
 
     def __post_init__(self) -> None:
         widths = [self.channels, *(self.channels * m for m in self.channel_multipliers)]
@@ -76,6 +78,8 @@ class MoVQConfig:
             )
         if self.temporal_factor < 1 or self.temporal_factor & (self.temporal_factor - 1):
             raise ConfigError(f"temporal_factor {self.temporal_factor} must be a power of two")
+        if self.decoder_blocks < 0:
+            raise ConfigError(f"decoder_blocks {self.decoder_blocks} must be at least 0 (0: res_blocks + 1)")
         if self.patch < 1:
             raise ConfigError(f"patch {self.patch} must be at least 1")
         if self.shortcut and len(self.channel_multipliers) > 1:
@@ -220,10 +224,11 @@ class Decoder(nn.Module):
         width = config.channels * config.channel_multipliers[-1]
         self.conv_in = nn.Conv2d(config.z_channels, width, 3, padding=1)
         self.mid = Middle(width, config, quantized)
+        blocks = config.decoder_blocks or config.res_blocks + 1
         levels: list[Level] = []
         for i, multiplier in reversed(list(enumerate(config.channel_multipliers))):
             outputs = config.channels * multiplier
-            level = Level((width, outputs), config.res_blocks + 1, i in config.attention_levels, config, quantized)
+            level = Level((width, outputs), blocks, i in config.attention_levels, config, quantized)
             if i > 0:
                 level.upsample = Upsample(outputs)
             levels.insert(0, level)
@@ -278,6 +283,11 @@ class MoVQ(nn.Module):
         moving = moving.squeeze(2).reshape(len(played), -1, *moving.shape[1:2], *moving.shape[3:]).transpose(1, 2)
         decoded = self.reconstruct(moving).reshape(clips.shape)
         return Outputs(self.reconstruct(still, frames=1).squeeze(1), decoded, vectors, codes, own)
+
+    def freeze_codes(self) -> None:
+        """From now on only what comes after the codes learns: encoder and codebook, and so every code, stay."""
+        for part in (self.encoder, self.quant_conv, self.quantize):
+            part.requires_grad_(False).eval()  # in evaluation: BatchNorm's statistics stay too
 
     def latents(self, clips: Tensor, stream: Stream | None = None) -> Tensor:
         """[B, T, 3, H, W] clips to [B, D, T/4, H/8, W/8] vectors that the quantizer takes (not causal: [B T/4, D, 1,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from reelmill.config import nearest
 from reelmill.errors import ConfigError
@@ -24,6 +25,21 @@ def reelmill_tok_s() -> TokenizerRecipe:
         ema=0.999,
         revive_every=250,
         fit=160_000,
+    )
+
+
+def reelmill_tok_s_decoder() -> TokenizerRecipe:
+    """The second part of the shipped tokenizer's training: its decoder grows and goes on, its codes stay."""
+    return TokenizerRecipe(
+        name="reelmill-tok-s",
+        model=replace(PRESETS["reelmill-tok-s"], decoder_blocks=6),
+        data=DataConfig(pictures=5, clips=1, latents=(1, 4, 1), sizes=(96, 64, 96), cache_gb=4.0),
+        loss=LossConfig(lpips=0.05, ssim=0.2),
+        optimizer=AdamConfig(lr=1e-3),
+        steps=2_500,
+        ema=0.999,
+        init="reelmill-tok-s",
+        train_only="decoder",
     )
 
 
@@ -66,6 +82,7 @@ def emu3_vision_tokenizer() -> TokenizerRecipe:
 
 RECIPES: dict[str, Callable[[], TokenizerRecipe]] = {
     "reelmill-tok-s": reelmill_tok_s,
+    "reelmill-tok-s-decoder": reelmill_tok_s_decoder,
     "reelmill-tok-xs": reelmill_tok_xs,
     "emu3-vision-tokenizer": emu3_vision_tokenizer,
 }

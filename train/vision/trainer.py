@@ -27,10 +27,11 @@ from reelmill.tokenize.vision.movq import MoVQ, MoVQConfig
 from reelmill.tokenize.vision.perceptual import load_lpips
 from reelmill.tokenize.vision.tokenizer import Frames, VisionTokenizer, save
 from reelmill.train.parallel import Device, Precision, Ranks
+from reelmill.train.vision.begin import begin_from
 from reelmill.train.vision.data import Crops, DataConfig, as_signal, batches
 from reelmill.train.vision.discriminator import PatchDiscriminator, discriminator_loss, generator_loss
 from reelmill.train.vision.fit import fit
-from reelmill.train.vision.losses import LossConfig, perceptual_term, pixel_terms
+from reelmill.train.vision.losses import LossConfig, perceptual_term, pixel_terms, similarity_term
 from reelmill.train.vision.media import Source, fingerprint
 from reelmill.train.vision.parallel import load_state, state_of, trainable
 from reelmill.train.vision.revival import Revival
@@ -72,12 +73,23 @@ class TokenizerRecipe:
     """Every so many steps codes that went unused become vectors of the batch (learned codebooks only; 0: never)."""
     fit: int = 0
     """Before the first step the shortcut and the codebook are fitted to so many patches (`fit.py`; 0: not)."""
+    init: str = ""
+    """The tokenizer whose weights training begins with: a shipped one's name or a file ("": random ones)."""
+    train_only: Literal["all", "decoder"] = "all"
+    """`decoder`: the encoder and the codebook of `init` stay as they are, and with them every code."""
     seed: int = 0
     precision: Precision = "float32"
     parallel: Literal["ddp", "fsdp"] = "ddp"
     device: Device = "auto"
     log_every: int = 100
     checkpoint_every: int = 1_000
+
+    def __post_init__(self) -> None:
+        if self.train_only == "decoder" and (not self.init or self.fit or self.revive_every):
+            raise ConfigError(
+                f"train_only is decoder with init {self.init!r}, fit {self.fit} and revive_every {self.revive_every}: "
+                "name the tokenizer whose codes are kept as init, and set the other two to 0, for both change codes"
+            )
 
 
 class Trainer:
@@ -97,12 +109,16 @@ class Trainer:
         self.data_fingerprint = fingerprint(sources)
         torch.manual_seed(recipe.seed)
         model, average = MoVQ(recipe.model), MoVQ(recipe.model)
+        if recipe.init:
+            begin_from(model, recipe.init)
         average.load_state_dict(model.state_dict())
+        if recipe.train_only == "decoder":
+            model.freeze_codes()
         self.model = trainable(model, ranks, recipe.parallel)
         self.average = trainable(average.requires_grad_(False), ranks, recipe.parallel)
         config = recipe.optimizer
         self.optimizer = torch.optim.AdamW(
-            self.model.parameters(),
+            [parameter for parameter in self.model.parameters() if parameter.requires_grad],
             lr=config.lr,
             betas=(config.beta1, config.beta2),
             weight_decay=config.weight_decay,
@@ -161,6 +177,8 @@ class Trainer:
         terms = pixel_terms(outputs, still, moving)
         if self.lpips is not None and self.step >= loss.lpips_start:
             terms["lpips"] = perceptual_term(self.lpips, outputs, still, moving)
+        if loss.ssim:
+            terms["ssim"] = similarity_term(outputs, still, moving)
         fake = torch.cat([outputs.pictures, outputs.clips.flatten(0, 1)]).float()
         adversarial = self.discriminator is not None and self.step >= loss.adversarial_start
         if adversarial:

@@ -18,6 +18,7 @@ from reelmill.pipelines import (
     commands_ledger,
     commands_prefer,
     commands_report,
+    commands_serve,
     commands_tokenizer,
     commands_tokens,
     commands_train,
@@ -38,6 +39,7 @@ commands_ledger.register(app)
 commands_report.register(app)
 commands_train.register(app)
 commands_generate.register(app)
+commands_serve.register(app)
 app.add_typer(commands_tokens.app, name="tokens", help="Token shards: import codes that others made.")
 app.add_typer(commands_chat.app, name="chat", help="Conversations: import those about pictures that others wrote.")
 app.add_typer(commands_tokenizer.app, name="tokenizer", help="Vision tokenizers: list, show, train, encode, decode.")

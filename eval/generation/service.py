@@ -133,10 +133,10 @@ class Service:
 
     def _check(self, request: Request) -> None:
         request.check()
-        if request.rows > self.rows or request.tokens > self.capacity:
+        if len(request.prompts) > self.rows or request.tokens > self.capacity:
             raise ConfigError(
                 f"prompt and answer may take {request.tokens:,} tokens, "
-                f"{'twice for guidance, ' if request.rows > 1 else ''}and this server holds {self.rows} x "
+                f"{'twice for guidance, ' if len(request.prompts) > 1 else ''}and this server holds {self.rows} x "
                 f"{self.capacity:,}; ask for less, or start it with more (--rows, --context)"
             )
 
@@ -165,11 +165,11 @@ class Service:
                 if self._working.pop(number, None):
                     engine.cancel(number)
             self._given_up.clear()
-            free = self.rows - sum(job.request.rows for job in self._working.values())
+            free = self.rows - sum(len(job.request.prompts) for job in self._working.values())
             taken = []
-            while self._waiting and self._waiting[0].request.rows <= free:
+            while self._waiting and len(self._waiting[0].request.prompts) <= free:
                 job = self._waiting.popleft()
-                free -= job.request.rows
+                free -= len(job.request.prompts)
                 taken.append(job)
                 self._working[job.number] = job
         for job in taken:  # checking a long prompt takes its time: without the lock

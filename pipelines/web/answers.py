@@ -11,6 +11,9 @@ from starlette.responses import JSONResponse, Response
 
 from reelmill.errors import ConfigError, DataError, ReelmillError, printable
 
+LONGEST = 1000
+"""Characters of a message: it may quote what was asked."""
+
 
 class Refusal(HTTPException):
     """A request that is not done: an HTTP status, and what to do instead.
@@ -36,7 +39,7 @@ def error_body(error: Exception) -> dict[str, Any]:
     kinds = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
     kind = kinds.get(status, "server_error" if status >= 500 else "invalid_request_error")
     param, code = (error.param, error.code) if isinstance(error, Refusal) else (None, None)
-    return {"error": {"message": printable(message), "type": kind, "param": param, "code": code}}
+    return {"error": {"message": printable(message[:LONGEST]), "type": kind, "param": param, "code": code}}
 
 
 def status_of(error: Exception) -> int:
@@ -58,9 +61,13 @@ async def read_json(request: Request) -> dict[str, Any]:
     if kind != "application/json":
         raise Refusal(415, f"the body is {kind or 'of no stated type'}; send JSON, Content-Type: application/json")
     try:
-        found = json.loads(await request.body())
+        found = json.loads(await request.body(), parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise Refusal(400, f"the body is no JSON: {error}") from None
     if not isinstance(found, dict):
         raise Refusal(400, f"the body is a JSON {type(found).__name__}; send an object")
     return found
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no number of JSON's")

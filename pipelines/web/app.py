@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -16,10 +17,16 @@ from reelmill.pipelines.web.guard import Access, Guard
 MAX_BODY = 1 << 20
 
 
-def web_app(routes: Sequence[BaseRoute], access: Access, *, max_body: int = MAX_BODY) -> ASGIApp:
+def web_app(
+    routes: Sequence[BaseRoute], access: Access, *, max_body: int = MAX_BODY, state: Mapping[str, Any] | None = None
+) -> ASGIApp:
     """The routes behind a guard for `access`; a request's body has at most `max_body` bytes.
 
-    A handler raises `Refusal` for what it does not do; ConfigError and DataError are answered with 400 and their words.
+    Handlers find what is in `state` as `request.app.state.NAME`. They raise `Refusal` for what they do not do;
+    ConfigError and DataError are answered with 400 and their words.
     """
     handlers = {HTTPException: error_response, ReelmillError: error_response, Exception: error_response}
-    return Guard(Starlette(routes=list(routes), exception_handlers=handlers), access, max_body)
+    app = Starlette(routes=list(routes), exception_handlers=handlers)
+    for name, value in (state or {}).items():
+        setattr(app.state, name, value)
+    return Guard(app, access, max_body)

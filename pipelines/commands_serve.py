@@ -1,0 +1,53 @@
+"""The command that answers others: `serve`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reelmill.pipelines.commands_generate import Checkpoint, Tokenizer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("serve")(serve)
+
+
+def serve(
+    checkpoint: Checkpoint,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; beyond this machine a token is asked for.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    area: Annotated[int, typer.Option(help="The most pixels of a picture; what the model was trained on.")] = 128 * 128,
+    rows: Annotated[int, typer.Option(help="Sequences drawn at a time; guidance takes two for a picture.")] = 16,
+    queue: Annotated[int, typer.Option(help="Sequences that may wait; more are told to come again.")] = 64,
+    context: Annotated[
+        int, typer.Option(help="Tokens a sequence may have, prompt and all; 0: two pictures and 1,024 more.")
+    ] = 0,
+    keep: Annotated[int, typer.Option(help="Pictures kept in the gallery; 0: none.")] = 500,
+    out: Annotated[Path, typer.Option(help="Folder of the galleries.")] = Path("drawn"),
+    tokenizer: Tokenizer = None,
+) -> None:
+    """Serve a trained checkpoint: a page to draw with, and OpenAI-compatible image and chat endpoints under /v1.
+
+    The token for other machines is that of the environment's REELMILL_TOKEN, or a random one. Ctrl-C ends it.
+    """
+    from reelmill.eval.generation import Studio
+    from reelmill.pipelines.generating import found_checkpoint
+    from reelmill.pipelines.web import address_of, listen
+    from reelmill.pipelines.web import serve as run
+    from reelmill.pipelines.web.routes import serve_app
+    from reelmill.pipelines.web.serving import ServeConfig, opened
+
+    config = ServeConfig(area=area, rows=rows, queue=queue, context=context, keep=keep, out=out)
+    config.check()
+    place = found_checkpoint(checkpoint)
+    listener, access = listen(host, port)
+    with listener, opened(Studio.open(place, tokenizer), checkpoint.resolve().name, str(place), config) as serving:
+        typer.echo(f"{checkpoint}: {config.rows} x {config.capacity:,} tokens at a time, pictures in {config.out}/")
+        typer.echo(f"{address_of(listener, access)}\nCtrl-C ends it.")
+        run(serve_app(serving, access), listener, serving.service.stop)
+    typer.echo("ended")

@@ -2,18 +2,22 @@
 
 from reelmill.eval.generation.cache import KVCache
 from reelmill.eval.generation.engine import Engine, continuations, run
+from reelmill.eval.generation.presets import PRESETS, Preset, preset
 from reelmill.eval.generation.preview import preview, rows_so_far
 from reelmill.eval.generation.prompts import chat_request, free_request, image_request, visual_request, words_request
 from reelmill.eval.generation.request import Drawn, Request
 from reelmill.eval.generation.sampling import Draw, Sampling
-from reelmill.eval.generation.studio import Clip, Studio, latents_in
+from reelmill.eval.generation.studio import Clip, Drawing, Studio, latents_in
 
 __all__ = [
+    "PRESETS",
     "Clip",
     "Draw",
+    "Drawing",
     "Drawn",
     "Engine",
     "KVCache",
+    "Preset",
     "Request",
     "Sampling",
     "Studio",
@@ -22,6 +26,7 @@ __all__ = [
     "free_request",
     "image_request",
     "latents_in",
+    "preset",
     "preview",
     "rows_so_far",
     "run",

@@ -105,9 +105,26 @@ def _in_words(grammar: Grammar, prompt: Ids, most: int, sampling: Sampling, stre
 
 
 def free_request(
-    grammar: Grammar, parts: Sequence[str | Visual], most: int, *, sampling: Sampling = DEFAULT, stream: int = 0
+    grammar: Grammar,
+    parts: Sequence[str | Visual],
+    most: int,
+    *,
+    sampling: Sampling = DEFAULT,
+    negative: str = "",
+    stream: int = 0,
 ) -> Request:
-    """What goes on as the model likes: words, and images and videos that it opens itself and gives a size."""
+    """What goes on as the model likes: words, and images and videos that it opens itself and gives a size.
+
+    Guidance of their codes is away from `negative` in the place of all words of the prompt.
+    """
     vocab = grammar.vocab
-    prompt = interleaved_document(vocab, parts)[:-1]
-    return Request(prompt=prompt, most=most, end=vocab.eos, sampling=sampling, stream=stream, grammar=grammar)
+    wordless = [*(part for part in parts if isinstance(part, Visual)), negative]
+    return Request(
+        prompt=interleaved_document(vocab, parts)[:-1],
+        unconditional=interleaved_document(vocab, wordless)[:-1] if sampling.guidance != 1 else None,
+        most=most,
+        end=vocab.eos,
+        sampling=sampling,
+        stream=stream,
+        grammar=grammar,
+    )

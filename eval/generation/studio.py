@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,6 @@ from reelmill.eval.generation.prompts import (
     DEFAULT,
     chat_request,
     free_request,
-    image_request,
     visual_request,
     words_request,
 )
@@ -39,12 +39,30 @@ class Clip:
     fps: float | None = None
 
 
-Watch = Callable[[Drawn, int, int], None]
-"""Called with each drawn token, how many there are, and how many there are at most."""
+@dataclass
+class Drawing:
+    """Requests that are drawn together, as far as they are: their tokens (prompt and all), and of these the `count`
+    that were drawn, at most `most`, `last` being the last one."""
+
+    tokens: list[list[int]]
+    count: int
+    most: int
+    last: Drawn
+
+
+Watch = Callable[[Drawing], None]
+"""Called after each drawn token."""
 
 
 class Studio:
-    """A model, the vision tokenizer of its codes, and `watch`, which sees every token as it is drawn."""
+    """A model, the vision tokenizer of its codes, and `watch`, which sees every token as it is drawn.
+
+    `rows` and `compile`: see `run`. `context` is the longest row that the model was trained on, where it is known.
+    """
+
+    rows = 16
+    compile = False
+    context: int | None = None
 
     def __init__(self, model: Decoder, vocab: Vocabulary, vision: VisionTokenizer, watch: Watch | None = None) -> None:
         self.model, self.vocab, self.vision, self.watch = model, vocab, vision, watch
@@ -53,7 +71,7 @@ class Studio:
 
     @classmethod
     def open(cls, checkpoint: Path, tokenizer: str | None = None, watch: Watch | None = None) -> Studio:
-        """The studio of a checkpoint, on CUDA in bfloat16 where there is any.
+        """The studio of a checkpoint, on CUDA in bfloat16 where there is any (under torchrun on the process's own).
 
         `tokenizer` names the vision tokenizer that the model was trained with (None: the shipped one that it is);
         DataError where it is another.
@@ -61,18 +79,54 @@ class Studio:
         model, vocab, state = load_decoder(checkpoint)
         vision = load_by_fingerprint(state.tokenizer, tokenizer)
         if torch.cuda.is_available():
-            model = model.to("cuda", torch.bfloat16)
-        return cls(model, vocab, vision, watch)
+            device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+            torch.cuda.set_device(device)
+            model = model.to(device, torch.bfloat16)
+            vision = VisionTokenizer(vision.model, vision.name, replace(vision.run, device=device))
+        studio = cls(model, vocab, vision, watch)
+        studio.context = state.recipe["data"]["context"]
+        return studio
 
     def draw(self, requests: Sequence[Request]) -> list[Ids]:
         """The whole token sequences, prompt and all, of requests that are drawn together."""
-        drawn: list[list[int]] = [np.asarray(request.prompt).tolist() for request in requests]
+        drawn = dict(self.draw_each(requests))
+        return [drawn[number] for number in range(len(requests))]
+
+    def draw_each(self, requests: Sequence[Request]) -> Iterator[tuple[int, Ids]]:
+        """The same, each with its number, as soon as it is drawn."""
+        tokens: list[list[int]] = [np.asarray(request.prompt).tolist() for request in requests]
         most = sum(request.most for request in requests)
-        for count, event in enumerate(run(self.model, self.vocab, requests), 1):
-            drawn[event.request].append(event.token)
+        events = run(self.model, self.vocab, requests, rows=self.rows, compile=self.compile)
+        for count, event in enumerate(events, 1):
+            tokens[event.request].append(event.token)
             if self.watch:
-                self.watch(event, count, most)
-        return [np.array(tokens, dtype=np.int32) for tokens in drawn]
+                self.watch(Drawing(tokens, count, most, event))
+            if event.is_last:
+                yield event.request, np.array(tokens[event.request], dtype=np.int32)
+
+    def visuals(
+        self,
+        captions: Sequence[str],
+        header: Header,
+        *,
+        begun: Clip | None = None,
+        sampling: Sampling = DEFAULT,
+        negative: str = "",
+        streams: Sequence[int] = (),
+    ) -> Iterator[tuple[int, Clip]]:
+        """A picture or video of `header` for each caption, drawn together; each with its number once it is there.
+
+        Videos begin with `begun`, a picture or a clip. Random streams: 0, 1, ... where not given.
+        """
+        codes = None if begun is None else self._begun(begun, header)
+        requests = [
+            visual_request(
+                self.one_block, caption, header, begun=codes, sampling=sampling, negative=negative, stream=stream
+            )
+            for caption, stream in zip(captions, streams or range(len(captions)), strict=True)
+        ]
+        for number, tokens in self.draw_each(requests):
+            yield number, self._clip(self._document(tokens))
 
     def images(
         self,
@@ -85,11 +139,8 @@ class Studio:
         streams: Sequence[int] = (),
     ) -> list[Frames]:
         """A picture [8h, 8w, 3] for each caption, drawn together. Random streams: 0, 1, ... where not given."""
-        requests = [
-            image_request(self.one_block, caption, h, w, sampling=sampling, negative=negative, stream=stream)
-            for caption, stream in zip(captions, streams or range(len(captions)), strict=True)
-        ]
-        return [self.vision.decode_image(self._document(tokens).codes[0]) for tokens in self.draw(requests)]
+        drawn = dict(self.visuals(captions, Header(h, w), sampling=sampling, negative=negative, streams=streams))
+        return [drawn[number].frames[0] for number in range(len(captions))]
 
     def video(
         self,
@@ -102,9 +153,9 @@ class Studio:
         stream: int = 0,
     ) -> Clip:
         """A video for a caption, as long and wide as `header` says; it begins with `begun`, a picture or a clip."""
-        codes = None if begun is None else self._begun(begun, header)
-        drawn = self._video_codes(caption, header, codes, sampling, negative, stream)
-        return Clip(self.vision.decode(drawn), header.fps)
+        how = {"sampling": sampling, "negative": negative, "streams": [stream]}
+        ((_, clip),) = self.visuals([caption], header, begun=begun, **how)  # type: ignore[arg-type]
+        return clip
 
     def future(
         self,
@@ -139,9 +190,23 @@ class Studio:
         """The answer to a question about a picture or clip, in Emu3's chat template."""
         return self._words(chat_request(self.free, [self._visual(clip), question], most, sampling=sampling))
 
-    def interleaved(self, prompt: str, *, most: int = 4096, sampling: Sampling = DEFAULT) -> list[str | Clip]:
-        """Words and pictures as the model likes. A picture that `most` cut off is left out."""
-        (tokens,) = self.draw([free_request(self.free, [prompt], most, sampling=sampling)])
+    def interleaved(
+        self,
+        prompt: str,
+        *,
+        begun: Clip | None = None,
+        most: int = 4096,
+        sampling: Sampling = DEFAULT,
+        negative: str = "",
+        stream: int = 0,
+    ) -> list[str | Clip]:
+        """Words and pictures as the model likes, after `begun` and the prompt, both of which the parts begin with.
+
+        A picture that `most` cut off is left out. Guidance is away from `negative` in the prompt's place.
+        """
+        parts = [*([] if begun is None else [self._visual(begun)]), prompt]
+        request = free_request(self.free, parts, most, sampling=sampling, negative=negative, stream=stream)
+        (tokens,) = self.draw([request])
         return list(self.parts(tokens))
 
     def _words(self, request: Request) -> str:

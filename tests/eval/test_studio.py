@@ -30,14 +30,15 @@ def moving_square(count, height=32, width=48):
 
 def test_pictures_of_any_ratio_and_the_tokens_seen_as_they_come(studio):
     seen = []
-    studio.watch = lambda drawn, count, most: seen.append((drawn.request, count, most))
+    studio.watch = lambda drawing: seen.append((drawing.count, drawing.most, drawing.tokens[drawing.last.request][-1]))
     images = studio.images(["a", "b"], 2, 5)
     studio.watch = None
     assert [image.shape for image in images] == [(16, 40, 3)] * 2
     assert not np.array_equal(*images)
     most = 2 * (2 * 6 + 3)
-    assert [count for _, count, _ in seen] == list(range(1, most + 1))
-    assert {total for _, _, total in seen} == {most}
+    assert [count for count, _, _ in seen] == list(range(1, most + 1))
+    assert {total for _, total, _ in seen} == {most}
+    assert seen[-1][2] == VOCAB.eos
     assert np.array_equal(studio.images(["b"], 2, 5, streams=[1])[0], images[1])
 
 

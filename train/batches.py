@@ -47,11 +47,16 @@ class Contents(NamedTuple):
 
 
 def assemble(
-    vocab: Vocabulary, rows: Sequence[Iterable[Contents]], context: int, weights: npt.NDArray[np.float32]
+    vocab: Vocabulary,
+    rows: Sequence[Iterable[Contents]],
+    context: int,
+    weights: npt.NDArray[np.float32],
+    ends_weight: float | None = None,
 ) -> Batch:
     """The batch of these rows; one without contents has no predictions.
 
-    `weights`: float32 [3], of TEXT, STRUCTURE and VISION.
+    `weights`: float32 [3], of TEXT, STRUCTURE and VISION; `ends_weight`: of EOL, EOF and EOI where they weigh something
+    else than other structure.
     """
     shape = (len(rows), context)
     tokens, targets, positions = (np.empty(shape, dtype=np.int32) for _ in range(3))
@@ -80,7 +85,7 @@ def assemble(
             row_positions[at:] = 0
             lengths.append(context - at)
             documents.append(-1)
-    kinds, weight = _kinds_and_weights(vocab, targets, weights)
+    kinds, weight = _kinds_and_weights(vocab, targets, weights, ends_weight)
     for r, stop in enumerate(filled):
         kinds[r, stop:] = -1
         weight[r, stop:] = 0
@@ -97,14 +102,18 @@ def assemble(
 
 
 def _kinds_and_weights(
-    vocab: Vocabulary, targets: npt.NDArray[np.int32], weights: npt.NDArray[np.float32]
+    vocab: Vocabulary, targets: npt.NDArray[np.int32], weights: npt.NDArray[np.float32], ends_weight: float | None
 ) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
-    """int8 and float32, as `targets`: the kind of each as the loss knows it, and what that kind weighs."""
+    """int8 and float32, as `targets`: the kind of each as the loss knows it, and what it weighs."""
     kinds = token_kinds(vocab, targets.reshape(-1), meta=TokenKind.STRUCTURE)
     # Structure is rare: so this is faster than to look each token's weight up.
     # Compared with an IntEnum itself numpy takes three times as long as with its value.
     weight = np.where(kinds == TokenKind.VISION.value, weights[TokenKind.VISION], weights[TokenKind.TEXT])
-    weight[np.flatnonzero(kinds == TokenKind.STRUCTURE.value)] = weights[TokenKind.STRUCTURE]
+    structure = np.flatnonzero(kinds == TokenKind.STRUCTURE.value)
+    weight[structure] = weights[TokenKind.STRUCTURE]
+    if ends_weight is not None:
+        ids = targets.reshape(-1)[structure]
+        weight[structure[(ids == vocab.eol) | (ids == vocab.eof) | (ids == vocab.eoi)]] = ends_weight
     return kinds.view(np.int8).reshape(targets.shape), weight.reshape(targets.shape)
 
 

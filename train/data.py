@@ -82,7 +82,7 @@ class Loader:
         contents = [list(self._contents(pieces, epoch)) if pieces is not None else [] for pieces in rows]
         if shuffle_vision:
             contents = [[with_shuffled_codes(self.corpus.vocab, piece, self.seed) for piece in row] for row in contents]
-        return assemble(self.corpus.vocab, contents, self.config.context, self._weights)
+        return assemble(self.corpus.vocab, contents, self.config.context, self._weights, self.config.ends_weight)
 
     def _contents(self, pieces: Pieces, epoch: int) -> Iterator[Contents]:
         """What each piece puts into its row."""

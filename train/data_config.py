@@ -39,6 +39,8 @@ class DataConfig:
     model that is to say what it sees. Those that are stored so (`tokens.caption_after`) stay so."""
     text_weight: float = 1.0
     structure_weight: float = 1.0
+    ends_weight: float | None = None
+    """Loss weight of EOL, EOF and EOI alone, whose place follows from the header; `structure_weight` where not set."""
     vision_weight: float = 0.5
     """Loss weight of codes (Emu3, section 2.4)."""
     lessons: int = 0

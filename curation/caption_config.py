@@ -10,9 +10,10 @@ from urllib.parse import urlsplit
 
 from reelmill.config import from_dict, nearest, read_toml
 from reelmill.curation.captioners import CAPTIONERS
+from reelmill.curation.pictures import PixelBounds
 from reelmill.errors import ConfigError
 
-MODEL_SOURCES = ("endpoint", "vllm")
+MODEL_SOURCES = ("endpoint", "vllm", "checkpoint")
 """Sources that look at the picture; each row of theirs names its model."""
 
 PROMPTS = Path(__file__).with_name("prompts.toml")
@@ -66,12 +67,29 @@ class VllmConfig:
 
 
 @dataclass
+class CheckpointConfig:
+    """A captioner of one's own (recipe `captioner`), in the workers' own processes."""
+
+    model: str = ""
+    """A checkpoint folder, or a training run's."""
+    tokenizer: str = ""
+    """Vision tokenizer that it was trained with, where that is no shipped one."""
+    pictures: PixelBounds = field(default_factory=PixelBounds)
+    """Of a frame; what `reelmill chat import` was told for the pairs."""
+    rows: int = 16
+    """Samples that are captioned at a time."""
+    workers: int = 1
+    gpus: float = 0.0
+    """Share of a GPU for one worker; 0 leaves the GPUs alone."""
+
+
+@dataclass
 class CaptionConfig:
     """Sources, the choice between their captions, and how models are asked."""
 
     sources: list[str] = field(default_factory=lambda: ["sidecar", "facts"])
-    """Each gives a row a sample: sidecar, facts, endpoint, vllm."""
-    prefer: list[str] = field(default_factory=lambda: ["vllm", "endpoint", "sidecar", "facts"])
+    """Each gives a row a sample: sidecar, facts, endpoint, vllm, checkpoint."""
+    prefer: list[str] = field(default_factory=lambda: ["vllm", "endpoint", "checkpoint", "sidecar", "facts"])
     """The first with a caption that has no problem is the sample's caption; a source not named here is never chosen."""
     languages: list[str] = field(default_factory=lambda: ["en", "zh"])
     """Languages of good captions, of en, zh and other; an empty list takes all."""
@@ -90,10 +108,12 @@ class CaptionConfig:
     frames: CaptionFrames = field(default_factory=CaptionFrames)
     endpoint: EndpointConfig = field(default_factory=EndpointConfig)
     vllm: VllmConfig = field(default_factory=VllmConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
 
     def model_of(self, source: str) -> str | None:
         """The model that a source's rows name; None for a source without one."""
-        return {"endpoint": self.endpoint.model, "vllm": self.vllm.model}.get(source)
+        models = {"endpoint": self.endpoint.model, "vllm": self.vllm.model, "checkpoint": self.checkpoint.model}
+        return models.get(source)
 
     def asked(self) -> list[tuple[str, str]]:
         """Source and model of each model source of the recipe."""
@@ -156,6 +176,10 @@ def check(config: CaptionConfig) -> None:
         ("endpoint.concurrency", endpoint.concurrency, 1),
         ("endpoint.tries", endpoint.tries, 1),
         ("vllm.workers", config.vllm.workers, 1),
+        ("checkpoint.workers", config.checkpoint.workers, 1),
+        ("checkpoint.rows", config.checkpoint.rows, 1),
+        ("checkpoint.pictures.least", config.checkpoint.pictures.least, 1),
+        ("checkpoint.pictures.most", config.checkpoint.pictures.most, config.checkpoint.pictures.least),
     ):
         if value < least:
             raise ConfigError(f"captions.{key} is {value:g}; it must be at least {least}")

@@ -25,11 +25,16 @@ from reelmill.orchestration.runfolder import RunFolder
 
 @dataclass(frozen=True)
 class Question:
-    """A sample to ask about: its row, the words, and one conversation a part."""
+    """A sample to ask about: its row, the words, and the JPEG files of each part."""
 
     row: Mapping[str, Any]
     words: str
-    parts: list[list[dict[str, Any]]]
+    pictures: list[list[bytes]]
+
+    @property
+    def parts(self) -> list[list[dict[str, Any]]]:
+        """One conversation a part, as OpenAI's chat API has them."""
+        return [[chat_message(part, self.words)] for part in self.pictures]
 
 
 @dataclass
@@ -86,7 +91,7 @@ class ModelCaptionWorker(ABC):
         questions = []
         for row, pictures in zip(rows, seen, strict=True):
             words = self._prompts[prompt_language(row["sample_id"], config.prompt_languages)].words(row["kind"])
-            questions.append(Question(row, words, [[chat_message(part, words)] for part in pictures.parts]))
+            questions.append(Question(row, words, pictures.parts))
         return questions
 
 

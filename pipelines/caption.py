@@ -20,6 +20,9 @@ from reelmill.pipelines.moves import Moves
 from reelmill.pipelines.recipes import Recipe
 from reelmill.pipelines.summary import print_table
 
+WORKERS = {**caption.MODEL_WORKERS, "checkpoint": "reelmill.pipelines.checkpoint_captions:CheckpointWorker"}
+"""Who asks each model source; a checkpoint of our own is run by rooms that orchestration does not know."""
+
 _BY_SOURCE = """
 SELECT caption_source AS source, model, count(*) FILTER (problem IS NULL) AS good, count(*) FILTER (problem IS NOT NULL)
     AS junk, mode(problem) AS mostly, round(avg(length(caption)) FILTER (problem IS NULL)) AS characters
@@ -33,7 +36,7 @@ def caption_selection(moves: Moves, selection: str) -> None:
     for source in config.sources:
         if source in MODEL_SOURCES:
             tasks = caption.model_tasks(folder, selection, source, config)
-            moves.run(f"caption by {source}", caption.MODEL_WORKERS[source], tasks, _engine(source, moves.recipe))
+            moves.run(f"caption by {source}", WORKERS[source], tasks, _engine(source, moves.recipe))
 
 
 def awaited(recipe: Recipe) -> list[tuple[str, str]]:
@@ -90,9 +93,9 @@ def run_captions(
 
 
 def _engine(source: str, recipe: Recipe) -> EngineConfig:
-    """vLLM gets actors of its own, on GPUs; an endpoint is asked from the recipe's workers."""
-    if source != "vllm":
+    """Models that run here get actors of their own, with GPUs; an endpoint is asked from the recipe's workers."""
+    captions = recipe.captions
+    if source == "endpoint":
         return recipe.engine
-    return replace(
-        recipe.engine, workers=recipe.captions.vllm.workers, gpus_per_worker=float(recipe.captions.vllm.gpus)
-    )
+    own = captions.vllm if source == "vllm" else captions.checkpoint
+    return replace(recipe.engine, workers=own.workers, gpus_per_worker=float(own.gpus))

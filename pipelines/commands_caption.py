@@ -21,9 +21,9 @@ def register(app: typer.Typer) -> None:
 @caption_app.command("run")
 def run(
     out: Out,
-    source: Annotated[str, typer.Option(help="endpoint, vllm, sidecar or facts.")],
+    source: Annotated[str, typer.Option(help="endpoint, vllm, checkpoint, sidecar or facts.")],
     url: Annotated[str, typer.Option(help="The endpoint's address, up to /v1.")] = "",
-    model: Annotated[str, typer.Option(help="The model to ask.")] = "",
+    model: Annotated[str, typer.Option(help="The model to ask; of checkpoint its folder.")] = "",
     selection: Selection = "default",
     tokenize: Annotated[bool, typer.Option(help="Tokenize again what has another caption now.")] = True,
     set_: Annotated[list[str] | None, typer.Option("--set", help="captions.endpoint.concurrency=32")] = None,

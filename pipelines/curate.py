@@ -151,6 +151,7 @@ def _agree(folder: RunFolder, recipe: Recipe, update: bool, console: Console) ->
         batch=captions.batch,
         endpoint=replace(captions.endpoint, model=before.endpoint.model),
         vllm=replace(captions.vllm, model=before.vllm.model),
+        checkpoint=replace(captions.checkpoint, model=before.checkpoint.model),
     )
     changes = differences(old, recipe)
     if changes and not update:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -13,6 +14,7 @@ from reelmill.errors import ConfigError, DataError, ReelmillError, printable
 
 LONGEST = 1000
 """Characters of a message: it may quote what was asked."""
+_DIGITS = 20  # of 64 bits
 
 
 class Refusal(HTTPException):
@@ -61,7 +63,7 @@ async def read_json(request: Request) -> dict[str, Any]:
     if kind != "application/json":
         raise Refusal(415, f"the body is {kind or 'of no stated type'}; send JSON, Content-Type: application/json")
     try:
-        found = json.loads(await request.body(), parse_constant=_no_number)
+        found = json.loads(await request.body(), parse_constant=_no_number, parse_int=_whole, parse_float=_number)
     except (ValueError, RecursionError) as error:
         raise Refusal(400, f"the body is no JSON: {error}") from None
     if not isinstance(found, dict):
@@ -71,3 +73,16 @@ async def read_json(request: Request) -> dict[str, Any]:
 
 def _no_number(name: str) -> float:
     raise ValueError(f"{name} is no number of JSON's")
+
+
+def _whole(text: str) -> int:
+    if len(text) > _DIGITS:
+        raise ValueError(f"{text[:20]}... is too large a number")
+    return int(text)
+
+
+def _number(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:20]} is too large a number")
+    return number

@@ -64,7 +64,7 @@ class ChatAsked:
     def check(self) -> None:
         """Raise ConfigError for numbers beyond their bounds."""
         for name, value, low, high in (
-            ("max_completion_tokens", self.most or 1, 1, 10**6),
+            ("max_completion_tokens", 1 if self.most is None else self.most, 1, 10**6),
             ("seed", self.seed or 0, 0, 2**63 - 1),
             ("temperature", self.temperature, 0, 100),
             ("top_k", self.top_k, 0, 2**31),
@@ -91,7 +91,7 @@ def chat_request(serving: Serving, asked: ChatAsked) -> Request:
     prompt = chat_prompt(vocab, question, turns, system)
     draws = "image" in asked.modalities
     room = serving.service.capacity - len(prompt)
-    most = asked.most or max(1, room if draws else min(room, MOST_WORDS))
+    most = max(1, room if draws else min(room, MOST_WORDS)) if asked.most is None else asked.most
     how = Draw(temperature=asked.temperature, top_p=asked.top_p, top_k=asked.top_k)
     seed = random.getrandbits(31) if asked.seed is None else asked.seed
     return Request(

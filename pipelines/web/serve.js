@@ -94,6 +94,7 @@ async function draw() {
   $("stop").hidden = false;
   fail("");
   layOut(body);
+  $("now").scrollIntoView({ block: "nearest" });
   say("Asking");
   try {
     const response = await fetch("v1/images/generations", {

@@ -138,7 +138,17 @@ def test_beyond_loopback_there_is_always_a_token(monkeypatch):
 def test_bodies_are_json_objects_of_bounded_size(port):
     as_json = {"Content_Type": "application/json"}
     assert ask(port, "POST", "/echo", '{"a": "ü"}'.encode(), **as_json)[:2] == (200, {"a": "ü"})
-    for body in ("[1]", "{", "", "\xff", "[" * 900, '{"a": "\\ud8"}'):
+    for body in (
+        "[1]",
+        "{",
+        "",
+        "\xff",
+        "[" * 900,
+        '{"a": NaN}',
+        '{"a": 1e999}',
+        f'{{"a": {"9" * 30}}}',
+        '{"a": "\\ud8"}',
+    ):
         status, answer, _ = ask(port, "POST", "/echo", body.encode("latin-1"), **as_json)
         assert status == 400 and answer["error"]["type"] == "invalid_request_error", body
     assert ask(port, "POST", "/echo", "{}")[0] == 415

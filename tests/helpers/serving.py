@@ -1,0 +1,46 @@
+"""Small models served on a free port: one of random weights, and one whose next token follows from the last alone."""
+
+import contextlib
+
+import torch
+from web_server import running
+
+from reelmill.eval.generation import Studio
+from reelmill.pipelines.web import Access, listen
+from reelmill.pipelines.web.routes import serve_app
+from reelmill.pipelines.web.serving import ServeConfig, opened
+from reelmill.tokenize.vision import load
+from reelmill.tokenize.vocabulary import Vocabulary
+from reelmill.train.model import Decoder, ModelConfig
+
+VOCAB = Vocabulary("bytes", 4096)
+SIZES = {"vocab_size": VOCAB.size, "hidden": 16, "layers": 1, "heads": 2, "kv_heads": 1, "mlp": 24}
+
+
+def random_studio():
+    torch.manual_seed(0)
+    model = Decoder(ModelConfig(**SIZES)).eval().requires_grad_(False)
+    return Studio(model, VOCAB, load("reelmill-tok-xs"))
+
+
+def chained_studio(follows):
+    """`follows`: which ids follow an id, the likeliest first, where the grammar allows them."""
+    studio = random_studio()
+    for parameter in studio.model.parameters():
+        if parameter.ndim > 1:
+            parameter.zero_()
+    for place, (token, nexts) in enumerate(follows.items()):
+        studio.model.embed_tokens.weight[token, place] = 1.0
+        for rank, following in enumerate(nexts):
+            studio.model.lm_head.weight[following, place] = 10.0 - rank
+    return studio
+
+
+@contextlib.contextmanager
+def served(studio, out, token=None, **settings):
+    """Yields (url, serving)."""
+    config = ServeConfig(**{"area": 64 * 64, "rows": 4, "queue": 64, "out": out, **settings})
+    with opened(studio, "tiny", "runs/tiny", config) as serving:
+        listener, _ = listen("127.0.0.1", 0)
+        with running(serve_app(serving, Access(token)), listener) as url:
+            yield url, serving

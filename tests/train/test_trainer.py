@@ -97,12 +97,12 @@ def test_a_loss_that_is_not_finite_names_the_document(run_folder, toy_config, tm
         ids, owners = np.unique(np.concatenate([np.unique(tokens) for tokens in documents]), return_counts=True)
         alone = int(ids[owners == 1][-1])
         (owner,) = (n for n, tokens in zip(trainer.objective.training, documents, strict=True) if alone in tokens)
-        weights = trainer.model.embed_tokens.weight.detach().to_local()
+        weights = trainer.model.embed_tokens.weight.detach()
         weights[alone] = math.inf
         before = weights.clone()
         with pytest.raises(ReelmillError) as caught:
             trainer.step(0)
-        assert torch.equal(trainer.model.embed_tokens.weight.to_local(), before)
+        assert torch.equal(trainer.model.embed_tokens.weight, before)
     named = re.findall(r"rank 0, micro-batch \d+: document (\S+) in (\S+)[;.]", str(caught.value))
     assert {(doc_id, folder) for doc_id, folder in named} == {tuple(trainer.source.name(int(owner)).split(" in "))}
     assert str(run_folder) in named[0][1]
@@ -112,11 +112,11 @@ def test_a_loss_that_is_not_finite_names_the_document(run_folder, toy_config, tm
 def test_a_gradient_that_is_not_finite_names_the_parameters(run_folder, toy_config, tmp_path):
     """A head so large that the loss is finite, and its gradient's square is not."""
     with trainer_of(toy_config, run_folder, tmp_path) as trainer:
-        trainer.model.lm_head.weight.detach().to_local().mul_(1e26)
-        before = trainer.model.norm.weight.to_local().clone()
+        trainer.model.lm_head.weight.detach().mul_(1e26)
+        before = trainer.model.norm.weight.clone()
         with pytest.raises(ReelmillError, match=r"step 0: the loss is \d.*norm is inf because of norm\.weight; layers"):
             trainer.step(0)
-        assert torch.equal(trainer.model.norm.weight.to_local(), before)
+        assert torch.equal(trainer.model.norm.weight, before)
 
 
 def test_a_recipe_for_another_vocabulary_is_refused(run_folder, toy_config, tmp_path):

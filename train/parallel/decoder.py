@@ -46,6 +46,8 @@ def sharded_decoder(config: ModelConfig, layout: Layout, precision: Precision, s
 
 
 def _split_weights(model: Decoder, mesh: DeviceMesh, precision: Precision) -> None:
+    if mesh.size() == 1 and precision == "float32":
+        return  # a rank alone computes with its weights as they are; FSDP would hold them twice
     # Inputs are not cast: rotary angles and token weights stay float32. Gradients are reduced in float32.
     policy = MixedPrecisionPolicy(
         param_dtype=torch.bfloat16 if precision == "bfloat16" else None,

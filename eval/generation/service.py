@@ -30,10 +30,10 @@ log = logging.getLogger(__name__)
 
 
 class QueueFull(MachineError):
-    """As many requests wait as may; `wait_s` is when to come again."""
+    """More requests would wait than may; `wait_s` is when to come again."""
 
-    def __init__(self, waiting: int, wait_s: float) -> None:
-        super().__init__(f"{waiting} requests wait already, the most that may; try again in {wait_s:.0f} s")
+    def __init__(self, waiting: int, queue: int, wait_s: float) -> None:
+        super().__init__(f"{waiting} requests wait already, of {queue} that may; try again in {wait_s:.0f} s")
         self.wait_s = wait_s
 
 
@@ -84,11 +84,13 @@ class Service:
         """
         for request in requests:
             self._check(request)
+        if len(requests) > self.queue:
+            raise ConfigError(f"{len(requests)} are asked for at once; at most {self.queue} may wait (--queue)")
         with self._changed:
             if self._is_closed:
                 raise Closed("the server stops; ask again when it is back")
             if len(self._waiting) + len(requests) > self.queue:
-                raise QueueFull(len(self._waiting), self._seconds_left())
+                raise QueueFull(len(self._waiting), self.queue, self._seconds_left())
             jobs = [
                 _Job(next(self._numbers), request, give, request.most)
                 for request, give in zip(requests, deliver, strict=True)

@@ -13,6 +13,7 @@ from reelmill.train.corpus import Corpus
 from reelmill.train.objective import Source
 from reelmill.train.objectives import source_of
 from reelmill.train.post.preference_data import PairCorpus
+from reelmill.train.post.understanding import conversation_problems
 from reelmill.train.run import with_vocabulary
 from reelmill.train.starting import starting_weights
 from reelmill.train.train_config import TrainConfig
@@ -53,5 +54,10 @@ def problems(source: Source) -> Iterator[str]:
             yield from verify_pairs(path, source.vocab)
         return
     assert isinstance(source, Corpus)
+    sound = True
     for path in source.paths:
-        yield from verify_shard(path, source.vocab)
+        for problem in verify_shard(path, source.vocab):
+            sound = False
+            yield problem
+    if sound:  # what cannot be parsed cannot be read as a conversation
+        yield from conversation_problems(source)

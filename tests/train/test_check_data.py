@@ -12,7 +12,7 @@ from reelmill.config import to_toml
 from reelmill.errors import ConfigError, DataError
 from reelmill.pipelines.cli import app
 from reelmill.tokenize import documents
-from reelmill.tokenize.shards import Footer
+from reelmill.tokenize.shards import Footer, document_row, write_shard
 from reelmill.tokenize.shards.pairs import pair_row, write_pairs
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.checking import check_data
@@ -118,3 +118,22 @@ def test_the_command_checks_and_trains_nothing(preferences, tmp_path):
     assert bad.exit_code != 0
     assert "row 0 (pair" in str(bad.exception)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_conversation_with_an_empty_answer_is_named(toy_config, tmp_path):
+    def row(number, answer):
+        question = "USER: what is it?. ASSISTANT:"
+        start = 1 + len(question)
+        return document_row(
+            VOCAB, documents.text_document(VOCAB, question + answer), sample_id=f"s{number}", item_id=f"i{number}",
+            fingerprint=FINGERPRINT, answers=[(start, start + len(answer))],
+        )  # fmt: skip
+
+    folder = tmp_path / "tokens/a"
+    folder.mkdir(parents=True)
+    rows = [row(0, " a cat"), row(1, " "), row(2, " a dog")]
+    write_shard(folder / "unit-000000.parquet", rows, VOCAB, FINGERPRINT)
+    with pytest.raises(DataError) as caught:
+        check_data(toy_config, [tmp_path], None)
+    assert f"conversation {rows[1]['doc_id']} in {tmp_path}: answer 1 is empty" in str(caught.value)
+    assert rows[0]["doc_id"] not in str(caught.value)

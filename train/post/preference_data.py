@@ -77,7 +77,7 @@ class PairLoader:
     def build(self, rows: Sequence[Pieces | None]) -> Batch:
         """The batch of these rows; None is a row without pairs. The tokens of prompts weigh nothing."""
         contents = [self._contents(pieces) if pieces is not None else iter(()) for pieces in rows]
-        return assemble(self.corpus.vocab, contents, self.config.context, self._weights)
+        return assemble(self.corpus.vocab, contents, self.config.context, self._weights, self.config.ends_weight)
 
     def _contents(self, pieces: Pieces) -> Iterator[Contents]:
         for number in pieces.document.tolist():

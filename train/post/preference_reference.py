@@ -95,7 +95,7 @@ def _digest(config: TrainConfig) -> str:
     if not config.init:
         return ""
     data = config.data
-    how = [data.text_weight, data.structure_weight, data.vision_weight, config.precision]
+    how = [data.text_weight, data.structure_weight, data.vision_weight, data.ends_weight, config.precision]
     return hashlib.sha256(json.dumps([weights_fingerprint(Path(config.init)), *how]).encode()).hexdigest()[:32]
 
 

@@ -61,14 +61,21 @@ def select(
     out: Out,
     name: Annotated[str, typer.Argument(help="Name of the selection.", show_default=False)],
     set_: Annotated[list[str] | None, typer.Option("--set", help="rules.motion.min=0.05")] = None,
+    preset: Annotated[str, typer.Option(help="Changes that have a name: qft, for quality fine-tuning.")] = "",
+    keep: Annotated[float | None, typer.Option(help="Share to keep of what passes, the best by their scores.")] = None,
+    score: Annotated[
+        list[str] | None,
+        typer.Option(help="Column to rank by, several: their mean. Preference and taste if not given."),
+    ] = None,
     complete: Annotated[bool, typer.Option(help="Score, caption and tokenize what the selection lacks.")] = False,
 ) -> None:
-    """Decide again under other thresholds, beside what is there: verdicts/NAME.parquet, and what changed."""
+    """Decide again under other rules, beside what is there: verdicts/NAME.parquet, and what changed."""
     from rich.console import Console
 
+    from reelmill.pipelines.select import SelectOptions
     from reelmill.pipelines.select import select as run
 
-    run(out, name, set_ or [], complete, Console())
+    run(out, name, SelectOptions(set_ or [], preset, keep, score or [], complete), Console())
 
 
 def forget(

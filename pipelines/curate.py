@@ -85,7 +85,8 @@ def complete_selection(folder: RunFolder, selection: str, recipe: Recipe, consol
         write_verdicts(folder, selection, recipe, assignments_of(folder, selection))
     caption.caption_selection(moves, selection)
     fingerprint, tokenizer = tokens.tokenize_selection(moves, selection, caption.awaited(recipe))
-    _write_run(folder, recipe, fingerprint, tokenizer)
+    if selection == DEFAULT:  # another selection may have tokens of its own, which are not the run's
+        _write_run(folder, recipe, fingerprint, tokenizer)
     caption.require_captions(moves, selection)
 
 

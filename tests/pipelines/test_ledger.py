@@ -23,6 +23,7 @@ from reelmill.orchestration.views import LedgerQueries
 from reelmill.pipelines import cli, recipes
 from reelmill.pipelines.curate import CurateOptions
 from reelmill.pipelines.curate import curate as run_curate
+from reelmill.pipelines.select import SelectOptions
 from reelmill.pipelines.select import select as run_select
 from reelmill.pipelines.summary import gather, print_stats
 from reelmill.pipelines.verify import verify
@@ -73,7 +74,7 @@ def curate(dump, out, recipe, *assignments, **options):
 
 def select(out, name, *assignments, complete=False):
     console = Console(file=io.StringIO(), width=300)
-    run_select(out, name, assignments, complete, console)
+    run_select(out, name, SelectOptions(assignments, complete=complete), console)
     return console.file.getvalue()
 
 
@@ -314,7 +315,7 @@ def test_a_skip_that_no_rule_can_undo_is_not_tried_for_ever(dump, recipe, tmp_pa
         ("default", (), "not 'default'"),
         ("schema", (), "not 'schema'"),
         ("../x", (), r"a selection is named in letters, digits, - and _, not '\.\./x'"),
-        ("a", ("tokens.fps=2",), r"a selection changes rules only; not tokens\.fps: 4\.0 -> 2"),
+        ("a", ("plan.unit_items=2",), r"a selection changes rules and tokens only; not plan\.unit_items: \d+ -> 2"),
         ("a", ("rules.duration.mim=2",), r"unknown key 'rules\.duration\.mim'; did you mean 'min'"),
         ("a", ("rules.mine.expr=widht", "rules.mine.min=1"), r"rules\.mine\.expr = 'widht': .*widht"),
         ("a", ("rules.duration.min",), "write it as KEY=VALUE"),
@@ -372,8 +373,8 @@ def test_other_token_options_add_a_second_fingerprint(dump, recipe, out):
 
 
 def test_named_selections_follow_a_new_dump_and_a_new_recipe(dump, recipe, out, tmp_path):
-    run_select(out, "strict", ["rules.duration.min=2.3"], False, Console(quiet=True))
-    run_select(out, "odd", ["rules.motion.min=0.49"], False, Console(quiet=True))
+    run_select(out, "strict", SelectOptions(["rules.duration.min=2.3"]), Console(quiet=True))
+    run_select(out, "odd", SelectOptions(["rules.motion.min=0.49"]), Console(quiet=True))
     count = "SELECT count(*) FROM verdicts WHERE selection = '{}'"
     kept = count + " AND status = 'kept'"
     before = {name: number(out, kept.format(name)) for name in ("strict", "odd")}

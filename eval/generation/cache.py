@@ -6,12 +6,14 @@ whose sequence has ended is taken by another (`move`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from reelmill.errors import MachineError
 from reelmill.train.model import ModelConfig
 
 
@@ -20,8 +22,15 @@ class KVCache:
 
     def __init__(self, config: ModelConfig, rows: int, capacity: int, like: Tensor) -> None:
         shape = (rows, config.kv_heads, capacity, config.head_size)
-        self.keys = [torch.zeros(shape, dtype=like.dtype, device=like.device) for _ in range(config.layers)]
-        self.values = [torch.zeros_like(keys) for keys in self.keys]
+        try:
+            self.keys = [torch.zeros(shape, dtype=like.dtype, device=like.device) for _ in range(config.layers)]
+            self.values = [torch.zeros_like(keys) for keys in self.keys]
+        except RuntimeError as error:  # of memory, on a GPU and on the CPU
+            size = 2 * config.layers * math.prod(shape) * like.element_size()
+            raise MachineError(
+                f"keys and values of {rows} rows of {capacity:,} tokens take {size / 2**30:,.1f} GiB, more than there is on "
+                f"{like.device}; draw fewer rows together, smaller pictures or shorter videos"
+            ) from error
         self.capacity = capacity
         self.lengths = [0] * rows
         self._rows = slice(0, rows)

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from reelmill.errors import DataError
@@ -41,13 +40,17 @@ class Clip:
 
 @dataclass
 class Drawing:
-    """Requests that are drawn together, as far as they are: their tokens (prompt and all), and of these the `count`
-    that were drawn, at most `most`, `last` being the last one."""
+    """Requests that are drawn together, as far as they are.
+
+    Their `tokens` (prompt and all), how many of these were drawn (`count`), the `last` of them, how many may be drawn
+    (`most`), and how many the longest sequence may have (`longest`).
+    """
 
     tokens: list[list[int]]
     count: int
-    most: int
     last: Drawn
+    most: int
+    longest: int
 
 
 Watch = Callable[[Drawing], None]
@@ -94,13 +97,15 @@ class Studio:
 
     def draw_each(self, requests: Sequence[Request]) -> Iterator[tuple[int, Ids]]:
         """The same, each with its number, as soon as it is drawn."""
+        if not requests:
+            return
         tokens: list[list[int]] = [np.asarray(request.prompt).tolist() for request in requests]
-        most = sum(request.most for request in requests)
+        most, longest = sum(request.most for request in requests), max(request.tokens for request in requests)
         events = run(self.model, self.vocab, requests, rows=self.rows, compile=self.compile)
         for count, event in enumerate(events, 1):
             tokens[event.request].append(event.token)
             if self.watch:
-                self.watch(Drawing(tokens, count, most, event))
+                self.watch(Drawing(tokens, count, event, most, longest))
             if event.is_last:
                 yield event.request, np.array(tokens[event.request], dtype=np.int32)
 
@@ -166,6 +171,7 @@ class Studio:
         window_s: float = 2.0,
         sampling: Sampling = DEFAULT,
         negative: str = "",
+        stream: int = 0,
     ) -> Clip:
         """A clip with `seconds` more of it, drawn a window at a time from the last window (Emu3, section 3.3: 2 s)."""
         if clip.fps is None:
@@ -178,7 +184,12 @@ class Studio:
             context = codes[-window:]
             new = min(window, wanted - len(codes))
             header = Header(h, w, clip.fps, seconds_of(len(context) + new, clip.fps))
-            drawn = self._video_codes(caption, header, context, sampling, negative, stream=len(codes))
+            request = visual_request(
+                self.one_block, caption, header, begun=context, sampling=sampling, negative=negative,
+                stream=(stream << 32) + len(codes),  # each window has its own
+            )  # fmt: skip
+            (tokens,) = self.draw([request])
+            drawn = self._document(tokens).codes
             codes = np.concatenate((codes, drawn[len(context) :]))
         return Clip(self.vision.decode(codes), clip.fps)
 
@@ -251,16 +262,6 @@ class Studio:
         if clip.fps != header.fps:
             raise DataError(f"the beginning has {clip.fps:g} frames/s, the video {header.fps:g}; give both the same")
         return self.vision.encode(clip.frames)
-
-    def _video_codes(
-        self, caption: str, header: Header, begun: Codes | None, sampling: Sampling, negative: str, stream: int
-    ) -> npt.NDArray[np.int32]:
-        request = visual_request(
-            self.one_block, caption, header, begun=begun, sampling=sampling, negative=negative, stream=stream
-        )
-        (tokens,) = self.draw([request])
-        codes: npt.NDArray[np.int32] = self._document(tokens).codes
-        return codes
 
     def _document(self, tokens: Ids) -> Document:
         return parse(self.vocab, tokens)

@@ -139,7 +139,8 @@ def _units(maker: _Maker, rows: Iterable[ChatRow], source: Path) -> Iterator[_Ba
                 raise DataError(f"{source}, row {row.place}: {error}") from None
             batch.refused.append(ChatRow(row.place, problem=str(error)))
         else:
-            batch.documents.append((Row(row.place, "", **row.facts), document))
+            facts = {key: document[key] for key in ("source", "licence", "url")}
+            batch.documents.append((Row(row.place, "", **facts), document))
             held += document["n_tokens"]
         if held >= UNIT_TOKENS or len(batch.documents) + len(batch.refused) >= UNIT_ROWS:
             yield batch

@@ -35,7 +35,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 def build_pairs(
     folder: Path, name: str, voters: Sequence[str], least_voters: int, margin: float, console: Console
 ) -> None:
-    """Write `folder/pairs/NAME`, with what the voters agree on beside it, and print both."""
+    """Write `folder/pairs/NAME`, and `NAME.json` with how far voters agree; print both."""
     if not _NAME.fullmatch(name):
         raise ConfigError(f"--name {name!r}: letters, digits, dots, dashes and underscores")
     candidates = open_candidates(folder)
@@ -56,7 +56,9 @@ def build_pairs(
         "voters": sorted({voter for tally in found.values() for voter in (*tally.scores, *tally.outcomes)}),
         "agreement": agreement(found.values()),
     }
-    write_text(path.with_name("agreement.json"), json.dumps(result, indent=2, ensure_ascii=False) + "\n", root=folder)
+    write_text(
+        path.parent.with_name(f"{name}.json"), json.dumps(result, indent=2, ensure_ascii=False) + "\n", root=folder
+    )
     counts = ("pairs", "tied", "too_few_voters", "same_tokens")
     print_table(console, [{key: result[key] for key in counts} | {"voters": len(result["voters"])}], "Pairs")
     print_table(console, agreement(found.values()), "Agreement")
@@ -65,11 +67,13 @@ def build_pairs(
 
 def agreement(found: Iterable[Tally]) -> list[dict[str, Any]]:
     """By question: Krippendorff's ordinal alpha, and how often two voters who both tell two candidates apart prefer the
-    same one; NULL where no two voters judged the same."""
+    same one; no number where no two voters judged the same."""
     found = list(found)
     rows = []
     for question in QUESTIONS:
         judged = units(found, question)
+        if not judged:
+            continue
         same, both = strict_agreement(found, question)
         alpha = krippendorff_alpha(judged)
         rows.append(

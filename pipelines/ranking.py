@@ -70,8 +70,8 @@ def rank(ledger: LedgerQueries, recipe: Recipe, ranking: Ranking, columns: Colle
     ranked = [one for kind in RULES if (one := _of_kind(ledger, kind, found, ranking.share)) is not None]
     if not ranked:
         raise ConfigError(
-            f"none of the samples that pass the rules has a score of {', '.join(ranking.scores)}; `reelmill models list` "
-            "shows the weights they need, and --score ranks by other columns, such as quality_score."
+            f"none of the samples that pass the rules has a score of {', '.join(ranking.scores)}; `reelmill models "
+            "list` shows the weights they need, and --score ranks by other columns, such as quality_score."
         )
     return ranked
 

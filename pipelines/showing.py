@@ -108,6 +108,7 @@ class Show:
                 "badly beyond. A smaller --area, --seconds, --context or --most keeps it within.",
                 style="yellow",
                 soft_wrap=True,
+                highlight=False,
             )
 
     def _show(self, drawing: Drawing) -> None:

@@ -28,8 +28,8 @@ class KVCache:
         except RuntimeError as error:  # of memory, on a GPU and on the CPU
             size = 2 * config.layers * math.prod(shape) * like.element_size()
             raise MachineError(
-                f"keys and values of {rows} rows of {capacity:,} tokens take {size / 2**30:,.1f} GiB, more than there is on "
-                f"{like.device}; draw fewer rows together, smaller pictures or shorter videos"
+                f"keys and values of {rows} rows of {capacity:,} tokens take {size / 2**30:,.1f} GiB, which "
+                f"{like.device} lacks; draw fewer rows together, smaller pictures or shorter videos"
             ) from error
         self.capacity = capacity
         self.lengths = [0] * rows

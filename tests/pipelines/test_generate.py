@@ -1,5 +1,9 @@
 """`reelmill generate` and `ask` with a checkpoint of a few steps."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -7,7 +11,7 @@ from typer.testing import CliRunner
 
 from reelmill.errors import ConfigError, DataError
 from reelmill.eval.generation import Clip
-from reelmill.eval.generation.files import read_settings, write_clip
+from reelmill.eval.generation.files import read_clip, read_settings, write_clip
 from reelmill.pipelines.cli import app
 from reelmill.tokenize import documents, vision
 from reelmill.tokenize.shards import document_row, write_shard
@@ -55,7 +59,53 @@ def test_pictures_of_several_prompts_carry_their_settings(checkpoint, tmp_path):
     assert {Image.open(path).size for path in files} == {(24, 16)}
     assert len({path.read_bytes()[-400:] for path in files}) == 4
     expected = {"prompt": "b", "stream": 2, "seed": 5, "guidance": 2.0, "negative": "bad", "top_k": 2048}
+    expected |= {"ratio": "3:2", "area": 384, "tokenizer": "reelmill-tok-xs"}
     assert read_settings(files[2]).items() >= {**expected, "checkpoint": str(checkpoint)}.items()
+
+
+def test_a_preset_says_what_no_option_does(checkpoint, tmp_path):
+    (tmp_path / "prompts.txt").write_text("a mill\n\n  a boat \n")
+    asked = ("--prompts", tmp_path / "prompts.txt", "--area", 16 * 16, "--preset", "emu3", "--top-k", 9)
+    reelmill("generate", checkpoint, *asked, "--out", tmp_path / "x.png")
+    settings = [read_settings(tmp_path / f"x-00{n}.png") for n in range(2)]
+    assert [found["prompt"] for found in settings] == [
+        f"a {what} masterpiece, film grained, best quality." for what in ("mill", "boat")
+    ]
+    assert all(found["top_k"] == 9 and found["guidance"] == 3 and "lowres" in found["negative"] for found in settings)
+    with pytest.raises(ConfigError, match="no preset 'emu4'; did you mean 'emu3'"):
+        reelmill("generate", checkpoint, "--prompt", "a", "--preset", "emu4")
+
+
+def test_pages_hold_what_the_model_says_and_draws(checkpoint, tmp_path):
+    image = tmp_path / "first.png"
+    write_clip(Clip(np.full((1, 16, 16, 3), 90, dtype=np.uint8)), image, {})
+    asked = ("--prompt", "go <on>", "--interleaved", "--most", 30, "--text-temperature", 0.5, "--guidance", 2)
+    said = reelmill("generate", checkpoint, *asked, "--image", image, "--area", 256, "--out", tmp_path / "a.md")
+    assert "a.md: 1 texts, 1 pictures" in said.replace("\n", "")
+    page = (tmp_path / "a.md").read_text()
+    assert page.startswith("![](<a-1.png>)\n\ngo &lt;on&gt;")
+    assert read_settings(tmp_path / "a-1.png")["text"] == {"temperature": 0.5, "top_k": 0, "top_p": 1.0}
+    reelmill("generate", checkpoint, *asked, "--count", 2, "--out", tmp_path / "b.html")
+    one, other = ((tmp_path / f"b-00{n}.html").read_text() for n in range(2))
+    assert one.startswith("<!doctype html>") and "<p>go &lt;on&gt;" in one
+    assert one.split("<!--")[0] != other.split("<!--")[0]
+
+
+@pytest.mark.slow
+def test_processes_under_torchrun_write_all_pictures(checkpoint, tmp_path):
+    asked = ["generate", str(checkpoint), "--prompt", "a", "--count", "3", "--area", "256"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
+    subprocess.run(
+        [*torchrun, "-m", "reelmill.pipelines.cli", *asked, "--out", str(tmp_path / "two.png")],
+        check=True,
+        timeout=120,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    reelmill(*asked, "--out", tmp_path / "one.png")
+    assert len(list(tmp_path.glob("two-*.png"))) == 3
+    for number in range(3):
+        one, two = (Image.open(tmp_path / f"{name}-00{number}.png") for name in ("one", "two"))
+        assert np.array_equal(one, two)
 
 
 def test_processes_share_the_prompts_and_draw_what_one_does(checkpoint, tmp_path, monkeypatch):
@@ -85,7 +135,10 @@ def test_videos_from_words_a_picture_and_a_video(checkpoint, tmp_path):
     # The context's 12 frames and 8 more.
     past = ("--video", tmp_path / "past.mp4", "--context", 1.5)
     assert "20 frames of 16x16" in reelmill(*asked, "--out", tmp_path / "future.mp4", *past)
-    assert read_settings(tmp_path / "future.mp4")["prompt"] == "a"
+    assert read_settings(tmp_path / "future.mp4").items() >= {"prompt": "a", "context": 1.5, "seconds": 1.0}.items()
+    reelmill(*asked, "--out", tmp_path / "many.mp4", *past, "--count", 2)
+    one, other = (read_clip(tmp_path / f"many-00{n}.mp4", 16 * 16, 8, 8.0, 1.0).frames for n in range(2))
+    assert not np.array_equal(one, other), "each has its own random stream"
 
 
 def test_words_about_a_picture_and_a_video(checkpoint, tmp_path):
@@ -103,7 +156,19 @@ def test_parts_that_do_not_go_together_are_refused(checkpoint, tmp_path):
         CliRunner().invoke(app, [*asked, "--image", "x", "--video", "y", "--seconds", "1"], catch_exceptions=False)
     with pytest.raises(ConfigError, match="say how much video"):
         CliRunner().invoke(app, [*asked, "--image", "x"], catch_exceptions=False)
-    with pytest.raises(ConfigError, match=r"pictures are written as \.png"):
+    with pytest.raises(ConfigError, match=r"--out is x\.gif; pictures are \.png"):
         CliRunner().invoke(app, [*asked, "--out", "x.gif"], catch_exceptions=False)
+    for wrong, words in [
+        (["--out", str(tmp_path / "file" / "x.png")], "its folder cannot be made"),
+        (["--preview", "x.jpg"], r"--preview is x\.jpg; it is \"terminal\""),
+        (["--area", "99999999"], "at most 16,777,216 are drawn"),
+        (["--interleaved", "--seconds", "1"], "the model chooses what it draws"),
+        (["--seconds", "-1"], "seconds are 0 or more"),
+    ]:
+        (tmp_path / "file").touch()
+        with pytest.raises(ConfigError, match=words):
+            CliRunner().invoke(app, [*asked, *wrong], catch_exceptions=False)
+    with pytest.raises(ConfigError, match="there is nothing to draw"):
+        CliRunner().invoke(app, asked[:2], catch_exceptions=False)
     with pytest.raises(DataError, match="neither a checkpoint nor"):
         CliRunner().invoke(app, ["ask", str(tmp_path), "x.png"], catch_exceptions=False)

@@ -74,16 +74,16 @@ class KVCache:
         """See `reelmill.train.model.Cache`; the tokens are those that were made ready for."""
         batch, count, heads, size = q.shape
         span, kv_heads = self._allowed.shape[-1], k.shape[2]
-        kept = []
-        for buffer, new in ((self.keys[layer], k), (self.values[layer], v)):
+        keys, values = self.keys[layer], self.values[layer]
+        for buffer, new in ((keys, k), (values, v)):
             if count == 1:
                 buffer[self._numbers, :, self._positions[:, 0]] = new[:, 0]
             else:
                 buffer[self._rows, :, span - count : span] = new.transpose(1, 2)
-            kept.append(buffer[self._rows, :, :span])
+        keys, values = keys[self._rows, :, :span], values[self._rows, :, :span]
         # Of one token, the heads that share keys are as many queries at one place: nothing has to be repeated.
         q = q.view(batch, kv_heads, heads // kv_heads, size) if count == 1 else q.transpose(1, 2)
-        mixed = functional.scaled_dot_product_attention(q, *kept, attn_mask=self._allowed, enable_gqa=count > 1)
+        mixed = functional.scaled_dot_product_attention(q, keys, values, attn_mask=self._allowed, enable_gqa=count > 1)
         return mixed.reshape(batch, 1, heads, size) if count == 1 else mixed.transpose(1, 2)
 
     def move(self, source: int, target: int) -> None:

@@ -66,28 +66,28 @@ class Engine:
             )
         self._waiting.append(Running(number, request, self.vocab))
 
-    @torch.inference_mode()
     def cancel(self, number: int) -> None:
         """Forget the requests of that number, waiting or at work; nothing more of them is drawn."""
         self._waiting = deque(sequence for sequence in self._waiting if sequence.number != number)
-        self._drop({number})
+        with torch.inference_mode():
+            self._drop({number})
 
     @property
     def is_idle(self) -> bool:
         """Whether nothing is waiting or at work."""
         return not self._waiting and not self._working
 
-    @torch.inference_mode()
     def step(self) -> list[Drawn]:
         """Draw one token for every sequence at work, after taking in those that there is room for."""
-        while self._waiting and self._waiting[0].rows <= self.free:
-            self._take_in(self._waiting.popleft())
-        if not self._working:
-            return []
-        tokens = [token for sequence in self._working for token in sequence.pending]
-        drawn = self._draw(self._step(tokens))
-        self._drop({event.request for event in drawn if event.is_last})
-        return drawn
+        with torch.inference_mode():
+            while self._waiting and self._waiting[0].rows <= self.free:
+                self._take_in(self._waiting.popleft())
+            if not self._working:
+                return []
+            tokens = [token for sequence in self._working for token in sequence.pending]
+            drawn = self._draw(self._step(tokens))
+            self._drop({event.request for event in drawn if event.is_last})
+            return drawn
 
     def _take_in(self, sequence: Running) -> None:
         """Read all of its prompts but the last tokens, which the next step reads with all others."""

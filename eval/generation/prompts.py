@@ -118,7 +118,7 @@ def free_request(
     Guidance of their codes is away from `negative` in the place of all words of the prompt.
     """
     vocab = grammar.vocab
-    wordless = [*(part for part in parts if isinstance(part, Visual)), negative]
+    wordless: list[str | Visual] = [*(part for part in parts if isinstance(part, Visual)), negative]
     return Request(
         prompt=interleaved_document(vocab, parts)[:-1],
         unconditional=interleaved_document(vocab, wordless)[:-1] if sampling.guidance != 1 else None,

@@ -89,9 +89,9 @@ class Running:
         # What each row reads before it draws.
         self.prompts = [np.concatenate((prompt, before)) for prompt in request.prompts]
 
-    def chance(self) -> np.float32:
+    def chance(self) -> float:
         """The next number of its random stream: one for each token that could be another."""
-        return self.random.random(dtype=np.float32)
+        return float(self.random.random(dtype=np.float32))
 
     def allowed(self) -> Ranges:
         """The ids that may come next."""

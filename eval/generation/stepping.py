@@ -79,7 +79,7 @@ class _Graphs:
 
     def _capture(self, rows: int, span: int) -> tuple[torch.cuda.CUDAGraph, Tensor]:
         # Once before: libraries allocate their workspaces, and what is compiled is compiled, outside of the capture.
-        aside = torch.cuda.Stream()
+        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
             self.function(rows, span)

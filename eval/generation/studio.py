@@ -215,7 +215,7 @@ class Studio:
 
         A picture that `most` cut off is left out. Guidance is away from `negative` in the prompt's place.
         """
-        parts = [*([] if begun is None else [self._visual(begun)]), prompt]
+        parts: list[str | Visual] = [*([] if begun is None else [self._visual(begun)]), prompt]
         request = free_request(self.free, parts, most, sampling=sampling, negative=negative, stream=stream)
         (tokens,) = self.draw([request])
         return list(self.parts(tokens))

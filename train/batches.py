@@ -18,8 +18,8 @@ class Batch:
     """Rows for one forward pass.
 
     tokens, targets, positions: int32 [rows, context]; weights: float32, each target's loss weight; kinds: int8, its
-    TokenKind, -1 where there is no prediction; lengths: of the documents as they follow each other, flattened;
-    documents: the number of each of them (`Corpus.name`), -1 where there is none.
+    TokenKind, -1 where there is no prediction or, of a conversation, no answer; lengths: of the documents as they
+    follow each other, flattened; documents: the number of each of them (`Corpus.name`), -1 where there is none.
     """
 
     tokens: npt.NDArray[np.int32]
@@ -94,7 +94,9 @@ def assemble(
         if not piece.text_counts:
             weight[r, start:stop][kinds[r, start:stop] == TokenKind.TEXT] = 0
         if piece.answers is not None:
-            ends = _only_answers(weight[r, start:stop], piece.answers)
+            is_answer, ends = _answered(piece.answers, stop - start)
+            weight[r, start:stop][~is_answer] = 0
+            kinds[r, start:stop][~is_answer] = -1
             targets[r, start:stop][ends] = vocab.eos
             kinds[r, start:stop][ends] = TokenKind.STRUCTURE
             weight[r, start:stop][ends] = weights[TokenKind.STRUCTURE]
@@ -117,14 +119,15 @@ def _kinds_and_weights(
     return kinds.view(np.int8).reshape(targets.shape), weight.reshape(targets.shape)
 
 
-def _only_answers(weight: npt.NDArray[np.float32], answers: npt.NDArray[np.int32]) -> list[int]:
-    """Set the weights [predictions] outside of the answers to 0; returns the predictions right after each answer."""
-    counted = weight.copy()
-    weight[:] = 0
-    predictions = (answers - 1).clip(0, len(weight)).tolist()  # token n + 1 is the target of prediction n
-    for start, stop in zip(predictions[::2], predictions[1::2], strict=True):
-        weight[start:stop] = counted[start:stop]
-    return [stop for stop, end in zip(predictions[1::2], answers[1::2].tolist(), strict=True) if 0 < end <= len(weight)]
+def _answered(answers: npt.NDArray[np.int32], predictions: int) -> tuple[npt.NDArray[np.bool_], list[int]]:
+    """Of a piece with so many predictions: bool [predictions], which are of answers; and those right after one."""
+    is_answer = np.zeros(predictions, dtype=np.bool_)
+    ends = []
+    for start, stop in (answers - 1).reshape(-1, 2).tolist():  # token n + 1 is the target of prediction n
+        is_answer[max(0, start) : max(0, stop)] = True
+        if 0 <= stop < predictions:
+            ends.append(stop)
+    return is_answer, ends
 
 
 def with_shuffled_codes(vocab: Vocabulary, contents: Contents, seed: int) -> Contents:

@@ -72,6 +72,7 @@ def test_only_the_answers_count_and_each_ends_with_eos():
     assert counted(batch)[6:] == learnt([0, 1, 2])
     shown = batch.tokens[0, len(plain.tokens) - 1 :][: len(chat.tokens) - 1]
     assert np.array_equal(shown, chat.tokens[:-1]), "the model still reads the next turn"
+    assert np.array_equal(batch.kinds >= 0, batch.weights > 0), "what is logged is what is learnt"
 
 
 @pytest.mark.parametrize("cut", range(1, 40))

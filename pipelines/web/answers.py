@@ -58,7 +58,7 @@ async def error_response(request: Request, error: Exception) -> Response:
 
 
 async def read_json(request: Request) -> dict[str, Any]:
-    """The JSON object in a request's body; Refusal where it is none."""
+    """The JSON object in a request's body, without what is null; Refusal where it is none."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise Refusal(415, f"the body is {kind or 'of no stated type'}; send JSON, Content-Type: application/json")
@@ -68,7 +68,7 @@ async def read_json(request: Request) -> dict[str, Any]:
         raise Refusal(400, f"the body is no JSON: {error}") from None
     if not isinstance(found, dict):
         raise Refusal(400, f"the body is a JSON {type(found).__name__}; send an object")
-    return found
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _no_number(name: str) -> float:

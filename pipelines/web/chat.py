@@ -107,11 +107,11 @@ def chat_request(serving: Serving, asked: ChatAsked) -> Request:
 async def completions(request: Asked) -> Response:
     """Answer: whole, or as a stream of chunks."""
     serving: Serving = request.app.state.serving
-    body = {name: value for name, value in (await read_json(request)).items() if value is not None}
-    asked = from_dict(ChatAsked, body)
-    serving.check_model(asked.model)
-    wanted = await serving.eye.look(chat_request, serving, asked)
-    drawing = Drawing(serving.service, [wanted])
+    async with serving.desk:
+        asked = from_dict(ChatAsked, await read_json(request))
+        serving.check_model(asked.model)
+        wanted = await serving.eye.look(chat_request, serving, asked)
+        drawing = Drawing(serving.service, [wanted])
     answer = _Answer(serving, wanted)
     if asked.stream:
         return EventStream(_chunks(answer, drawing, bool(asked.stream_options.get("include_usage"))), drawing.close)

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import ipaddress
 import secrets
+import time
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import urlsplit
@@ -27,6 +28,8 @@ from reelmill.pipelines.web.answers import Refusal, error_body
 SHORTEST_TOKEN = 16
 SILENCE_S = 30.0
 """A client that sends nothing of its body, or takes nothing of its answer, for so long is given up."""
+BODY_S = 120.0
+"""How long a body may take in all."""
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; img-src 'self' data: blob:; style-src 'self'; script-src 'self'; connect-src 'self'; "
@@ -164,17 +167,18 @@ def _too_large(max_body: int) -> Refusal:
 
 
 def _bounded(receive: Receive, max_body: int) -> Receive:
-    """Receives at most `max_body` bytes, and waits no longer than SILENCE_S for a part of the body."""
-    taken, is_whole = 0, False
+    """Receives at most `max_body` bytes; a part of the body may take SILENCE_S, and all of it BODY_S."""
+    taken, is_whole, end = 0, False, 0.0
 
     async def bounded() -> Message:
-        nonlocal taken, is_whole
+        nonlocal taken, is_whole, end
         if is_whole:  # what remains to come is the client's leaving, whenever that is
             return await receive()
+        end = end or time.monotonic() + BODY_S  # from when it is asked for: until then the client may have to wait
         try:
-            message = await asyncio.wait_for(receive(), SILENCE_S)
+            message = await asyncio.wait_for(receive(), min(SILENCE_S, max(0.0, end - time.monotonic())))
         except TimeoutError:
-            raise Refusal(408, f"nothing of the body came for {SILENCE_S:g} s", connection="close") from None
+            raise Refusal(408, "the body is too slow in coming; send it in one go", connection="close") from None
         taken += len(message.get("body", b""))
         is_whole = not message.get("more_body", False)
         if taken > max_body:

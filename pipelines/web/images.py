@@ -182,11 +182,11 @@ class Sheet:
 async def generations(request: Asked) -> Response:
     """Draw pictures: all at the end, or as a stream of partial and whole ones."""
     serving: Serving = request.app.state.serving
-    body = {name: value for name, value in (await read_json(request)).items() if value is not None}
-    asked = from_dict(ImagesAsked, body)
-    serving.check_model(asked.model)
-    sheet = await run_in_threadpool(Sheet, serving, asked)
-    drawing = Drawing(serving.service, sheet.requests)
+    async with serving.desk:
+        asked = from_dict(ImagesAsked, await read_json(request))
+        serving.check_model(asked.model)
+        sheet = await run_in_threadpool(Sheet, serving, asked)
+        drawing = Drawing(serving.service, sheet.requests)
     if asked.stream:
         return EventStream(_events(sheet, drawing), drawing.close)
     try:

@@ -25,6 +25,7 @@ T = TypeVar("T")
 PROMPT_TOKENS = 1024
 """Room beside pictures in a row of the cache, where --context does not say more."""
 _SHARE = 0.2
+_DESK = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +100,8 @@ class Serving:
     checkpoint: str
     area: int
     eye: Eye = field(default_factory=Eye)
+    desk: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_DESK))
+    """Held while a request is read and made ready: the bodies of all others stay with their clients."""
     began: int = field(default_factory=lambda: int(time.time()))
 
     def check_model(self, asked: str | None) -> None:

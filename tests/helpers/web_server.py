@@ -22,3 +22,11 @@ def running(app, listener):
         serving.should_exit = True
         thread.join(20)
         assert not thread.is_alive()
+
+
+def until(condition, seconds=20.0):
+    """Wait until it holds, at most so long."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)

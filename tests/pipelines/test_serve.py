@@ -6,7 +6,6 @@ import io
 import json
 import struct
 import threading
-import time
 import urllib.error
 import urllib.request
 import zlib
@@ -17,6 +16,7 @@ import openai
 import pytest
 from PIL import Image
 from serving import VOCAB, chained_studio, random_studio, served
+from web_server import until
 
 from reelmill.eval.generation import Engine, Sampling, service
 from reelmill.eval.generation.files import read_settings
@@ -52,13 +52,6 @@ def picture(b64):
 def get(url):
     with urllib.request.urlopen(url, timeout=20) as answer:
         return json.load(answer)
-
-
-def until(condition, seconds=20.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def uri(data, kind="png"):

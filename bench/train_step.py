@@ -8,7 +8,7 @@ layout and read by each, in a process of its own with one thread; a first step w
 The row is one document, so that nobody gains by masks. Prints CPU-seconds of the second step and its peak resident set
 above weights, optimizer and gradients: what was held before the step, and the bytes of the gradients, are taken off.
 
-`reelmill` is the decoder with its loss; `reelmill, sharded` the same as the trainer runs it, under FSDP2 (one rank).
+`reelmill` is the decoder with its loss; `reelmill, as trained` the same as the trainer makes it on one rank.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def ours(folder: Path, _: ExitStack) -> tuple[nn.Module, Loss]:
     return model, lambda tokens: loss_of(model, tokens)
 
 
-def sharded(folder: Path, stack: ExitStack) -> tuple[nn.Module, Loss]:
+def as_trained(folder: Path, stack: ExitStack) -> tuple[nn.Module, Loss]:
     ranks = stack.enter_context(parallel.join_ranks("cpu"))
     config = hub.read_config(folder)
     layout = parallel.Layout.of(parallel.ParallelConfig(), config, 1, ranks)
@@ -78,7 +78,7 @@ def megabytes(field: str) -> float:
 
 def measure(kind: str, folder: Path, count: int, stack: ExitStack) -> None:
     torch.set_num_threads(1)
-    model, loss_for = {"theirs": theirs, "ours": ours, "sharded": sharded}[kind](folder, stack)
+    model, loss_for = {"theirs": theirs, "ours": ours, "as trained": as_trained}[kind](folder, stack)
     optimizer = make_optimizer(model, OptimizerConfig(lr=1e-4))
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randint(0, hub.read_config(folder).vocab_size, (1, count + 1), generator=generator)
@@ -133,7 +133,7 @@ def main() -> None:
         base = child("theirs", Path(place))
         report("Emu3ForCausalLM (baseline)", base, base)
         report("reelmill", child("ours", Path(place)), base)
-        report("reelmill, sharded", child("sharded", Path(place)), base)
+        report("reelmill, as trained", child("as trained", Path(place)), base)
 
 
 def child(kind: str, folder: Path) -> dict[str, Any]:

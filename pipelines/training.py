@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from reelmill.config import from_dict
+from reelmill.files import write_text
 
 _FUNCTION = "reelmill.pipelines.training:train_rank"
 
@@ -28,15 +30,34 @@ def train_here(settings: dict[str, Any], say: Callable[[str], None] = print) -> 
 
 
 def train_on_ray(settings: dict[str, Any], workers: int, say: Callable[[str], None] = print) -> None:
-    """The same on so many Ray workers, each with a GPU where Ray has GPUs and the recipe's device is not cpu."""
+    """The same on so many Ray workers, each with a GPU where Ray has GPUs and the recipe's device is not cpu.
+
+    A signal to this process goes to the workers as a file in the run's folder.
+    """
+    from reelmill.orchestration.engine import stop_ray
     from reelmill.orchestration.ray_ranks import run_ranks
+    from reelmill.train.signals import STOP_FILE, stop_requests
 
     out = Path(settings["out"]).resolve()
     out.mkdir(parents=True, exist_ok=True)
     data = [str(Path(place).resolve()) for place in settings["data"]]
-    with _shown(out / "ray.log", say) as lines:
+    with _shown(out / "ray.log", say) as lines, stop_requests() as request, ThreadPoolExecutor(1) as thread:
         absolute = {**settings, "data": data, "out": str(out), "lines": str(lines)}
-        run_ranks(_FUNCTION, absolute, workers, out / "ray", gpus=settings["recipe"]["device"] != "cpu")
+        gpus = settings["recipe"]["device"] != "cpu"
+        # Not in the main thread: there Ray Train has a handler for Ctrl-C of its own, which saves nothing.
+        workers_end = thread.submit(run_ranks, _FUNCTION, absolute, workers, out / "ray", gpus=gpus)
+        asked = False
+        try:
+            while wait([workers_end], timeout=0.5).not_done:
+                if request.signal and not asked:
+                    write_text(out / STOP_FILE, request.signal.name)
+                    asked = True
+        except KeyboardInterrupt:  # the second Ctrl-C: the workers end as they are
+            stop_ray()
+            raise
+        finally:
+            (out / STOP_FILE).unlink(missing_ok=True)
+        workers_end.result()
 
 
 def train_rank(settings: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop: it saves at the next step and ends, so that the same command goes on."""
+"""What asks a run to stop: it saves at the next step and ends, so that the same command goes on."""
 
 from __future__ import annotations
 
@@ -7,35 +7,48 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 """Of Kubernetes, torchrun and Slurm; of Slurm's `--signal=USR1@SECONDS`; of Ctrl-C."""
+STOP_FILE = "stop"
+"""In the folder of a run: asks it to stop, from wherever that folder is seen."""
 _IMPATIENT_S = 2.0
 
 
 class StopRequest:
-    """The signal that asked this process to stop, if one did."""
+    """The signal that asked this process to stop, if one did, or the one whose name stands in a `file`."""
 
-    def __init__(self) -> None:
-        self.signal: signal.Signals | None = None
+    def __init__(self, file: Path | None = None) -> None:
+        self.file = file
+        self._noted: signal.Signals | None = None
         self._since = 0.0
+
+    @property
+    def signal(self) -> signal.Signals | None:
+        """What was asked for so far. A file is deleted with that, so that it stops one run; an empty one is SIGTERM."""
+        if self._noted is None and self.file and self.file.exists():
+            self._noted = signal.Signals[self.file.read_text(encoding="utf-8").strip() or "SIGTERM"]
+            self.file.unlink()
+        return self._noted
 
     def note(self, number: int, _: FrameType | None) -> None:
         """The handler. A second Ctrl-C does not wait for the step to end.
 
         It must come later: one key reaches a process twice, from the terminal and from torchrun.
         """
-        if self.signal is None:
-            self.signal, self._since = signal.Signals(number), time.monotonic()
+        if self._noted is None:
+            self._noted, self._since = signal.Signals(number), time.monotonic()
         elif number == signal.SIGINT and time.monotonic() - self._since > _IMPATIENT_S:
             raise KeyboardInterrupt
 
 
 @contextmanager
-def stop_requests() -> Iterator[StopRequest]:
-    """Note `SIGNALS` instead of dying of them. Outside the main thread (a Ray worker) Python takes no handlers."""
-    request = StopRequest()
+def stop_requests(file: Path | None = None) -> Iterator[StopRequest]:
+    """Note `SIGNALS` instead of dying of them. Outside the main thread (a Ray worker) Python takes no handlers: there
+    `file` alone counts."""
+    request = StopRequest(file)
     if threading.current_thread() is not threading.main_thread():
         yield request
         return

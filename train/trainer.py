@@ -27,7 +27,7 @@ from reelmill.train.objectives import objective_of
 from reelmill.train.optimizer import make_optimizer
 from reelmill.train.parallel import Layout, Ranks, clip_gradients, sharded_decoder
 from reelmill.train.saver import Saver
-from reelmill.train.signals import StopRequest, stop_requests
+from reelmill.train.signals import STOP_FILE, StopRequest, stop_requests
 from reelmill.train.starting import load_starting_weights
 from reelmill.train.trackers import Tracker, trackers
 from reelmill.train.train_config import TrainConfig
@@ -91,15 +91,15 @@ class Trainer:
     def run(self, until: int | None = None) -> None:
         """Train up to `config.steps` (or stop before step `until`, saved), validating and saving on the way.
 
-        A signal (`signals.SIGNALS`) on any rank ends the run on all of them after the present step, saved: Interrupted
-        for Ctrl-C, Preempted for the others.
+        A signal (`signals.SIGNALS`) on any rank, or a file `stop` in `out`, ends the run on all of them after the
+        present step, saved: Interrupted for Ctrl-C, Preempted for the others.
         """
         stop = self.config.steps if until is None else min(until, self.config.steps)
         self._describe()
         if self.ranks.is_first:
             self.trackers = trackers(self.out, self.config.log, to_dict(self.config), self.next_step)
         try:
-            with stop_requests() as request:
+            with stop_requests(self.out / STOP_FILE if self.ranks.is_first else None) as request:
                 self._train(stop, request)
         finally:
             self.saver.close()
@@ -220,5 +220,5 @@ class Trainer:
 
 def _sizes(batch: Batch) -> npt.NDArray[np.float64]:
     """Predictions of a batch, and the sum of the squares of its documents' lengths."""
-    squares = sum(length**2 for length, document in zip(batch.lengths, batch.documents, strict=True) if document >= 0)
-    return np.array([(batch.kinds >= 0).sum(), squares], dtype=np.float64)
+    lengths = [length for length, document in zip(batch.lengths, batch.documents, strict=True) if document >= 0]
+    return np.array([sum(lengths), sum(length**2 for length in lengths)], dtype=np.float64)

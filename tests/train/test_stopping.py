@@ -12,6 +12,7 @@ from dataclasses import replace
 import pytest
 
 from reelmill.config import to_toml
+from reelmill.errors import Preempted
 from reelmill.train import checkpoint, signals
 from reelmill.train.run import train
 from reelmill.train.saver import CheckpointConfig
@@ -31,14 +32,20 @@ def wait_for_a_step(process, out):
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGTERM, 75), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
+    ("number", "code", "where"),
+    [
+        (signal.SIGTERM, 75, []),
+        pytest.param(signal.SIGINT, 130, [], marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, 75, ["--ray", "1"], marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, 130, ["--ray", "1"], marks=pytest.mark.slow),
+    ],
 )
-def test_a_signal_saves_and_the_same_command_goes_on(run_folder, toy_config, tmp_path, number, code):
+def test_a_signal_saves_and_the_same_command_goes_on(run_folder, toy_config, tmp_path, number, code, where):
     config = replace(toy_config, steps=2000, validate_every=2000, checkpoint=CheckpointConfig(every=2000))
     (tmp_path / "recipe.toml").write_text(to_toml(config))
     out = tmp_path / "out"
     command = [sys.executable, "-m", "reelmill", "train", tmp_path / "recipe.toml", "--data", run_folder]
-    command += ["--selection", "all", "--out", out]
+    command += ["--selection", "all", "--out", out, *where]
     process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     wait_for_a_step(process, out)
     process.send_signal(number)
@@ -51,6 +58,13 @@ def test_a_signal_saves_and_the_same_command_goes_on(run_folder, toy_config, tmp
     train(config, [run_folder], out, until=made + 2, say=lambda _: None)
     train(config, [run_folder], tmp_path / "whole", until=made + 2, say=lambda _: None)
     assert losses_of(out) == losses_of(tmp_path / "whole")
+
+
+def test_a_file_in_the_runs_folder_stops_it_once(run_folder, toy_config, tmp_path):
+    (tmp_path / signals.STOP_FILE).touch()
+    with pytest.raises(Preempted, match="stopped by SIGTERM, saved after 0 steps"):
+        train(toy_config, [run_folder], tmp_path, say=lambda _: None)
+    assert train(toy_config, [run_folder], tmp_path, until=1, say=lambda _: None).name == "step-000001"
 
 
 def test_a_second_interrupt_does_not_wait_but_one_key_counts_once(monkeypatch):

@@ -5,6 +5,7 @@ import socket
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.update(PIP_NO_INDEX="1", HF_HUB_OFFLINE="1")
+os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 starves its workers where tests run side by side
 
 import pytest
 

@@ -148,9 +148,12 @@ class ItemScorer:
     def _score(self, item: Mapping[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         rows: list[dict[str, Any]] = []
         facts: dict[str, Any] = {}
+        row = self._item_row(item)
         for batch in self._batches(item, facts):
+            for sample in batch:
+                sample.alt = row["alt"]
             rows.extend(self._measured(batch))
-        return {**self._item_row(item), **_item_facts(facts), "status": "done", "n_samples": len(rows)}, rows
+        return {**row, **_item_facts(facts), "status": "done", "n_samples": len(rows)}, rows
 
     def keep_known(self, rows: Sequence[dict[str, Any]], before: Mapping[str, Mapping[str, Any]]) -> None:
         """Put back what a scorer skips now but measured before, under other rules: a score is never lost.

@@ -43,7 +43,8 @@ class Frames:
 
 @dataclass
 class Sample:
-    """A span of an item: a clip, a whole image or a whole text. `columns` holds the scores made so far."""
+    """A span of an item: a clip, a whole image or a whole text. `columns` holds the scores made so far, `alt` is the
+    text that came with the item, where any did."""
 
     sample_id: str
     item_id: str
@@ -55,6 +56,7 @@ class Sample:
     fps: float
     frames: Frames
     columns: dict[str, Any] = field(default_factory=dict)
+    alt: str | None = None
 
 
 class Scorer(ABC):

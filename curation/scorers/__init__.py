@@ -18,6 +18,8 @@ SCORERS: dict[str, str] = {
     "colourfulness": "reelmill.curation.scorers.looks:Colourfulness",
     "quality": "reelmill.curation.scorers.looks:Quality",
     "aesthetic": "reelmill.curation.scorers.aesthetic:Aesthetic",
+    "hps": "reelmill.curation.scorers.preference:HPS",
+    "mps": "reelmill.curation.scorers.preference:MPS",
 }
 
 

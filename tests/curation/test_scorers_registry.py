@@ -55,9 +55,11 @@ def test_the_columns_are_those_of_the_samples_view():
     assert sorted(columns) == [
         "aesthetic_score",
         "colourfulness",
+        "hps_score",
         "motion_dis",
         "motion_jitter",
         "motion_raft",
+        "mps_score",
         "quality_score",
         "text_area",
         "text_boxes",

@@ -1,0 +1,140 @@
+"""`reelmill serve` as a person starts it: addresses, tokens, Ctrl-C, wrong options, slow clients."""
+
+import http.client
+import json
+import signal
+import socket
+import subprocess
+import sys
+import urllib.parse
+import urllib.request
+
+import numpy as np
+import pytest
+from serving import random_studio, served
+from typer.testing import CliRunner
+from web_server import until
+
+from reelmill.errors import ConfigError, DataError
+from reelmill.pipelines.cli import app
+from reelmill.pipelines.web import guard
+from reelmill.tokenize import documents, vision
+from reelmill.tokenize.shards import document_row, write_shard
+from reelmill.tokenize.vocabulary import Vocabulary
+from reelmill.train.data import DataConfig
+from reelmill.train.model import ModelConfig
+from reelmill.train.run import train
+from reelmill.train.trainer import TrainConfig
+
+VOCAB = Vocabulary("bytes", 4096)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    out = tmp_path_factory.mktemp("run")
+    fingerprint = vision.load("reelmill-tok-xs").fingerprint
+    tokens = documents.image_document(VOCAB, np.arange(6).reshape(2, 3), "six codes")
+    row = document_row(VOCAB, tokens, sample_id="s", item_id="i", fingerprint=fingerprint)
+    folder = out / "tokens" / fingerprint[:12]
+    folder.mkdir(parents=True)
+    write_shard(folder / "unit-000000.parquet", [row], VOCAB, fingerprint)
+    config = TrainConfig(
+        model=ModelConfig(hidden=16, layers=1, heads=2, kv_heads=1, mlp=24),
+        data=DataConfig(context=64, batch_rows=1, heldout=0.0),
+        steps=1,
+        precision="float32",
+        device="cpu",
+    )
+    train(config, [out], out / "toy", say=lambda _: None)
+    return out / "toy"
+
+
+@pytest.fixture
+def started(checkpoint, tmp_path):
+    """Starts the command with such options; gives the process, its address, and what it said before."""
+    running = []
+
+    def starting(*options):
+        command = [sys.executable, "-m", "reelmill", "serve", checkpoint, "--port", 0, "--out", tmp_path, *options]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        running.append(subprocess.Popen(list(map(str, command)), **pipes))
+        said = [running[-1].stdout.readline() for _ in range(3)]
+        return running[-1], urllib.parse.urlsplit(said[1].strip()), said
+
+    yield starting
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+def status(host, port, path="/health", **headers):
+    connection = http.client.HTTPConnection(host, port, timeout=20)
+    connection.request("GET", path, headers=headers)
+    return connection.getresponse().status
+
+
+@pytest.mark.slow
+def test_beyond_this_machine_a_token_is_asked_for_and_printed(started):
+    _, address, said = started("--host", "0.0.0.0")
+    assert "16 x 1,600 tokens" in said[0]
+    own = socket.gethostbyname(socket.gethostname())
+    assert status(own, address.port) == status("127.0.0.1", address.port) == 401
+    token = urllib.parse.parse_qs(address.query)["token"][0]
+    assert len(token) >= 32 and status(own, address.port, Authorization=f"Bearer {token}") == 200
+    assert status(own, address.port, f"/?token={token}") == 303
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_it_while_it_draws(started, checkpoint):
+    process, address, _ = started("--area", 256 * 256)
+    assert address.hostname == "127.0.0.1" and not address.query
+    body = json.dumps({"prompt": "a", "stream": True, "n": 4}).encode()
+    headers = {"Content-Type": "application/json"}
+    url = f"http://{address.netloc}/v1/images/generations"
+    with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=60) as stream:
+        assert stream.readline().startswith(b":")
+        process.send_signal(signal.SIGINT)
+        rest = stream.read().decode()
+    assert "the server stops" in rest and "image_generation.completed" not in rest
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (0, "ended\n", "")
+
+
+@pytest.mark.slow
+def test_a_client_that_takes_nothing_is_given_up_and_others_are_served(tmp_path, monkeypatch):
+    monkeypatch.setattr(guard, "SILENCE_S", 1.0)
+    with served(random_studio(), tmp_path, area=160 * 160, rows=8) as (url, serving):
+        port = urllib.parse.urlsplit(url).port
+        body = json.dumps({"prompt": "a", "stream": True, "n": 10, "partial_images": 64}).encode()
+        with socket.socket() as slow:
+            slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            slow.connect(("127.0.0.1", port))
+            head = f"POST /v1/images/generations HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
+            slow.sendall(f"{head}Content-Type: application/json\r\n\r\n".encode() + body)
+            until(lambda: serving.service.status()["drawing"])
+            small = json.dumps({"prompt": "b", "size": "16x16"}).encode()
+            asked = urllib.request.Request(f"{url}/v1/images/generations", small, {"Content-Type": "application/json"})
+            with urllib.request.urlopen(asked, timeout=60) as answer:
+                assert json.load(answer)["data"]
+            until(lambda: not serving.service.status()["drawing"], 60)
+            of_the_slow = [entry for entry in serving.gallery.entries() if entry["prompt"] == "a"]
+            assert len(of_the_slow) < 10, "what it did not take was not drawn to the end"
+
+
+def test_wrong_options_are_refused(checkpoint, tmp_path):
+    def serve(*options):
+        CliRunner().invoke(app, ["serve", *map(str, options)], catch_exceptions=False)
+
+    with pytest.raises(DataError, match="neither a checkpoint nor"):
+        serve(tmp_path)
+    with pytest.raises(ConfigError, match="--rows is 0"):
+        serve(checkpoint, "--rows", 0)
+    with pytest.raises(ConfigError, match="less than one code"):
+        serve(checkpoint, "--area", 10)
+    with pytest.raises(ConfigError, match=r"cannot listen on no\.such\.host"):
+        serve(checkpoint, "--host", "no.such.host.invalid")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(ConfigError, match=r"cannot listen on 127\.0\.0\.1"):
+            serve(checkpoint, "--port", taken.getsockname()[1])

@@ -29,6 +29,10 @@ from reelmill.files import write_text
 from reelmill.pipelines.preferring import open_candidates
 from reelmill.pipelines.summary import print_table
 
+RULE = (
+    "score: mean over voters of the mean over questions, of voters who judged all candidates; chosen: the best, "
+    "rejected: the worst; equal scores: the candidate that was drawn first; no pair where best and worst are equal"
+)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -45,7 +49,9 @@ def build_pairs(
     chosen = choose(candidates, found, least_voters=least_voters, margin=margin)
     path = folder / "pairs" / name / "pairs.parquet"
     written = write_choices(candidates, chosen.choices, path, root=folder)
+    voted = sorted({voter for tally in found.values() for voter in (*tally.scores, *tally.outcomes)})
     result = {
+        "rule": RULE,
         "pairs": written,
         "tied": chosen.tied,
         "too_few_voters": chosen.too_few_voters,
@@ -53,14 +59,14 @@ def build_pairs(
         "kind": kind,
         "least_voters": least_voters,
         "margin": margin,
-        "voters": sorted({voter for tally in found.values() for voter in (*tally.scores, *tally.outcomes)}),
+        "voters": voted,
         "agreement": agreement(found.values()),
     }
     write_text(
         path.parent.with_name(f"{name}.json"), json.dumps(result, indent=2, ensure_ascii=False) + "\n", root=folder
     )
     counts = ("pairs", "tied", "too_few_voters", "same_tokens")
-    print_table(console, [{key: result[key] for key in counts} | {"voters": len(result["voters"])}], "Pairs")
+    print_table(console, [{key: result[key] for key in counts} | {"voters": len(voted)}], "Pairs")
     print_table(console, agreement(found.values()), "Agreement")
     console.print(f"{path}\nNext: reelmill train dpo --data {folder} --set init=CHECKPOINT", highlight=False)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +10,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 
 
-def krippendorff_alpha(units: Iterable[Mapping[Hashable, float]], metric: str = "ordinal") -> float | None:
+def krippendorff_alpha(units: Iterable[Mapping[str, float]], metric: str = "ordinal") -> float | None:
     """Alpha of what was judged: for each unit the values by voter. 1: all agree, 0: as by chance, below: less.
 
     K. Krippendorff, "Computing Krippendorff's Alpha-Reliability" (2011): `nominal`, `ordinal` or `interval`

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -145,9 +146,7 @@ class Candidates:
             here = [candidate for candidate in candidates if candidate.path == path]
             for candidate, (tokens, _) in zip(here, self.read(here), strict=True):
                 picture = vision.decode_image(parse(vocab, tokens).codes[0])
-                write_atomically(
-                    self.picture(candidate.id), lambda temporary, image=picture: _write_png(image, temporary)
-                )
+                write_atomically(self.picture(candidate.id), partial(_write_png, picture))
 
     def _rows(self, path: Path) -> Iterator[dict[str, Any]]:
         metadata, self.footers[path] = read_footer(path)

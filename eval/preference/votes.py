@@ -77,10 +77,10 @@ def read_vote(row: Any, candidates: Candidates) -> Vote:
 
 def voter_name(name: Any) -> str:
     """A name as it is kept: one line, no blanks around it. DataError where it is none."""
-    name = name.strip() if isinstance(name, str) else ""
-    if not 0 < len(name) <= LONGEST_VOTER or not name.isprintable():
+    stripped = name.strip() if isinstance(name, str) else ""
+    if not 0 < len(stripped) <= LONGEST_VOTER or not stripped.isprintable():
         raise DataError(f"a voter's name has 1 to {LONGEST_VOTER} printable characters")
-    return name
+    return stripped
 
 
 class VoteFile:

@@ -288,7 +288,7 @@ def test_krippendorff_s_alpha_of_krippendorff_s_own_example():
     """ "Computing Krippendorff's Alpha-Reliability" (2011), section E: 4 observers, 12 units, missing data."""
     observers = ["123321412...", "1233224125.3", ".3332342251.", "12332441251."]
     assert {len(row) for row in observers} == {12}
-    units = [{n: float(row[u]) for n, row in enumerate(observers) if row[u] != "."} for u in range(12)]
+    units = [{str(n): float(row[u]) for n, row in enumerate(observers) if row[u] != "."} for u in range(12)]
     for metric, alpha in (("nominal", 0.743), ("ordinal", 0.815), ("interval", 0.849)):
         assert krippendorff_alpha(units, metric) == pytest.approx(alpha, abs=5e-4)
 

@@ -60,7 +60,9 @@ class GuidedImage(LogitsProcessor):
         return chosen.scatter_(1, drawn.repeat(2, 1) + vocab.vision_start, 0.0)
 
 
-def theirs(model: Emu3ForCausalLM, requests: list, grammar: Grammar, h: int, w: int) -> np.ndarray:
+def theirs(
+    model: Emu3ForCausalLM, requests: list, grammar: Grammar, h: int, w: int, *, compiled: bool = False
+) -> np.ndarray:
     """Tokens [images, n] of the peer."""
     vocab, sampling = grammar.vocab, requests[0].sampling
     prompts = [np.asarray(r.prompt) for r in requests] + [np.asarray(r.unconditional) for r in requests]
@@ -72,11 +74,12 @@ def theirs(model: Emu3ForCausalLM, requests: list, grammar: Grammar, h: int, w: 
         seen[row, longest - len(prompt) :] = 1
     processor = GuidedImage(vocab, longest, h, w, sampling.vision, sampling.guidance)
     out = model.generate(
-        input_ids=ids, attention_mask=seen, do_sample=False, max_new_tokens=requests[0].most, eos_token_id=vocab.eos,
-        pad_token_id=vocab.pad, cache_implementation="static", disable_compile=True,
+        input_ids=ids.to(model.device), attention_mask=seen.to(model.device), do_sample=False,
+        max_new_tokens=requests[0].most, eos_token_id=vocab.eos,
+        pad_token_id=vocab.pad, cache_implementation="static", disable_compile=not compiled,
         logits_processor=LogitsProcessorList([processor]),
     )  # fmt: skip
-    return out[: len(requests), longest:].numpy()
+    return out[: len(requests), longest:].cpu().numpy()
 
 
 def main() -> None:

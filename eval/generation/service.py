@@ -143,6 +143,14 @@ class Service:
             )
 
     def _work(self) -> None:
+        try:
+            self._draw()
+        finally:  # also where no engine can be made any more
+            with self._changed:
+                self._is_closed = True
+            self._end(Closed("the server stops"), only_working=False)
+
+    def _draw(self) -> None:
         engine = self._make()
         while self._take(engine):
             began = time.perf_counter()
@@ -150,12 +158,14 @@ class Service:
                 events = engine.step()
             except Exception as error:  # whatever it is (out of memory), those at work get it and the others go on
                 log.exception("the engine failed")
-                engine = self._make()
-                self._end(MachineError(f"drawing failed: {error}"), only_working=True)
+                failure = MachineError(f"drawing failed: {error}")
+            else:
+                for job, event in self._note(events, time.perf_counter() - began):
+                    job.deliver(event)
                 continue
-            for job, event in self._note(events, time.perf_counter() - began):
-                job.deliver(event)
-        self._end(Closed("the server stops"), only_working=False)
+            del engine  # its cache is gone before there is another
+            engine = self._make()
+            self._end(failure, only_working=True)
 
     def _take(self, engine: Engine) -> bool:
         """Wait for work, and give the engine what there is room for; False at the end."""

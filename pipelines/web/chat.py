@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -130,7 +130,7 @@ class _Answer:
         self.count = 0
         self.reason = "length"
 
-    async def pieces(self, drawing: Drawing) -> AsyncIterator[str | None]:
+    async def pieces(self, drawing: Drawing) -> AsyncGenerator[str | None, None]:
         """The content piece by piece; None now and then where there is nothing new."""
         is_last, begun = False, False
         while not is_last:

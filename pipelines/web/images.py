@@ -8,7 +8,7 @@ import math
 import random
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -206,7 +206,7 @@ async def _answer(sheet: Sheet, drawing: Drawing) -> dict[str, Any]:
     return {"created": int(time.time()), "data": data, "usage": sheet.usage, **about}
 
 
-async def _events(sheet: Sheet, drawing: Drawing) -> AsyncIterator[Event]:
+async def _events(sheet: Sheet, drawing: Drawing) -> AsyncGenerator[Event, None]:
     """Partial pictures where they are due, whole ones, and comments of how far all are."""
     asked, eye = sheet.asked, sheet.serving.eye
     left, shown, said = set(range(asked.n)), [0] * asked.n, 0.0

@@ -93,4 +93,5 @@ class Uploads:
                     messages = list(self._child.run("reelmill.curation.expanders.image:expand", source, options))
             except ItemFailed as failed:
                 raise Refusal(400, f"{field} cannot be read: {failed}", param=field) from None
-        return fit(messages[0][1]["images"], area, multiple)[0]
+        picture: Frames = fit(messages[0][1]["images"], area, multiple)[0]
+        return picture

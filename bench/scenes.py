@@ -119,18 +119,18 @@ def scene(rng: np.random.Generator) -> Scene:
     return Scene(*names, x=float(x), y=float(y), radius=float(rng.uniform(*RADII)))
 
 
-def render(what: Scene, fine: int = 4) -> Picture:
-    """uint8 [48, 48, 3], edges smoothed by drawing `fine` times as large."""
-    image = Image.new("RGB", (SIDE * fine, SIDE * fine), GROUNDS[what.ground])
+def render(what: Scene, fine: int = 4, side: int = SIDE) -> Picture:
+    """uint8 [side, side, 3], edges smoothed by drawing `fine` times as large."""
+    image = Image.new("RGB", (side * fine, side * fine), GROUNDS[what.ground])
     draw, colour = ImageDraw.Draw(image), COLOURS[what.colour]
-    x, y, r = what.x * fine, what.y * fine, what.radius * fine
+    x, y, r = (number * fine * side / SIDE for number in (what.x, what.y, what.radius))
     if what.shape == "circle":
         draw.ellipse((x - r, y - r, x + r, y + r), fill=colour)
     elif what.shape == "bar":
         draw.rectangle((x - r, y - 0.4 * r, x + r, y + 0.4 * r), fill=colour)
     else:
         draw.polygon([(x, y - r), (x + r, y + 0.8 * r), (x - r, y + 0.8 * r)], fill=colour)
-    return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX))
+    return np.asarray(image.resize((side, side), Image.Resampling.BOX))
 
 
 def spoil(picture: Picture, rng: np.random.Generator) -> tuple[Picture, str]:
@@ -142,12 +142,12 @@ def spoil(picture: Picture, rng: np.random.Generator) -> tuple[Picture, str]:
     return (picture + noise).clip(0, 255).astype(np.uint8), "noisy"
 
 
-def pictures(world: World) -> Iterator[tuple[Scene, Picture, str]]:
+def pictures(world: World, side: int = SIDE) -> Iterator[tuple[Scene, Picture, str]]:
     """Its scenes as they are drawn, and their quality: "clean", "blurred" or "noisy"."""
     for number in range(world.pictures):
         rng = np.random.default_rng([world.seed, number])
         what = scene(rng)
-        picture, quality = render(what), "clean"
+        picture, quality = render(what, side=side), "clean"
         if rng.random() < world.spoiled:
             picture, quality = spoil(picture, rng)
         yield what, picture, quality
@@ -155,9 +155,15 @@ def pictures(world: World) -> Iterator[tuple[Scene, Picture, str]]:
 
 def read(picture: Picture) -> Scene:
     """The scene whose rendering, of all on a grid of places and sizes, is nearest to the pixels (least squares)."""
+    return nearest(picture)[0]
+
+
+def nearest(picture: Picture) -> tuple[Scene, float]:
+    """What `read` gives, and how far the picture is from its rendering: root of the mean square, in grey levels."""
     scenes, bank = _renderings()
     pixels = _small(picture)
-    return scenes[int((0.5 * (bank**2).sum(axis=1) - bank @ pixels).argmin())]
+    at = int((0.5 * (bank**2).sum(axis=1) - bank @ pixels).argmin())
+    return scenes[at], float(np.sqrt(np.mean((bank[at] - pixels) ** 2)))
 
 
 def named(text: str) -> tuple[str | None, str | None, str | None]:
@@ -245,9 +251,9 @@ def _renderings() -> tuple[list[Scene], npt.NDArray[np.float32]]:
 
 
 def _small(picture: Picture) -> npt.NDArray[np.float32]:
-    """Half the size, float32 [n]."""
-    halves = picture.astype(np.float32).reshape(SIDE // 2, 2, SIDE // 2, 2, 3)
-    return halves.mean(axis=(1, 3)).reshape(-1)
+    """At 24 x 24, float32 [n]."""
+    small = Image.fromarray(picture).resize((SIDE // 2, SIDE // 2), Image.Resampling.BOX)
+    return np.asarray(small, dtype=np.float32).reshape(-1)
 
 
 def main() -> None:

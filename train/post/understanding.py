@@ -29,16 +29,16 @@ def understanding_stage1() -> TrainConfig:
     """Emu3's first stage of understanding: pictures with what they show behind them, mixed with text alone.
 
     Disclosed: image-to-text and text-only data, no loss on vision tokens, pictures of about 512 x 512 with their shape
-    kept. Chosen here: every caption stands behind the codes, however it is stored (`data.caption_after`); the structure
-    tokens count, since EOS is one of them; the mixture is that of the run folders (`--data pictures=0.8 --data
-    texts=0.2`); a fifth of the pretraining's learning rate.
+    kept. Chosen here: every caption stands behind the codes, however it is stored (`data.caption_after`); EOL, EOF and
+    EOI have no loss either, EOS has; the mixture is that of the run folders (`--data pictures=0.8 --data texts=0.2`); a
+    fifth of the pretraining's learning rate.
     """
     return TrainConfig(
         model=ModelConfig(vocab_size=EMU3_IDS),
         init="runs/emu3_stage2",
         data=DataConfig(
             context=5120, batch_rows=512, heldout=0.001, kinds=("text", "image", "interleaved"),
-            caption_after=1.0, vision_weight=0.0,
+            caption_after=1.0, ends_weight=0.0, vision_weight=0.0,
         ),
         optimizer=OptimizerConfig(lr=1e-5, warmup_steps=500),
         parallel=ParallelConfig(recompute="selective"),
@@ -78,7 +78,8 @@ def unified() -> TrainConfig:
         second,
         init="runs/emu3_stage2",
         data=replace(
-            second.data, kinds=DataConfig().kinds, caption_after=0.5, caption_drop=0.05, vision_weight=0.5
+            second.data, kinds=DataConfig().kinds, caption_after=0.5, caption_drop=0.05, ends_weight=None,
+            vision_weight=0.5,
         ),
         optimizer=OptimizerConfig(lr=1e-5, warmup_steps=500),
         steps=20_000,
@@ -90,16 +91,10 @@ def captioner() -> TrainConfig:
 
     `reelmill caption export` writes the pairs, `reelmill chat import` makes documents of them: frames, the prompts for
     content and motion, the caption, which alone counts. `reelmill caption run --source checkpoint` then captions with
-    it. Emu3 tunes Emu2 on about a million pairs and discloses no numbers: chosen here, as in `understanding_stage2`,
-    with more rows of less length.
+    it. Emu3 tunes Emu2 on about a million pairs and discloses no numbers: chosen here, those of `understanding_stage2`,
+    whose context holds 8 frames of 384 x 384 (18,900 tokens), and half of its steps.
     """
-    chat = understanding_stage2()
-    return replace(
-        chat,
-        init="runs/understanding_stage2",
-        data=replace(chat.data, context=16_384, batch_rows=128),
-        steps=5_000,
-    )
+    return replace(understanding_stage2(), init="runs/understanding_stage2", steps=5_000)
 
 
 def conversation_problems(corpus: Corpus) -> Iterator[str]:

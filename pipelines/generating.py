@@ -150,27 +150,23 @@ def _made(studio: Studio, task: Task, mine: range) -> Iterator[tuple[int, Clip |
     """What was drawn of each of these prompts, with its number: its random stream, whatever process draws it."""
     cell = studio.vision.spatial
     begun = read_image(task.image, task.area, cell) if task.image else None
-    if task.interleaved:
-        for number in mine:
-            yield number, studio.interleaved(
-                task.prompts[number], begun=begun, most=task.most, sampling=task.sampling, negative=task.negative,
-                stream=number,
-            )  # fmt: skip
-        return
+    prompts = [task.prompts[number] for number in mine]
+    how: dict[str, Any] = {"sampling": task.sampling, "negative": task.negative}
+    drawn: Iterator[tuple[int, Clip | list[str | Clip]]]
     if task.video:
         clip = read_clip(task.video, task.area, cell, task.fps, task.context)
-        for number in mine:
-            yield number, studio.future(
-                clip, task.seconds, caption=task.prompts[number], window_s=task.context, sampling=task.sampling,
-                negative=task.negative, stream=number,
-            )  # fmt: skip
-        return
-    h, w = (side // cell for side in begun.frames.shape[1:3]) if begun else grid_for_ratio(task.ratio, task.area)
-    header = Header(h, w, task.fps, task.seconds) if task.seconds else Header(h, w)
-    prompts = [task.prompts[number] for number in mine]
-    how = {"begun": begun, "sampling": task.sampling, "negative": task.negative, "streams": mine}
-    for place, clip in studio.visuals(prompts, header, **how):  # type: ignore[arg-type]
-        yield mine[place], clip
+        drawn = (
+            (place, studio.future(clip, task.seconds, caption=prompt, window_s=task.context, stream=mine[place], **how))
+            for place, prompt in enumerate(prompts)
+        )
+    elif task.interleaved:
+        drawn = studio.pages(prompts, begun=begun, most=task.most, streams=mine, **how)
+    else:
+        h, w = (side // cell for side in begun.frames.shape[1:3]) if begun else grid_for_ratio(task.ratio, task.area)
+        header = Header(h, w, task.fps, task.seconds) if task.seconds else Header(h, w)
+        drawn = studio.visuals(prompts, header, begun=begun, streams=mine, **how)
+    for place, made in drawn:
+        yield mine[place], made
 
 
 def _size(clip: Clip) -> str:

@@ -202,23 +202,34 @@ class Studio:
         return self._words(chat_request(self.free, [self._visual(clip), question], most, sampling=sampling))
 
     def interleaved(
+        self, prompt: str, *, begun: Clip | None = None, most: int = 4096, sampling: Sampling = DEFAULT
+    ) -> list[str | Clip]:
+        """Words and pictures as the model likes: see `pages`."""
+        ((_, parts),) = self.pages([prompt], begun=begun, most=most, sampling=sampling)
+        return parts
+
+    def pages(
         self,
-        prompt: str,
+        prompts: Sequence[str],
         *,
         begun: Clip | None = None,
         most: int = 4096,
         sampling: Sampling = DEFAULT,
         negative: str = "",
-        stream: int = 0,
-    ) -> list[str | Clip]:
-        """Words and pictures as the model likes, after `begun` and the prompt, both of which the parts begin with.
+        streams: Sequence[int] = (),
+    ) -> Iterator[tuple[int, list[str | Clip]]]:
+        """Words and pictures as the model likes, after `begun` and each prompt, with which the parts begin.
 
-        A picture that `most` cut off is left out. Guidance is away from `negative` in the prompt's place.
+        Drawn together, each with its number once it is there. A picture that `most` tokens cut off is left out.
+        Guidance is away from `negative` in the prompt's place.
         """
-        parts: list[str | Visual] = [*([] if begun is None else [self._visual(begun)]), prompt]
-        request = free_request(self.free, parts, most, sampling=sampling, negative=negative, stream=stream)
-        (tokens,) = self.draw([request])
-        return list(self.parts(tokens))
+        before = [] if begun is None else [self._visual(begun)]
+        requests = [
+            free_request(self.free, [*before, prompt], most, sampling=sampling, negative=negative, stream=stream)
+            for prompt, stream in zip(prompts, streams or range(len(prompts)), strict=True)
+        ]
+        for number, tokens in self.draw_each(requests):
+            yield number, list(self.parts(tokens))
 
     def _words(self, request: Request) -> str:
         (tokens,) = self.draw([request])

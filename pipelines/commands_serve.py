@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from reelmill.pipelines.commands_generate import Checkpoint, Tokenizer
+from reelmill.pipelines.commands_generate import AREA, Checkpoint, Tokenizer
 
 
 def register(app: typer.Typer) -> None:
@@ -21,7 +21,12 @@ def serve(
         str, typer.Option(help="Address to listen on; beyond this machine a token is asked for.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
-    area: Annotated[int, typer.Option(help="The most pixels of a picture; what the model was trained on.")] = 128 * 128,
+    area: Annotated[
+        int | None, typer.Option(help="The most pixels of a picture; what the model was trained on [16384].")
+    ] = None,
+    preset: Annotated[
+        str, typer.Option(help="emu3, emu3-eval or emu3.5-story: how is drawn what asks for nothing else.")
+    ] = "none",
     rows: Annotated[int, typer.Option(help="Sequences drawn at a time; guidance takes two for a picture.")] = 16,
     queue: Annotated[int, typer.Option(help="Sequences that may wait; more are told to come again.")] = 64,
     context: Annotated[
@@ -29,6 +34,9 @@ def serve(
     ] = 0,
     keep: Annotated[int, typer.Option(help="Pictures kept in the gallery; 0: none.")] = 500,
     out: Annotated[Path, typer.Option(help="Folder of the galleries.")] = Path("drawn"),
+    compile: Annotated[
+        bool, typer.Option("--compile", help="torch.compile the step: a slow start, then fast.")
+    ] = False,
     tokenizer: Tokenizer = None,
 ) -> None:
     """Serve a trained checkpoint: a page to draw with, and OpenAI-compatible image and chat endpoints under /v1.
@@ -36,13 +44,24 @@ def serve(
     The token for other machines is that of the environment's REELMILL_TOKEN, or a random one. Ctrl-C ends it.
     """
     from reelmill.eval.generation import Studio
+    from reelmill.eval.generation import preset as preset_of
     from reelmill.pipelines.generating import found_checkpoint
     from reelmill.pipelines.web import address_of, listen
     from reelmill.pipelines.web import serve as run
     from reelmill.pipelines.web.routes import serve_app
     from reelmill.pipelines.web.serving import ServeConfig, opened
 
-    config = ServeConfig(area=area, rows=rows, queue=queue, context=context, keep=keep, out=out)
+    chosen = preset_of(preset)
+    config = ServeConfig(
+        area=area if area is not None else chosen.area or AREA,
+        rows=rows,
+        queue=queue,
+        context=context,
+        keep=keep,
+        out=out,
+        preset=chosen,
+        compile=compile,
+    )
     config.check()
     place = found_checkpoint(checkpoint)
     listener, access = listen(host, port)

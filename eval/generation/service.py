@@ -57,9 +57,11 @@ class Service:
     use it as a context manager.
     """
 
-    def __init__(self, model: Decoder, vocab: Vocabulary, *, rows: int, capacity: int, queue: int) -> None:
+    def __init__(
+        self, model: Decoder, vocab: Vocabulary, *, rows: int, capacity: int, queue: int, compile: bool = False
+    ) -> None:
         self.rows, self.capacity, self.queue = rows, capacity, queue
-        self._make = lambda: Engine(model, vocab, rows=rows, capacity=capacity)
+        self._make = lambda: Engine(model, vocab, rows=rows, capacity=capacity, compile=compile)
         self._numbers = count()
         self._changed = threading.Condition()
         # All below is read and changed with the lock held; the engine is touched by the thread alone.

@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -20,15 +20,15 @@ from starlette.responses import JSONResponse, Response
 
 from reelmill.config import from_dict
 from reelmill.errors import ConfigError
-from reelmill.eval.generation import Draw, Request, Sampling, Studio
+from reelmill.eval.generation import Request, Sampling, Studio
 from reelmill.pipelines.web.answers import read_json
 from reelmill.pipelines.web.conversation import conversation
-from reelmill.pipelines.web.drawing import Drawing
 from reelmill.pipelines.web.pictures import data_uri
-from reelmill.pipelines.web.serving import Serving
+from reelmill.pipelines.web.serving import Serving, given
 from reelmill.pipelines.web.streaming import Event, EventStream, comment, unless_left
-from reelmill.tokenize.documents import Visual
-from reelmill.tokenize.documents.chat import chat_prompt
+from reelmill.pipelines.web.ticket import Ticket
+from reelmill.tokenize.documents import Visual, interleaved_document
+from reelmill.tokenize.documents.chat import Turn, chat_prompt
 
 MOST_WORDS = 512
 """Tokens of an answer in words, where a request does not say."""
@@ -39,16 +39,20 @@ _LONGEST_CHARACTER = 8
 
 @dataclass(kw_only=True)
 class ChatAsked:
-    """The body: OpenAI's fields, and `top_k`. What is OpenAI's own business (user, store) changes nothing."""
+    """The body: OpenAI's fields, `top_k` and `guidance`. What is OpenAI's own business (user, store) changes nothing.
+
+    `top_p` and `top_k` are those of words, `temperature` that of codes too; `guidance` is that of codes.
+    """
 
     messages: list[Any]
     model: str | None = None
     modalities: list[Literal["text", "image"]] = field(default_factory=lambda: ["text"])
     max_completion_tokens: int | None = None
     max_tokens: int | None = None
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = 0
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    guidance: float | None = None
     seed: int | None = None
     stream: bool = False
     stream_options: dict[str, bool] = field(default_factory=dict)
@@ -64,12 +68,13 @@ class ChatAsked:
     def check(self) -> None:
         """Raise ConfigError for numbers beyond their bounds."""
         for name, value, low, high in (
-            ("max_completion_tokens", 1 if self.most is None else self.most, 1, 10**6),
-            ("seed", self.seed or 0, 0, 2**63 - 1),
+            ("max_completion_tokens", self.most, 1, 10**6),
+            ("seed", self.seed, 0, 2**63 - 1),
             ("temperature", self.temperature, 0, 100),
             ("top_k", self.top_k, 0, 2**31),
+            ("guidance", self.guidance, 0, 100),
         ):
-            if not low <= value <= high:
+            if value is not None and not low <= value <= high:
                 raise ConfigError(f"{name} is {value}; it must be {low} to {high}")
 
     @property
@@ -77,8 +82,14 @@ class ChatAsked:
         """Most tokens of the answer, under either name."""
         return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
 
+    def sampling(self, usual: Sampling, seed: int) -> Sampling:
+        """How it is drawn: as usual, where nothing else is asked for."""
+        text = replace(usual.text, **given(temperature=self.temperature, top_k=self.top_k, top_p=self.top_p))
+        vision = replace(usual.vision, **given(temperature=self.temperature))
+        return replace(usual, text=text, vision=vision, seed=seed, **given(guidance=self.guidance))
 
-def chat_request(serving: Serving, asked: ChatAsked) -> Request:
+
+def request_of(serving: Serving, asked: ChatAsked) -> Request:
     """What is to be drawn. Pictures are decoded and encoded here, which takes its time."""
     asked.check()
     studio, vocab = serving.studio, serving.studio.vocab
@@ -91,14 +102,17 @@ def chat_request(serving: Serving, asked: ChatAsked) -> Request:
     prompt = chat_prompt(vocab, question, turns, system)
     draws = "image" in asked.modalities
     room = serving.service.capacity - len(prompt)
-    most = max(1, room if draws else min(room, MOST_WORDS)) if asked.most is None else asked.most
-    how = Draw(temperature=asked.temperature, top_p=asked.top_p, top_k=asked.top_k)
     seed = random.getrandbits(31) if asked.seed is None else asked.seed
+    sampling = asked.sampling(serving.preset.sampling, seed)
+    # Guidance is away from the pictures so far without a word, as in pages that are drawn freely.
+    visuals = [part for turn in (*turns, Turn(question, ())) for part in (*turn.question, *turn.answer)]
+    wordless = [*(part for part in visuals if isinstance(part, Visual)), serving.preset.negative]
     return Request(
         prompt=prompt,
-        most=most,
+        unconditional=interleaved_document(vocab, wordless)[:-1] if draws and sampling.guidance != 1 else None,
+        most=max(1, room if draws else min(room, MOST_WORDS)) if asked.most is None else asked.most,
         end=vocab.eos,
-        sampling=Sampling(text=how, vision=how, seed=seed),
+        sampling=sampling,
         grammar=studio.free,
         only=None if draws else ((0, vocab.text_size), (vocab.eos, vocab.eos + 1)),
     )
@@ -110,15 +124,15 @@ async def completions(request: Asked) -> Response:
     async with serving.desk:
         asked = from_dict(ChatAsked, await read_json(request))
         serving.check_model(asked.model)
-        wanted = await serving.eye.look(chat_request, serving, asked)
-        drawing = Drawing(serving.service, [wanted])
-    answer = _Answer(serving, wanted)
+        asking = await serving.eye.look(request_of, serving, asked)
+        ticket = Ticket(serving.service, [asking])
+    answer = _Answer(serving, asking)
     if asked.stream:
-        return EventStream(_chunks(answer, drawing, bool(asked.stream_options.get("include_usage"))), drawing.close)
+        return EventStream(_chunks(answer, ticket, bool(asked.stream_options.get("include_usage"))), ticket.close)
     try:
-        return JSONResponse(await unless_left(request, _whole(answer, drawing)))
+        return JSONResponse(await unless_left(request, _whole(answer, ticket)))
     finally:
-        drawing.close()
+        ticket.close()
 
 
 class _Answer:
@@ -130,12 +144,12 @@ class _Answer:
         self.count = 0
         self.reason = "length"
 
-    async def pieces(self, drawing: Drawing) -> AsyncGenerator[str | None, None]:
+    async def pieces(self, ticket: Ticket) -> AsyncGenerator[str | None, None]:
         """The content piece by piece; None now and then where there is nothing new."""
         is_last, begun = False, False
         while not is_last:
             new = ""
-            for _, drawn in await drawing.some(TICK_S):
+            for _, drawn in await ticket.some(TICK_S):
                 self.count += 1
                 is_last = drawn.is_last
                 if drawn.token == self.request.end:
@@ -197,28 +211,28 @@ class Words:
         return text
 
 
-async def _whole(answer: _Answer, drawing: Drawing) -> dict[str, Any]:
-    async with aclosing(answer.pieces(drawing)) as pieces:
+async def _whole(answer: _Answer, ticket: Ticket) -> dict[str, Any]:
+    async with aclosing(answer.pieces(ticket)) as pieces:
         content = "".join([piece async for piece in pieces if piece])
     message = {"role": "assistant", "content": content.rstrip(), "refusal": None}
     choice = {"index": 0, "message": message, "finish_reason": answer.reason, "logprobs": None}
     return {**answer.head, "object": "chat.completion", "choices": [choice], "usage": answer.usage}
 
 
-async def _chunks(answer: _Answer, drawing: Drawing, with_usage: bool) -> AsyncIterator[Event]:
+async def _chunks(answer: _Answer, ticket: Ticket, with_usage: bool) -> AsyncIterator[Event]:
     def chunk(delta: dict[str, str], reason: str | None = None) -> dict[str, Any]:
         choice = {"index": 0, "delta": delta, "finish_reason": reason, "logprobs": None}
         return {**answer.head, "object": "chat.completion.chunk", "choices": [choice]}
 
     yield chunk({"role": "assistant", "content": ""})
     said = 0.0
-    async with aclosing(answer.pieces(drawing)) as pieces:
+    async with aclosing(answer.pieces(ticket)) as pieces:
         async for piece in pieces:
             if piece:
                 yield chunk({"content": piece})
             elif time.monotonic() - said >= TICK_S:
                 said = time.monotonic()
-                yield comment({"tokens": answer.count, "before": drawing.before})
+                yield comment({"tokens": answer.count, "before": ticket.before})
     yield chunk({}, answer.reason)
     if with_usage:
         yield {**answer.head, "object": "chat.completion.chunk", "choices": [], "usage": answer.usage}

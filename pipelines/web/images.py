@@ -10,7 +10,7 @@ import re
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from starlette.concurrency import run_in_threadpool
@@ -19,12 +19,12 @@ from starlette.responses import JSONResponse, Response
 
 from reelmill.config import from_dict
 from reelmill.errors import ConfigError
-from reelmill.eval.generation import Draw, Request, Sampling, image_request, preview
+from reelmill.eval.generation import Request, Sampling, image_request, preview
 from reelmill.pipelines.web.answers import read_json
-from reelmill.pipelines.web.drawing import Drawing
 from reelmill.pipelines.web.pictures import png
-from reelmill.pipelines.web.serving import Serving
+from reelmill.pipelines.web.serving import Serving, given
 from reelmill.pipelines.web.streaming import Event, EventStream, comment, unless_left
+from reelmill.pipelines.web.ticket import Ticket
 from reelmill.tokenize.documents import grid_for_ratio
 
 MOST_PICTURES = 10
@@ -53,25 +53,25 @@ class ImagesAsked:
     user: str = ""
     safety_identifier: str = ""
     seed: int | None = None
-    negative_prompt: str = ""
-    guidance: float = 1.0
-    temperature: float = 1.0
-    top_k: int = 2048
-    top_p: float = 1.0
+    negative_prompt: str | None = None
+    guidance: float | None = None
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
 
     def check(self) -> None:
         """Raise ConfigError for numbers beyond their bounds."""
         for name, value, low, high in (
             ("n", self.n, 1, MOST_PICTURES),
             ("partial_images", self.partial_images, 0, MOST_PARTIALS),
-            ("seed", self.seed or 0, 0, 2**63 - 1),
+            ("seed", self.seed, 0, 2**63 - 1),
             ("guidance", self.guidance, 0, 100),
             ("temperature", self.temperature, 0, 100),
             ("top_k", self.top_k, 0, 2**31),
         ):
-            if not low <= value <= high:
+            if value is not None and not low <= value <= high:
                 raise ConfigError(f"{name} is {value}; it must be {low} to {high}")
-        for name, text in (("prompt", self.prompt), ("negative_prompt", self.negative_prompt)):
+        for name, text in (("prompt", self.prompt), ("negative_prompt", self.negative_prompt or "")):
             if len(text) > LONGEST_PROMPT:
                 raise ConfigError(f"{name} has {len(text):,} characters; at most {LONGEST_PROMPT:,} are taken")
 
@@ -93,10 +93,10 @@ class ImagesAsked:
             )
         return h, w
 
-    def sampling(self, seed: int) -> Sampling:
-        """How it is drawn."""
-        vision = Draw(temperature=self.temperature, top_k=self.top_k, top_p=self.top_p)
-        return Sampling(vision=vision, guidance=self.guidance, seed=seed)
+    def sampling(self, usual: Sampling, seed: int) -> Sampling:
+        """How it is drawn: as usual, where nothing else is asked for."""
+        vision = replace(usual.vision, **given(temperature=self.temperature, top_k=self.top_k, top_p=self.top_p))
+        return replace(usual, vision=vision, seed=seed, **given(guidance=self.guidance))
 
 
 class Sheet:
@@ -108,14 +108,18 @@ class Sheet:
         self.seed = random.getrandbits(31) if asked.seed is None else asked.seed
         self.cell = serving.studio.vision.spatial
         self.h, self.w = asked.grid(serving.area, self.cell)
+        preset = serving.preset
+        self.sampling = asked.sampling(preset.sampling, self.seed)
+        self.negative = preset.negative if asked.negative_prompt is None else asked.negative_prompt
+        self.prompt = asked.prompt + preset.suffix
         self.requests: list[Request] = [
             image_request(
                 serving.studio.one_block,
-                asked.prompt,
+                self.prompt,
                 self.h,
                 self.w,
-                sampling=asked.sampling(self.seed),
-                negative=asked.negative_prompt,
+                sampling=self.sampling,
+                negative=self.negative,
                 stream=stream,
             )
             for stream in range(asked.n)
@@ -157,20 +161,20 @@ class Sheet:
 
     def whole(self, index: int) -> tuple[str, str | None]:
         """The picture in base64, with its settings inside, and its name in the gallery."""
-        asked, serving = self.asked, self.serving
+        vision, serving = self.sampling.vision, self.serving
         settings = {
-            "prompt": asked.prompt,
+            "prompt": self.prompt,
             "stream": index,
             "checkpoint": serving.checkpoint,
-            "negative": asked.negative_prompt,
-            "temperature": asked.temperature,
-            "top_k": asked.top_k,
-            "top_p": asked.top_p,
-            "guidance": asked.guidance,
+            "negative": self.negative,
+            "temperature": vision.temperature,
+            "top_k": vision.top_k,
+            "top_p": vision.top_p,
+            "guidance": self.sampling.guidance,
             "seed": self.seed,
         }
         data = png(self._picture(index), settings)
-        name = serving.gallery.add(data, {**settings, "size": self.size})
+        name = serving.gallery.add(data, {**settings, "prompt": self.asked.prompt, "size": self.size})
         return base64.b64encode(data).decode(), name
 
     def _picture(self, index: int) -> Any:
@@ -186,18 +190,18 @@ async def generations(request: Asked) -> Response:
         asked = from_dict(ImagesAsked, await read_json(request))
         serving.check_model(asked.model)
         sheet = await run_in_threadpool(Sheet, serving, asked)
-        drawing = Drawing(serving.service, sheet.requests)
+        ticket = Ticket(serving.service, sheet.requests)
     if asked.stream:
-        return EventStream(_events(sheet, drawing), drawing.close)
+        return EventStream(_events(sheet, ticket), ticket.close)
     try:
-        return JSONResponse(await unless_left(request, _answer(sheet, drawing)))
+        return JSONResponse(await unless_left(request, _answer(sheet, ticket)))
     finally:
-        drawing.close()
+        ticket.close()
 
 
-async def _answer(sheet: Sheet, drawing: Drawing) -> dict[str, Any]:
+async def _answer(sheet: Sheet, ticket: Ticket) -> dict[str, Any]:
     pictures = {}
-    async with aclosing(_events(sheet, drawing)) as events:
+    async with aclosing(_events(sheet, ticket)) as events:
         async for event in events:
             if isinstance(event, dict):
                 pictures[event["index"]] = {"b64_json": event["b64_json"]}
@@ -206,14 +210,14 @@ async def _answer(sheet: Sheet, drawing: Drawing) -> dict[str, Any]:
     return {"created": int(time.time()), "data": data, "usage": sheet.usage, **about}
 
 
-async def _events(sheet: Sheet, drawing: Drawing) -> AsyncGenerator[Event, None]:
+async def _events(sheet: Sheet, ticket: Ticket) -> AsyncGenerator[Event, None]:
     """Partial pictures where they are due, whole ones, and comments of how far all are."""
     asked, eye = sheet.asked, sheet.serving.eye
     left, shown, said = set(range(asked.n)), [0] * asked.n, 0.0
     about = {"background": "opaque", "output_format": "png", "quality": "auto", "size": sheet.size, "seed": sheet.seed}
     while left:
         changed: set[int] = set()
-        for index, drawn in await drawing.some(TICK_S):
+        for index, drawn in await ticket.some(TICK_S):
             sheet.take(index, drawn.token)
             changed.add(index)
             if drawn.is_last:
@@ -231,4 +235,4 @@ async def _events(sheet: Sheet, drawing: Drawing) -> AsyncGenerator[Event, None]
         now = asyncio.get_running_loop().time()
         if left and now - said >= TICK_S:
             said = now
-            yield comment({"rows": sheet.rows, "of": sheet.h, "before": drawing.before})
+            yield comment({"rows": sheet.rows, "of": sheet.h, "before": ticket.before})

@@ -62,7 +62,10 @@ async def _settings(request: Request) -> Response:
     """What the page needs to know."""
     serving: Serving = request.app.state.serving
     facts = {"model": serving.name, "checkpoint": serving.checkpoint, "version": reelmill.__version__}
-    return JSONResponse({**facts, "area": serving.area, "most": MOST_PICTURES, "keep": serving.gallery.keep})
+    sampling, vision = serving.preset.sampling, serving.preset.sampling.vision
+    usual = {"temperature": vision.temperature, "top_k": vision.top_k, "top_p": vision.top_p}
+    usual |= {"guidance": sampling.guidance, "negative_prompt": serving.preset.negative}
+    return JSONResponse({**facts, "area": serving.area, "most": MOST_PICTURES, "usual": usual})
 
 
 async def _gallery(request: Request) -> Response:

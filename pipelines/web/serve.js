@@ -202,7 +202,6 @@ async function watch() {
 }
 
 async function start() {
-  outputs();
   const response = await fetch("settings");
   if (!response.ok) { fail(await problem(response)); return; }
   const settings = await response.json();
@@ -210,6 +209,8 @@ async function start() {
   $("model").title = settings.checkpoint;
   document.title = `${settings.model} · reelmill`;
   form.n.max = settings.most;
+  for (const [name, value] of Object.entries(settings.usual)) form.elements[name].value = value;
+  outputs();
   await refresh();
   watch();
   setInterval(() => { if (!document.hidden) watch(); }, 2000);

@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from starlette.concurrency import run_in_threadpool
 
 from reelmill.errors import ConfigError
 from reelmill.eval.generation import Studio
+from reelmill.eval.generation.presets import PRESETS, Preset
 from reelmill.eval.generation.service import Service
 from reelmill.pipelines.web.answers import Refusal
 from reelmill.pipelines.web.gallery import Gallery
@@ -31,7 +32,8 @@ _DESK = 8
 @dataclass(frozen=True, kw_only=True)
 class ServeConfig:
     """`area`: the most pixels of a picture; `rows` sequences are drawn at a time, `queue` more may wait; `context`
-    tokens a row (0: two pictures and 1,024 more); `keep` pictures stay in the gallery under `out`."""
+    tokens a row (0: two pictures and 1,024 more); `keep` pictures stay in the gallery under `out`; `preset`: how
+    it is drawn where nothing else is asked for; `compile`: see `Engine`."""
 
     area: int = 128 * 128
     rows: int = 16
@@ -39,6 +41,8 @@ class ServeConfig:
     context: int = 0
     keep: int = 500
     out: Path = Path("drawn")
+    preset: Preset = PRESETS["none"]
+    compile: bool = False
 
     def check(self) -> None:
         """Raise ConfigError for numbers that serve nobody."""
@@ -99,6 +103,7 @@ class Serving:
     name: str
     checkpoint: str
     area: int
+    preset: Preset
     eye: Eye = field(default_factory=Eye)
     desk: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_DESK))
     """Held while a request is read and made ready: the bodies of all others stay with their clients."""
@@ -116,9 +121,16 @@ def opened(studio: Studio, name: str, checkpoint: str, config: ServeConfig) -> I
     """Serve from a studio; all is ended with it."""
     config.check()
     uploads = Uploads()
-    service = Service(studio.model, studio.vocab, rows=config.rows, capacity=config.capacity, queue=config.queue)
+    limits = {"rows": config.rows, "capacity": config.capacity, "queue": config.queue}
+    service = Service(studio.model, studio.vocab, **limits, compile=config.compile)
+    gallery = Gallery(config.out, config.keep)
     try:
-        yield Serving(studio, service, Gallery(config.out, config.keep), uploads, name, checkpoint, config.area)
+        yield Serving(studio, service, gallery, uploads, name, checkpoint, config.area, config.preset)
     finally:
         service.close()
         uploads.close()
+
+
+def given(**settings: float | None) -> dict[str, Any]:
+    """The settings that were asked for."""
+    return {name: value for name, value in settings.items() if value is not None}

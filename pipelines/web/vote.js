@@ -93,11 +93,11 @@ function draw() {
 function card(id, place) {
   const picture = make("img", { src: `picture/${id}.png`, alt: `Picture ${place + 1}`, draggable: "false" });
   const look = make("button", { class: "look", type: "button", "aria-label": `Picture ${place + 1}`, tabindex: "-1",
-    onclick: () => (state.mode === "compare" ? lookAt(place) : go(place, 0)) }, picture, make("b", {}, String(place + 1)));
+    onclick: () => (state.mode === "compare" ? lookAt(place) : go(place, 0)) }, picture);
   look.addEventListener("dblclick", () => lookAt(place));
   const larger = make("button", { class: "larger", type: "button", "aria-label": `Picture ${place + 1}, larger`, tabindex: "-1",
     onclick: () => lookAt(place) }, "⤢");
-  const figure = make("figure", { class: "card", "data-id": id }, look, larger);
+  const figure = make("figure", { class: "card", "data-id": id }, look, make("b", { class: "number" }, String(place + 1)), larger);
   if (state.mode === "rate") {
     figure.append(make("div", { class: "chips" }, ...QUESTIONS.map(([name]) => make("span", { "data-chip": name }))));
     figure.append(make("div", { class: "rows" }, ...QUESTIONS.map(([name, label], question) =>

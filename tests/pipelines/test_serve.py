@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import openai
@@ -20,6 +21,7 @@ from web_server import until
 
 from reelmill.eval.generation import Engine, Sampling, service
 from reelmill.eval.generation.files import read_settings
+from reelmill.eval.generation.presets import PRESETS
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +101,18 @@ def test_a_stream_shows_rows_as_they_are_drawn(client):
         assert shown.shape == final.shape and 0 < event.rows < 8
         assert (shown[event.rows * 8 :] == 128).all(), "what has no row yet is grey"
         assert not (shown[: event.rows * 8] == 128).all()
+
+
+def test_a_preset_is_how_it_is_drawn_where_nothing_else_is_asked_for(studio, tmp_path):
+    emu3 = PRESETS["emu3"]
+    with served(studio, tmp_path, preset=emu3) as (url, _):
+        answer = client_of(url).images.generate(model="tiny", prompt="a", size="16x16", extra_body={"seed": 3})
+        (entry,) = get(f"{url}/gallery")["data"]
+        assert get(f"{url}/settings")["usual"].items() >= {"guidance": 3.0, "negative_prompt": emu3.negative}.items()
+    how = replace(emu3.sampling, seed=3)
+    (expected,) = studio.images(["a" + emu3.suffix], 2, 2, sampling=how, negative=emu3.negative)
+    assert np.array_equal(picture(answer.data[0].b64_json), expected)
+    assert entry["prompt"] == "a" and entry["guidance"] == 3.0
 
 
 def test_sizes_are_pixels_ratios_or_the_usual_one(client):
@@ -246,6 +260,8 @@ def test_a_model_that_draws_while_it_talks(tmp_path):
         turns = [{"role": "user", "content": "draw"}, {"role": "assistant", "content": content}]
         again = talk(client, [*turns, {"role": "user", "content": "again"}], **asked)
         assert again.choices[0].message.content == content
+        guided = {"modalities": ["image"], "guidance": 2.0}
+        assert talk(client, "draw", temperature=0, extra_body=guided).choices[0].message.content == content
         words = talk(client, "draw", temperature=0, max_tokens=5)
         assert "picture" not in words.choices[0].message.content
 

@@ -13,7 +13,7 @@ from reelmill.eval.generation.service import Closed, QueueFull, Service
 from reelmill.pipelines.web.answers import Refusal
 
 
-class Drawing:
+class Ticket:
     """Requests that are drawn: `some` gives their tokens as they come, `close` gives up what is left.
 
     Raises Refusal, 429 with Retry-After, where too many wait already, and 503 where the server stops.

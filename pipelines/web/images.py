@@ -17,6 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request as Asked
 from starlette.responses import JSONResponse, Response
 
+import reelmill
 from reelmill.config import from_dict
 from reelmill.errors import ConfigError
 from reelmill.eval.generation import Request, Sampling, image_request, preview
@@ -166,6 +167,8 @@ class Sheet:
             "prompt": self.prompt,
             "stream": index,
             "checkpoint": serving.checkpoint,
+            "tokenizer": serving.studio.vision.name,
+            "reelmill": reelmill.__version__,
             "negative": self.negative,
             "temperature": vision.temperature,
             "top_k": vision.top_k,

@@ -66,7 +66,8 @@ def serve(
     place = found_checkpoint(checkpoint)
     listener, access = listen(host, port)
     with listener, opened(Studio.open(place, tokenizer), checkpoint.resolve().name, str(place), config) as serving:
-        typer.echo(f"{checkpoint}: {config.rows} x {config.capacity:,} tokens at a time, pictures in {config.out}/")
+        cache = f"{config.rows} x {config.capacity:,} tokens at a time, {serving.service.cache_bytes / 2**20:,.0f} MiB"
+        typer.echo(f"{checkpoint}: {cache}; pictures in {config.out}/")
         typer.echo(f"{address_of(listener, access)}\nCtrl-C ends it.")
         run(serve_app(serving, access), listener, serving.service.stop)
     typer.echo("ended")

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from itertools import count
 
@@ -54,7 +55,7 @@ class Service:
     """Draws for requests of many clients on one engine of `rows` rows of `capacity` tokens; at most `queue` wait.
 
     Requests start in the order in which they come. What a request draws does not depend on the others. `close` it, or
-    use it as a context manager.
+    use it as a context manager. Raises MachineError where there is no room for the cache.
     """
 
     def __init__(
@@ -62,6 +63,8 @@ class Service:
     ) -> None:
         self.rows, self.capacity, self.queue = rows, capacity, queue
         self._make = lambda: Engine(model, vocab, rows=rows, capacity=capacity, compile=compile)
+        sizes, dtype = model.config, model.embed_tokens.weight.dtype
+        self.cache_bytes = 2 * sizes.layers * rows * capacity * sizes.kv_heads * sizes.head_size * dtype.itemsize
         self._numbers = count()
         self._changed = threading.Condition()
         # All below is read and changed with the lock held; the engine is touched by the thread alone.
@@ -70,8 +73,16 @@ class Service:
         self._given_up: set[int] = set()
         self._is_closed = False
         self._rate = 0.0
+        self._began: Future[None] = Future()
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
         self._thread.start()
+        try:
+            self._began.result()
+        except Exception as error:
+            raise MachineError(
+                f"no room for a cache of {rows} x {capacity:,} tokens, {self.cache_bytes / 2**20:,.0f} MiB "
+                f"({str(error).splitlines()[0]}); lower --rows or --context"
+            ) from error
 
     def __enter__(self) -> Service:
         return self
@@ -153,7 +164,12 @@ class Service:
             self._end(Closed("the server stops"), only_working=False)
 
     def _draw(self) -> None:
-        engine = self._make()
+        try:
+            engine = self._make()
+        except Exception as error:  # who made the service gets it
+            self._began.set_exception(error)
+            return
+        self._began.set_result(None)
         while self._take(engine):
             began = time.perf_counter()
             try:

@@ -15,7 +15,7 @@ from serving import random_studio, served
 from typer.testing import CliRunner
 from web_server import until
 
-from reelmill.errors import ConfigError, DataError
+from reelmill.errors import ConfigError, DataError, MachineError
 from reelmill.pipelines.cli import app
 from reelmill.pipelines.web import guard
 from reelmill.tokenize import documents, vision
@@ -131,6 +131,8 @@ def test_wrong_options_are_refused(checkpoint, tmp_path):
         serve(checkpoint, "--rows", 0)
     with pytest.raises(ConfigError, match="less than one code"):
         serve(checkpoint, "--area", 10)
+    with pytest.raises(MachineError, match="no room for a cache of 16 x 9,000,000,000,000 tokens"):
+        serve(checkpoint, "--port", 0, "--context", 9 * 10**12)
     with pytest.raises(ConfigError, match=r"cannot listen on no\.such\.host"):
         serve(checkpoint, "--host", "no.such.host.invalid")
     with socket.socket() as taken:

@@ -18,8 +18,9 @@ from reelmill.eval.generation import (
     free_request,
     stepping,
     visual_request,
+    words_request,
 )
-from reelmill.tokenize.documents import Grammar, Header, seconds_of
+from reelmill.tokenize.documents import Grammar, Header, Visual, seconds_of
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.model import Decoder, ModelConfig
 
@@ -59,7 +60,7 @@ class Recorder(Decoder):
         return hidden
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     asked=st.lists(
         st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 3), st.booleans(), st.integers(0, 9)),
@@ -102,7 +103,43 @@ def test_every_state_is_that_of_the_whole_forward_pass(model, asked, rows, prefi
     assert not recorder.read, "every token is read once"
 
 
-@settings(max_examples=15, deadline=None)
+KINDS = ("image", "video", "words", "free")
+
+
+def any_request(number, kind, guidance, temperature):
+    draw = Draw(temperature=temperature, top_p=0.9)
+    how = {"sampling": Sampling(vision=Draw(top_k=9 + number), text=draw, guidance=guidance, seed=7), "stream": number}
+    caption = "abcdef"[:number]
+    if kind == "words":
+        return words_request(Grammar(VOCAB), [caption, Visual(np.full((2, number + 1), number))], 9, **how)
+    if kind == "free":
+        return free_request(Grammar(VOCAB), [caption], 12, negative="no", **how)
+    header = Header(2, number + 1, *((8.0, 1.0) if kind == "video" else ()))
+    return visual_request(ONE_BLOCK, caption, header, negative="no", **how)
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    asked=st.lists(
+        st.tuples(
+            st.sampled_from(["image", "video", "words", "free"]),
+            st.sampled_from([1.0, 2.0]),
+            st.sampled_from([0.0, 1.0]),
+        ),
+        min_size=2,
+        max_size=6,
+    ),
+    rows=st.integers(2, 7),
+    static=st.booleans(),
+)
+def test_requests_of_all_kinds_in_one_batch_draw_what_they_draw_alone(model, asked, rows, static):
+    requests = [any_request(number, *how) for number, how in enumerate(asked)]
+    alone = [continuations(model, VOCAB, [request])[0].tolist() for request in requests]
+    engine = Engine(model, VOCAB, rows=rows, capacity=max(request.tokens for request in requests), static=static)
+    assert drawn_by(engine, requests) == alone
+
+
+@settings(max_examples=8, deadline=None)
 @given(st.integers(0, 26), st.sampled_from([0.0, 1.0]), st.sampled_from([1.0, 2.0]))
 def test_a_generation_that_goes_on_is_one_that_never_stopped(model, stop, temperature, guidance):
     draw = Draw(temperature=temperature, top_p=0.9)

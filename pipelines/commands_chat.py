@@ -30,8 +30,7 @@ def import_(
 ) -> None:
     """Make a run folder of conversations about pictures: LLaVA's JSON, ShareGPT's, chat messages.
 
-    Also of texts with pictures between them. Of a conversation the answers alone count in training. Run it again after a
-    kill and it goes on.
+    Or of texts with pictures between them. The same command after a kill goes on.
     """
     from reelmill.curation.pictures import PixelBounds
     from reelmill.errors import resumable

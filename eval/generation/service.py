@@ -62,7 +62,7 @@ class Service:
         self, model: Decoder, vocab: Vocabulary, *, rows: int, capacity: int, queue: int, compile: bool = False
     ) -> None:
         self.rows, self.capacity, self.queue = rows, capacity, queue
-        self._make = lambda: Engine(model, vocab, rows=rows, capacity=capacity, compile=compile)
+        self._make: Callable[[], Engine] = lambda: Engine(model, vocab, rows=rows, capacity=capacity, compile=compile)
         sizes, dtype = model.config, model.embed_tokens.weight.dtype
         self.cache_bytes = 2 * sizes.layers * rows * capacity * sizes.kv_heads * sizes.head_size * dtype.itemsize
         self._numbers = count()

@@ -22,7 +22,7 @@ from reelmill.config import from_dict
 from reelmill.errors import ConfigError
 from reelmill.eval.generation import Request, Sampling, Studio
 from reelmill.pipelines.web.answers import read_json
-from reelmill.pipelines.web.conversation import conversation
+from reelmill.pipelines.web.conversation import Part, conversation
 from reelmill.pipelines.web.pictures import data_uri
 from reelmill.pipelines.web.serving import Serving, given
 from reelmill.pipelines.web.streaming import Event, EventStream, comment, unless_left
@@ -105,8 +105,8 @@ def request_of(serving: Serving, asked: ChatAsked) -> Request:
     seed = random.getrandbits(31) if asked.seed is None else asked.seed
     sampling = asked.sampling(serving.preset.sampling, seed)
     # Guidance is away from the pictures so far without a word, as in pages that are drawn freely.
-    visuals = [part for turn in (*turns, Turn(question, ())) for part in (*turn.question, *turn.answer)]
-    wordless = [*(part for part in visuals if isinstance(part, Visual)), serving.preset.negative]
+    parts = [part for turn in (*turns, Turn(question, ())) for part in (*turn.question, *turn.answer)]
+    wordless: list[Part] = [*(part for part in parts if isinstance(part, Visual)), serving.preset.negative]
     return Request(
         prompt=prompt,
         unconditional=interleaved_document(vocab, wordless)[:-1] if draws and sampling.guidance != 1 else None,

@@ -68,7 +68,7 @@ class Uploads:
     """Decodes pictures of clients in a process of its own (`curation/isolation.py`), one at a time."""
 
     def __init__(self) -> None:
-        self._child = Child(IsolationConfig(stall_s=20.0, item_s=20.0, memory_mb=2048))
+        self._child = Child(IsolationConfig(stall_s=10.0, item_s=10.0, memory_mb=2048))
         self._lock = threading.Lock()
 
     def close(self) -> None:

@@ -63,7 +63,7 @@ async def _settings(request: Request) -> Response:
     serving: Serving = request.app.state.serving
     facts = {"model": serving.name, "checkpoint": serving.checkpoint, "version": reelmill.__version__}
     sampling, vision = serving.preset.sampling, serving.preset.sampling.vision
-    usual = {"temperature": vision.temperature, "top_k": vision.top_k, "top_p": vision.top_p}
+    usual: dict[str, Any] = {"temperature": vision.temperature, "top_k": vision.top_k, "top_p": vision.top_p}
     usual |= {"guidance": sampling.guidance, "negative_prompt": serving.preset.negative}
     return JSONResponse({**facts, "area": serving.area, "most": MOST_PICTURES, "usual": usual})
 

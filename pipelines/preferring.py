@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,7 @@ def sample_candidates(
         if not drawn:
             yield f"{place}: nothing left to draw"
     stored = Candidates(out)
-    decode_pictures(stored, tokenizer)
+    decode_pictures(stored, tokenizer, set(mine.values()))
     prompts_there = len(stored.by_prompt)
     yield f"{out}: {len(stored):,} candidates of {prompts_there:,} prompts by {len(stored.checkpoints)} checkpoint(s)"
 
@@ -90,9 +90,9 @@ def open_candidates(folder: Path) -> Candidates:
     return candidates
 
 
-def decode_pictures(candidates: Candidates, tokenizer: str | None = None) -> None:
-    """Decode the pictures that are not there yet."""
-    missing = candidates.undecoded()
+def decode_pictures(candidates: Candidates, tokenizer: str | None = None, prompts: Set[str] | None = None) -> None:
+    """Decode the pictures that are not there yet, of all prompts or of some."""
+    missing = [one for one in candidates.undecoded() if prompts is None or one.prompt in prompts]
     for fingerprint in dict.fromkeys(candidates.footers[one.path].tokenizer for one in missing):
         vision = load_by_fingerprint(fingerprint, tokenizer)
         candidates.decode(vision, [one for one in missing if candidates.footers[one.path].tokenizer == fingerprint])

@@ -73,13 +73,13 @@ class Poll:
             number = left[0]
         if not 0 <= number < len(self.tasks):
             raise Refusal(404, f"there is no task {number}; there are {len(self.tasks)}", param="number")
-        names = self.tasks[number]
+        names = _order(voter, self.tasks[number])
         return {
             **seen,
             "number": number,
             "prompt": self.candidates.by_id[names[0]].prompt,
-            "candidates": _order(voter, names),
-            "scores": done[number],
+            "candidates": names,
+            "scores": {name: done[number][name] for name in names if name in done[number]},
             "next": next((place for place in left if place > number), None),
         }
 

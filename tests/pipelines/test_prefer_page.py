@@ -105,6 +105,9 @@ def test_nothing_tells_what_drew_a_picture(folder):
                 assert found.keys() == {"total", "done", "number", "prompt", "candidates", "scores", "next"}
                 assert not any(secret in json.dumps(found) for secret in secrets)
                 sides.append(candidates.by_id[found["candidates"][0]].weights)
+                assert answer(url, voter, found, 1, 0.5, (0, 0.5))[0] == 201
+                again = task(url, voter, number)
+                assert list(again["scores"]) == again["candidates"] == found["candidates"]
                 names |= set(found["candidates"])
             orders.add(tuple(sides))
             assert len(set(sides)) == 2, "neither checkpoint is always on the left"

@@ -26,6 +26,13 @@ class Bright(Scorer):
         return [{"bright": mean, "is_dark": mean < 50} for mean in means]
 
 
+class Words(Scorer):
+    columns: ClassVar = {"words": "VARCHAR"}
+
+    def score(self, samples):
+        return [{"words": sample.alt} for sample in samples]
+
+
 class Dear(Scorer):
     columns: ClassVar = {"dear": "BIGINT"}
     seen: ClassVar = []
@@ -108,6 +115,15 @@ def test_scores_are_plain_values_of_their_types(child):
     )
     assert (item["status"], item["n_samples"], item["sha256"]) == ("done", 2, "0" * 64)
     assert [(row["bright"], row["is_dark"]) for row in rows] == [(100.0, False), (10.0, True)]
+
+
+def test_a_scorer_sees_the_text_that_came_with_the_item(child, tmp_path):
+    (tmp_path / "i.txt").write_text("a windmill\n")
+    child.messages = [clip(0.0), clip(2.0), ({"type": "item", **FACTS}, {})]
+    scorer = ItemScorer(ScoreConfig(scorers={"w": {"use": use(Words)}}), {})
+    beside = {"text_path": str(tmp_path / "i.txt"), "text_offset": 0, "text_size": 11}
+    assert [row["words"] for row in scorer.score({**ITEM, **beside})[1]] == ["a windmill"] * 2
+    assert [row["words"] for row in scorer.score(ITEM)[1]] == [None] * 2
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@
 Half of the pictures are blurred or noisy. They are curated (48 x 48 pixels a document) and a small decoder is trained
 on all of them. `reelmill select` then ranks them by two scores and keeps two fifths, tokenized at 64 x 64 (Emu3: from
 512 to 720), and recipe `qft` goes on from there. Printed: who was kept; the loss on held-out documents of the selection
-before and after, with EOL, EOF and EOI in the loss and without, and under other choices of what the paper does not say;
-what the models draw. What is there already is left as it is.
+before and after, at either size, beside as many steps on all documents, with EOL, EOF and EOI in the loss and under
+other choices of what the paper does not say; what the models draw. What is there already is left as it is.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from reelmill.train.train_config import TrainConfig
 WORLD = World(pictures=1_200, spoiled=0.5)
 SIDE, LARGER = 48, 64
 BASE = replace(CONFIG, data=replace(CONFIG.data, heldout=0.1), steps=450, validate_every=450)
-STEPS = 100
+STEPS, RATE = 80, 1e-3
 SAMPLING = Sampling(vision=Draw(top_k=20))
 
 
@@ -97,7 +97,7 @@ def tuned(base: Path, fingerprint: str, steps: int = STEPS, **changes: Any) -> T
     data, recipe = changes.pop("data", {}), qft()
     small = DataConfig(context=512, batch_rows=2, heldout=0.1, kinds=("image",), fingerprint=fingerprint)
     weights = {name: getattr(recipe.data, name) for name in vars(small) if name.endswith("_weight")}
-    how = {"lr": 1e-3, "warmup_steps": 10, **changes}
+    how = {"lr": RATE, "warmup_steps": 10, **changes}
     return replace(
         CONFIG,
         init=str(base),
@@ -119,15 +119,22 @@ def trained(config: TrainConfig, run: Path, folder: Path, selection: str | None)
     return dict(validations[-1])
 
 
-def drawn(folder: Path) -> str:
-    """What a model draws at the larger size: share that obeys its caption, and distance from the world's scenes."""
+def drawn(folder: Path, side: int) -> str:
+    """What a model draws: the share that obeys its caption, and the distance from the world's scenes."""
     last = checkpoint.latest(folder / "checkpoints")
     assert last is not None
     captions = [what.caption for what in every()] * 2
-    found = Studio.open(last).images(captions, LARGER // 8, LARGER // 8, sampling=SAMPLING)
+    found = Studio.open(last).images(captions, side // 8, side // 8, sampling=SAMPLING)
     right = np.mean([obeys(picture, caption) for picture, caption in zip(found, captions, strict=True)])
     away = np.median([nearest(picture)[1] for picture in found])
-    return f"{right:.1%} of {len(found)} pictures obey their captions; {away:.1f} grey levels from a scene (median)"
+    return f"{right:.1%} of {len(found)} obey their captions; {away:.1f} grey levels from a scene (median)"
+
+
+def compare(run: Path, work: Path, configs: dict[str, TrainConfig], selection: str | None = "quality") -> None:
+    """A line for each."""
+    for name, config in configs.items():
+        found = trained(config, run, work / name.replace(" ", "_"), selection)
+        print(f"{name:50} {found['vision']:6.3f} {found['structure']:10.3f} {found['text']:6.3f}", flush=True)
 
 
 def main() -> None:
@@ -135,30 +142,45 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     work = parser.parse_args().work
     began = time.process_time()
-    run = curated(work)
-    base = work / "base"
+    run, base = curated(work), work / "base"
     first = json.loads((run / "run.json").read_text())["tokens_fingerprint"]
     trained(replace(BASE, data=replace(BASE.data, fingerprint=first)), run, base, None)
     print(f"curated, base model trained: {time.process_time() - began:.0f} CPU-seconds", flush=True)
-    fingerprint = selected(run)
-    print(f"\n{'nats a token, held-out documents of the selection':52} vision  structure   text")
-    for name, config in {
-        "before": tuned(base, fingerprint, steps=1, lr=0.0),
-        "qft": tuned(base, fingerprint),
-        "qft, EOL EOF EOI count": tuned(base, fingerprint, data={"ends_weight": 1.0}),
-        "qft, all structure and text count": tuned(
-            base, fingerprint, data={"ends_weight": None, "structure_weight": 1.0, "text_weight": 1.0}
-        ),
-        "qft, cosine to zero": tuned(base, fingerprint, schedule="cosine"),
-        "qft, constant rate": tuned(base, fingerprint, final_lr=1e-3),
-        "qft, a third of the rate": tuned(base, fingerprint, lr=1e-3 / 3),
-        "qft, three times the rate": tuned(base, fingerprint, lr=3e-3),
-        "qft, half of the steps": tuned(base, fingerprint, steps=STEPS // 2),
-    }.items():
-        found = trained(config, run, work / "qft" / name.replace(" ", "_").replace(",", ""), "quality")
-        print(f"{name:52} {found['vision']:6.3f} {found['structure']:10.3f} {found['text']:6.3f}", flush=True)
-    for name in ("before", "qft", "qft_EOL_EOF_EOI_count"):
-        print(f"{name}: {drawn(work / 'qft' / name)}", flush=True)
+    larger = selected(run)
+    print(f"\nheld-out documents of the selection, nats a token   vision  structure   text\nat {SIDE} x {SIDE} pixels")
+    same = work / "same"
+    compare(run, same, {"before": tuned(base, first, steps=1, lr=0.0), "qft": tuned(base, first)})
+    trained(tuned(base, first), run, same / "all", None)
+    compare(
+        run,
+        same,
+        {
+            "as many steps on all documents": tuned(same / "all", first, steps=1, lr=0.0),
+            "qft where EOL EOF and EOI count": tuned(base, first, data={"ends_weight": 1.0}),
+        },
+    )
+    print(f"at {LARGER} x {LARGER} pixels")
+    compare(
+        run,
+        work / "larger",
+        {
+            "before": tuned(base, larger, steps=1, lr=0.0),
+            "qft": tuned(base, larger),
+            "qft where EOL EOF and EOI count": tuned(base, larger, data={"ends_weight": 1.0}),
+            "qft with a cosine to zero": tuned(base, larger, schedule="cosine"),
+            "qft at a constant rate": tuned(base, larger, final_lr=RATE),
+            "qft at a third of the rate": tuned(base, larger, lr=RATE / 3),
+            "qft at three times the rate": tuned(base, larger, lr=RATE * 3),
+        },
+    )
+    print("\ndrawn with top-k 20")
+    for name, folder, side in (
+        (f"before, {SIDE}", same / "before", SIDE),
+        (f"all documents, {SIDE}", same / "all", SIDE),
+        (f"qft, {SIDE}", same / "qft", SIDE),
+        (f"qft, {LARGER}", work / "larger" / "qft", LARGER),
+    ):
+        print(f"{name:20} {drawn(folder, side)}", flush=True)
     print(f"{time.process_time() - began:.0f} CPU-seconds in all")
 
 

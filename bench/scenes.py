@@ -159,11 +159,11 @@ def read(picture: Picture) -> Scene:
 
 
 def nearest(picture: Picture) -> tuple[Scene, float]:
-    """What `read` gives, and how far the picture is from its rendering: root of the mean square, in grey levels."""
+    """What `read` gives, and how far the picture is from its rendering: median of the differences, in grey levels."""
     scenes, bank = _renderings()
-    pixels = _small(picture)
-    at = int((0.5 * (bank**2).sum(axis=1) - bank @ pixels).argmin())
-    return scenes[at], float(np.sqrt(np.mean((bank[at] - pixels) ** 2)))
+    found = scenes[int((0.5 * (bank**2).sum(axis=1) - bank @ _small(picture)).argmin())]
+    away = np.abs(render(found, side=len(picture)).astype(np.float32) - picture)
+    return found, float(np.median(away))
 
 
 def named(text: str) -> tuple[str | None, str | None, str | None]:

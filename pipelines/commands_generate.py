@@ -7,10 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
-Checkpoint = Annotated[Path, typer.Argument(help="A checkpoint folder, or a training run's.", show_default=False)]
+Checkpoint = Annotated[
+    Path, typer.Argument(help="A checkpoint, a training run, or a folder of Hugging Face's.", show_default=False)
+]
 Area = Annotated[int, typer.Option(help="Pixels; what the model was trained on.")]
 Tokenizer = Annotated[
-    str | None, typer.Option(help="Vision tokenizer of the training tokens, where it is no shipped one.")
+    str | None,
+    typer.Option(help="Vision tokenizer of the training tokens, where no checkpoint knows it."),
 ]
 Seed = Annotated[int, typer.Option(help="The same seed draws the same tokens.")]
 AREA = 128 * 128

@@ -12,6 +12,7 @@ import reelmill
 from reelmill.errors import ConfigError, DataError
 from reelmill.eval.generation import Clip, Sampling, Studio
 from reelmill.eval.generation.files import read_clip, read_image, write_clip
+from reelmill.eval.generation.opening import is_published
 from reelmill.eval.generation.pages import ENDINGS, write_page
 from reelmill.pipelines.showing import Show, check_preview
 from reelmill.tokenize.documents import Header, grid_for_ratio
@@ -79,7 +80,7 @@ def run_task(checkpoint: Path, tokenizer: str | None, task: Task, out: Path, pre
     mine = range(rank, len(task.prompts), ranks)
     if not mine:
         return
-    place = found_checkpoint(checkpoint)
+    place = found_model(checkpoint)
     studio = Studio.open(place, tokenizer)
     studio.rows, studio.compile = task.rows, task.compile
     settings = {"checkpoint": str(place), **described(task, studio)}
@@ -118,8 +119,13 @@ def described(task: Task, studio: Studio) -> dict[str, Any]:
 
 
 def studio_of(checkpoint: Path, tokenizer: str | None) -> Studio:
-    """The studio of a checkpoint or of a training run's last one."""
-    return Studio.open(found_checkpoint(checkpoint), tokenizer)
+    """The studio of what `found_model` finds."""
+    return Studio.open(found_model(checkpoint), tokenizer)
+
+
+def found_model(place: Path) -> Path:
+    """What a studio opens: a folder as Hugging Face lays it out, a checkpoint, or the last one of a run."""
+    return place if is_published(place) else found_checkpoint(place)
 
 
 def found_checkpoint(place: Path) -> Path:

@@ -54,8 +54,8 @@ class _Job:
 class Service:
     """Draws for requests of many clients on one engine of `rows` rows of `capacity` tokens; at most `queue` wait.
 
-    Requests start in the order in which they come. What a request draws does not depend on the others. `close` it, or
-    use it as a context manager. Raises MachineError where there is no room for the cache.
+    Requests start in the order in which they come. What a request draws does not depend on the others. `close` it.
+    Raises MachineError where there is no room for the cache.
     """
 
     def __init__(
@@ -83,12 +83,6 @@ class Service:
                 f"no room for a cache of {rows} x {capacity:,} tokens, {self.cache_bytes / 2**20:,.0f} MiB "
                 f"({str(error).splitlines()[0]}); lower --rows or --context"
             ) from error
-
-    def __enter__(self) -> Service:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def submit(self, requests: Sequence[Request], deliver: Sequence[Deliver]) -> list[int]:
         """Queue requests, all or none; returns their numbers. A token with `is_last`, or an error, ends each.

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from reelmill.errors import DataError
 from reelmill.eval.generation.engine import run
+from reelmill.eval.generation.opening import opened
 from reelmill.eval.generation.prompts import (
     DEFAULT,
     chat_request,
@@ -24,9 +23,8 @@ from reelmill.eval.generation.sampling import Sampling
 from reelmill.tokenize.documents import Document, Grammar, Header, Visual, parse, seconds_of
 from reelmill.tokenize.documents.header import PIXEL_FRAMES_PER_LATENT
 from reelmill.tokenize.documents.writing import Codes
-from reelmill.tokenize.vision import Frames, VisionTokenizer, load_by_fingerprint
+from reelmill.tokenize.vision import Frames, VisionTokenizer
 from reelmill.tokenize.vocabulary import Vocabulary
-from reelmill.train.checkpoint import load_decoder
 from reelmill.train.model import Decoder
 
 
@@ -74,20 +72,10 @@ class Studio:
 
     @classmethod
     def open(cls, checkpoint: Path, tokenizer: str | None = None, watch: Watch | None = None) -> Studio:
-        """The studio of a checkpoint, on CUDA in bfloat16 where there is any (under torchrun on the process's own).
-
-        `tokenizer` names the vision tokenizer that the model was trained with (None: the shipped one that it is);
-        DataError where it is another.
-        """
-        model, vocab, state = load_decoder(checkpoint)
-        vision = load_by_fingerprint(state.tokenizer, tokenizer)
-        if torch.cuda.is_available():
-            device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-            torch.cuda.set_device(device)
-            model = model.to(device, torch.bfloat16)
-            vision = VisionTokenizer(vision.model, vision.name, replace(vision.run, device=device))
+        """The studio of a checkpoint or published folder; see `opened`."""
+        model, vocab, vision, context = opened(checkpoint, tokenizer)
         studio = cls(model, vocab, vision, watch)
-        studio.context = state.recipe["data"]["context"]
+        studio.context = context
         return studio
 
     def draw(self, requests: Sequence[Request]) -> list[Ids]:

@@ -63,6 +63,18 @@ def test_pictures_of_several_prompts_carry_their_settings(checkpoint, tmp_path):
     assert read_settings(files[2]).items() >= {**expected, "checkpoint": str(checkpoint)}.items()
 
 
+def test_an_exported_folder_draws_what_the_checkpoint_does(checkpoint, tmp_path):
+    reelmill("export", checkpoint, tmp_path / "hf", "--dtype", "float32", "--layout", "emu3", "--context", 999)
+    asked = ("--prompt", "a", "--area", 16 * 16)
+    reelmill("generate", checkpoint, *asked, "--out", tmp_path / "a.png")
+    reelmill("generate", tmp_path / "hf", *asked, "--tokenizer", "reelmill-tok-xs", "--out", tmp_path / "b.png")
+    assert np.array_equal(Image.open(tmp_path / "a.png"), Image.open(tmp_path / "b.png"))
+    with pytest.raises(ConfigError, match="does not say which vision tokenizer"):
+        reelmill("generate", tmp_path / "hf", *asked)
+    with pytest.raises(DataError, match="4,096 are codes; reelmill-tok-s has 32,768"):
+        reelmill("generate", tmp_path / "hf", *asked, "--tokenizer", "reelmill-tok-s")
+
+
 def test_a_preset_says_what_no_option_does(checkpoint, tmp_path):
     (tmp_path / "prompts.txt").write_text("a mill\n\n  a boat \n")
     asked = ("--prompts", tmp_path / "prompts.txt", "--area", 16 * 16, "--preset", "emu3", "--top-k", 9)

@@ -1,6 +1,6 @@
 """Does `reelmill serve` hold under many clients at once? Failures, waiting times and memory of its process.
 
-    python bench/serve.py [CHECKPOINT] [--clients 50] [--rounds 6] [--seconds 150]
+    python bench/serve.py [CHECKPOINT] [--clients 50] [--rounds 6] [--size 64x64] [--seconds 150]
 
 Starts `reelmill serve` on a free port of this machine (without CHECKPOINT: recipe `tiny`, trained for two steps), then
 in each round CLIENTS requests at once through the `openai` client: pictures whole and as streams with previews, with
@@ -52,9 +52,9 @@ def small_checkpoint(folder: Path) -> Path:
     return folder / "run"
 
 
-async def one(client: openai.AsyncOpenAI, model: str, number: int) -> str:
+async def one(client: openai.AsyncOpenAI, model: str, size: str, number: int) -> str:
     """One request, of a kind that depends on its number; returns what became of it."""
-    picture = {"model": model, "prompt": f"request {number}", "size": "128x128"}
+    picture = {"model": model, "prompt": f"request {number}", "size": size}
     kind = number % 5
     if kind == 0:
         await client.images.generate(**picture)
@@ -73,16 +73,16 @@ async def one(client: openai.AsyncOpenAI, model: str, number: int) -> str:
             uri = f"data:image/png;base64,{base64.b64encode(data.getvalue()).decode()}"
             content.insert(0, {"type": "image_url", "image_url": {"url": uri}})
         messages = [{"role": "user", "content": content}]
-        stream = await client.chat.completions.create(model=model, messages=messages, max_tokens=128, stream=True)
+        stream = await client.chat.completions.create(model=model, messages=messages, max_tokens=48, stream=True)
         async for _ in stream:
             pass
     return "done"
 
 
-async def timed(client: openai.AsyncOpenAI, model: str, number: int) -> tuple[str, float]:
+async def timed(client: openai.AsyncOpenAI, model: str, size: str, number: int) -> tuple[str, float]:
     began = time.monotonic()
     try:
-        outcome = await one(client, model, number)
+        outcome = await one(client, model, size, number)
     except openai.APIError as error:
         outcome = f"failed: {error}"
     return outcome, time.monotonic() - began
@@ -95,7 +95,7 @@ def measure(process: int) -> dict[str, int]:
     return {"mib": int(status["VmRSS"].split()[0]) // 1024, "threads": int(status["Threads"]), "files": files}
 
 
-async def load(url: str, process: int, clients: int, rounds: int, seconds: float) -> int:
+async def load(url: str, process: int, clients: int, rounds: int, size: str, seconds: float) -> int:
     """All rounds; returns how many requests failed."""
     client = openai.AsyncOpenAI(base_url=f"{url}v1", api_key="none", max_retries=0, timeout=seconds)
     model = (await client.models.list()).data[0].id
@@ -106,7 +106,7 @@ async def load(url: str, process: int, clients: int, rounds: int, seconds: float
             print(f"stopped after {number} rounds: {seconds:g} s are over")
             break
         start = time.monotonic()
-        jobs = [timed(client, model, number * clients + place) for place in range(clients)]
+        jobs = [timed(client, model, size, number * clients + place) for place in range(clients)]
         outcomes = await asyncio.gather(*jobs)
         took = sorted(duration for _, duration in outcomes)
         failed = [outcome for outcome, _ in outcomes if outcome.startswith("failed")]
@@ -133,15 +133,28 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path, nargs="?")
     parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--size", default="64x64")
     parser.add_argument("--seconds", type=float, default=150)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = args.checkpoint or small_checkpoint(Path(folder))
-        command = [sys.executable, "-m", "reelmill", "serve", checkpoint, "--port", "0", "--out", f"{folder}/drawn"]
+        command = [
+            sys.executable,
+            "-m",
+            "reelmill",
+            "serve",
+            checkpoint,
+            "--port",
+            "0",
+            "--out",
+            f"{folder}/drawn",
+            "--keep",
+            "20",
+        ]
         server = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True)
         try:
             url = next(line for line in server.stdout if line.startswith("http")).strip()
-            failures = asyncio.run(load(url, server.pid, args.clients, args.rounds, args.seconds))
+            failures = asyncio.run(load(url, server.pid, args.clients, args.rounds, args.size, args.seconds))
         finally:
             server.send_signal(signal.SIGINT)
             server.wait(30)

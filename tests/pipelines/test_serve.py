@@ -15,7 +15,7 @@ from dataclasses import replace
 import numpy as np
 import openai
 import pytest
-from PIL import Image
+from PIL import Image, ImageSequence
 from serving import VOCAB, chained_studio, random_studio, served
 from web_server import until
 
@@ -264,6 +264,21 @@ def test_a_model_that_draws_while_it_talks(tmp_path):
         assert talk(client, "draw", temperature=0, extra_body=guided).choices[0].message.content == content
         words = talk(client, "draw", temperature=0, max_tokens=5)
         assert "picture" not in words.choices[0].message.content
+
+
+def test_a_video_of_the_model_is_a_picture_that_moves(tmp_path):
+    colon, one, star, blank, eight, f, p, s = VOCAB.tokenizer.encode(":1* 8fps")
+    follows = {colon: [VOCAB.boi], VOCAB.boi: [one], one: [star, blank], star: [one], blank: [eight], eight: [f, s]}
+    follows |= {f: [p], p: [s], s: [blank, VOCAB.img], VOCAB.eoi: [VOCAB.eos]}
+    with served(chained_studio(follows), tmp_path) as (url, _):
+        asked = {"temperature": 0, "extra_body": {"modalities": ["image"]}}
+        content = talk(client_of(url), "film", **asked).choices[0].message.content
+    data = content.removeprefix("![picture](data:image/webp;base64,").removesuffix(")")
+    with Image.open(io.BytesIO(base64.b64decode(data))) as video:
+        frames = ImageSequence.Iterator(video)
+        # Frames that are alike are one, shown longer.
+        assert video.size == (8, 8) and video.n_frames > 1
+        assert sum(frame.info["duration"] for frame in frames if frame.load()) == 8000, "8 frames/s for 8 s"
 
 
 def test_fifty_at_once_are_all_drawn_as_each_would_be_alone(site, client, studio):

@@ -48,7 +48,7 @@ class Show:
 
     def __init__(self, studio: Studio, preview: str, console: Console | None = None) -> None:
         self.studio, self.preview, self.console = studio, preview, console or Console(stderr=True)
-        check_preview(preview)
+        check_preview(preview, self.console)
         self.progress = Progress(
             BarColumn(),
             MofNCompleteColumn(),
@@ -128,8 +128,10 @@ class Show:
                 self.console.print(text)
 
 
-def check_preview(preview: str) -> None:
+def check_preview(preview: str, console: Console | None = None) -> None:
     """Raise ConfigError for what is no preview."""
+    if preview == TERMINAL and not (console or Console(stderr=True)).is_terminal:
+        raise ConfigError("--preview terminal, but stderr is none; name a .png file that is written anew as it fills.")
     if preview not in ("", TERMINAL) and Path(preview).suffix.lower() != ".png":
         raise ConfigError(
             f'--preview is {preview}; it is "{TERMINAL}", or a .png file that is written anew as it fills.'

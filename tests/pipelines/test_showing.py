@@ -86,3 +86,5 @@ def test_half_blocks_are_two_pixels_each():
 def test_other_previews_are_refused(studio):
     with pytest.raises(ConfigError, match=r"--preview is x\.gif"):
         Show(studio, "x.gif")
+    with pytest.raises(ConfigError, match="stderr is none"):
+        shown(studio, "terminal", terminal=False)

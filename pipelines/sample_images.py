@@ -13,18 +13,17 @@ from reelmill.errors import ConfigError
 from reelmill.eval.generation import continuations, image_request
 from reelmill.tokenize import vision
 from reelmill.tokenize.documents import Grammar, parse
-from reelmill.tokenize.shards import KINDS
-from reelmill.train.data import Corpus
 from reelmill.train.model import Decoder
+from reelmill.train.objective import Source
 
 
-def sampler(tokenizer: str | None) -> Callable[[Corpus, Sequence[str]], Callable[[Decoder, Path], None]]:
+def sampler(tokenizer: str | None) -> Callable[[Source, Sequence[str]], Callable[[Decoder, Path], None]]:
     """For `train(sampler=...)`: draws with the vision tokenizer of that name (None: the shipped one of the codes).
 
     Pictures are as large as most of the corpus's, drawn as Emu3 draws, with the same random numbers at each validation.
     """
 
-    def made(corpus: Corpus, prompts: Sequence[str]) -> Callable[[Decoder, Path], None]:
+    def made(corpus: Source, prompts: Sequence[str]) -> Callable[[Decoder, Path], None]:
         decoder = vision.load_by_fingerprint(corpus.tokenizer, tokenizer)
         h, w = _usual_grid(corpus)
         grammar = Grammar(corpus.vocab, one_block=True)
@@ -41,9 +40,9 @@ def sampler(tokenizer: str | None) -> Callable[[Corpus, Sequence[str]], Callable
     return made
 
 
-def _usual_grid(corpus: Corpus) -> tuple[int, int]:
+def _usual_grid(corpus: Source) -> tuple[int, int]:
     """Height and width in codes of most of the corpus's images."""
-    grids = corpus.grid[corpus.kind == KINDS.index("image"), 1:]
+    grids = corpus.image_grids()
     if not len(grids):
         raise ConfigError("sample_prompts is set, but the documents hold no images to learn from; leave it out.")
     ((h, w), _), *_ = Counter(map(tuple, grids.tolist())).most_common(1)

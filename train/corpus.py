@@ -100,6 +100,10 @@ class Corpus:
         """int64 [documents, 3]: latent frames, height and width in codes; zeros for a text."""
         return np.stack([self._column(name) for name in ("grid_t", "grid_h", "grid_w")], axis=1).astype(np.int64)
 
+    def image_grids(self) -> Ints:
+        """int64 [images, 2]: height and width in codes of each image."""
+        return self.grid[self.kind == KINDS.index("image"), 1:]
+
     @cached_property
     def captioned(self) -> npt.NDArray[np.bool_]:
         """bool [documents]: images and videos whose caption, if any, stands before the codes; no conversations."""

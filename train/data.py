@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from reelmill.errors import ConfigError, DataError
+from reelmill.errors import DataError
 from reelmill.tokenize.documents import trust, video_part
 from reelmill.tokenize.shards import KINDS
 from reelmill.train.batches import Batch, Contents, assemble, with_shuffled_codes
@@ -23,6 +23,7 @@ from reelmill.train.data_config import LOSS_KINDS, DataConfig, Kind
 from reelmill.train.epochs import Stream, stretches, windows
 from reelmill.train.lessons import Lesson, lessons
 from reelmill.train.packing import Ints, Packing, Pieces, pack
+from reelmill.train.schedule import Schedule
 
 __all__ = ["LOSS_KINDS", "Batch", "Corpus", "DataConfig", "Kind", "Loader"]
 
@@ -37,17 +38,14 @@ class Loader:
     """
 
     def __init__(self, corpus: Corpus, documents: Ints, config: DataConfig, seed: int, ranks: int = 1) -> None:
-        if config.batch_rows % (config.micro_rows * ranks):
-            raise ConfigError(
-                f"data.batch_rows {config.batch_rows} is not a multiple of data.micro_rows {config.micro_rows} times "
-                f"{ranks} ranks; change one of them."
-            )
-        self.corpus, self.documents, self.config, self.seed, self.ranks = corpus, documents, config, seed, ranks
+        self.corpus, self.documents, self.config, self.seed = corpus, documents, config, seed
+        self.packing = lru_cache(maxsize=1)(self._packing)
+        self.schedule = Schedule(self.packing, config, ranks)
+        self.place, self.batches = self.schedule.place, self.schedule.batches
         self.left_out = self._cut(documents, corpus.n_tokens)[2]
         self._streams = [self._stream(folder) for folder in range(len(corpus.folders))]
         self._stretches = stretches([int(stream.tokens.sum()) for stream in self._streams], config.shares)
-        self.lessons, self.packing = lru_cache(maxsize=1)(self._lessons), lru_cache(maxsize=1)(self._packing)
-        self.batches, self._bare = lru_cache(maxsize=None)(self._batches), lru_cache(maxsize=1)(self._without_caption)
+        self.lessons, self._bare = lru_cache(maxsize=1)(self._lessons), lru_cache(maxsize=1)(self._without_caption)
         self._behind = lru_cache(maxsize=1)(self._caption_behind)
         if not self.packing(0).rows:
             raise DataError(
@@ -55,23 +53,13 @@ class Loader:
             )
         self._weights = np.array([config.text_weight, config.structure_weight, config.vision_weight], dtype=np.float32)
 
-    def place(self, step: int) -> tuple[int, int]:
-        """The epoch of `step` and its batch there, both from 0. Epochs may differ in length by a few batches."""
-        epoch = 0
-        while step >= self.batches(epoch):
-            step, epoch = step - self.batches(epoch), epoch + 1
-        return epoch, step
-
     def micro_batches(self, step: int, rank: int) -> list[Batch]:
         """What `rank` computes in step `step`, in order; every rank gets equally many."""
-        epoch, number = self.place(step)
-        packing, batches = self.packing(epoch), self.batches(epoch)
-        first, stop = (packing.rows * n // batches for n in (number, number + 1))
-        micro, together = self.config.micro_rows, self.config.micro_rows * self.ranks
-        starts = range(first + rank * micro, stop + rank * micro, together)
+        epoch, _ = self.place(step)
+        packing = self.packing(epoch)
         return [
-            self.build([packing.row(r) if r < stop else None for r in range(start, start + micro)], epoch)
-            for start in starts
+            self.build([packing.row(row) if row is not None else None for row in rows], epoch)
+            for rows in self.schedule.rows(step, rank)
         ]
 
     def build(self, rows: Sequence[Pieces | None], epoch: int = 0, *, shuffle_vision: bool = False) -> Batch:
@@ -110,10 +98,6 @@ class Loader:
                 yield Contents(number, document.tokens, repeated, text_counts=not first)
             else:
                 yield Contents(number, tokens[first : stop + 1])
-
-    def _batches(self, epoch: int) -> int:
-        """Batches of an epoch; their rows differ by one at most."""
-        return -(-self.packing(epoch).rows // self.config.batch_rows)
 
     def _packing(self, epoch: int) -> Packing:
         rng, corpus = self._random(epoch), self.corpus

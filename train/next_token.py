@@ -44,8 +44,7 @@ class NextToken:
 
     def epoch(self, step: int) -> float:
         """Epochs made when the step is done."""
-        epoch, batch = self.loader.place(step)
-        return epoch + (batch + 1) / self.loader.batches(epoch)
+        return self.loader.schedule.epoch(step)
 
     def weights(self, batch: Batch) -> list[float]:
         """The weight of the batch's tokens."""

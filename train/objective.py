@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 
 from reelmill.tokenize.vocabulary import Vocabulary
@@ -34,6 +36,9 @@ class Source(Protocol):
 
     def name(self, document: int) -> str:
         """What a person finds a document of a batch by."""
+
+    def image_grids(self) -> npt.NDArray[np.int64]:
+        """int64 [images, 2]: height and width in codes of its images, or of some hundreds of them."""
 
 
 class BatchLoss(NamedTuple):

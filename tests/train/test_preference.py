@@ -7,13 +7,18 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from reelmill.config import to_toml
 from reelmill.errors import ConfigError, DataError
+from reelmill.pipelines.cli import app
 from reelmill.tokenize import documents
 from reelmill.tokenize.shards import Footer
 from reelmill.tokenize.shards.pairs import PairIndex, pair_row, write_pairs
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train import checkpoint
+from reelmill.train.data import DataConfig
+from reelmill.train.post.preference_data import PairCorpus, PairLoader
 from reelmill.train.run import train
 
 VOCAB = Vocabulary("bytes", 64)
@@ -87,8 +92,6 @@ def test_margin_and_accuracy_rise_on_held_out_pairs(pairs, config, tmp_path):
 
 
 def test_held_out_pairs_share_no_prompt_with_the_others(pairs, config):
-    from reelmill.train.post.preference_data import PairCorpus
-
     corpus = PairCorpus([pairs], "", config.data)
     prompts = np.array(corpus.index.columns["prompt"].to_pylist())
     assert 0 < corpus.heldout.sum() < len(corpus)
@@ -146,9 +149,6 @@ def test_accumulation_changes_nothing(pairs, config, tmp_path):
 
 
 def test_prompts_never_count_and_text_in_answers_as_configured(tmp_path):
-    from reelmill.train.data import DataConfig
-    from reelmill.train.post.preference_data import PairCorpus, PairLoader
-
     chosen, rejected = (documents.text_document(VOCAB, "ask: " + words) for words in ("yes", "not at all"))
     write_pairs(tmp_path / "a.parquet", [pair_row("ask", 6, chosen, rejected)], Footer(FINGERPRINT, VOCAB, FINGERPRINT))
     for weight in (0.0, 1.0):
@@ -192,6 +192,22 @@ def test_simpo_needs_no_reference(pairs, config, tmp_path):
     assert not (tmp_path / "simpo/reference").exists()
     assert steps[-1]["margin"] > steps[0]["margin"]
     assert validations[-1]["accuracy"] > 0.5
+
+
+def test_the_command_trains_on_the_pairs_of_a_run_folder(pairs, config, tmp_path):
+    (tmp_path / "mine.toml").write_text(to_toml(replace(config, steps=2, init="")))
+    command = ["train", str(tmp_path / "mine.toml"), "--data", str(pairs), "--out", str(tmp_path / "run")]
+    done = CliRunner().invoke(app, [*command, "--set", f"init={config.init}", "--set", "preference.loss=ipo"])
+    assert done.exit_code == 0, done.output
+    assert "pairs held out, by prompt" in done.output
+    assert "margin" in done.output
+    assert checkpoint.latest(tmp_path / "run/checkpoints").name == "step-000002"
+
+
+def test_samples_are_as_large_as_the_chosen_pictures(pairs, config):
+    grids = PairCorpus([pairs], "", config.data).image_grids()
+    assert grids.shape == (24, 2)
+    assert {tuple(grid) for grid in grids.tolist()} == {(3, 4)}
 
 
 def test_pairs_are_read_over_several_folders(pairs, tmp_path):

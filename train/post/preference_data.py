@@ -11,11 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 from reelmill.errors import ConfigError, DataError
+from reelmill.tokenize.documents import trust
 from reelmill.tokenize.shards.pairs import PairIndex
 from reelmill.train.batches import Batch, Contents, assemble
 from reelmill.train.data_config import DataConfig
 from reelmill.train.packing import Ints, Packing, Pieces, pack
 from reelmill.train.schedule import Schedule
+
+_LOOKED_AT = 256
+"""Pairs from which the usual size of images is told."""
 
 
 class PairCorpus:
@@ -48,6 +52,12 @@ class PairCorpus:
     def name(self, document: int) -> str:
         """The pair that a document of a batch is of."""
         return f"{('chosen', 'rejected')[document % 2]} of {self.index.name(document // 2)}"
+
+    def image_grids(self) -> Ints:
+        """int64 [images, 2]: height and width in codes of the first chosen documents that are images."""
+        first = [trust(self.vocab, self.index.read(number).chosen) for number in range(min(len(self), _LOOKED_AT))]
+        grids = [document.grid[1:] for document in first if document.kind == "image"]
+        return np.array(grids, dtype=np.int64).reshape(-1, 2)
 
 
 class PairLoader:

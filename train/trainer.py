@@ -148,7 +148,7 @@ class Trainer:
         for micro_batch in batches:
             total, part, nll = self.objective.loss(self.model, micro_batch, weights)
             # FSDP averages gradients over the ranks with other tokens; the loss is a sum over them.
-            (total * self.layout.tokens_size).backward()
+            (total * self.layout.tokens_size).backward()  # type: ignore[no-untyped-call]
             sums.append(part)
             losses.append((micro_batch, nll))
         line = self.objective.line(self.layout.sum(torch.stack(sums).sum(0)))

@@ -113,7 +113,7 @@ def pair_problems(table: pa.Table, vocab: Vocabulary, first_row: int = 0) -> Ite
     for index, name in enumerate(columns["pair_id"]):
         where = f"row {first_row + index} (pair {name}, prompt {_short(columns['prompt'][index])})"
         row = {column: values[index] for column, values in columns.items()}
-        for problem in _problems_of(row, *(both[name][index] for name in _LISTS), vocab):
+        for problem in _problems_of(row, both["chosen"][index], both["rejected"][index], vocab):
             yield f"{where}: {problem}"
 
 

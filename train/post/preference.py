@@ -43,10 +43,9 @@ class Preference:
         if config.z_loss:
             raise ConfigError("z_loss is for the next token alone; with the objective preference set it to 0.")
         training, heldout = (np.flatnonzero(part) for part in (~corpus.heldout, corpus.heldout))
-        self.loader, self.heldout = (
-            PairLoader(corpus, pairs, config.data, config.seed, layout.data_size) if len(pairs) or not number else None
-            for number, pairs in enumerate((training, heldout))
-        )
+        how = config.data, config.seed, layout.data_size
+        self.loader = PairLoader(corpus, training, *how)
+        self.heldout = PairLoader(corpus, heldout, *how) if len(heldout) else None
         self.frozen: Decoder | None = None
         self.stored: Tensor | None = None
 

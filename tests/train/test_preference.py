@@ -18,7 +18,9 @@ from reelmill.tokenize.shards.pairs import PairIndex, pair_row, write_pairs
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train import checkpoint
 from reelmill.train.data import DataConfig
+from reelmill.train.dryrun import memory_by_part
 from reelmill.train.post.preference_data import PairCorpus, PairLoader
+from reelmill.train.recipes import recipe
 from reelmill.train.run import train
 
 VOCAB = Vocabulary("bytes", 64)
@@ -202,6 +204,14 @@ def test_the_command_trains_on_the_pairs_of_a_run_folder(pairs, config, tmp_path
     assert "pairs held out, by prompt" in done.output
     assert "margin" in done.output
     assert checkpoint.latest(tmp_path / "run/checkpoints").name == "step-000002"
+
+
+def test_a_dry_run_counts_a_frozen_second_model():
+    stored = recipe("dpo")
+    frozen = replace(stored, preference=replace(stored.preference, reference="model"))
+    memory = memory_by_part(frozen, 8)
+    assert memory["reference"] == memory["weights"] > 0
+    assert "reference" not in memory_by_part(stored, 8)
 
 
 def test_samples_are_as_large_as_the_chosen_pictures(pairs, config):

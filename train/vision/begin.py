@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from reelmill.config import differences
 from reelmill.errors import ConfigError
@@ -30,4 +31,4 @@ def begin_from(model: MoVQ, init: str) -> None:
     for name, block in model.named_modules():
         if isinstance(block, ResBlock) and f"{name}.conv2.weight" in missing:
             nn.init.zeros_(block.conv2.weight)
-            nn.init.zeros_(block.conv2.bias)
+            nn.init.zeros_(cast(Tensor, block.conv2.bias))

@@ -74,7 +74,8 @@ def similarity(one: Tensor, other: Tensor) -> Tensor:
     variances = square_one - mean_one**2 + square_other - mean_other**2
     covariance = product - mean_one * mean_other
     luminance = (2 * mean_one * mean_other + _C1) / (mean_one**2 + mean_other**2 + _C1)
-    return (luminance * (2 * covariance + _C2) / (variances + _C2)).mean()
+    score: Tensor = (luminance * (2 * covariance + _C2) / (variances + _C2)).mean()
+    return score
 
 
 def _gaussian(side: int, like: Tensor) -> Tensor:

@@ -84,10 +84,10 @@ class Studio:
         return [drawn[number] for number in range(len(requests))]
 
     def draw_each(self, requests: Sequence[Request]) -> Iterator[tuple[int, Ids]]:
-        """The same, each with its number, as soon as it is drawn."""
+        """The same, each with its number once it is drawn."""
         if not requests:
             return
-        tokens: list[list[int]] = [np.asarray(request.prompt).tolist() for request in requests]
+        tokens: list[list[int]] = [[*np.asarray(r.prompt).tolist(), *np.asarray(r.drawn).tolist()] for r in requests]
         most, longest = sum(request.most for request in requests), max(request.tokens for request in requests)
         events = run(self.model, self.vocab, requests, rows=self.rows, compile=self.compile)
         for count, event in enumerate(events, 1):

@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from reelmill.errors import DataError
-from reelmill.eval.generation import Clip, Draw, Sampling, Studio
+from reelmill.eval.generation import Clip, Draw, Sampling, Studio, image_request
 from reelmill.eval.generation.files import read_clip, read_image, read_settings, write_clip
 from reelmill.tokenize.documents import Header
 from reelmill.tokenize.vision import load
@@ -40,6 +42,15 @@ def test_pictures_of_any_ratio_and_the_tokens_seen_as_they_come(studio):
     assert {total for _, total, _ in seen} == {most}
     assert seen[-1][2] == VOCAB.eos
     assert np.array_equal(studio.images(["b"], 2, 5, streams=[1])[0], images[1])
+
+
+def test_a_drawing_that_goes_on_is_whole(studio):
+    request = image_request(studio.one_block, "a", 2, 3)
+    (whole,) = studio.draw([request])
+    cut = len(request.prompt) + 5
+    (again,) = studio.draw([replace(request, drawn=whole[len(request.prompt) : cut])])
+    assert np.array_equal(again, whole)
+    assert studio.draw([]) == []
 
 
 def test_a_video_begins_with_the_picture_or_clip_it_is_given(studio):

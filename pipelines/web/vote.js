@@ -53,20 +53,23 @@ async function open(number = null) {
     state.question = 0;
     const kept = JSON.parse(localStorage.getItem(draft()) ?? "{}");
     state.said = {};
-    for (const id of task.candidates) state.said[id] = { ...kept[id], ...task.scores[id] };
+    for (const id of task.candidates) state.said[id] = { ...task.scores[id], ...kept[id] };
     draw();
     show("voting");
     window.scrollTo(0, 0);
-    if (task.next !== null && task.next !== undefined) {
-      const next = await ask(`task?voter=${encodeURIComponent(state.voter)}&number=${task.next}`);
-      for (const id of next.candidates) new Image().src = `picture/${id}.png`;
-    }
   } catch (error) {
     complain(error);
     if (find("voting").hidden) { find("welcome").hidden = false; alert(find("problem").textContent); }
   } finally {
     state.busy = false;
   }
+  fetchAhead(state.task?.next).catch(() => {}); // it is fetched again when it is shown
+}
+
+async function fetchAhead(number) {
+  if (number === null || number === undefined) return;
+  const next = await ask(`task?voter=${encodeURIComponent(state.voter)}&number=${number}`);
+  for (const id of next.candidates) new Image().src = `picture/${id}.png`;
 }
 
 function draw() {

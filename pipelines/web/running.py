@@ -17,6 +17,8 @@ from reelmill.pipelines.web.guard import Access
 
 TOKEN = "REELMILL_TOKEN"  # noqa: S105  (the variable's name)
 CONNECTIONS = 512
+KEEP_ALIVE_S = 75
+"""Idle connections stay so long: longer than clients keep theirs, so that none is closed just as it is used again."""
 STOP_S = 5
 """Answers that are under way when the server is stopped have so long to end."""
 
@@ -81,6 +83,7 @@ def server(app: ASGIApp, stopping: Callable[[], None] = lambda: None) -> uvicorn
         proxy_headers=False,
         server_header=False,
         limit_concurrency=CONNECTIONS,
+        timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=STOP_S,
     )
     return _Server(config, stopping)

@@ -61,7 +61,7 @@ QUESTIONS: dict[str, Callable[[Scene], str]] = {
 BOTH = "Which colours?"
 WORDS = load_prompts()["en"].image
 LIKELIEST = Sampling(text=Draw(temperature=0.0))
-STEPS = {"understanding_stage1": 150, "understanding_stage2": 220, "unified": 320, "captioner": 100}
+STEPS = {"understanding_stage1": 150, "understanding_stage2": 220, "unified": 320, "captioner": 300}
 
 
 def write_rows(work: Path) -> None:

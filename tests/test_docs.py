@@ -4,7 +4,6 @@ import re
 import shlex
 from pathlib import Path
 
-import click
 import duckdb
 import pytest
 import typer
@@ -17,6 +16,7 @@ from reelmill.pipelines.curate import CurateOptions, curate
 from reelmill.tokenize.shards import ShardIndex
 from reelmill.train import recipes as training
 from reelmill.train.dryrun import Machine, estimate
+from reelmill.train.vision import recipes as tokenizers
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ("README.md", "docs/formats.md", "docs/architecture.md")
@@ -53,28 +53,47 @@ def test_there_are_queries_to_run():
     assert len(list(statements())) >= 10
 
 
+SHELL_PAGES = (
+    "README.md",
+    "docs/train-1b.md",
+    "docs/training.md",
+    "docs/generation.md",
+    "docs/post-training.md",
+    "docs/tokenizer.md",
+)
+_LINE = re.compile(r"^(?:[A-Z_]+=\S+ )*(?:torchrun .* -m |\.venv/bin/)?reelmill ")
+
+
 def shell_commands(page):
-    """Lines of a page's code blocks without a language that call reelmill, as lists of words after `reelmill`."""
-    for block in re.findall(r"^```\n(.*?)^```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE):
-        for line in block.splitlines():
-            words = shlex.split(line, comments=True)
-            if "reelmill" in words:
-                yield words[words.index("reelmill") + 1 :]
+    """The words of every `reelmill` command in the page's blocks of shell lines, continued lines joined."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for language, block in re.findall(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
+        for line in block.replace("\\\n", " ").splitlines() if language in ("", "bash") else ():
+            if found := _LINE.match(line):
+                yield shlex.split(line[found.end() :], comments=True)
 
 
 @pytest.mark.parametrize(
-    "words", [pytest.param(words, id=" ".join(words)) for words in shell_commands("docs/train-1b.md")]
+    "words", [pytest.param(words, id=" ".join(words)) for page in SHELL_PAGES for words in shell_commands(page)]
 )
-def test_the_walkthrough_s_commands_and_settings_exist(words):
+def test_the_pages_commands_and_settings_exist(words):
     command, name = typer.main.get_command(app), ""
-    while isinstance(command, click.Group):
+    while hasattr(command, "commands"):  # a group; typer may bring its own click
         name, *words = words
         command = command.commands[name]
     found = command.make_context(name, words, resilient_parsing=False).params
-    if name == "train":
-        override(training.recipe(found["recipe"]), found["set_"] or [])
-    if name == "curate":
-        recipes.load(found["recipe"], found["set_"] or [])
+    recipe = found.get("recipe", ".toml")
+    if not recipe.endswith(".toml"):
+        load = {"curate": recipes.load, "train": training_recipe if "ray" in found else tokenizer_recipe}[name]
+        load(recipe, found["set_"] or [])
+
+
+def training_recipe(name, changes):
+    return override(training.recipe(name), changes)
+
+
+def tokenizer_recipe(name, changes):
+    return override(tokenizers.recipe(name), changes)
 
 
 def test_the_walkthrough_s_dry_runs_say_what_it_says():

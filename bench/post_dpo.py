@@ -1,14 +1,15 @@
 """Does DPO teach a rule that can be checked, on prompts that it has not seen, and leave the rest alone?
 
-    python bench/post_dpo.py WORK [--prefer blue] [--candidates 8] [--groups 24]
+    python bench/post_dpo.py WORK [--prefer blue] [--candidates 8] [--groups 12] [--steps 50]
 
 World and base model are those of `scenes.py` (WORK/world, WORK/base; made where missing). The base model draws groups
-of candidates for captions that name a shape and a ground but no colour; of each group one that obeys its caption in the
-preferred colour is chosen, and one that does not is rejected (`scenes.read` judges the pixels). A third of the captions
-is held out: none of their pairs is trained on. Then a run with the objective of `reelmill train dpo`, and both models
-draw for all captions. Prints the log's figures on held-out pairs, how often drawn pictures show the preferred colour
-and obey, the win rate of the new model against the base (a picture that obeys in the preferred colour beats one that
-does not; equals are half a win each), and the loss by kind of token on held-out documents of the world, then and now.
+of candidates for captions that name a shape and a ground but no colour; of each group those that obey their caption in
+the preferred colour are chosen, each beside one of the others, rejected (`scenes.read` judges the pixels). A third of
+the captions is held out: none of their pairs is trained on. Then a run with the objective of `reelmill train dpo`, and
+both models draw for all captions. Prints the log's figures on held-out pairs, how often drawn pictures show the
+preferred colour and obey, the win rate of the new model against the base (a picture that obeys in the preferred colour
+beats one that does not; equals are half a win each), and the loss by kind of token on held-out documents of the world,
+then and now.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import scenes
+import torch
 
 from reelmill.eval.generation import Draw, Sampling, Studio, image_request
 from reelmill.tokenize.documents import parse
@@ -45,13 +47,20 @@ RECIPE = TrainConfig(
     objective="preference",
     preference=PreferenceConfig(beta=0.1, ntp_weight=1.0),
     optimizer=OptimizerConfig(lr=3e-4, schedule="linear", warmup_steps=5, weight_decay=0.0),
-    steps=60,
+    steps=50,
     precision="float32",
     device="cpu",
-    validate_every=15,
-    checkpoint=CheckpointConfig(every=60),
+    validate_every=10,
+    checkpoint=CheckpointConfig(every=50),
 )
 CAPTIONS = [f"a {shape} on {ground}" for shape, ground in itertools.product(scenes.SHAPES, scenes.GROUNDS)]
+
+
+def opened(checkpoint: Path) -> Studio:
+    """A studio that draws many small pictures at a time."""
+    studio = Studio.open(checkpoint)
+    studio.rows = 144
+    return studio
 
 
 def drawn(studio: Studio, captions: list[str], seed: int) -> list[tuple[np.ndarray, int, scenes.Scene]]:
@@ -62,9 +71,11 @@ def drawn(studio: Studio, captions: list[str], seed: int) -> list[tuple[np.ndarr
         for number, caption in enumerate(captions)
     ]
     found = []
-    for request, tokens in zip(requests, studio.draw(requests), strict=True):
-        (codes,) = parse(studio.vocab, tokens).codes
-        found.append((tokens, len(request.prompt), scenes.read(studio.vision.decode_image(codes))))
+    for start in range(0, len(requests), studio.rows):
+        some = requests[start : start + studio.rows]
+        for request, tokens in zip(some, studio.draw(some), strict=True):
+            (codes,) = parse(studio.vocab, tokens).codes
+            found.append((tokens, len(request.prompt), scenes.read(studio.vision.decode_image(codes))))
     return found
 
 
@@ -74,18 +85,17 @@ def is_good(shown: scenes.Scene, caption: str, colour: str) -> bool:
 
 
 def write(folder: Path, studio: Studio, colour: str, groups: int, candidates: int) -> int:
-    """Pairs of candidates that the model draws; how many."""
+    """Pairs of candidates that the model draws, each group's good with its bad ones as far as they go; how many."""
+    asked = [caption for caption in CAPTIONS for _ in range(groups * candidates)]
+    found = drawn(studio, asked, seed=0)
     rows = {}
-    for group in range(groups):
-        captions = [caption for caption in CAPTIONS for _ in range(candidates)]
-        found = drawn(studio, captions, seed=group)
-        for number, caption in enumerate(CAPTIONS):
-            of = found[number * candidates : (number + 1) * candidates]
-            good = [one for one in of if is_good(one[2], caption, colour)]
-            bad = [one for one in of if not is_good(one[2], caption, colour)]
-            if good and bad:
-                row = pair_row(caption, good[0][1], good[0][0], bad[0][0], group=group)
-                rows[row["pair_id"]] = row
+    for start in range(0, len(found), candidates):
+        caption, of = asked[start], found[start : start + candidates]
+        good = [one for one in of if is_good(one[2], caption, colour)]
+        bad = [one for one in of if not is_good(one[2], caption, colour)]
+        for (chosen, n_prompt, _), (rejected, _, _) in zip(good, bad, strict=False):
+            row = pair_row(caption, n_prompt, chosen, rejected)
+            rows[row["pair_id"]] = row
     codes = studio.vision.fingerprint
     write_pairs(folder / "pairs.parquet", list(rows.values()), Footer(codes, studio.vocab, codes))
     return len(rows)
@@ -124,9 +134,11 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("--prefer", default="blue", choices=list(scenes.COLOURS))
     parser.add_argument("--candidates", type=int, default=8)
-    parser.add_argument("--groups", type=int, default=24)
-    parser.add_argument("--pictures", type=int, default=40, help="of each caption, when the models are compared")
+    parser.add_argument("--groups", type=int, default=12, help="of each caption")
+    parser.add_argument("--steps", type=int, default=RECIPE.steps)
+    parser.add_argument("--pictures", type=int, default=24, help="of each caption, when the models are compared")
     args = parser.parse_args()
+    torch.set_num_threads(1)
     began = time.process_time()
     world = scenes.write_world(args.work / "world")
     base = scenes.base_model(args.work / "base", world)
@@ -134,14 +146,17 @@ def main() -> None:
     colour = args.prefer
     began = time.process_time()
     pairs = args.work / "pairs-dpo"
-    studio = Studio.open(base)
+    studio = opened(base)
     count = write(pairs, studio, colour, args.groups, args.candidates)
-    print(f"{count} pairs of {args.groups} x {len(CAPTIONS)} groups: {time.process_time() - began:.0f} CPU-seconds")
+    print(
+        f"{count} pairs of {args.groups} x {len(CAPTIONS)} groups: {time.process_time() - began:.0f} CPU-seconds",
+        flush=True,
+    )
     began = time.process_time()
     out = args.work / "dpo"
     shutil.rmtree(out, ignore_errors=True)
-    trained = train(replace(RECIPE, init=str(base)), [pairs], out, say=lambda _: None)
-    print(f"{RECIPE.steps} steps: {time.process_time() - began:.0f} CPU-seconds")
+    trained = train(replace(RECIPE, init=str(base), steps=args.steps), [pairs], out, say=lambda _: None)
+    print(f"{args.steps} steps: {time.process_time() - began:.0f} CPU-seconds", flush=True)
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     for line in lines:
         if "validation" in line:
@@ -157,7 +172,7 @@ def report(args: argparse.Namespace, world: Path, base: Path, trained: Path, pai
     prompts = np.array(corpus.index.columns["prompt"].to_pylist())
     heldout = sorted(set(prompts[corpus.heldout]))
     seen = sorted(set(prompts[~corpus.heldout]))
-    studios = {"base": Studio.open(base), "DPO": Studio.open(trained)}
+    studios = {"base": opened(base), "DPO": opened(trained)}
     other = [what.caption for what in scenes.every() if what.colour != colour]
     results = {}
     for name, captions in {"held-out captions": heldout, "captions trained on": seen}.items():
@@ -172,7 +187,7 @@ def report(args: argparse.Namespace, world: Path, base: Path, trained: Path, pai
         rate, width = win_rate(results["DPO"], results["base"])
         print(f"{name}: win rate of DPO against base {rate:.3f} +- {width:.3f}")
     for who, studio in studios.items():
-        right = scenes.drawn_right(studio, other * 4, SAMPLING)
+        right = scenes.drawn_right(studio, other * 3, SAMPLING)
         print(f"captions that name another colour, {len(right)} pictures, {who}: obey {np.mean(right):.1%}", flush=True)
     losses = {who: world_losses(place, world) for who, place in (("base", base), ("DPO", trained))}
     for kind, before in losses["base"].items():

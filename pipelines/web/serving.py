@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
-
-from starlette.concurrency import run_in_threadpool
 
 from reelmill.errors import ConfigError
 from reelmill.eval.generation import Studio
@@ -66,11 +66,13 @@ class Eye:
     """The vision tokenizer's work, one thing at a time, so that the engine keeps most of the machine.
 
     What must be done waits for its turn (`look`). What is only nice to see (`glance`) is left out while there is
-    something else, and for a while after, so that it takes at most `_SHARE` of the time.
+    something else, and for a while after, so that it takes at most `_SHARE` of the time. All of it is done in one
+    thread: each thread that computes keeps memory of its own.
     """
 
     def __init__(self) -> None:
         self._busy = asyncio.Lock()
+        self._thread = ThreadPoolExecutor(1, "eye")
         self._next = 0.0
 
     @property
@@ -81,7 +83,11 @@ class Eye:
     async def look(self, work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
         """The work's result, in its turn."""
         async with self._busy:
-            return await run_in_threadpool(work, *args, **named)
+            return await asyncio.get_running_loop().run_in_executor(self._thread, partial(work, *args, **named))
+
+    def close(self) -> None:
+        """End the thread."""
+        self._thread.shutdown()
 
     async def glance(self, work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
         """The work's result; ask `may_glance` first."""
@@ -124,9 +130,11 @@ def opened(studio: Studio, name: str, checkpoint: str, config: ServeConfig) -> I
     limits = {"rows": config.rows, "capacity": config.capacity, "queue": config.queue}
     service = Service(studio.model, studio.vocab, **limits, compile=config.compile)
     gallery = Gallery(config.out, config.keep)
+    serving = Serving(studio, service, gallery, uploads, name, checkpoint, config.area, config.preset)
     try:
-        yield Serving(studio, service, gallery, uploads, name, checkpoint, config.area, config.preset)
+        yield serving
     finally:
+        serving.eye.close()
         service.close()
         uploads.close()
 

@@ -30,12 +30,12 @@ def check_data(config: TrainConfig, data: Sequence[Path], selection: str | None)
     """
     source = source_of(config, data, selection)
     config = with_vocabulary(config, source)
-    if config.init:
-        starting_weights(Path(config.init), config.model, source.vocab, source.tokenizer)
     found = list(islice(problems(source), _MOST + 1))
     if found:
         more = "\nand more" if len(found) > _MOST else ""
         raise DataError("the data is not sound:\n" + "\n".join(found[:_MOST]) + more)
+    if config.init:
+        starting_weights(Path(config.init), config.model, source.vocab, source.tokenizer)
     if isinstance(source, PairCorpus):
         longer = int((source.size > config.data.context).sum())
         what, count = "pairs", len(source)

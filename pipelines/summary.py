@@ -26,7 +26,8 @@ _QUERIES = {
         FROM items WHERE status = 'refused' GROUP BY ALL ORDER BY items DESC, reason""",
     "funnel": """SELECT coalesce(v.status, 'undecided') AS status, v.stage, v.rule, v.threshold,
         count(*) FILTER (s.kind = 'video') AS video, count(*) FILTER (s.kind = 'image') AS image,
-        count(*) FILTER (s.kind = 'text') AS text, round(sum(s.end_s - s.start_s), 1) AS seconds
+        count(*) FILTER (s.kind = 'text') AS text, count(*) FILTER (s.kind = 'interleaved') AS interleaved,
+        round(sum(s.end_s - s.start_s), 1) AS seconds
         FROM scored s LEFT JOIN verdicts v ON v.sample_id = s.sample_id AND v.selection = $1
         GROUP BY ALL ORDER BY status DESC, stage, rule""",
     "tokens": """SELECT t.kind, coalesce(t.source, '(none)') AS source, coalesce(t.licence, '(none)') AS licence,
@@ -55,6 +56,8 @@ def print_stats(out: Path, console: Console, selection: str = "default") -> None
     titles = {"items": "Items", "refused": "Refused items", "funnel": f"Samples ({selection})", "tokens": "Tokens"}
     if len({row["fingerprint"] for row in found["tokens"]}) == 1:  # of several tokenizations it says which is which
         found["tokens"] = [{k: v for k, v in row.items() if k != "fingerprint"} for row in found["tokens"]]
+    if not any(row["interleaved"] for row in found["funnel"]):
+        found["funnel"] = [{k: v for k, v in row.items() if k != "interleaved"} for row in found["funnel"]]
     for name, title in titles.items():
         if found[name]:
             print_table(console, found[name], title)

@@ -81,7 +81,8 @@ class Across(nn.Module):
         keys, values = (part.unsqueeze(1) for part in self.to_kv(words).chunk(2, dim=-1))
         mask = counts[:, None, None, :].expand(-1, 1, x.shape[1], -1)
         seen = F.scaled_dot_product_attention(queries, _each(keys, self), _each(values, self), mask)
-        return self.to_out(seen.transpose(1, 2).flatten(-2)) + self.ff(x)
+        added: Tensor = self.to_out(seen.transpose(1, 2).flatten(-2)) + self.ff(x)
+        return added
 
 
 class Within(nn.Module):
@@ -131,8 +132,8 @@ class CrossModel(nn.Module):
     def forward(self, picture: Tensor, words: Tensor, counts: Tensor) -> Tensor:
         """[b, n, size], [b, words, size] and bool [b, words] to [b, n, size]."""
         for pair in self.layers:
-            across, within = pair  # type: ignore[misc]  # a ModuleList is iterable
-            picture = within(across(picture, words, counts))
+            assert isinstance(pair, nn.ModuleList)
+            picture = pair[1](pair[0](picture, words, counts))
         return picture
 
 

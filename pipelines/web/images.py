@@ -219,16 +219,14 @@ async def _events(sheet: Sheet, ticket: Ticket) -> AsyncGenerator[Event, None]:
     left, shown, said = set(range(asked.n)), [0] * asked.n, 0.0
     about = {"background": "opaque", "output_format": "png", "quality": "auto", "size": sheet.size, "seed": sheet.seed}
     while left:
-        changed: set[int] = set()
         for index, drawn in await ticket.some(TICK_S):
             sheet.take(index, drawn.token)
-            changed.add(index)
             if drawn.is_last:
                 left.discard(index)
                 picture, name = await eye.look(sheet.whole, index)
                 facts = {"index": index, "name": name, "b64_json": picture, "created_at": int(time.time())}
                 yield {"type": "image_generation.completed", **facts, **about, "usage": sheet.usage}
-        for index in sorted(changed & left):
+        for index in sorted(left):
             if eye.may_glance and sheet.is_due(index):
                 picture = await eye.glance(sheet.partial, index)
                 facts = {"index": index, "partial_image_index": shown[index], "rows": sheet.rows[index]}

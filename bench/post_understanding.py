@@ -42,7 +42,7 @@ from scenes import pictures as drawn_scenes
 from reelmill.curation.caption_config import load_prompts
 from reelmill.curation.pictures import PixelBounds
 from reelmill.eval.generation import Clip, Draw, Request, Sampling, Studio, chat_request, free_request
-from reelmill.pipelines.chat_import import ChatImport, import_chats
+from reelmill.pipelines.imports.chat import ChatImport, import_chats
 from reelmill.tokenize.documents import Turn, Visual
 from reelmill.tokenize.vision import load
 from reelmill.tokenize.vocabulary import Vocabulary

@@ -27,7 +27,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
 from reelmill.eval.generation import Clip, Draw, Sampling, Studio
-from reelmill.pipelines.tokens_import import import_tokens
+from reelmill.pipelines.imports.tokens import import_tokens
 from reelmill.tokenize.vision import VisionTokenizer, load
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train import checkpoint

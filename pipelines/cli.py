@@ -9,20 +9,20 @@ from rich.console import Console
 
 import reelmill
 from reelmill.errors import ReelmillError, printable
-from reelmill.pipelines import (
-    commands_caption,
-    commands_chat,
-    commands_curate,
-    commands_eval,
-    commands_generate,
-    commands_ledger,
-    commands_prefer,
-    commands_report,
-    commands_serve,
-    commands_tokenizer,
-    commands_tokens,
-    commands_train,
-    models,
+from reelmill.pipelines import models
+from reelmill.pipelines.commands import (
+    caption,
+    chat,
+    curate,
+    evaluate,
+    generate,
+    ledger,
+    prefer,
+    report,
+    serve,
+    tokenizer,
+    tokens,
+    train,
 )
 
 app = typer.Typer(
@@ -33,18 +33,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-commands_curate.register(app)
-commands_caption.register(app)
-commands_ledger.register(app)
-commands_report.register(app)
-commands_train.register(app)
-commands_generate.register(app)
-commands_serve.register(app)
-app.add_typer(commands_tokens.app, name="tokens", help="Token shards: import codes that others made.")
-app.add_typer(commands_chat.app, name="chat", help="Conversations: import those about pictures that others wrote.")
-app.add_typer(commands_tokenizer.app, name="tokenizer", help="Vision tokenizers: list, show, train, encode, decode.")
-app.add_typer(commands_prefer.app, name="prefer", help="Preferences: candidates, votes, pairs, blind comparisons.")
-app.add_typer(commands_eval.app, name="eval", help="Measure tokenizers.")
+curate.register(app)
+caption.register(app)
+ledger.register(app)
+report.register(app)
+train.register(app)
+generate.register(app)
+serve.register(app)
+app.add_typer(tokens.app, name="tokens", help="Token shards: import codes that others made.")
+app.add_typer(chat.app, name="chat", help="Conversations: import those about pictures that others wrote.")
+app.add_typer(tokenizer.app, name="tokenizer", help="Vision tokenizers: list, show, train, encode, decode.")
+app.add_typer(prefer.app, name="prefer", help="Preferences: candidates, votes, pairs, blind comparisons.")
+app.add_typer(evaluate.app, name="eval", help="Measure tokenizers.")
 app.add_typer(models.app, name="models", help="Weights and sample media: list, pull, verify.")
 
 

@@ -14,8 +14,8 @@ from reelmill.orchestration.runfolder import RunFolder
 from reelmill.pipelines import recipes
 from reelmill.pipelines.caption import run_captions
 from reelmill.pipelines.caption_export import export_pairs
-from reelmill.pipelines.chat_import import ChatImport, import_chats
 from reelmill.pipelines.curate import CurateOptions, curate
+from reelmill.pipelines.imports.chat import ChatImport, import_chats
 from reelmill.pipelines.verify import verify
 from reelmill.tokenize import vision
 from reelmill.tokenize.vocabulary import Vocabulary

@@ -10,9 +10,10 @@ from typer.testing import CliRunner
 from reelmill.curation.pictures import PixelBounds, size_within
 from reelmill.errors import ConfigError, DataError
 from reelmill.orchestration.runfolder import RunFolder
-from reelmill.pipelines import chat_import, chat_rows
-from reelmill.pipelines.chat_import import ChatImport, import_chats
 from reelmill.pipelines.cli import app
+from reelmill.pipelines.imports import chat as chat_import
+from reelmill.pipelines.imports import chat_rows
+from reelmill.pipelines.imports.chat import ChatImport, import_chats
 from reelmill.pipelines.verify import verify
 from reelmill.tokenize import vision
 from reelmill.tokenize.documents import parse

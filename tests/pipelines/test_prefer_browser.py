@@ -11,7 +11,7 @@ import pytest
 from candidates import write_folder
 
 from reelmill.eval.preference import Candidates, VoteFile, tallies, win_rates
-from reelmill.pipelines.preferring import decode_pictures
+from reelmill.pipelines.prefer.candidates import decode_pictures
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)

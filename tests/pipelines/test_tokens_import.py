@@ -13,10 +13,11 @@ from typer.testing import CliRunner
 
 from reelmill.errors import ConfigError, DataError
 from reelmill.orchestration.runfolder import RunFolder
-from reelmill.pipelines import imports, tokens_import
 from reelmill.pipelines.cli import app
+from reelmill.pipelines.imports import folder as run_folders
+from reelmill.pipelines.imports import tokens as code_files
+from reelmill.pipelines.imports.tokens import import_tokens
 from reelmill.pipelines.summary import gather
-from reelmill.pipelines.tokens_import import import_tokens
 from reelmill.pipelines.verify import verify
 from reelmill.tokenize.documents import parse
 from reelmill.tokenize.vocabulary import Vocabulary
@@ -125,7 +126,7 @@ def plain_pickle(path):
 
 def bomb(path):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("archive/data.pkl", b"\0" * (imports.LONGEST + 1))
+        archive.writestr("archive/data.pkl", b"\0" * (run_folders.LONGEST + 1))
 
 
 @pytest.mark.parametrize(
@@ -200,14 +201,14 @@ def test_a_bad_line_is_named(tmp_path, line, message):
 
 
 def test_a_line_too_long_is_not_read_whole(tmp_path, monkeypatch):
-    monkeypatch.setattr(imports, "LONGEST", 50)
+    monkeypatch.setattr(run_folders, "LONGEST", 50)
     path = write_lines(tmp_path / "rows.jsonl", [{"text": "x"}, {"text": "x" * 100}])
     with pytest.raises(DataError, match="line 2: longer than"):
         imported(path, tmp_path / "out")
 
 
 def test_units_are_bounded_and_the_sum_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(tokens_import, "UNIT_TOKENS", 60)
+    monkeypatch.setattr(code_files, "UNIT_TOKENS", 60)
     said = []
     folder = imported(write_lines(tmp_path / "rows.jsonl", LINES * 5), tmp_path / "out", say=said.append)
     assert len(list((tmp_path / "out/items").glob("unit-*.parquet"))) == len(said) > 5

@@ -49,7 +49,7 @@ def test_training_goes_on_while_a_checkpoint_is_written(run_folder, toy_config, 
         may_rename.set()
         trainer.saver.wait()
         trainer.saver.close()
-        now = {name: tensor for name, tensor in trainer.model.state_dict().items()}
+        now = trainer.model.state_dict()
     saved = checkpoint.load_decoder(tmp_path / "checkpoints/step-000001")[0].state_dict()
     assert all(torch.equal(saved[name], then[name]) for name in saved)
     assert not any(torch.equal(now[name], then[name]) for name in saved)

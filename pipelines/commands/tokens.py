@@ -25,7 +25,7 @@ def import_(
     text: Annotated[str, typer.Option(help="Text tokenizer of the documents: qwen (Emu3's) or bytes.")] = "qwen",
 ) -> None:
     """Make a run folder of codes that others made: Emu3's .pth folders, or JSON lines with text and codes."""
-    from reelmill.pipelines.tokens_import import import_tokens
+    from reelmill.pipelines.imports.tokens import import_tokens
     from reelmill.tokenize.vocabulary import Vocabulary
 
     size, whose, name = _vision_tokenizer(tokenizer, codes, fingerprint)

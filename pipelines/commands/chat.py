@@ -34,7 +34,7 @@ def import_(
     """
     from reelmill.curation.pictures import PixelBounds
     from reelmill.errors import resumable
-    from reelmill.pipelines.chat_import import ChatImport, import_chats
+    from reelmill.pipelines.imports.chat import ChatImport, import_chats
     from reelmill.tokenize import vision
     from reelmill.tokenize.vocabulary import Vocabulary
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from reelmill.pipelines.commands_generate import AREA, Checkpoint, Tokenizer
+from reelmill.pipelines.commands.generate import AREA, Checkpoint, Tokenizer
 
 
 def register(app: typer.Typer) -> None:

@@ -22,7 +22,7 @@ from reelmill.files import write_atomically
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import write_database
 from reelmill.pipelines.curate import DEFAULT, write_verdicts
-from reelmill.pipelines.imports import Row, rows
+from reelmill.pipelines.imports.folder import Row, rows
 from reelmill.pipelines.recipes import Recipe
 from reelmill.pipelines.tokens_config import TokensConfig
 from reelmill.tokenize import documents

@@ -49,7 +49,7 @@ def sample(
     """
     from reelmill.eval.generation import Draw, Sampling
     from reelmill.eval.preference import Plan
-    from reelmill.pipelines.preferring import read_prompts, sample_candidates
+    from reelmill.pipelines.prefer.candidates import read_prompts, sample_candidates
     from reelmill.tokenize.documents import grid_for_ratio
 
     h, w = grid_for_ratio(ratio, area)
@@ -84,24 +84,24 @@ def vote(
     before the page goes on.
     """
     from reelmill.errors import ConfigError
-    from reelmill.pipelines.preferring import decode_pictures, open_candidates
+    from reelmill.pipelines.prefer.candidates import decode_pictures, open_candidates
 
     if from_ and scorer:
         raise ConfigError("--from and --scorer are both given; take the votes of one, then of the other.")
     candidates = open_candidates(folder)
     if from_:
-        from reelmill.pipelines.preferring_scorers import take_votes
+        from reelmill.pipelines.prefer.scorers import take_votes
 
         typer.echo(take_votes(candidates, from_))
         return
     decode_pictures(candidates, tokenizer)
     if scorer:
-        from reelmill.pipelines.preferring_scorers import let_vote
+        from reelmill.pipelines.prefer.scorers import let_vote
 
         for line in let_vote(scorer, candidates, url, model):
             typer.echo(line)
         return
-    from reelmill.pipelines.preferring_page import Poll, vote_app
+    from reelmill.pipelines.prefer.page import Poll, vote_app
     from reelmill.pipelines.web import address_of, listen, serve
 
     poll = Poll(candidates, ask or ("compare" if len(candidates.checkpoints) > 1 else "rate"))
@@ -126,7 +126,7 @@ def build(
     """
     from rich.console import Console
 
-    from reelmill.pipelines.preferring_results import build_pairs
+    from reelmill.pipelines.prefer.results import build_pairs
 
     build_pairs(folder, name, voter or [], least_voters, margin, Console())
 
@@ -136,6 +136,6 @@ def compare(folder: Folder, voter: Voters = None) -> None:
     """Print how often candidates of one checkpoint are preferred to another's, with intervals."""
     from rich.console import Console
 
-    from reelmill.pipelines.preferring_results import compare_checkpoints
+    from reelmill.pipelines.prefer.results import compare_checkpoints
 
     compare_checkpoints(folder, voter or [], Console())

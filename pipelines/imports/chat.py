@@ -26,12 +26,12 @@ from reelmill.curation.sources import Source
 from reelmill.errors import ConfigError, DataError, MachineError
 from reelmill.files import sha256, write_text
 from reelmill.orchestration.runfolder import RunFolder
-from reelmill.pipelines.chat_rows import ChatRow, Part, Picture, chat_files, chat_rows
 from reelmill.pipelines.curate import DEFAULT, write_verdicts
-from reelmill.pipelines.imports import Row
+from reelmill.pipelines.imports.chat_rows import ChatRow, Part, Picture, chat_files, chat_rows
+from reelmill.pipelines.imports.folder import Row
+from reelmill.pipelines.imports.tokens import Documents, prepare_folder, write_unit
 from reelmill.pipelines.recipes import Recipe
 from reelmill.pipelines.tokens_config import TokensConfig
-from reelmill.pipelines.tokens_import import Documents, prepare_folder, write_unit
 from reelmill.tokenize import documents
 from reelmill.tokenize.documents import SYSTEM, Turn, Visual
 from reelmill.tokenize.shards import document_row

@@ -26,7 +26,7 @@ from reelmill.eval.preference import (
     write_choices,
 )
 from reelmill.files import write_text
-from reelmill.pipelines.preferring import open_candidates
+from reelmill.pipelines.prefer.candidates import open_candidates
 from reelmill.pipelines.summary import print_table
 
 RULE = (

@@ -1,0 +1,1 @@
+"""Run folders made from what others tokenized or wrote: codes, conversations."""

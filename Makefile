@@ -2,12 +2,13 @@
 #   make curate [DUMP=folder] [OUT=out/sample] [RECIPE=sample]      make train [DATA=out/sample] [RECIPE=tiny]
 #   make test   make test-slow   make check   make bench
 # TORCH: what pip installs first. On a machine with a GPU: make curate TORCH="torch torchvision"; an environment that
-# already has torch: TORCH= . PIP_ARGS goes to every pip call (a mirror, a find-links folder with a CPU build of torch).
+# already has torch: TORCH= . JOBS: processes that run the fast tests. PIP_ARGS goes to every pip call (a mirror, a find-links folder with a CPU build of torch).
 
 VENV ?= .venv
 PYTHON ?= python3
 TORCH ?= torch==2.13.0 torchvision==0.28.0
 PIP_ARGS ?=
+JOBS ?= 2
 BIN := $(VENV)/bin
 OUT ?= out/$(if $(DUMP),$(notdir $(patsubst %/,%,$(DUMP))),sample)
 RECIPE ?= $(if $(DUMP),video,sample)
@@ -27,7 +28,7 @@ train: $(VENV)/.ready
 	$(BIN)/reelmill train $(RECIPE) --data $(DATA)
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(BIN)/python -m pytest -m "not slow and not gpu" -n $(JOBS) --dist loadfile
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "slow and not gpu"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
@@ -80,31 +81,50 @@ class TextScorer(Scorer):
 
 
 class RapidOcr:
-    """PP-OCRv6 (small) through rapidocr and onnxruntime, detection only, one thread, offline."""
+    """PP-OCRv6 (small) through rapidocr and onnxruntime, detection only, offline, in one thread of its own.
+
+    Denormal numbers count as zero in it: the activations of the detector's deepest layers are full of them, and some
+    processors (Intel's among them) multiply them a hundred times slower. It is a state of the thread that onnxruntime
+    sets and leaves; no other arithmetic should meet it.
+    """
 
     def __init__(self) -> None:
-        from omegaconf import OmegaConf
-        from rapidocr import RapidOCR
-        from rapidocr.ch_ppocr_det import TextDetector
-
-        self._engine = RapidOCR(
-            params={
-                "Global.log_level": "critical",  # it warns about every frame without text
-                "Global.max_side_len": LONGEST,
-                "Det.limit_type": "max",
-                "Det.limit_side_len": LONGEST,
-                "Det.mean": MEAN,
-                "Det.std": STD,
-                "Det.box_thresh": BOX_CONFIDENCE,
-            }
-        )
-        config = {**self._engine.cfg.Det, "session": detector_session()}
-        self._engine.text_det = TextDetector(OmegaConf.create(config, flags={"allow_objects": True}))
+        self.thread = ThreadPoolExecutor(1, thread_name_prefix="text")
+        self._engine = self.thread.submit(_rapidocr).result()
 
     def __call__(self, image: Rgb) -> Boxes:
         """See Detector."""
-        found = self._engine(cv2.cvtColor(image, cv2.COLOR_RGB2BGR), use_det=True, use_cls=False, use_rec=False)
+        bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+        found = self.thread.submit(self._engine, bgr, use_det=True, use_cls=False, use_rec=False).result()
         return NO_BOXES if found.boxes is None else np.asarray(found.boxes).astype(np.int32)
+
+
+def _rapidocr() -> Any:
+    from omegaconf import OmegaConf
+    from onnxruntime import InferenceSession, SessionOptions
+    from rapidocr import RapidOCR
+    from rapidocr.ch_ppocr_det import TextDetector
+
+    options = SessionOptions()
+    options.log_severity_level = 4
+    options.enable_cpu_mem_arena = False
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    session = InferenceSession(str(rapidocr_model()), sess_options=options, providers=["CPUExecutionProvider"])
+    engine = RapidOCR(
+        params={
+            "Global.log_level": "critical",  # it warns about every frame without text
+            "Global.max_side_len": LONGEST,
+            "Det.limit_type": "max",
+            "Det.limit_side_len": LONGEST,
+            "Det.mean": MEAN,
+            "Det.std": STD,
+            "Det.box_thresh": BOX_CONFIDENCE,
+        }
+    )
+    config = {**engine.cfg.Det, "session": session}
+    engine.text_det = TextDetector(OmegaConf.create(config, flags={"allow_objects": True}))
+    return engine
 
 
 class PaddleOcr:
@@ -134,22 +154,6 @@ class PaddleOcr:
         [found] = self._model.predict(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
         polygons = np.asarray(found["dt_polys"])
         return polygons.reshape(-1, 4, 2).astype(np.int32) if len(polygons) else NO_BOXES
-
-
-def detector_session() -> Any:
-    """The detector in onnxruntime, on one thread.
-
-    Denormal numbers count as zero: the activations of its deepest layers are full of them, and some processors (Intel's
-    among them) multiply them a hundred times slower.
-    """
-    from onnxruntime import InferenceSession, SessionOptions
-
-    options = SessionOptions()
-    options.log_severity_level = 4
-    options.enable_cpu_mem_arena = False
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.set_denormal_as_zero", "1")
-    return InferenceSession(str(rapidocr_model()), sess_options=options, providers=["CPUExecutionProvider"])
 
 
 def rapidocr_model() -> Path:

@@ -7,46 +7,18 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
+from toy_run import reelmill, toy_run
 from typer.testing import CliRunner
 
 from reelmill.errors import ConfigError, DataError
 from reelmill.eval.generation import Clip
 from reelmill.eval.generation.files import read_clip, read_settings, write_clip
 from reelmill.pipelines.cli import app
-from reelmill.tokenize import documents, vision
-from reelmill.tokenize.shards import document_row, write_shard
-from reelmill.tokenize.vocabulary import Vocabulary
-from reelmill.train.data import DataConfig
-from reelmill.train.model import ModelConfig
-from reelmill.train.run import train
-from reelmill.train.trainer import TrainConfig
-
-VOCAB = Vocabulary("bytes", 4096)
-
-
-def reelmill(*arguments):
-    done = CliRunner().invoke(app, list(map(str, arguments)), catch_exceptions=False)
-    assert done.exit_code == 0, done.output
-    return done.output
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    out = tmp_path_factory.mktemp("run")
-    fingerprint = vision.load("reelmill-tok-xs").fingerprint
-    tokens = documents.image_document(VOCAB, np.arange(6).reshape(2, 3), "six codes")
-    row = document_row(VOCAB, tokens, sample_id="s", item_id="i", fingerprint=fingerprint)
-    folder = out / "tokens" / fingerprint[:12]
-    folder.mkdir(parents=True)
-    write_shard(folder / "unit-000000.parquet", [row], VOCAB, fingerprint)
-    config = TrainConfig(
-        model=ModelConfig(hidden=16, layers=1, heads=2, kv_heads=1, mlp=24),
-        data=DataConfig(context=64, batch_rows=1, heldout=0.0),
-        steps=1,
-        precision="float32",
-        device="cpu",
-    )
-    return train(config, [out], out / "train", say=lambda _: None)
+    return toy_run(tmp_path_factory.mktemp("run")) / "checkpoints/step-000001"
 
 
 def test_pictures_of_several_prompts_carry_their_settings(checkpoint, tmp_path):

@@ -11,52 +11,25 @@ import torch
 from candidates import VOCAB, rating, write_folder
 from chat_server import ChatServer, completion, pictures, words
 from rich.console import Console
-from typer.testing import CliRunner
+from toy_run import reelmill, toy_run
 
 from reelmill import weights
 from reelmill.compat import torchvision
 from reelmill.curation.scorers.looks import quality
 from reelmill.errors import ConfigError, DataError, MachineError, WeightsError
 from reelmill.eval.preference import Candidates, VoteFile
-from reelmill.pipelines.cli import app
 from reelmill.pipelines.prefer import scorers
 from reelmill.pipelines.prefer.candidates import decode_pictures, read_prompts
 from reelmill.pipelines.prefer.results import build_pairs
 from reelmill.pipelines.prefer.scorers import ClipSimilarity, let_vote, parse_judgement, take_votes
 from reelmill.tokenize import documents, vision
-from reelmill.tokenize.shards import document_row, write_shard
 from reelmill.tokenize.shards.pairs import PairIndex, verify_pairs
-from reelmill.train.data import DataConfig
-from reelmill.train.model import ModelConfig
-from reelmill.train.run import train
-from reelmill.train.trainer import TrainConfig
-
-
-def reelmill(*arguments):
-    done = CliRunner().invoke(app, list(map(str, arguments)), catch_exceptions=False)
-    assert done.exit_code == 0, done.output
-    return done.output
 
 
 @pytest.fixture(scope="module")
 def training_run(tmp_path_factory):
-    """A run with checkpoints after its first and second step."""
-    out = tmp_path_factory.mktemp("run")
-    fingerprint = vision.load("reelmill-tok-xs").fingerprint
-    tokens = documents.image_document(VOCAB, np.arange(6).reshape(2, 3), "six codes")
-    row = document_row(VOCAB, tokens, sample_id="s", item_id="i", fingerprint=fingerprint)
-    folder = out / "tokens" / fingerprint[:12]
-    folder.mkdir(parents=True)
-    write_shard(folder / "unit-000000.parquet", [row], VOCAB, fingerprint)
-    config = TrainConfig(
-        model=ModelConfig(hidden=16, layers=1, heads=2, kv_heads=1, mlp=24),
-        data=DataConfig(context=64, batch_rows=1, heldout=0.0),
-        steps=2,
-        precision="float32",
-        device="cpu",
-    )
-    config.checkpoint.every = 1
-    return train(config, [out], out / "train", say=lambda _: None).parent
+    """Checkpoints after its first and second step."""
+    return toy_run(tmp_path_factory.mktemp("run"), steps=2) / "checkpoints"
 
 
 def test_from_prompts_to_pairs_and_win_rates(training_run, tmp_path):

@@ -9,44 +9,20 @@ import sys
 import urllib.parse
 import urllib.request
 
-import numpy as np
 import pytest
 from serving import random_studio, served
+from toy_run import toy_run
 from typer.testing import CliRunner
 from web_server import until
 
 from reelmill.errors import ConfigError, DataError, MachineError
 from reelmill.pipelines.cli import app
 from reelmill.pipelines.web import guard
-from reelmill.tokenize import documents, vision
-from reelmill.tokenize.shards import document_row, write_shard
-from reelmill.tokenize.vocabulary import Vocabulary
-from reelmill.train.data import DataConfig
-from reelmill.train.model import ModelConfig
-from reelmill.train.run import train
-from reelmill.train.trainer import TrainConfig
-
-VOCAB = Vocabulary("bytes", 4096)
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    out = tmp_path_factory.mktemp("run")
-    fingerprint = vision.load("reelmill-tok-xs").fingerprint
-    tokens = documents.image_document(VOCAB, np.arange(6).reshape(2, 3), "six codes")
-    row = document_row(VOCAB, tokens, sample_id="s", item_id="i", fingerprint=fingerprint)
-    folder = out / "tokens" / fingerprint[:12]
-    folder.mkdir(parents=True)
-    write_shard(folder / "unit-000000.parquet", [row], VOCAB, fingerprint)
-    config = TrainConfig(
-        model=ModelConfig(hidden=16, layers=1, heads=2, kv_heads=1, mlp=24),
-        data=DataConfig(context=64, batch_rows=1, heldout=0.0),
-        steps=1,
-        precision="float32",
-        device="cpu",
-    )
-    train(config, [out], out / "toy", say=lambda _: None)
-    return out / "toy"
+    return toy_run(tmp_path_factory.mktemp("run"))
 
 
 @pytest.fixture

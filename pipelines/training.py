@@ -34,13 +34,14 @@ def train_on_ray(settings: dict[str, Any], workers: int, say: Callable[[str], No
 
     A signal to this process goes to the workers as a file in the run's folder.
     """
-    from reelmill.orchestration.engine import stop_ray
+    from reelmill.orchestration.engine import start_ray, stop_ray
     from reelmill.orchestration.ray_ranks import run_ranks
     from reelmill.train.signals import STOP_FILE, stop_requests
 
     out = Path(settings["out"]).resolve()
     out.mkdir(parents=True, exist_ok=True)
     data = [str(Path(place).resolve()) for place in settings["data"]]
+    start_ray()  # it takes signals for itself: ours come after
     with _shown(out / "ray.log", say) as lines, stop_requests() as request, ThreadPoolExecutor(1) as thread:
         absolute = {**settings, "data": data, "out": str(out), "lines": str(lines)}
         gpus = settings["recipe"]["device"] != "cpu"

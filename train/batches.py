@@ -59,32 +59,38 @@ def assemble(
     else than other structure.
     """
     shape = (len(rows), context)
-    tokens, targets, positions = (np.empty(shape, dtype=np.int32) for _ in range(3))
-    counting = np.arange(context, dtype=np.int32)
+    counting, padding = np.arange(context, dtype=np.int32), np.full(context, vocab.pad, dtype=np.int32)
+    nowhere = np.zeros(context, dtype=np.int32)
+    inputs: list[npt.NDArray[np.int32]] = []
+    wanted: list[npt.NDArray[np.int32]] = []
+    places: list[npt.NDArray[np.int32]] = []
     lengths: list[int] = []
     documents: list[int] = []
     filled: list[int] = []
     uncounted: list[tuple[int, int, int, Contents]] = []
     for r, contents in enumerate(rows):
-        row_tokens, row_targets, row_positions = tokens[r], targets[r], positions[r]
         at = 0
         for piece in contents:
             length = len(piece.tokens) - 1
-            stop = at + length
-            row_tokens[at:stop] = piece.tokens[:-1]
-            row_targets[at:stop] = piece.tokens[1:]
-            row_positions[at:stop] = counting[:length]
+            inputs.append(piece.tokens[:-1])
+            wanted.append(piece.tokens[1:])
+            places.append(counting[:length])
             lengths.append(length)
             documents.append(piece.document)
             if piece.repeated or not piece.text_counts or piece.answers is not None:
-                uncounted.append((r, at, stop, piece))
-            at = stop
+                uncounted.append((r, at, at + length, piece))
+            at += length
         filled.append(at)
         if at < context:
-            row_tokens[at:] = row_targets[at:] = vocab.pad
-            row_positions[at:] = 0
-            lengths.append(context - at)
+            empty = context - at
+            inputs.append(padding[:empty])
+            wanted.append(padding[:empty])
+            places.append(nowhere[:empty])
+            lengths.append(empty)
             documents.append(-1)
+    tokens, targets, positions = (
+        np.concatenate(parts, dtype=np.int32).reshape(shape) for parts in (inputs, wanted, places)
+    )
     kinds, weight = _kinds_and_weights(vocab, targets, weights, ends_weight)
     for r, stop in enumerate(filled):
         kinds[r, stop:] = -1

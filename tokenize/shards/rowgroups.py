@@ -11,6 +11,9 @@ import pyarrow.parquet as pq
 from reelmill.errors import DataError
 from reelmill.tokenize.shards.format import UNREADABLE, token_lists
 
+_FOOTERS = 64
+"""Of so many files the footers are kept."""
+
 RowGroup = tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]
 
 
@@ -24,6 +27,8 @@ class RowGroups:
         self.most_tokens = most_tokens
         self._held: OrderedDict[tuple[str, int], RowGroup] = OrderedDict()
         self._tokens = 0
+        # Parsing a footer takes as long as decoding 200,000 ids, and a shard has many row groups.
+        self._footers: OrderedDict[str, pq.FileMetaData] = OrderedDict()
 
     def get(self, path: str, group: int) -> RowGroup:
         """The ids of a row group's documents, flat (int32, read-only), and int64 [rows + 1] offsets into them.
@@ -35,7 +40,7 @@ class RowGroups:
         if decoded is not None:
             self._held.move_to_end(key)
             return decoded
-        decoded = _decode(path, group)
+        decoded = self._decode(path, group)
         self._held[key] = decoded
         self._tokens += len(decoded[0])
         while self._tokens > self.most_tokens and len(self._held) > 1:
@@ -43,14 +48,16 @@ class RowGroups:
             self._tokens -= len(forgotten)
         return decoded
 
-
-def _decode(path: str, group: int) -> RowGroup:
-    try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as parquet:
-            table = parquet.read_row_group(group, columns=["tokens"], use_threads=False)
-    except UNREADABLE as error:
-        raise DataError(
-            f"row group {group} of {path} cannot be read: {error}. Run `reelmill verify` on its run folder; a "
-            "damaged shard is made again by deleting it and tokenizing again."
-        ) from error
-    return token_lists(table["tokens"])
+    def _decode(self, path: str, group: int) -> RowGroup:
+        try:
+            with pq.ParquetFile(path, metadata=self._footers.get(path), page_checksum_verification=True) as parquet:
+                self._footers[path] = parquet.metadata
+                table = parquet.read_row_group(group, columns=["tokens"], use_threads=False)
+        except UNREADABLE as error:
+            raise DataError(
+                f"row group {group} of {path} cannot be read: {error}. Run `reelmill verify` on its run folder; a "
+                "damaged shard is made again by deleting it and tokenizing again."
+            ) from error
+        if len(self._footers) > _FOOTERS:
+            self._footers.popitem(last=False)
+        return token_lists(table["tokens"])

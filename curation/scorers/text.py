@@ -10,6 +10,7 @@ import importlib.util
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -81,22 +82,27 @@ class TextScorer(Scorer):
 
 
 class RapidOcr:
-    """PP-OCRv6 (small) through rapidocr and onnxruntime, detection only, offline, in one thread of its own.
+    """PP-OCRv6 (small) through rapidocr and onnxruntime: detection only, offline, one a process, in its own thread.
 
     Denormal numbers count as zero in it: the activations of the detector's deepest layers are full of them, and some
-    processors (Intel's among them) multiply them a hundred times slower. It is a state of the thread that onnxruntime
-    sets and leaves; no other arithmetic should meet it.
+    processors (Intel's among them) multiply them a hundred times slower. It is a state of a thread, which onnxruntime
+    sets once a process, in the thread of the first session; no other arithmetic should meet it.
     """
 
     def __init__(self) -> None:
-        self.thread = ThreadPoolExecutor(1, thread_name_prefix="text")
-        self._engine = self.thread.submit(_rapidocr).result()
+        self.thread, self._engine = _detector()
 
     def __call__(self, image: Rgb) -> Boxes:
         """See Detector."""
         bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
         found = self.thread.submit(self._engine, bgr, use_det=True, use_cls=False, use_rec=False).result()
         return NO_BOXES if found.boxes is None else np.asarray(found.boxes).astype(np.int32)
+
+
+@cache
+def _detector() -> tuple[ThreadPoolExecutor, Any]:
+    thread = ThreadPoolExecutor(1, thread_name_prefix="text")
+    return thread, thread.submit(_rapidocr).result()
 
 
 def _rapidocr() -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,13 +47,13 @@ class Preference(Scorer):
 
         checkpoint: str = ""
 
+    @abstractmethod
     def file(self) -> Path:
         """The weights. Raises WeightsError where they are not on this machine."""
-        raise NotImplementedError
 
+    @abstractmethod
     def load(self, file: Path) -> Judge:
         """What scores."""
-        raise NotImplementedError
 
     def available(self) -> str | None:
         """None when the score can be made on this machine, else the reason why not and what to do."""

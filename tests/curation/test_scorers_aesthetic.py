@@ -1,14 +1,13 @@
 """The aesthetic scorer: its real code path on a tiny random CLIP, and how loudly it is off without weights."""
 
-import json
 import logging
 
 import numpy as np
 import pytest
 import torch
+from tiny_clip import tiny_clip
 
 from reelmill import weights
-from reelmill.compat import torchvision
 from reelmill.curation.scorers import aesthetic, create
 from reelmill.curation.stage import Frames, Sample
 from reelmill.errors import WeightsError
@@ -24,15 +23,10 @@ TINY = {
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
     """A tiny CLIP of random weights and a random head, as the files that the real ones come in."""
-    torchvision()
-    import open_clip
     from safetensors.torch import save_file
 
     folder = tmp_path_factory.mktemp("clip")
-    (folder / "tiny-clip.json").write_text(json.dumps(TINY))
-    open_clip.add_model_config(folder / "tiny-clip.json")
-    torch.manual_seed(0)
-    clip = open_clip.create_model("tiny-clip").eval()
+    clip = tiny_clip(folder, "tiny-clip", TINY)
     head = torch.nn.Linear(24, 1)
     save_file({name: tensor.contiguous() for name, tensor in clip.state_dict().items()}, folder / "clip.safetensors")
     torch.save(head.state_dict(), folder / "head.pth")

@@ -1,6 +1,5 @@
 """HPSv2.1 and MPS: their real code paths on tiny random weights, and how loudly they are off without."""
 
-import json
 import logging
 import pickle
 import sys
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny_clip import tiny_clip
 from torch.nn import functional as F
 
 from reelmill import weights
@@ -51,14 +51,8 @@ def normalised(image):
 @pytest.fixture(scope="module")
 def hps(tmp_path_factory):
     """A tiny CLIP of random weights, saved as HPSv2.1's is."""
-    torchvision()
-    import open_clip
-
     folder = tmp_path_factory.mktemp("hps")
-    (folder / "tiny-hps.json").write_text(json.dumps(HPS_TINY))
-    open_clip.add_model_config(folder / "tiny-hps.json")
-    torch.manual_seed(0)
-    clip = open_clip.create_model("tiny-hps").eval()
+    clip = tiny_clip(folder, "tiny-hps", HPS_TINY)
     torch.save({"epoch": 1, "state_dict": clip.state_dict()}, folder / "hps.pt")
     return folder / "hps.pt", clip
 

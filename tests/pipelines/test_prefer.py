@@ -11,10 +11,10 @@ import torch
 from candidates import VOCAB, rating, write_folder
 from chat_server import ChatServer, completion, pictures, words
 from rich.console import Console
+from tiny_clip import tiny_clip
 from toy_run import reelmill, toy_run
 
 from reelmill import weights
-from reelmill.compat import torchvision
 from reelmill.curation.scorers.looks import quality
 from reelmill.errors import ConfigError, DataError, MachineError, WeightsError
 from reelmill.eval.preference import Candidates, VoteFile
@@ -205,15 +205,10 @@ CLIP = {
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
     """A tiny CLIP of random weights, as the file that the real one comes in."""
-    torchvision()
-    import open_clip
     from safetensors.torch import save_file
 
     folder = tmp_path_factory.mktemp("clip")
-    (folder / "similarity-clip.json").write_text(json.dumps(CLIP))
-    open_clip.add_model_config(folder / "similarity-clip.json")
-    torch.manual_seed(0)
-    model = open_clip.create_model("similarity-clip").eval()
+    model = tiny_clip(folder, "similarity-clip", CLIP)
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     save_file(state, folder / "clip.safetensors")
     return folder / "clip.safetensors", state

@@ -156,6 +156,8 @@ def test_a_bad_file_of_emu3s_is_named_and_nothing_is_run_or_made(tmp_path, write
 
 def test_the_hostile_file_would_leave_its_trace(tmp_path):
     bad_pickle(tmp_path / "x.pth")
+    # Unsafe on purpose, on a file that this test has just written and that makes one folder in tmp_path: it proves that
+    # the trace appears where a pickle is run, without which its absence in the test above would prove nothing.
     torch.load(tmp_path / "x.pth", weights_only=False)
     assert trace_of(tmp_path / "x.pth").is_dir()
 

@@ -18,12 +18,14 @@ from reelmill.errors import ConfigError, DataError
 from reelmill.eval.reconstruction import metrics
 from reelmill.tokenize.vision import load
 from reelmill.tokenize.vision.movq import MoVQ, MoVQConfig
+from reelmill.train.parallel import join_ranks
 from reelmill.train.vision.begin import begin_from
 from reelmill.train.vision.data import Crops, DataConfig, as_signal, batches
 from reelmill.train.vision.fit import kmeans
 from reelmill.train.vision.losses import LossConfig, pixel_terms, similarity
 from reelmill.train.vision.media import Library, Source, find
 from reelmill.train.vision.recipes import RECIPES, recipe
+from reelmill.train.vision.revival import Revival
 from reelmill.train.vision.run import judged_media, split, train
 from reelmill.train.vision.trainer import AdamConfig, TokenizerRecipe
 
@@ -218,7 +220,28 @@ def test_every_loss_is_logged_and_starts_when_it_should(folder, tmp_path):
     steps = {row["step"]: row for row in rows if "l1" in row}
     assert "adversarial" not in steps[1] and {"adversarial", "discriminator"} <= steps[2].keys()
     assert "lpips" not in steps[2] and "lpips" in steps[3]
-    assert steps[2]["revived"] > 0  # of 64 fresh codes most have never been used
+    assert "revived" in steps[2] and "revived" not in steps[3]
+
+
+def test_dead_codes_become_different_vectors_in_all_models():
+    """Codes 8 to 63 go undrawn; 4 vectors revive 4 of them, each vector once, and no living code moves."""
+    models = [MoVQ(NEAREST), MoVQ(NEAREST)]
+    books = [model.quantize.embedding.weight for model in models]
+    before = [book.detach().clone() for book in books]
+    vectors = torch.arange(4.0).reshape(4, 1, 1, 1, 1).expand(-1, 8, -1, -1, -1)
+    with join_ranks("cpu") as ranks:
+        revival = Revival(64, ranks)
+        revival.count(torch.arange(8))
+        assert revival.revive(models, vectors, seed=0) == 0  # too early to tell
+        for _ in range(400):
+            revival.count(torch.arange(8))
+        assert revival.revive(models, vectors, seed=0) == 4
+        moved = [(book != old).any(1) for book, old in zip(books, before, strict=True)]
+        assert torch.equal(moved[0], moved[1]) and moved[0].sum() == 4 and not moved[0][:8].any()
+        assert all(sorted(book[moved[0], 0].tolist()) == [0, 1, 2, 3] for book in books)
+        assert revival.revive(models, vectors, seed=1) == 4
+        again = (books[0] != before[0]).any(1)
+        assert again.sum() == 8 and bool(again[moved[0]].all())  # the revived count as drawn
 
 
 def test_logged_terms_are_means_over_the_steps_that_had_them(folder, tmp_path):

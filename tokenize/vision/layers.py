@@ -75,9 +75,9 @@ class ResBlock(nn.Module):
 
     def forward(self, frames: Tensor, quantized: Tensor | None = None) -> Tensor:
         """[N, inputs, H, W] to [N, outputs, H, W]."""
-        h = self.conv1(F.silu(self.norm1(frames, quantized)))
-        h = self.conv2(F.silu(self.norm2(h, quantized)))
-        return cast(Tensor, (self.nin_shortcut(frames) if hasattr(self, "nin_shortcut") else frames) + h)
+        h = self.conv1(F.silu(self.norm1(frames, quantized), inplace=True))
+        h = self.conv2(F.silu(self.norm2(h, quantized), inplace=True))
+        return cast(Tensor, h.add_(self.nin_shortcut(frames) if hasattr(self, "nin_shortcut") else frames))
 
 
 class Attention(nn.Module):

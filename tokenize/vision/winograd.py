@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 _KERNEL = torch.tensor([[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]])
 _OUTPUT = torch.tensor([[1.0, 1.0, 1.0, 0.0], [0.0, 1.0, -1.0, -1.0]])
@@ -58,14 +57,17 @@ def freeze(module: nn.Module) -> None:
 
 def _convolve(frame: Tensor, kernels: Tensor, bias: Tensor, out: Tensor) -> None:
     """[C, H, W] frame and [16, C, O] kernels into `out`, [H/2, 2, W/2, 2, O]."""
-    padded = F.pad(frame.permute(1, 2, 0), (0, 0, 1, 1, 1, 1))
-    width, (inputs, outputs) = out.shape[2], kernels.shape[1:]
+    sites = frame.permute(1, 2, 0)
+    height, width, (inputs, outputs) = len(sites), out.shape[2], kernels.shape[1:]
     # As few tiles at once as use the weights well: what is between the transforms should stay in the cache.
     step = max(1, inputs // 2 // width)
-    for top in range(0, len(out), step):
+    for top in range(0, height // 2, step):
         target = out[top : top + step]
         rows, tiles = len(target), len(target) * width
-        strip = padded[2 * top : 2 * (top + rows) + 2]
+        # The rows of these tiles with one more on each side; zeros outside the frame.
+        strip = sites.new_zeros(2 * rows + 2, 2 * width + 2, inputs)
+        first, last = max(0, 2 * top - 1), min(height, 2 * (top + rows) + 1)
+        strip[first - 2 * top + 1 : last - 2 * top + 1, 1:-1] = sites[first:last]
         by_row = strip.new_empty(4, rows, *strip.shape[1:])
         _transform([strip[i : i + 2 * rows - 1 : 2] for i in range(4)], by_row)
         patches = strip.new_empty(4, 4, rows, width, inputs)

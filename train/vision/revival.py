@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -23,22 +25,30 @@ class Revival:
         self.use = torch.zeros(codes, device=ranks.device)
 
     def count(self, codes: Tensor) -> None:
-        """Add a batch's codes, of any shape, to the running use."""
-        counts = torch.bincount(codes.flatten(), minlength=len(self.use)).float()
-        self.use.mul_(_DECAY).add_(self.ranks.sum(counts), alpha=1 - _DECAY)
+        """Add a batch's codes, of any shape, to the running use, which begins as if all had been drawn alike."""
+        counts = self.ranks.sum(torch.bincount(codes.flatten(), minlength=len(self.use)).float())
+        if not self.use.any():
+            self.use.fill_(counts.mean())
+        self.use.mul_(_DECAY).add_(counts, alpha=1 - _DECAY)
 
     @torch.no_grad()
-    def revive(self, model: nn.Module, vectors: Tensor, seed: int) -> int:
-        """Set every dead code to a random one of the first rank's vectors [N, D, 1, h, w]; returns how many."""
+    def revive(self, models: Sequence[nn.Module], vectors: Tensor, seed: int) -> int:
+        """Set dead codes of all `models` to random ones of the first rank's vectors [N, D, 1, h, w]; returns how many.
+
+        No vector is given twice: the second of two equal codes would never be drawn. Of more dead codes than vectors,
+        random ones wait for the next time.
+        """
         dead = torch.nonzero(self.use < DEAD * self.use.mean()).flatten()
         sites = vectors.movedim(1, -1).flatten(0, -2).float()
         generator = torch.Generator().manual_seed(seed)
-        chosen = sites[torch.randint(len(sites), (len(dead),), generator=generator).to(sites.device)].contiguous()
+        dead = dead[torch.randperm(len(dead), generator=generator)[: len(sites)].to(dead.device)]
+        chosen = sites[torch.randperm(len(sites), generator=generator)[: len(dead)].to(sites.device)].contiguous()
         dist.broadcast(chosen, src=0)
-        weight = _codebook(model)
-        whole = weight.full_tensor() if isinstance(weight, DTensor) else weight.detach().clone()
-        whole[dead] = chosen
-        set_codebook(model, whole)
+        for model in models:
+            weight = _codebook(model)
+            whole = weight.full_tensor() if isinstance(weight, DTensor) else weight.detach().clone()
+            whole[dead] = chosen
+            set_codebook(model, whole)
         self.use[dead] = self.use.mean()
         return len(dead)
 

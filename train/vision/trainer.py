@@ -202,9 +202,9 @@ class Trainer:
         if self.revival is not None:
             self.revival.count(outputs.codes)
             if self.step % self.recipe.revive_every == 0:
-                values["revived"] = self.revival.revive(
-                    self.model, outputs.vectors.detach(), self.recipe.seed + self.step
-                )
+                # In the average too: otherwise a code would be on its way there for thousands of steps.
+                models = [self.model, self.average]
+                values["revived"] = self.revival.revive(models, outputs.vectors.detach(), self.recipe.seed + self.step)
         return values
 
     def checkpoint(self) -> None:

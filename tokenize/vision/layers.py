@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from reelmill.tokenize.vision.winograd import Conv3x3
+from reelmill.tokenize.vision.convolution import Conv3x3
 
 _EPS = 1e-6
 

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from reelmill import weights
 from reelmill.errors import ConfigError, WeightsError
+from reelmill.tokenize.vision.convolution import freeze
 from reelmill.tokenize.vision.movq import EMU3, MoVQ, MoVQConfig
-from reelmill.tokenize.vision.winograd import freeze
 
 NAME = "emu3-vision-tokenizer"
 """The card of the published weights."""

@@ -1,14 +1,19 @@
-"""3x3 convolutions with 2.25 times fewer multiplications, for inference on a CPU (Lavin & Gray 2016, "Fast Algorithms
-for Convolutional Neural Networks", F(2x2, 3x3)).
+"""3x3 convolutions for inference on a CPU, faster than torch's where layers are wide.
 
-An output tile of 2x2 follows from an input tile of 4x4: both sides are transformed by additions alone, and between the
-transforms each of 16 positions is a matrix product over the channels. It rounds about as a direct sum in float32 does.
+Large frames: Winograd's algorithm (Lavin & Gray 2016, "Fast Algorithms for Convolutional Neural Networks", F(2x2,
+3x3)), with 2.25 times fewer multiplications. An output tile of 2x2 follows from an input tile of 4x4: both are
+transformed by additions alone; between the transforms each of 16 positions is a matrix product over the channels. It
+rounds about as a direct sum in float32 does.
+
+Small frames, very wide layers: one matrix product, which takes the weights as they lie. torch's own convolution
+rearranges them at every call, and there they are more than the frame.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 _KERNEL = torch.tensor([[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]])
 _OUTPUT = torch.tensor([[1.0, 1.0, 1.0, 0.0], [0.0, 1.0, -1.0, -1.0]])
@@ -17,7 +22,9 @@ _OUTPUTS = torch.einsum("ai,bj->abij", _OUTPUT, _OUTPUT).reshape(4, 16)
 _WIDTH = 256
 """Narrower layers lose more by the transforms than they gain."""
 _SITES = 32 * 32
-"""Smaller frames are bound by reading the weights, which are 16/9 larger here."""
+"""Smaller frames are bound by reading the weights, which are 16/9 larger for Winograd's algorithm."""
+_DEEP = 1024
+"""From this width on weights are so many that small frames gain by a plain matrix product."""
 
 
 class Conv3x3(nn.Conv2d):
@@ -31,23 +38,38 @@ class Conv3x3(nn.Conv2d):
     def forward(self, frames: Tensor) -> Tensor:
         """[N, inputs, H, W] to [N, outputs, H, W]."""
         height, width = frames.shape[-2:]
-        wide = min(self.in_channels, self.out_channels) >= _WIDTH
-        large = height * width >= _SITES and height % 2 == width % 2 == 0
-        if not (self.frozen and wide and large and frames.device.type == "cpu"):
+        narrowest = min(self.in_channels, self.out_channels)
+        if not self.frozen or narrowest < _WIDTH or frames.device.type != "cpu":
             return super().forward(frames)
+        if height * width >= _SITES and height % 2 == width % 2 == 0:
+            return self._by_tiles(frames)
+        if height * width < _SITES and narrowest >= _DEEP:
+            return torch.cat([self._by_columns(frame) for frame in frames.split(1)])
+        return super().forward(frames)
+
+    def _by_tiles(self, frames: Tensor) -> Tensor:
         if self._kernels is None:
             kernels = torch.einsum("ai,ocij,bj->abco", _KERNEL, self.weight, _KERNEL)
             self._kernels = kernels.reshape(16, self.in_channels, self.out_channels).contiguous()
         assert self.bias is not None
-        out = frames.new_empty(len(frames), height // 2, 2, width // 2, 2, self.out_channels)
+        count, _, height, width = frames.shape
+        out = frames.new_empty(count, height // 2, 2, width // 2, 2, self.out_channels)
         for frame, target in zip(frames, out, strict=True):
             _convolve(frame, self._kernels, self.bias, target)
-        return out.reshape(-1, height, width, self.out_channels).permute(0, 3, 1, 2)
+        return out.reshape(count, height, width, self.out_channels).permute(0, 3, 1, 2)
+
+    def _by_columns(self, frames: Tensor) -> Tensor:
+        padded = F.pad(frames.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))
+        windows = padded.unfold(1, 3, 1).unfold(2, 3, 1).permute(0, 1, 2, 4, 5, 3)  # [N, H, W, 3, 3, inputs]
+        columns = windows.reshape(-1, 9 * self.in_channels)
+        weight = self.weight.permute(0, 2, 3, 1).reshape(self.out_channels, -1)  # a view: channels lie last
+        sums = F.linear(columns, weight, self.bias)
+        return sums.reshape(*windows.shape[:3], -1).permute(0, 3, 1, 2)
 
 
 def freeze(module: nn.Module) -> None:
-    """Make `module`, whose weights must not change any more, faster on a CPU: large frames go through Winograd's
-    algorithm in every `Conv3x3` that gains by it, and channels are kept last in memory. Results differ by rounding."""
+    """Make `module`, whose weights must not change any more, faster on a CPU: every `Conv3x3` goes the fastest way, and
+    channels are kept last in memory. Results differ by rounding."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
             layer.weight.data = layer.weight.data.contiguous(memory_format=torch.channels_last)

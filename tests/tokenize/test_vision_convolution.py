@@ -1,15 +1,22 @@
-"""Winograd's convolution is the convolution up to rounding, at any size, alone and in a batch."""
+"""Convolutions for inference are the convolution up to rounding, at any size, alone and in a batch."""
 
 import pytest
 import torch
 from torch.nn import functional as F
 
-from reelmill.tokenize.vision.winograd import Conv3x3, freeze
+from reelmill.tokenize.vision.convolution import Conv3x3, freeze
 
 
 @pytest.mark.parametrize(
     ("inputs", "outputs", "height", "width"),
-    [(256, 320, 32, 32), (320, 256, 34, 66), (256, 256, 8, 260), (256, 256, 300, 4), (256, 256, 33, 64)],
+    [
+        (256, 320, 32, 32),
+        (320, 256, 34, 66),
+        (256, 256, 8, 260),
+        (256, 256, 300, 4),
+        (256, 256, 33, 64),
+        (1024, 1032, 5, 8),
+    ],
 )
 def test_it_is_the_convolution_up_to_rounding(inputs, outputs, height, width):
     torch.manual_seed(0)
@@ -24,7 +31,7 @@ def test_it_is_the_convolution_up_to_rounding(inputs, outputs, height, width):
     assert torch.equal(fast[1:], layer(frames[1:]))
 
 
-def test_only_wide_large_frozen_layers_take_it():
+def test_only_wide_frozen_layers_and_large_frames_take_winograds():
     frames = torch.randn(1, 256, 32, 32)
     layer, narrow = Conv3x3(256, 256).requires_grad_(False), Conv3x3(64, 64).requires_grad_(False)
     direct, small = layer(frames), layer(frames[..., :16])

@@ -1,13 +1,14 @@
 """What does curation cost beside plain decoding? CPU-seconds and peak memory of whole processes, one after another.
 
-    python bench/curate.py [VIDEO] [--rounds N] [--pass-only] [--data-juicer PYTHON] [--memory] [--ray]
+    python bench/curate.py [VIDEO] [--rounds N] [--pass-only] [--raft] [--data-juicer PYTHON] [--memory] [--ray]
 
 Floors and peers in the same run: PyAV decoding alone, with its fast bilinear and with its bicubic scaler (ffmpeg's
 default), the ffmpeg program decoding and scaling (where it is installed; old versions scale at three times the cost),
 PySceneDetect's command, all to 256 wide. Ours: the expander (cuts, fades, sampled frames and runs of native frames from
-one pass), the whole chain on the CPU without RAFT, and with it (`--pass-only` leaves the two out). The processes take
-turns, `--rounds` times, and the lowest figure of each counts: other work on the machine can only add to it. Without
-VIDEO a 60 s clip of 1280x720 is made from the sample media.
+one pass), the whole chain on the CPU without RAFT (`--pass-only` leaves it out), with `--raft` also the chain with it,
+once. The processes take turns, `--rounds` times. Of CPU-seconds the lowest counts, since other work on the machine can
+only add to them; a ratio is that of processes in the same round, and its median over the rounds counts. Without VIDEO a
+60 s clip of 1280x720 is made from the sample media.
 
 `--data-juicer` takes the interpreter of another environment, in which py-data-juicer is installed, and compares its
 motion filter with ours on the first 10 s at 1280x720. `--memory` compares a 2-minute file with a 30-minute one. `--ray`
@@ -21,6 +22,7 @@ import argparse
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -31,12 +33,18 @@ from pathlib import Path
 import av
 
 from reelmill import weights
+from reelmill.config import to_dict
+from reelmill.curation.scenes import ScenesConfig
+from reelmill.curation.scoring import DecodeConfig
 
 DETECT = "ours: cuts, fades and sampled frames"
 FLOOR = "floor: PyAV decode + fast bilinear 256x144"
 BICUBIC = "floor: PyAV decode + ffmpeg's default scaler"
 FFMPEG = "peer: ffmpeg decode + scale 256x144"
 SCENEDETECT = "peer: scenedetect detect-content"
+CHAIN = "ours: whole chain without RAFT"
+START = "ours: starting up the chain, its scorers"
+CHILD = "ours: starting up the chain, its child"
 
 DECODE = """
 import av, sys
@@ -51,16 +59,12 @@ with av.open(sys.argv[1]) as container:
             scaler.reformat(frame, 256, 144, "bgr24", interpolation=Interpolation[sys.argv[2]])
 """
 EXPAND = """
-import sys
-from reelmill.config import to_dict
-from reelmill.curation.expanders import video
-from reelmill.curation.scenes import ScenesConfig
-from reelmill.curation.scoring import DecodeConfig
-from reelmill.curation.sources import Source
+import json, sys
 from pathlib import Path
+from reelmill.curation.expanders import video
+from reelmill.curation.sources import Source
 path = Path(sys.argv[1])
-options = {**to_dict(DecodeConfig()), "scenes": to_dict(ScenesConfig())}
-for body, _ in video.expand(Source(str(path), 0, path.stat().st_size), options):
+for body, _ in video.expand(Source(str(path), 0, path.stat().st_size), json.loads(sys.argv[2])):
     if body["type"] == "sample":
         print(body["start_s"])
 """
@@ -178,10 +182,9 @@ def make_video(path: Path, seconds: float) -> Path:
 
 
 def one_pass(video: Path, folder: Path) -> dict[str, list[str]]:
-    """Floors, peers, and our one pass."""
+    """Floors, peers, and our one pass; what is compared stands side by side."""
     jobs = {
         "floor: PyAV decode": python(DECODE, str(video), "plain"),
-        FLOOR: python(DECODE, str(video), "FAST_BILINEAR"),
         BICUBIC: python(DECODE, str(video), "BICUBIC"),
     }
     if shutil.which("ffmpeg"):
@@ -189,45 +192,55 @@ def one_pass(video: Path, folder: Path) -> dict[str, list[str]]:
         jobs[FFMPEG] = ["ffmpeg", "-threads", "1", "-i", str(video), *scale]
     command = ["-q", "-i", str(video), "-o", str(folder), "detect-content", "list-scenes", "-q"]
     jobs[SCENEDETECT] = [sys.executable, "-m", "scenedetect", *command]
-    jobs[DETECT] = python(EXPAND, str(video))
+    options = {**to_dict(DecodeConfig()), "scenes": to_dict(ScenesConfig())}
+    jobs[DETECT] = python(EXPAND, str(video), json.dumps(options))
+    jobs[FLOOR] = python(DECODE, str(video), "FAST_BILINEAR")
     return jobs
 
 
-def measure(jobs: dict[str, list[str]], rounds: int) -> dict[str, float]:
-    """Let the jobs take turns; print all of their CPU-seconds and return the lowest."""
+def whole_chain(video: Path) -> dict[str, list[str]]:
+    """The chain without RAFT, and its processes doing nothing but start."""
+    without = "motion_raft aesthetic"
+    children = "from reelmill.curation import child\nfrom reelmill.curation.expanders import image, text, video"
+    return {
+        CHAIN: python(SCORE, str(video), without),
+        START: python(SCORE.partition("path = ")[0] + "scorer.close()", "", without),
+        CHILD: python(children),
+    }
+
+
+def measure(jobs: dict[str, list[str]], rounds: int) -> dict[str, list[float]]:
+    """Let the jobs take turns; print all of their CPU-seconds and return them by job."""
     runs: dict[str, list[Cost]] = {name: [] for name in jobs}
     for _ in range(rounds):
         for name, job in jobs.items():
             runs[name].append(cost(job))
-    lowest = {name: min(run.cpu for run in done) for name, done in runs.items()}
     for name, done in runs.items():
         each = " ".join(f"{run.cpu:.2f}" for run in done)
-        print(f"{name:46} {lowest[name]:7.2f} CPU-s  {max(run.memory for run in done):6.0f} MB   ({each})", flush=True)
-    return lowest
+        lowest, peak = min(run.cpu for run in done), max(run.memory for run in done)
+        print(f"{name:46} {lowest:7.2f} CPU-s  {peak:6.0f} MB   ({each})", flush=True)
+    return {name: [run.cpu for run in done] for name, done in runs.items()}
 
 
-def chain(video: Path, folder: Path, rounds: int, pass_only: bool) -> None:
+def compare(what: str, ours: list[float], name: str, others: list[float]) -> None:
+    """Print the ratio of two processes, round by round."""
+    ratios = [mine / other for mine, other in zip(ours, others, strict=True)]
+    print(f"  {what}: {statistics.median(ratios):.2f} x {name}  ({min(ratios):.2f} to {max(ratios):.2f})", flush=True)
+
+
+def chain(video: Path, folder: Path, rounds: int, pass_only: bool, raft: bool) -> None:
     """Floors, peers, ours."""
-    lowest = measure(one_pass(video, folder), rounds)
+    runs = measure({**one_pass(video, folder), **({} if pass_only else whole_chain(video))}, rounds)
     for name in (FLOOR, BICUBIC, FFMPEG, SCENEDETECT):
-        if name in lowest:
-            print(f"  one pass of ours is {lowest[DETECT] / lowest[name]:.2f} x {name}")
-    if pass_only:
-        return
-    whole = {
-        "ours: whole chain without RAFT": python(SCORE, str(video), "motion_raft aesthetic"),
-        "ours: whole chain": python(SCORE, str(video), "aesthetic"),
-    }
-    measure(whole, 1)
-    for name, code, rest in idle():
-        print(f"  of which starting up ({name}): {cost(python(code, *rest)).cpu:.2f} CPU-s")
-
-
-def idle() -> list[tuple[str, str, list[str]]]:
-    """What the interpreters and imports alone cost."""
-    expand = "from reelmill.curation.expanders import video"
-    score = SCORE.partition("path = ")[0] + "scorer.close()"
-    return [("expander", expand, []), ("chain", score, ["", "aesthetic"])]
+        if name in runs:
+            compare("one pass", runs[DETECT], name, runs[name])
+    if not pass_only:
+        compare("chain", runs[CHAIN], FLOOR, runs[FLOOR])
+        idle = [sum(each) for each in zip(runs[START], runs[CHILD], strict=True)]
+        busy = [cpu - spent for cpu, spent in zip(runs[CHAIN], idle, strict=True)]
+        compare("chain beside starting up", busy, FLOOR, runs[FLOOR])
+    if raft:
+        measure({"ours: whole chain": python(SCORE, str(video), "aesthetic")}, 1)
 
 
 def memory(folder: Path) -> None:
@@ -291,6 +304,7 @@ def main() -> None:
     parser.add_argument("video", nargs="?", type=Path)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--pass-only", action="store_true")
+    parser.add_argument("--raft", action="store_true")
     parser.add_argument("--data-juicer", metavar="PYTHON")
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--ray", action="store_true")
@@ -305,7 +319,7 @@ def main() -> None:
             data_juicer(arguments.data_juicer, folder)
         else:
             video = arguments.video or make_video(folder / "made.mp4", 60)
-            chain(video, folder, max(arguments.rounds, 1), arguments.pass_only)
+            chain(video, folder, max(arguments.rounds, 1), arguments.pass_only, arguments.raft)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from reelmill.curation.scorers.motion import Flow, dis_flow, fast_dis
+from reelmill.curation.scorers.motion import dis_flow, dot, fast_dis, lengths
 from reelmill.curation.stage import Sample, Scorer
 
 # Motion below this share of the frame's shorter side from one native frame to the next is noise.
@@ -46,11 +46,6 @@ class Jitter(Scorer):
         turned, total = 0.0, 0.0
         for first, second, third in runs:
             u, v = dis_flow(self.dis, first, second), dis_flow(self.dis, second, third)
-            turned += float(np.maximum(0, -np.vecdot(u, v)).mean())
-            total += float((_length(u) * _length(v)).mean()) + floor**2
+            turned += float(np.maximum(0, -dot(u, v)).mean())
+            total += float((lengths(u) * lengths(v)).mean()) + floor**2
         return turned / total
-
-
-def _length(flow: Flow) -> Flow:
-    length: Flow = np.linalg.norm(flow, axis=-1)
-    return length

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from reelmill import weights
-from reelmill.curation.scorers import create, text
+from reelmill.curation.scorers import create, ppocr, text
 from reelmill.curation.stage import Frames, Sample
 from reelmill.errors import WeightsError
 
@@ -114,6 +114,49 @@ def test_it_works_without_a_network(scorer, monkeypatch):
 def test_odd_sizes_are_scored(scorer, height, width):
     (row,) = scorer.score([sample([np.full((height, width, 3), 90, np.uint8)])])
     assert row["text_area"] == 0
+
+
+@pytest.fixture(scope="module")
+def rapidocr():
+    """The package's own detection, with the settings that are ours."""
+    from rapidocr import RapidOCR
+
+    limits = {"Global.max_side_len": ppocr.LONGEST, "Det.limit_type": "max", "Det.limit_side_len": ppocr.LONGEST}
+    ours = {"Det.mean": ppocr.MEAN, "Det.std": ppocr.STD, "Det.box_thresh": ppocr.BOX_CONFIDENCE}
+    threads = {f"EngineConfig.onnxruntime.{kind}_op_num_threads": 1 for kind in ("intra", "inter")}
+    engine = RapidOCR(params={"Global.log_level": "critical", **limits, **ours, **threads})
+
+    def detect(image):
+        found = engine(cv2.cvtColor(image, cv2.COLOR_RGB2BGR), use_det=True, use_cls=False, use_rec=False).boxes
+        return [] if found is None else np.asarray(found).astype(np.int32).tolist()
+
+    return detect
+
+
+def written(seed, height, width):
+    """Scenery of this size with a few words, some of them turned."""
+    rng = np.random.default_rng(seed)
+    picture = cv2.resize(scenery(seed), (width, height))
+    for word in ("first words", "SECOND", "and a third, longer line"):
+        layer = np.zeros((height, width), np.uint8)
+        place = (int(rng.integers(0, width // 2)), int(rng.integers(height // 3, height)))
+        cv2.putText(layer, word, place, cv2.FONT_HERSHEY_SIMPLEX, float(rng.uniform(0.5, 1.2)), 255, 2)
+        angle = float(rng.choice([0, 0, 45, 90, rng.uniform(-90, 90)]))
+        layer = cv2.warpAffine(layer, cv2.getRotationMatrix2D((width / 2, height / 2), angle, 1), (width, height))
+        picture[layer > 128] = rng.integers(0, 256, 3)
+    return picture
+
+
+# Common sizes; then what is too wide, too low, too small, too long for the network as it is.
+@pytest.mark.parametrize(
+    ("height", "width"),
+    [(256, 455), (256, 341), (144, 193), (60, 700), (28, 300), (25, 20), (2100, 40)],
+)
+def test_boxes_are_those_of_the_rapidocr_package(scorer, rapidocr, height, width):
+    pictures = [written(seed, height, width) for seed in range(2)]
+    found = [sorted(scorer.detect(picture).tolist()) for picture in pictures]
+    assert found == [sorted(rapidocr(picture)) for picture in pictures]
+    assert any(found) or min(height, width) <= 40
 
 
 def rectangle(left, top, right, bottom):

@@ -13,6 +13,7 @@ from reelmill.train import checkpoint
 from reelmill.train.objective import Source
 from reelmill.train.objectives import source_of
 from reelmill.train.parallel import join_ranks
+from reelmill.train.starting import starting_weights
 from reelmill.train.trainer import Draw, TrainConfig, Trainer
 
 Sampler = Callable[[Source, Sequence[str]], Draw]
@@ -39,6 +40,9 @@ def train(
     """
     source = source_of(config, data, selection)
     config = with_vocabulary(config, source)
+    if config.init and checkpoint.latest(out / "checkpoints") is None:
+        # Before a model is built: one of other sizes may be far too large for this machine.
+        starting_weights(Path(config.init), config.model, source.vocab, source.tokenizer)
     draw = sampler(source, config.sample_prompts) if sampler and config.sample_prompts else None
     with join_ranks(config.device) as ranks:
         if ranks.is_first:

@@ -366,7 +366,7 @@ def test_held_out_media_are_chosen_by_name_and_judged_at_one_size(folder):
 
 def test_recipes_have_names_and_survive_toml():
     for name in RECIPES:
-        assert recipe(name).name == name.removesuffix("-decoder")
+        assert recipe(name).name == name.removesuffix("-decoder").removesuffix("-finetune")
         assert from_dict(TokenizerRecipe, tomllib.loads(to_toml(recipe(name)))) == recipe(name)
     with pytest.raises(ConfigError, match="reelmill-tok-s"):
         recipe("reelmill-tok-z")

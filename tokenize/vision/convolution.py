@@ -49,8 +49,7 @@ class Conv3x3(nn.Conv2d):
 
     def _by_tiles(self, frames: Tensor) -> Tensor:
         if self._kernels is None:
-            kernels = torch.einsum("ai,ocij,bj->abco", _KERNEL, self.weight, _KERNEL)
-            self._kernels = kernels.reshape(16, self.in_channels, self.out_channels).contiguous()
+            self._kernels = _transformed(self.weight)
         assert self.bias is not None
         count, _, height, width = frames.shape
         out = frames.new_empty(count, height // 2, 2, width // 2, 2, self.out_channels)
@@ -75,6 +74,16 @@ def freeze(module: nn.Module) -> None:
             layer.weight.data = layer.weight.data.contiguous(memory_format=torch.channels_last)
         if isinstance(layer, Conv3x3):
             layer.frozen = True
+
+
+def _transformed(weight: Tensor) -> Tensor:
+    """[O, C, 3, 3] kernels to [16, C, O]; a row at a time, which needs little memory besides."""
+    outputs, inputs = weight.shape[:2]
+    kernels = weight.new_empty(4, 4, inputs, outputs)
+    for row, factors in zip(kernels, _KERNEL, strict=True):
+        columns = torch.einsum("i,ocij->jco", factors, weight)
+        torch.mm(_KERNEL, columns.reshape(3, -1), out=row.view(4, -1))
+    return kernels.flatten(0, 1)
 
 
 def _convolve(frame: Tensor, kernels: Tensor, bias: Tensor, out: Tensor) -> None:

@@ -39,8 +39,9 @@ S = MoVQConfig(
     codes=32768,
     causal=True,
     shortcut=True,
+    decoder_blocks=6,
 )
-"""`reelmill-tok-s`: 4.7 M parameters, Emu3's 32,768 codes, a clip one causal sequence. An 8-pixel patch stem replaces
+"""`reelmill-tok-s`: 5.6 M parameters, Emu3's 32,768 codes, a clip one causal sequence. An 8-pixel patch stem replaces
 Emu3's three finest levels: all work is done at 1/8 resolution, where a second of one CPU core learns most. A linear
 codec of patches stands beside the network, so that training begins where that ends."""
 

@@ -183,7 +183,12 @@ class VisionTokenizer:
         """[1, T, h, w] codes to [4T, 3, 8h, 8w] frames, or only the first `frames`."""
         quantized = self.model.quantize.decode(codes.to(self.run.device))
         features, beside = self.model.expand(quantized, frames, stream)
-        return self._decode_frames(features.flatten(0, 1), beside.flatten(0, 1))
+        inputs = (features.flatten(0, 1), beside.flatten(0, 1))
+        if self.run.device != "cpu":
+            return self._decode_frames(*inputs)
+        # One frame at a time, as in `_features`; it also takes less memory.
+        parts = zip(*(torch.split(tensor, 1) for tensor in inputs), strict=True)
+        return torch.cat([self._decode_frames(*part) for part in parts])
 
     def _autocast(self) -> torch.autocast:
         device = torch.device(self.run.device).type

@@ -63,4 +63,5 @@ def test_the_columns_are_those_of_the_samples_view():
         "quality_score",
         "text_area",
         "text_boxes",
+        "text_frames",
     ]

@@ -23,6 +23,13 @@ def scorer():
     return made
 
 
+@pytest.fixture(scope="module")
+def every_frame():
+    made = create("text", {"every_frame": True})
+    made.setup()
+    return made
+
+
 def sample(images):
     images = np.stack(images)
     return Sample(
@@ -54,13 +61,13 @@ def captioned(picture, lines, size=18):
     return np.asarray(image), area / (HEIGHT * WIDTH)
 
 
-def test_textless_frames_are_silent(scorer):
+def test_textless_frames_are_silent(every_frame):
     frames = [scenery(seed) for seed in range(6)]
     frames += [np.full((HEIGHT, WIDTH, 3), 255, np.uint8), np.zeros((HEIGHT, WIDTH, 3), np.uint8)]
     shapes = scenery(7)
     cv2.circle(shapes, (100, 100), 40, (255, 255, 255), -1)
     cv2.rectangle(shapes, (250, 60), (330, 140), (20, 20, 20), -1)
-    assert scorer.score([sample([*frames, shapes])]) == [{"text_area": 0.0, "text_boxes": 0.0}]
+    assert every_frame.score([sample([*frames, shapes])]) == [{"text_area": 0.0, "text_boxes": 0.0, "text_frames": 9}]
 
 
 def test_real_footage_without_text_is_silent(scorer):
@@ -68,7 +75,7 @@ def test_real_footage_without_text_is_silent(scorer):
         decoded = (frame for number, frame in enumerate(container.decode(video=0)) if number % 12 == 0)
         frames = [frame.to_ndarray(format="rgb24", width=WIDTH, height=HEIGHT) for frame in decoded]
     assert len(frames) == 11
-    assert scorer.score([sample(frames)]) == [{"text_area": 0.0, "text_boxes": 0.0}]
+    assert scorer.score([sample(frames)]) == [{"text_area": 0.0, "text_boxes": 0.0, "text_frames": 6}]
     written = [captioned(frame, ["a rabbit wakes up in the meadow"])[0] for frame in frames]
     (row,) = scorer.score([sample(written)])
     assert row["text_boxes"] >= 1
@@ -91,6 +98,16 @@ def test_area_and_boxes_are_means_over_the_frames(scorer):
     assert alone["text_boxes"] == 2
     assert half["text_boxes"] == 1
     assert half["text_area"] == pytest.approx(alone["text_area"] / 2)
+
+
+@pytest.mark.parametrize("at", range(5))
+def test_text_in_every_second_frame_makes_it_look_at_all(scorer, every_frame, at):
+    """A line in one frame of five: seen in the first, third and fifth, and measured as by looking at all of them."""
+    frames = [scenery(5)] * 5
+    frames[at], _ = captioned(scenery(5), ["a single line of text"])
+    (row,), (whole,) = scorer.score([sample(frames)]), every_frame.score([sample(frames)])
+    assert whole["text_boxes"] == 0.2 and whole["text_frames"] == 5
+    assert row == (whole if at % 2 == 0 else {"text_area": 0.0, "text_boxes": 0.0, "text_frames": 3})
 
 
 def test_a_caption_breaks_the_recipes_bound_and_scenery_keeps_it(scorer):

@@ -14,7 +14,8 @@ from reelmill.train.parallel import Ranks
 
 DEAD = 0.03
 """A code is dead when its running use is under this share of the mean use."""
-_DECAY = 0.99
+_WINDOW = 8
+"""Running use fades over so many draws a code: a code at a tenth of the mean use is rarely taken for dead."""
 
 
 class Revival:
@@ -22,14 +23,13 @@ class Revival:
 
     def __init__(self, codes: int, ranks: Ranks) -> None:
         self.ranks = ranks
-        self.use = torch.zeros(codes, device=ranks.device)
+        self.use = torch.ones(codes, device=ranks.device)  # 1 is the mean; until they were drawn all count as alike
 
     def count(self, codes: Tensor) -> None:
-        """Add a batch's codes, of any shape, to the running use, which begins as if all had been drawn alike."""
+        """Add a batch's codes, of any shape, to the running use."""
         counts = self.ranks.sum(torch.bincount(codes.flatten(), minlength=len(self.use)).float())
-        if not self.use.any():
-            self.use.fill_(counts.mean())
-        self.use.mul_(_DECAY).add_(counts, alpha=1 - _DECAY)
+        each = counts.sum() / len(counts)
+        self.use.lerp_(counts / each, (each / _WINDOW).clamp(max=1.0))
 
     @torch.no_grad()
     def revive(self, models: Sequence[nn.Module], vectors: Tensor, seed: int) -> int:
@@ -38,7 +38,7 @@ class Revival:
         No vector is given twice: the second of two equal codes would never be drawn. Of more dead codes than vectors,
         random ones wait for the next time.
         """
-        dead = torch.nonzero(self.use < DEAD * self.use.mean()).flatten()
+        dead = torch.nonzero(self.use < DEAD).flatten()
         sites = vectors.movedim(1, -1).flatten(0, -2).float()
         generator = torch.Generator().manual_seed(seed)
         dead = dead[torch.randperm(len(dead), generator=generator)[: len(sites)].to(dead.device)]
@@ -49,7 +49,7 @@ class Revival:
             whole = weight.full_tensor() if isinstance(weight, DTensor) else weight.detach().clone()
             whole[dead] = chosen
             set_codebook(model, whole)
-        self.use[dead] = self.use.mean()
+        self.use[dead] = 1.0
         return len(dead)
 
 

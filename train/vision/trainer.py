@@ -70,7 +70,8 @@ class TokenizerRecipe:
     steps: int = 10_000
     ema: float = 0.998
     revive_every: int = 0
-    """Every so many steps codes that went unused become vectors of the batch (learned codebooks only; 0: never)."""
+    """Every so many steps codes that went unused become vectors of the batch (learned codebooks only; 0: never). Not in
+    the last third of the steps: while the learning rate ends, codes settle."""
     fit: int = 0
     """Before the first step the shortcut and the codebook are fitted to so many patches (`fit.py`; 0: not)."""
     init: str = ""
@@ -201,7 +202,7 @@ class Trainer:
         self._update_average()
         if self.revival is not None:
             self.revival.count(outputs.codes)
-            if self.step % self.recipe.revive_every == 0:
+            if self.step % self.recipe.revive_every == 0 and self.step <= self.recipe.steps * 2 // 3:
                 # In the average too: otherwise a code would be on its way there for thousands of steps.
                 models = [self.model, self.average]
                 values["revived"] = self.revival.revive(models, outputs.vectors.detach(), self.recipe.seed + self.step)

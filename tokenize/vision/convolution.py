@@ -22,9 +22,10 @@ _OUTPUTS = torch.einsum("ai,bj->abij", _OUTPUT, _OUTPUT).reshape(4, 16)
 _WIDTH = 256
 """Narrower layers lose more by the transforms than they gain."""
 _SITES = 32 * 32
-"""Smaller frames are bound by reading the weights, which are 16/9 larger for Winograd's algorithm."""
+"""Smaller frames, and those of fewer sites than twice the width, are bound by reading the weights, which are 16/9 larger
+for Winograd's algorithm, and which it keeps in memory beside the others."""
 _DEEP = 1024
-"""From this width on weights are so many that small frames gain by a plain matrix product."""
+"""From this width on weights are so many that such frames gain by a plain matrix product."""
 
 
 class Conv3x3(nn.Conv2d):
@@ -41,10 +42,11 @@ class Conv3x3(nn.Conv2d):
         narrowest = min(self.in_channels, self.out_channels)
         if not self.frozen or narrowest < _WIDTH or frames.device.type != "cpu":
             return super().forward(frames)
-        if height * width >= _SITES and height % 2 == width % 2 == 0:
+        is_small = height * width < max(_SITES, 2 * narrowest)
+        if not is_small and height % 2 == width % 2 == 0:
             return self._by_tiles(frames)
-        if height * width < _SITES and narrowest >= _DEEP:
-            return torch.cat([self._by_columns(frame) for frame in frames.split(1)])
+        if is_small and narrowest >= _DEEP:
+            return torch.cat([self._by_columns(frame) for frame in torch.split(frames, 1)])
         return super().forward(frames)
 
     def _by_tiles(self, frames: Tensor) -> Tensor:

@@ -47,7 +47,7 @@ def main() -> None:
     found = np.stack([tokenizer.encode_image(square).ravel() for path in photographs for square in squares(path)])
     codes = found[np.random.default_rng(0).permutation(len(found))].ravel()
     print(f"{len(photographs)} photographs, {len(found)} squares, {codes.size:,} codes of {tokenizer.codes:,}")
-    for seen in sorted({*(12_288 * 2**i for i in range(5)), codes.size}):
+    for seen in sorted({*(count for i in range(5) if (count := 12_288 * 2**i) < codes.size), codes.size}):
         used = len(np.unique(codes[:seen])) / tokenizer.codes
         print(f"{seen:9,} codes seen: {used:6.1%} used, drawn alike {1 - (1 - 1 / tokenizer.codes) ** seen:6.1%}")
 

@@ -22,8 +22,8 @@ _OUTPUTS = torch.einsum("ai,bj->abij", _OUTPUT, _OUTPUT).reshape(4, 16)
 _WIDTH = 256
 """Narrower layers lose more by the transforms than they gain."""
 _SITES = 32 * 32
-"""Smaller frames, and those of fewer sites than twice the width, are bound by reading the weights, which are 16/9 larger
-for Winograd's algorithm, and which it keeps in memory beside the others."""
+"""Smaller frames, and those of fewer sites than twice the width, are bound by reading the weights, which are 16/9
+larger for Winograd's algorithm; it also keeps them in memory beside the others."""
 _DEEP = 1024
 """From this width on weights are so many that such frames gain by a plain matrix product."""
 

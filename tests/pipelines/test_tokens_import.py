@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import pickletools
 import re
 import zipfile
 
@@ -155,11 +156,17 @@ def test_a_bad_file_of_emu3s_is_named_and_nothing_is_run_or_made(tmp_path, write
 
 
 def test_the_hostile_file_would_leave_its_trace(tmp_path):
-    bad_pickle(tmp_path / "x.pth")
-    # Unsafe on purpose, on a file that this test has just written and that makes one folder in tmp_path: it proves that
-    # the trace appears where a pickle is run, without which its absence in the test above would prove nothing.
-    torch.load(tmp_path / "x.pth", weights_only=False)
-    assert trace_of(tmp_path / "x.pth").is_dir()
+    """The file names a call and its argument, and that call makes the trace: else its absence above proved nothing."""
+    path = tmp_path / "x.pth"
+    bad_pickle(path)
+    with zipfile.ZipFile(path) as archive:
+        [entry] = [name for name in archive.namelist() if name.endswith("data.pkl")]
+        said = [(code.name, argument) for code, argument, _ in pickletools.genops(archive.read(entry))]
+    run, (place,) = Hostile(trace_of(path)).__reduce__()
+    written = {argument for _, argument in said}
+    assert {f"{run.__module__} {run.__name__}", place} <= written and "REDUCE" in {name for name, _ in said}
+    run(place)
+    assert trace_of(path).is_dir()
 
 
 @pytest.mark.parametrize("name", ["../secret.pth", "/etc/passwd"])

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from itertools import count
+from itertools import accumulate, count
 
 from reelmill.errors import ConfigError, MachineError
 from reelmill.eval.generation.engine import Engine
@@ -54,8 +54,9 @@ class _Job:
 class Service:
     """Draws for requests of many clients on one engine of `rows` rows of `capacity` tokens; at most `queue` wait.
 
-    Requests start in the order in which they come. What a request draws does not depend on the others. `close` it.
-    Raises MachineError where there is no room for the cache.
+    Those that the free rows are about to take do not count as waiting. Requests start in the order in which they come.
+    What a request draws does not depend on the others. `close` it. Raises MachineError where there is no room for the
+    cache.
     """
 
     def __init__(
@@ -96,8 +97,8 @@ class Service:
         with self._changed:
             if self._is_closed:
                 raise Closed("the server stops; ask again when it is back")
-            if len(self._waiting) + len(requests) > self.queue:
-                raise QueueFull(len(self._waiting), self.queue, self._seconds_left())
+            if self._without_row(requests) > self.queue:
+                raise QueueFull(self._without_row(()), self.queue, self._seconds_left())
             jobs = [
                 _Job(next(self._numbers), request, give, request.most)
                 for request, give in zip(requests, deliver, strict=True)
@@ -189,7 +190,7 @@ class Service:
                 if self._working.pop(number, None):
                     engine.cancel(number)
             self._given_up.clear()
-            free = self.rows - sum(len(job.request.prompts) for job in self._working.values())
+            free = self._free()
             taken = []
             while self._waiting and len(self._waiting[0].request.prompts) <= free:
                 job = self._waiting.popleft()
@@ -230,6 +231,17 @@ class Service:
                 self._waiting.clear()
         for job in ended:
             job.deliver(error)
+
+    def _free(self) -> int:
+        """Rows that nothing is drawn in."""
+        return self.rows - sum(len(job.request.prompts) for job in self._working.values())
+
+    def _without_row(self, requests: Sequence[Request]) -> int:
+        """How many of those in the queue, and of `requests` behind them, wait beyond what the free rows take."""
+        waiting = [*(job.request for job in self._waiting), *requests]
+        rows = accumulate(len(request.prompts) for request in waiting)
+        free = self._free()
+        return sum(row > free for row in rows)
 
     def _seconds_left(self) -> float:
         """About when all that is asked now will be drawn; at least a second."""

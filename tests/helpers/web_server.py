@@ -20,11 +20,11 @@ def running(app, listener):
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
         serving.should_exit = True
-        thread.join(20)
+        thread.join(120)
         assert not thread.is_alive()
 
 
-def until(condition, seconds=20.0):
+def until(condition, seconds=120.0):
     """Wait until it holds, at most so long."""
     end = time.monotonic() + seconds
     while not condition():

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from types import SimpleNamespace
 
 import duckdb
@@ -185,18 +184,18 @@ def test_what_fails_for_good_leaves_the_others_alone(out):
 
 
 def test_a_stall_is_cut_off_and_asked_again(out):
-    free = threading.Event()
+    free, ended = threading.Event(), threading.Event()
 
     def reply(number, request):
         if number == 0:
-            free.wait(30)
+            free.wait(300)
+            ended.set()
         return completion(GOOD)
 
-    began = time.monotonic()
     with ChatServer(reply) as server:
         recaption(out, server.url, "captions.endpoint.request_s=1")
+        assert not ended.is_set(), "nobody waited for it"
         free.set()
-    assert time.monotonic() - began < 20
     assert len(answered(out)) == KEPT
 
 
@@ -277,7 +276,7 @@ def test_a_killed_run_goes_on_and_ends_with_one_row_each(out, tmp_path):
     def reply(number, request):
         if number >= 4 and not release.is_set():
             blocked.set()
-            release.wait(60)
+            release.wait(300)
         return completion(GOOD)
 
     with ChatServer(reply) as server:
@@ -286,7 +285,7 @@ def test_a_killed_run_goes_on_and_ends_with_one_row_each(out, tmp_path):
         settings = (*QUICK, "captions.batch=2", "captions.endpoint.concurrency=1")
         command += [part for setting in settings for part in ("--set", setting)]
         killed = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        assert blocked.wait(60)
+        assert blocked.wait(120)
         killed.send_signal(signal.SIGKILL)
         killed.wait()
         release.set()

@@ -58,7 +58,7 @@ class Server:
     def end(self, how):
         self.process.send_signal(how)
         said = self.process.stdout.read()
-        return self.process.wait(30), said
+        return self.process.wait(120), said
 
 
 def visit(browser, url, how, voter=None):

@@ -45,7 +45,7 @@ def ask(url, body=None, **headers):
     kind = {} if data is None else {"Content-Type": "application/json"}
     request = urllib.request.Request(url, data, {**kind, **headers})
     try:
-        with urllib.request.urlopen(request, timeout=20) as answer:
+        with urllib.request.urlopen(request, timeout=120) as answer:
             content, status, found = answer.read(), answer.status, answer.headers
     except urllib.error.HTTPError as error:
         content, status, found = error.read(), error.code, error.headers

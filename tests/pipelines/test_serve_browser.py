@@ -76,7 +76,7 @@ def test_a_picture_fills_in_row_by_row_and_goes_to_the_gallery(visit, monkeypatc
 
     class Gated(Engine):
         def step(self):
-            ready.acquire(timeout=30)
+            ready.acquire(timeout=120)
             return super().step()
 
     monkeypatch.setattr(service, "Engine", Gated)

@@ -44,7 +44,7 @@ def started(checkpoint, tmp_path):
 
 
 def status(host, port, path="/health", **headers):
-    connection = http.client.HTTPConnection(host, port, timeout=20)
+    connection = http.client.HTTPConnection(host, port, timeout=120)
     connection.request("GET", path, headers=headers)
     return connection.getresponse().status
 
@@ -67,12 +67,12 @@ def test_ctrl_c_ends_it_while_it_draws(started, checkpoint):
     body = json.dumps({"prompt": "a", "stream": True, "n": 4}).encode()
     headers = {"Content-Type": "application/json"}
     url = f"http://{address.netloc}/v1/images/generations"
-    with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=60) as stream:
+    with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=120) as stream:
         assert stream.readline().startswith(b":")
         process.send_signal(signal.SIGINT)
         rest = stream.read().decode()
     assert "the server stops" in rest and "image_generation.completed" not in rest
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=120)
     assert (process.returncode, out, err) == (0, "ended\n", "")
 
 
@@ -90,9 +90,9 @@ def test_a_client_that_takes_nothing_is_given_up_and_others_are_served(tmp_path,
             until(lambda: serving.service.status()["drawing"])
             small = json.dumps({"prompt": "b", "size": "16x16"}).encode()
             asked = urllib.request.Request(f"{url}/v1/images/generations", small, {"Content-Type": "application/json"})
-            with urllib.request.urlopen(asked, timeout=60) as answer:
+            with urllib.request.urlopen(asked, timeout=120) as answer:
                 assert json.load(answer)["data"]
-            until(lambda: not serving.service.status()["drawing"], 60)
+            until(lambda: not serving.service.status()["drawing"])
             of_the_slow = [entry for entry in serving.gallery.entries() if entry["prompt"] == "a"]
             assert len(of_the_slow) < 10, "what it did not take was not drawn to the end"
 

@@ -66,7 +66,7 @@ def logged(caplog):
 
 def ask(port, method="GET", path="/", body=None, **headers):
     """(status, JSON or text, headers) of a request with exactly these headers, and the right Host."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     connection.request(method, path, body, named)
     answer = connection.getresponse()
@@ -210,11 +210,11 @@ print("ended", flush=True)
 def test_ctrl_c_ends_long_answers_and_the_server():
     program = subprocess.Popen([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     port = int(program.stdout.readline().decode().strip().rstrip("/").rpartition(":")[2])
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
     connection.request("GET", "/")
     answer = connection.getresponse()
     assert answer.read(1) == b"."
     program.send_signal(signal.SIGINT)
     assert set(answer.read()) <= {ord(".")}, "it ends whole"
-    out, err = program.communicate(timeout=20)
+    out, err = program.communicate(timeout=120)
     assert (program.returncode, out, err) == (0, b"ended\n", b"")

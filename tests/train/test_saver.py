@@ -31,7 +31,7 @@ def test_training_goes_on_while_a_checkpoint_is_written(run_folder, toy_config, 
 
     def held_up(self, target):
         if str(target).endswith("step-000001"):
-            assert may_rename.wait(60)
+            assert may_rename.wait(300)
         return rename(self, target)
 
     monkeypatch.setattr(pathlib.Path, "rename", held_up)

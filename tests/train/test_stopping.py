@@ -49,7 +49,7 @@ def test_a_signal_saves_and_the_same_command_goes_on(run_folder, toy_config, tmp
     process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     wait_for_a_step(process, out)
     process.send_signal(number)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=120)
     made = checkpoint.read_state(checkpoint.latest(out / "checkpoints")).step
     assert process.returncode == code, said
     assert f"stopped by {number.name}, saved after {made} steps" in " ".join(said.split())

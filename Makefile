@@ -28,7 +28,7 @@ train: $(VENV)/.ready
 	$(BIN)/reelmill train $(RECIPE) --data $(DATA)
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not slow and not gpu" -n $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest -m "not slow and not gpu" -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "slow and not gpu"

@@ -116,7 +116,7 @@ with tempfile.TemporaryDirectory() as place, RunFolder(Path(place)).lock() as fo
     write_database(folder.root)
     extend_plan(folder, Path(dump), recipe.plan, limit=int(items))
     moves = Moves(folder, recipe, Console(stderr=True))
-    moves.run("score", score.WORKER, score.score_tasks(folder, moves.score_fingerprint, False))
+    moves.run("score", score.WORKER, score.score_tasks(folder, moves.score_fingerprint))
     stop_ray()
 """
 JUICER = """

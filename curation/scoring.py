@@ -156,18 +156,22 @@ class ItemScorer:
         return {**row, **_item_facts(facts), "status": "done", "n_samples": len(rows)}, rows
 
     def keep_known(self, rows: Sequence[dict[str, Any]], before: Mapping[str, Mapping[str, Any]]) -> None:
-        """Put back what a scorer skips now but measured before, under other rules: a score is never lost.
+        """Put back what a scorer measured before and now skips, under other rules, or fails at: a score is never lost.
 
         `before` maps sample ids to rows of the same score fingerprint.
         """
         for row in rows:
-            known = before.get(row["sample_id"])
-            if known is None or not row["skipped"]:
-                continue
-            lost = set(row["skipped"].split()) - set((known["skipped"] or "").split())
-            for _, _, scorer in (entry for entry in self._scorers if entry[0] in lost):
-                row.update({column: known[column] for column in scorer.columns})
-            row["skipped"] = " ".join(name for name in row["skipped"].split() if name not in lost) or None
+            known = before.get(row["sample_id"], {})
+            lost = {
+                name: {column: known.get(column) for column in scorer.columns}
+                for name, _, scorer in self._scorers
+                if _has_none(row, scorer) and not _has_none(known, scorer)
+            }
+            for scores in lost.values():
+                row.update(scores)
+            skipped, failed = (row["skipped"] or "").split(), (row["score_error"] or "").split("; ")
+            row["skipped"] = " ".join(name for name in skipped if name not in lost) or None
+            row["score_error"] = "; ".join(words for words in failed if words.partition(":")[0] not in lost) or None
             row["motion_score"] = row.get(self._motion)
 
     def refused(self, item: Mapping[str, Any], failure: ItemFailed) -> dict[str, Any]:
@@ -263,7 +267,8 @@ def _scores(name: str, scorer: Scorer, samples: Sequence[Sample]) -> list[dict[s
     except Exception as error:  # a scorer's failure is recorded in the row, which then stays undecided
         if len(samples) > 1:
             return [scores for sample in samples for scores in _scores(name, scorer, [sample])]
-        words = f"{name}: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        said = " ".join(str(error).split())[:200].replace("; ", ", ")  # a semicolon divides the words of two scorers
+        words = f"{name}: {type(error).__name__}: {said}"
         log.warning("%s: %s", samples[0].sample_id, words)
         return [{**dict.fromkeys(scorer.columns), "score_error": words}]
 
@@ -277,6 +282,11 @@ def _checked(scorer: Scorer, samples: Sequence[Sample], found: list[dict[str, An
     schema = pa.schema([(column, ARROW_TYPES[kind]) for column, kind in scorer.columns.items()])
     plain: list[dict[str, Any]] = pa.Table.from_pylist(found, schema=schema).to_pylist()
     return [{column: None if _is_nan(value) else value for column, value in scores.items()} for scores in plain]
+
+
+def _has_none(row: Mapping[str, Any], scorer: Scorer) -> bool:
+    """Whether a row has no score of a scorer."""
+    return all(row.get(column) is None for column in scorer.columns)
 
 
 def _is_nan(value: Any) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,17 @@ from reelmill.orchestration.views import LedgerQueries
 WORKER = "reelmill.orchestration.score:ScoreWorker"
 
 
-def score_tasks(folder: RunFolder, fingerprint: str, retry_machine: bool) -> list[Task]:
-    """Units that have no row under this score fingerprint, and on demand those with failures of the machine."""
+def score_tasks(folder: RunFolder, fingerprint: str, retry: Collection[str] = ()) -> list[Task]:
+    """Units that have no row under this score fingerprint; those with failures of a class in `retry` too.
+
+    The classes: "machine" (items refused by the machine's fault), "scorer" (samples with a `score_error`).
+    """
     with LedgerQueries(folder.root) as ledger:
         rows = ledger.rows(
             """SELECT DISTINCT unit FROM items WHERE score_fingerprint = $1
-            EXCEPT SELECT unit FROM items WHERE $2 AND status = 'refused' AND reason_class = 'machine'""",
-            [fingerprint, retry_machine],
+            EXCEPT SELECT unit FROM items WHERE $2 AND status = 'refused' AND reason_class = 'machine'
+            EXCEPT SELECT unit FROM scored WHERE $3 AND score_error IS NOT NULL""",
+            [fingerprint, "machine" in retry, "scorer" in retry],
         )
     done = {row["unit"] for row in rows}
     return _tasks(folder, lambda unit: unit not in done)

@@ -45,7 +45,8 @@ class CurateOptions:
     limit: int | None = None
     share: float = 1.0
     update: bool = False
-    retry_machine: bool = False
+    retry: frozenset[str] = frozenset()
+    """Classes of failures to try again: "machine", "scorer"."""
 
 
 def curate(dumps: Sequence[Path], out: Path, recipe: Recipe, options: CurateOptions, console: Console) -> RunFolder:
@@ -64,9 +65,9 @@ def curate(dumps: Sequence[Path], out: Path, recipe: Recipe, options: CurateOpti
             for dump in dumps:
                 _plan(locked, dump, recipe, options, console)
             moves = Moves(locked, recipe, console)
-            moves.run("score", score.WORKER, score.score_tasks(locked, moves.score_fingerprint, options.retry_machine))
+            moves.run("score", score.WORKER, score.score_tasks(locked, moves.score_fingerprint, options.retry))
             prune(locked)
-            if options.retry_machine:
+            if "machine" in options.retry:
                 drop_machine_failures(locked)
             decide_again(locked, recipe, console)
             complete_selection(locked, DEFAULT, recipe, console)

@@ -30,7 +30,10 @@ def curate(
     sample: Annotated[float, typer.Option(min=0, max=1, help="Only so many of the items: 0.01 takes 1 %.")] = 1.0,
     prefix: Annotated[str, typer.Option(help="Put before the uris of these dumps.")] = "",
     update: Annotated[bool, typer.Option(help="Go on with a changed recipe.")] = False,
-    retry: Annotated[str, typer.Option(help="`machine`: try again what failed by the machine's fault.")] = "",
+    retry: Annotated[
+        list[str] | None,
+        typer.Option(help="Try again: `machine`, what failed by the machine's fault; `scorer`, where a scorer failed."),
+    ] = None,
     raft: Annotated[str, typer.Option(help="`all`: optical flow on every pair of frames, as on a GPU.")] = "",
     executor: Annotated[str, typer.Option(help="ray or inline; the recipe's when not given.")] = "",
     workers: Annotated[int, typer.Option(min=0, help="Worker processes; 0: one a CPU.")] = 0,
@@ -44,8 +47,8 @@ def curate(
     from reelmill.pipelines.curate import curate as run
     from reelmill.pipelines.summary import print_stats
 
-    if retry not in ("", "machine"):
-        raise ConfigError(f"--retry {retry!r}: the only class that is worth another try is `machine`")
+    for unknown in {*(retry or ())} - {"machine", "scorer"}:
+        raise ConfigError(f"--retry {unknown!r}: what is worth another try is `machine` or `scorer`")
     if raft not in ("", "all"):
         raise ConfigError(f"--raft {raft!r}: only `all` can be asked for; spaced pairs are what a CPU does by itself")
     engine = [f"engine.executor={executor}"] if executor else []
@@ -53,7 +56,7 @@ def curate(
     flow = ['score.scorers.motion_raft.pairs="all"'] if raft else []
     loaded = recipes.load(recipe, [*(set_ or []), *flow, *engine])
     console = Console()
-    options = CurateOptions(prefix, limit, sample, update, retry == "machine")
+    options = CurateOptions(prefix, limit, sample, update, frozenset(retry or ()))
     with resumable():
         folder = run(dumps, out, loaded, options, console)
     print_stats(folder.root, console)

@@ -192,6 +192,10 @@ def test_a_dear_scorer_skips_what_is_lost(child):
     before[dark["sample_id"]]["skipped"] = None
     scorer.keep_known(rows := [dict(dark), dict(bright)], before)
     assert [(row["dear"], row["skipped"]) for row in rows] == [(8, None), (7, None)]
+    failed = {**bright, "dear": None, "bright": None, "score_error": "dear: ValueError: a, b; b: KeyError: c"}
+    before[bright["sample_id"]]["bright"] = None
+    scorer.keep_known(rows := [failed], before)
+    assert (rows[0]["dear"], rows[0]["bright"], rows[0]["score_error"]) == (8, None, "b: KeyError: c")
 
 
 @pytest.mark.parametrize(

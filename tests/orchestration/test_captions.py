@@ -143,33 +143,36 @@ def test_an_endpoint_that_is_down_leaves_no_row_and_the_rerun_fills_in(out):
     assert len(answered(out)) == KEPT
 
 
-@pytest.mark.parametrize(
-    "reply",
-    [
-        (500, {"error": "overloaded"}),
-        (503, b""),
-        (429, {"error": "slow down"}),
-        (200, b"<html>hello</html>"),
-        (200, b'{"choices": []}'),
-        (200, b"[" * 50_000),
-        (200, {"choices": [{"message": {"content": 17}}]}),
-        (200, json.dumps(completion(GOOD)).encode() + b" " * (1 << 21)),  # sound but for its size
-    ],
-    ids=["500", "503", "429", "html", "no-choice", "nested", "number", "huge"],
-)
-def test_failures_that_pass_are_asked_again(out, reply):
-    seen = set()
+def hang_up():
+    raise ConnectionAbortedError
 
-    def once(number, request):
-        key = json.dumps(request)
-        if key in seen:
-            return completion(GOOD)
-        seen.add(key)
-        return reply
 
-    with ChatServer(once) as server:
+PASSING = [
+    lambda: (500, {"error": "overloaded"}),
+    lambda: (503, b""),
+    lambda: (429, {"error": "slow down"}),
+    lambda: (200, b"<html>hello</html>"),
+    lambda: (200, b'{"choices": []}'),
+    lambda: (200, b"[" * 50_000),
+    lambda: (200, {"choices": [{"message": {"content": 17}}]}),
+    lambda: (200, json.dumps(completion(GOOD)).encode() + b" " * (1 << 21)),  # sound but for its size
+    hang_up,
+]
+
+
+def test_failures_that_pass_are_asked_again(out):
+    """Each sample fails in two ways of these; each way is met."""
+    lock, asked = threading.Lock(), {}
+
+    def reply(number, request):
+        with lock:
+            place, times = asked.setdefault(json.dumps(request), [len(asked), 0])
+            asked[json.dumps(request)][1] += 1
+        return completion(GOOD) if times == 2 else PASSING[(place + times * 2) % len(PASSING)]()
+
+    with ChatServer(reply) as server:
         recaption(out, server.url)
-    assert len(server.requests) == 2 * KEPT
+    assert len(server.requests) == 3 * KEPT
     assert {row[1:] for row in answered(out)} == {(GOOD, None)}
 
 
@@ -199,17 +202,6 @@ def test_a_stall_is_cut_off_and_asked_again(out):
     assert len(answered(out)) == KEPT
 
 
-def test_hanging_up_is_a_failure_that_passes(out):
-    def reply(number, request):
-        if number < 2:
-            raise ConnectionAbortedError
-        return completion(GOOD)
-
-    with ChatServer(reply) as server:
-        recaption(out, server.url)
-    assert len(answered(out)) == KEPT
-
-
 @pytest.mark.parametrize("status", [401, 404, 302])
 def test_a_wrong_address_key_or_model_stops_the_run(out, status):
     with (
@@ -220,38 +212,35 @@ def test_a_wrong_address_key_or_model_stops_the_run(out, status):
     assert answered(out) == []
 
 
-@pytest.mark.parametrize(
-    ("text", "problem"),
-    [
-        ("", "empty"),
-        (None, "empty"),
-        ("I'm sorry, but I cannot help with that request.", "refusal"),
-        ("a mill a mill a mill a mill a mill a mill", "repetition"),
-        ("<|im_start|>assistant A mill turns.", "leaked_template"),
-        ("mill, hill, buy mill, cheap mill, sale, discount, best price", "seo_list"),
-        ("Le moulin tourne sur la colline dans le vent.", "wrong_language"),
-    ],
-)
-def test_junk_is_a_row_that_is_not_chosen_and_not_asked_again(out, text, problem):
+JUNK = [
+    ("", "empty"),
+    (None, "empty"),
+    ("I'm sorry, but I cannot help with that request.", "refusal"),
+    ("a mill a mill a mill a mill a mill a mill", "repetition"),
+    ("<|im_start|>assistant A mill turns.", "leaked_template"),
+    ("mill, hill, buy mill, cheap mill, sale, discount, best price", "seo_list"),
+    ("Le moulin tourne sur la colline dans le vent.", "wrong_language"),
+]
+
+
+def test_junk_is_a_row_that_is_not_chosen_and_not_asked_again(out):
     chosen = ask(out, "SELECT sample_id, caption, caption_source FROM samples ORDER BY ALL")
-    with ChatServer(lambda n, request: completion(text)) as server:
+    with ChatServer(lambda n, request: completion(JUNK[n][0])) as server:
         recaption(out, server.url)
         recaption(out, server.url)
-    assert len(server.requests) == KEPT
-    assert {row[2] for row in answered(out)} == {problem}
+    assert len(server.requests) == KEPT == len(JUNK)
+    assert sorted(row[2] for row in answered(out)) == sorted(problem for _, problem in JUNK)
     assert ask(out, "SELECT sample_id, caption, caption_source FROM samples ORDER BY ALL") == chosen
 
 
-def test_hostile_words_become_one_clean_line(out):
-    with ChatServer(lambda n, request: completion("A mill\n\nturns \ud800 on\x00 a\u202e hill.")) as server:
+def test_what_is_taken_from_an_answer_is_one_clean_line_of_whole_sentences(out):
+    hostile, cut_off = (
+        completion("A mill\n\nturns \ud800 on\x00 a\u202e hill."),
+        completion("A mill turns. The wi", "length"),
+    )
+    with ChatServer(lambda n, request: hostile if n % 2 else cut_off) as server:
         recaption(out, server.url)
-    assert {row[1] for row in answered(out)} == {"A mill turns ? on a hill."}
-
-
-def test_an_answer_that_was_cut_off_keeps_its_whole_sentences(out):
-    with ChatServer(lambda n, request: completion("A mill turns. The wind is str", "length")) as server:
-        recaption(out, server.url)
-    assert {row[1] for row in answered(out)} == {"A mill turns."}
+    assert {row[1] for row in answered(out)} == {"A mill turns ? on a hill.", "A mill turns."}
 
 
 def test_long_clips_are_asked_part_by_part_and_joined(out):

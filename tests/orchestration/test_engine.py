@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -55,8 +56,7 @@ def test_a_rerun_does_nothing(dump, recipe, inline):
 
 def test_a_second_dump_is_added_to_an_existing_out(dump, recipe, inline, tmp_path):
     more = write_dump(tmp_path / "more", first=10, videos=2)
-    out = tmp_path / "out"
-    curate(dump, out, recipe, "--executor", "inline")
+    out = shutil.copytree(inline, tmp_path / "out")
     curate(more, out, recipe, "--executor", "inline")
     assert {str(row) for row in rows(inline, "tokens")} < {str(row) for row in rows(out, "tokens")}
     assert len(rows(out, "items")) == len(rows(inline, "items")) + 2 + 2 + 1 + 1 + 1 + 2

@@ -15,6 +15,7 @@ from dumps import TABLES, everything, light_recipe, rows, write_dump
 from rich.console import Console
 
 from reelmill.curation.ledger import read_table, write_table
+from reelmill.curation.scorers.looks import Colourfulness
 from reelmill.errors import ConfigError, DataError
 from reelmill.files import write_atomically
 from reelmill.orchestration.plan import extend_plan
@@ -460,11 +461,34 @@ def test_retry_machine(dump, recipe, out, tmp_path):
     printed = curate(mine, out, recipe, "tokens.fps=2")
     assert "score" not in printed
     assert "tokenize" not in printed
-    printed = curate(mine, out, recipe, "tokens.fps=2", retry_machine=True)
+    printed = curate(mine, out, recipe, "tokens.fps=2", retry={"machine"})
     assert "score 1 items" in printed
     assert number(out, "SELECT count(*) FROM items WHERE reason_class = 'machine'") == 0
     assert rows(out, "failures") == []
     assert number(out, "SELECT count(*) FROM tokens WHERE uri IN ('new.txt', 'i0.jpg')") == 1 + 2
+    assert verify(RunFolder(out)).problems == []
+
+
+def test_retry_scorer(dump, recipe, made, tmp_path, monkeypatch):
+    """A scorer that failed on images: its samples wait, and are scored again when asked."""
+    out, score = tmp_path / "out", Colourfulness.score
+
+    def failing(self, samples):
+        if samples[0].kind == "image":
+            raise MemoryError("no room; on this machine")
+        return score(self, samples)
+
+    monkeypatch.setattr(Colourfulness, "score", failing)
+    curate(dump, out, recipe)
+    waiting = "SELECT count(*) FROM samples WHERE status = 'undecided' AND score_error = 'colourfulness: MemoryError: no room, on this machine'"  # fmt: skip  # noqa: E501
+    assert number(out, waiting) == number(out, "SELECT count(*) FROM samples WHERE kind = 'image'") > 0
+    assert "score" not in curate(dump, out, recipe)
+    assert "score" in curate(dump, out, recipe, retry={"scorer"})
+    assert number(out, waiting) > 0, "it failed again"
+    monkeypatch.undo()
+    curate(dump, out, recipe, retry={"scorer"})
+    assert everything(out) == everything(made)
+    assert "score" not in curate(dump, out, recipe, retry={"scorer"})
     assert verify(RunFolder(out)).problems == []
 
 

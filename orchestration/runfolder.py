@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from reelmill.curation.ledger import read_table, write_table
 from reelmill.errors import ConfigError, DataError, MachineError
-from reelmill.files import checksum_path, sha256, write_atomically, write_text
+from reelmill.files import checksum_path, damaged_files, write_atomically, write_text
 
 TABLES = ("items", "samples", "captions", "failures", "tokens", "verdicts", "timings")
 
@@ -126,20 +126,10 @@ class RunFolder:
 
     def damaged(self) -> list[str]:
         """Files whose bytes differ from their SHA-256, that lack one, or that are gone."""
-        checksums = self.root / "checksums"
-        records = {self.root / r.relative_to(checksums).with_suffix("") for r in checksums.rglob("*.sha256")}
         visible = {path for folder in TABLES for path in (self.root / folder).rglob("*.parquet")}
-        visible |= {path for path in (self.plan_path, self.recipe_path) if path.is_file()}
-        problems = []
-        for path in sorted(records | visible):
-            name = path.relative_to(self.root)
-            if path not in records:
-                problems.append(f"{name}: no checksum")
-            elif not path.is_file():
-                problems.append(f"{name}: gone")
-            elif checksum_path(self.root, path).read_bytes().partition(b" ")[0] != sha256(path).encode():
-                problems.append(f"{name}: its bytes are not those that were written")
-        return problems
+        return damaged_files(
+            self.root, visible | {path for path in (self.plan_path, self.recipe_path) if path.is_file()}
+        )
 
     def remove(self, path: Path) -> None:
         """Take a committed file away, checksum first."""

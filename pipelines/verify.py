@@ -1,15 +1,19 @@
-"""`reelmill verify`: every byte, every document, every reference of a run folder."""
+"""`reelmill verify`: every byte, every document, every reference of a run folder or a folder of preferences."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from reelmill.errors import DataError
+from reelmill.files import CHECKSUMS, damaged_files
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries
 from reelmill.tokenize.shards import verify_shard
+from reelmill.tokenize.shards.pairs import verify_pairs
 
 _REFERENCES = {
     "{n} samples have no item": "SELECT count(*) FROM scored WHERE item_id NOT IN (SELECT item_id FROM items)",
@@ -46,11 +50,44 @@ def verify(folder: RunFolder) -> Findings:
             problems.extend(f"{name}: {problem}" for problem in verify_shard(shard))
         except (OSError, ValueError, pa.ArrowException) as error:
             problems.append(f"{name}: not readable: {error}")
+    problems += [problem for path in _pairs(folder.root) for problem in verify_pairs(path)]
     if not problems:
         with LedgerQueries(folder.root) as ledger:
             for words, query in _REFERENCES.items():
                 (found,) = ledger.table(query).to_pylist()
                 (count,) = found.values()
                 problems.extend([words.format(n=count)] if count else [])
-    files = sum(1 for _ in (folder.root / "checksums").rglob("*.sha256"))
-    return Findings(files, documents, problems)
+    return Findings(_checksums(folder.root), documents, problems)
+
+
+def holds_preferences(folder: Path) -> bool:
+    """Whether `reelmill prefer` made a folder."""
+    return (folder / "candidates").is_dir() or (folder / "pairs").is_dir()
+
+
+def verify_preferences(folder: Path) -> Findings:
+    """Check SHA-256 of every table, every candidate's and pair's documents, and that votes are about what is there."""
+    from reelmill.eval.preference import Candidates, VoteFile
+
+    pairs = _pairs(folder)
+    problems = damaged_files(folder, [*(folder / "candidates").glob("*.parquet"), *pairs])
+    problems += [problem for path in pairs for problem in verify_pairs(path)]
+    documents = 0
+    try:
+        candidates = Candidates(folder)
+        documents = len(candidates)
+        problems += candidates.problems()
+        VoteFile(folder).read(candidates)
+    except DataError as error:
+        problems.append(str(error))
+    if not problems:
+        documents += sum(2 * pq.read_metadata(path).num_rows for path in pairs)
+    return Findings(_checksums(folder), documents, problems)
+
+
+def _pairs(folder: Path) -> list[Path]:
+    return sorted((folder / "pairs").glob("*/*.parquet"))
+
+
+def _checksums(root: Path) -> int:
+    return sum(1 for _ in (root / CHECKSUMS).rglob("*.sha256"))

@@ -10,7 +10,7 @@ import errno
 import hashlib
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from reelmill.errors import MachineError
@@ -66,6 +66,22 @@ def write_text(path: Path, text: str, *, root: Path | None = None) -> None:
 def checksum_path(root: Path, path: Path) -> Path:
     """Where the SHA-256 of `path` (inside the run folder `root`) is kept."""
     return root / CHECKSUMS / f"{path.relative_to(root)}.sha256"
+
+
+def damaged_files(root: Path, wanted: Collection[Path]) -> list[str]:
+    """What is wrong with the files under `root` that have a SHA-256, and with those of `wanted` that have none."""
+    checksums = root / CHECKSUMS
+    records = {root / record.relative_to(checksums).with_suffix("") for record in checksums.rglob("*.sha256")}
+    problems = []
+    for path in sorted(records.union(wanted)):
+        name = path.relative_to(root)
+        if path not in records:
+            problems.append(f"{name}: no checksum")
+        elif not path.is_file():
+            problems.append(f"{name}: gone")
+        elif checksum_path(root, path).read_bytes().partition(b" ")[0] != sha256(path).encode():
+            problems.append(f"{name}: its bytes are not those that were written")
+    return problems
 
 
 def _write_checksum(root: Path, path: Path, digest: str) -> None:

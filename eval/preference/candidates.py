@@ -22,10 +22,11 @@ import pyarrow.parquet as pq
 
 from reelmill.errors import DataError
 from reelmill.files import write_atomically
-from reelmill.tokenize.documents import parse
+from reelmill.tokenize.documents import DocumentError, parse
 from reelmill.tokenize.shards import Footer, read_footer
 from reelmill.tokenize.shards.format import UNREADABLE, token_lists
 from reelmill.tokenize.vision import VisionTokenizer
+from reelmill.tokenize.vocabulary import Vocabulary
 
 Ids = npt.NDArray[np.int32]
 
@@ -148,6 +149,15 @@ class Candidates:
                 picture = vision.decode_image(parse(vocab, tokens).codes[0])
                 write_atomically(self.picture(candidate.id), partial(_write_png, picture))
 
+    def problems(self) -> Iterator[str]:
+        """What is wrong with the documents, a sentence each: all tokens are read and parsed."""
+        for path, footer in self.footers.items():
+            here = [candidate for candidate in self.by_id.values() if candidate.path == path]
+            for candidate, (tokens, n_prompt) in zip(here, self.read(here), strict=True):
+                problem = _problem(footer.vocab, tokens, n_prompt)
+                if problem:
+                    yield f"{path}: candidate {candidate.id}: {problem}"
+
     def _rows(self, path: Path) -> Iterator[dict[str, Any]]:
         metadata, self.footers[path] = read_footer(path)
         if not metadata.schema.to_arrow_schema().equals(CANDIDATES_SCHEMA, check_metadata=False):
@@ -180,6 +190,18 @@ def write_candidates(folder: Path, rows: Sequence[Mapping[str, Any]], footer: Fo
 
     write_atomically(path, write, root=folder)
     return path
+
+
+def _problem(vocab: Vocabulary, tokens: Ids, n_prompt: int) -> str:
+    try:
+        document = parse(vocab, tokens)
+    except DocumentError as error:
+        return f"no document: {error}"
+    if len(document.codes) != 1 or not 0 < n_prompt < len(tokens):
+        return (
+            f"{len(document.codes)} pictures after {n_prompt} tokens of a prompt, of {len(tokens)}; it is one picture"
+        )
+    return ""
 
 
 def _read(path: Path, columns: list[str]) -> pa.Table:

@@ -95,15 +95,21 @@ def forget(
 
 
 def verify(out: Out, as_json: Json = False) -> None:
-    """Find any flipped bit, missing file, ill-formed document or broken reference. Exit code 4 when there is one."""
+    """Find any flipped bit, missing file, ill-formed document or broken reference. Exit code 4 when there is one.
+
+    OUT is a run folder, or a folder of `reelmill prefer`.
+    """
     from reelmill.errors import DataError
     from reelmill.orchestration.runfolder import RunFolder
-    from reelmill.pipelines.verify import verify as run
+    from reelmill.pipelines.verify import holds_preferences, verify_preferences
+    from reelmill.pipelines.verify import verify as verify_run
 
-    found = run(RunFolder(out).require())
+    preferences = holds_preferences(out) and not RunFolder(out).exists()
+    found = verify_preferences(out) if preferences else verify_run(RunFolder(out).require())
     if as_json:
         typer.echo(json.dumps({"problems": found.problems, "files": found.files, "documents": found.documents}))
     if found.problems:
-        raise DataError(f"{len(found.problems)} problems in {out}:\n  " + "\n  ".join(found.problems))
+        several = "s" * (len(found.problems) != 1)
+        raise DataError(f"{len(found.problems)} problem{several} in {out}:\n  " + "\n  ".join(found.problems))
     if not as_json:
         typer.echo(f"{out}: {found.files} files and {found.documents} documents, all sound")

@@ -31,6 +31,7 @@ from reelmill.eval.preference import (
     write_choices,
 )
 from reelmill.eval.preference import sampling as preference_sampling
+from reelmill.tokenize import documents
 from reelmill.tokenize.shards.pairs import PairIndex, verify_pairs
 from reelmill.tokenize.vision import load
 from reelmill.train.model import Decoder, ModelConfig
@@ -90,6 +91,19 @@ def test_another_checkpoint_is_added_other_settings_are_refused(studio, tmp_path
         list(sample(studio, ONE, PROMPTS, Plan(h=2, w=3, sampling=Sampling(seed=6)), tmp_path))
     with pytest.raises(ConfigError, match="1 to 100"):
         list(sample(studio, ONE, PROMPTS, Plan(h=2, w=3, count=0), tmp_path / "none"))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda tokens: tokens, None),
+        (lambda tokens: tokens[:-1], "no document"),
+        (lambda tokens: documents.text_document(VOCAB, "words"), "0 pictures after"),
+    ],
+)
+def test_candidates_that_are_no_picture_are_found(tmp_path, change, words):
+    problems = list(write_folder(tmp_path, prompts=("a cat",), count=2, change=change).problems())
+    assert len(problems) == (2 if words else 0) and all(words in problem for problem in problems)
 
 
 def test_tokens_are_the_same_bytes_from_the_draw_to_the_pair(studio, tmp_path):

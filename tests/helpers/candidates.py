@@ -14,8 +14,8 @@ VOCAB = Vocabulary("bytes", 4096)
 GRID = (2, 3)
 
 
-def write_folder(folder, prompts=("a cat", "two dogs"), count=3, checkpoints=("first",)):
-    """`count` candidates of each prompt by each checkpoint; returns what is there then."""
+def write_folder(folder, prompts=("a cat", "two dogs"), count=3, checkpoints=("first",), change=lambda tokens: tokens):
+    """`count` candidates of each prompt by each checkpoint, their tokens changed; returns what is there then."""
     fingerprint = vision.load("reelmill-tok-xs").fingerprint
     rows = []
     for step, checkpoint in enumerate(checkpoints, 1):
@@ -23,7 +23,7 @@ def write_folder(folder, prompts=("a cat", "two dogs"), count=3, checkpoints=("f
             for number in range(count):
                 name = digest(prompt, checkpoint, str(number))
                 codes = np.random.default_rng(int(name[:8], 16)).integers(0, 4096, GRID)
-                tokens = documents.image_document(VOCAB, codes, prompt)
+                tokens = change(documents.image_document(VOCAB, codes, prompt))
                 rows.append(
                     {
                         "candidate_id": name,

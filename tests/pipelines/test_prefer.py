@@ -75,6 +75,20 @@ def test_from_prompts_to_pairs_and_win_rates(training_run, tmp_path):
     # 3 prompts, 3 numbers, 2 voters: the second checkpoint is better in all.
     assert re.search(r"A over B │ appeal +│ +3 │ +0 │ +0 │ +18 │ +0 │", said), said
 
+    assert "24 documents, all sound" in reelmill("verify", out)
+    with (out / "votes.jsonl").open("a") as stream:
+        stream.write('{"voter": "eve"}\n')
+    drawn_first = min((out / "candidates").glob("*.parquet"))
+    data = bytearray(drawn_first.read_bytes())
+    data[len(data) // 2] ^= 1
+    drawn_first.write_bytes(data)
+    with pytest.raises(DataError, match="its bytes are not those that were written"):
+        reelmill("verify", out)
+    data[len(data) // 2] ^= 1
+    drawn_first.write_bytes(data)
+    with pytest.raises(DataError, match=r"1 problem in .*\n.*votes.jsonl, line 10: a vote is"):
+        reelmill("verify", out)
+
 
 def test_prompts_of_text_and_json_lines(tmp_path):
     (tmp_path / "p.jsonl").write_text('{"prompt": " 水车 ", "n": 1}\n\n{"prompt": "b"}\n', encoding="utf-8")

@@ -197,10 +197,11 @@ def _problem(vocab: Vocabulary, tokens: Ids, n_prompt: int) -> str:
         document = parse(vocab, tokens)
     except DocumentError as error:
         return f"no document: {error}"
-    if len(document.codes) != 1 or not 0 < n_prompt < len(tokens):
-        return (
-            f"{len(document.codes)} pictures after {n_prompt} tokens of a prompt, of {len(tokens)}; it is one picture"
-        )
+    frames = [block.header.t for block in document.blocks]
+    if frames != [1]:
+        return f"it has blocks of {frames} latent frames; a candidate is one picture"
+    if not 0 < n_prompt < len(tokens):
+        return f"{n_prompt} of its {len(tokens)} tokens are the prompt's; the picture comes after them"
     return ""
 
 

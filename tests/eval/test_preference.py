@@ -98,7 +98,7 @@ def test_another_checkpoint_is_added_other_settings_are_refused(studio, tmp_path
     [
         (lambda tokens: tokens, None),
         (lambda tokens: tokens[:-1], "no document"),
-        (lambda tokens: documents.text_document(VOCAB, "words"), "0 pictures after"),
+        (lambda tokens: documents.text_document(VOCAB, "words"), "blocks of [] latent frames"),
     ],
 )
 def test_candidates_that_are_no_picture_are_found(tmp_path, change, words):

@@ -29,7 +29,7 @@ def clips(paths):
     for path in paths:
         item = {**dict.fromkeys(PLAN.names), "unit": 0, "item_id": path.name, "uri": path.name, "kind": "video"}
         row, samples = scorer.score({**item, "path": str(path), "offset": 0, "size": path.stat().st_size})
-        found = [[sample[name] for name in wanted] for sample in samples if sample["motion_raft"] is not None]
+        found = [[sample[name] for name in wanted] for sample in samples if sample.get("motion_raft") is not None]
         print(f"{path.name}: {len(found)} clips {row['reason'] or ''}", flush=True)
         values += found
     scorer.close()

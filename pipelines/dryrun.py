@@ -13,6 +13,7 @@ from rich.table import Table
 from reelmill.errors import ConfigError
 from reelmill.tokenize.shards import ShardIndex
 from reelmill.train.dryrun import GIB, Estimate, Machine, check_fits, estimate
+from reelmill.train.starting import with_starting_sizes
 from reelmill.train.trainer import TrainConfig
 
 
@@ -21,8 +22,11 @@ def dry_run(
 ) -> None:
     """Print what `config` needs on `machine`; ConfigError where it does not fit, after the table.
 
-    The vocabulary is the model's, else that of the first run folder.
+    The sizes are those of [model], or of `init` where the recipe says so and it is there already. The vocabulary is the
+    model's, else that of the first run folder.
     """
+    if Path(config.init).exists():
+        config, _ = with_starting_sizes(config)
     found = estimate(_with_vocabulary(config, data), machine, document)
     if as_json:
         console.print_json(json.dumps({**dataclasses.asdict(found), "fits": found.fits}))

@@ -52,7 +52,7 @@ class NextToken:
 
     def loss(self, model: Decoder, batch: Batch, weights: list[float]) -> BatchLoss:
         """The weighted mean over the global batch; sums: loss and z-loss, then NLL and number by kind."""
-        (weight,) = weights
+        weight = weights[0] or 1.0  # a small batch may have nothing that counts: nothing is learnt from it
         ids, positions, targets, token_weights, kinds = as_tensors(batch, self.layout)
         hidden = model(ids, positions, batch.lengths)
         total, nll, log_z = model.lm_head.loss(hidden, targets, token_weights, self.config.z_loss)

@@ -13,7 +13,7 @@ from reelmill.train import checkpoint
 from reelmill.train.objective import Source
 from reelmill.train.objectives import source_of
 from reelmill.train.parallel import join_ranks
-from reelmill.train.starting import starting_weights
+from reelmill.train.starting import starting_weights, with_starting_sizes
 from reelmill.train.trainer import Draw, TrainConfig, Trainer
 
 Sampler = Callable[[Source, Sequence[str]], Draw]
@@ -39,6 +39,7 @@ def train(
     when a signal stopped it, saved.
     """
     source = source_of(config, data, selection)
+    config, sizes = with_starting_sizes(config, out)
     config = with_vocabulary(config, source)
     if config.init and checkpoint.latest(out / "checkpoints") is None:
         # Before a model is built: one of other sizes may be far too large for this machine.
@@ -47,6 +48,8 @@ def train(
     with join_ranks(config.device) as ranks:
         if ranks.is_first:
             out.mkdir(parents=True, exist_ok=True)
+            if sizes:
+                say(sizes)
         ranks.wait()
         trainer = Trainer(config, source, out, ranks, say, draw)
         trainer.resume()

@@ -1,7 +1,8 @@
-"""Weights that a run begins with: `init` of a recipe."""
+"""Weights that a run begins with, and its sizes, where these are theirs: `init` and `sizes` of a recipe."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from reelmill.config import from_dict
@@ -9,9 +10,12 @@ from reelmill.errors import ConfigError
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train import checkpoint, hub
 from reelmill.train.model import Decoder, ModelConfig
+from reelmill.train.train_config import TrainConfig
 
 _SIZES = ("vocab_size", "hidden", "layers", "heads", "kv_heads", "head_size", "mlp", "qk_norm")
 _NUMBERS = ("rope_theta", "norm_eps")
+_TAKEN = ("vocab_size", "hidden", "layers", "heads", "kv_heads", "head_dim", "mlp", "qk_norm", *_NUMBERS)
+"""The fields of [model] that are the weights' where `sizes` is "init"; dropout and the like are the recipe's."""
 
 
 def load_starting_weights(place: Path, model: Decoder, vocab: Vocabulary, tokenizer: str) -> str:
@@ -28,6 +32,21 @@ def load_starting_weights(place: Path, model: Decoder, vocab: Vocabulary, tokeni
     return f"weights of {found}" + _differing(theirs, model.config)
 
 
+def with_starting_sizes(config: TrainConfig, out: Path | None = None) -> tuple[TrainConfig, str]:
+    """The config with the model that it is about where `sizes` is "init", and what that changed, for the log.
+
+    A run that has a checkpoint in `out` already is of that one's sizes. Raises ConfigError where `init` is no place
+    with weights.
+    """
+    if config.sizes == "recipe" or not config.init:
+        return config, ""
+    begun = out and checkpoint.latest(out / "checkpoints")
+    place, found, _ = _find(begun or Path(config.init))
+    model = replace(config.model, **{field: getattr(found, field) for field in _TAKEN})
+    changed = [f"{field} {_value(model, field)}" for field in _differ(model, config.model, _SIZES + _NUMBERS)]
+    return replace(config, model=model), f"sizes of {place}: {', '.join(changed)}" if changed else ""
+
+
 def starting_weights(place: Path, model: ModelConfig, vocab: Vocabulary, tokenizer: str) -> tuple[Path, ModelConfig]:
     """Where the weights of `place` are, and their sizes, if a run may begin with them.
 
@@ -35,19 +54,10 @@ def starting_weights(place: Path, model: ModelConfig, vocab: Vocabulary, tokeniz
     ConfigError where it is none of these, or has other sizes, another vocabulary or codes of another vision tokenizer
     than `tokenizer` (its fingerprint; of a folder in Hugging Face's layout only the vocabulary's size is known).
     """
-    if (place / "config.json").is_file():
-        found = hub.read_config(place)
-        _check_sizes(place, found, model)
-        return place, found
-    last = checkpoint.find(place)
-    if last is None:
-        raise ConfigError(
-            f"init is {str(place)!r}: no checkpoint, no training run with one, and no folder with a config.json as "
-            "Hugging Face lays it out; give one with --set init=FOLDER, or --set init= to begin from scratch."
-        )
-    state = checkpoint.read_state(last)
-    found = from_dict(ModelConfig, state.recipe["model"])
+    last, found, state = _find(place)
     _check_sizes(last, found, model)
+    if state is None:
+        return last, found
     theirs = Vocabulary.from_json(state.vocabulary)
     if theirs != vocab or state.tokenizer != tokenizer:
         raise ConfigError(
@@ -55,6 +65,20 @@ def starting_weights(place: Path, model: ModelConfig, vocab: Vocabulary, tokeniz
             f"with {tokenizer[:12]}: its ids mean something else. Tokenize the data with the same, or begin elsewhere."
         )
     return last, found
+
+
+def _find(place: Path) -> tuple[Path, ModelConfig, checkpoint.TrainState | None]:
+    """Where the weights of a place are, their sizes, and what a training run noted with them."""
+    if (place / "config.json").is_file():
+        return place, hub.read_config(place), None
+    last = checkpoint.find(place)
+    if last is None:
+        raise ConfigError(
+            f"init is {str(place)!r}: no checkpoint, no training run with one, and no folder with a config.json as "
+            "Hugging Face lays it out; give one with --set init=FOLDER, or --set init= to begin from scratch."
+        )
+    state = checkpoint.read_state(last)
+    return last, from_dict(ModelConfig, state.recipe["model"]), state
 
 
 def _check_sizes(place: Path, found: ModelConfig, wanted: ModelConfig) -> None:

@@ -28,6 +28,8 @@ class TrainConfig:
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
     init: str = ""
     """Weights to begin with (`starting.py`): a checkpoint, a training run or a folder in Hugging Face's layout."""
+    sizes: Literal["recipe", "init"] = "recipe"
+    """Whose sizes the model has: those of [model], or, as in the stages after pretraining, those of `init`."""
     steps: int = 100_000
     seed: int = 0
     """Of the first weights, the order of the data and dropout."""

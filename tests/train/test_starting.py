@@ -9,12 +9,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from reelmill.config import to_toml
+from reelmill.config import from_dict, to_toml
 from reelmill.errors import ConfigError
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train import checkpoint
 from reelmill.train.hub import export_model
+from reelmill.train.model import ModelConfig
+from reelmill.train.post.quality import qft
 from reelmill.train.run import train
+from reelmill.train.starting import with_starting_sizes
 
 SCRIPT = """
 import sys, tomllib
@@ -105,6 +108,25 @@ def test_weights_of_another_model_are_refused(trained, toy_config, run_folder, t
     wider = replace(toy_config, init=str(trained), model=replace(toy_config.model, mlp=1 << 40))
     with pytest.raises(ConfigError, match=r"its sizes are others: mlp 24 \(model has 1,099,511,627,776\)"):
         train(wider, [run_folder], tmp_path, say=lambda _: None)
+
+
+def test_a_stage_after_pretraining_has_the_sizes_of_its_weights(trained, toy_config, run_folder, tmp_path):
+    """Recipe `qft` says 8 billion parameters; it trains what it begins with, and goes on without it."""
+    stage, said = replace(qft(), init=str(trained), device="cpu", precision="float32", steps=2), []
+    stage.data = replace(stage.data, context=64, batch_rows=1, heldout=0.2)
+    last = train(stage, [run_folder], tmp_path / "qft", until=1, say=said.append)
+    sizes = from_dict(ModelConfig, checkpoint.read_state(last).recipe["model"])
+    theirs = from_dict(ModelConfig, checkpoint.read_state(checkpoint.find(trained)).recipe["model"])
+    assert sizes == replace(theirs, dropout=stage.model.dropout, attention_dropout=stage.model.attention_dropout)
+    assert any(line.startswith(f"sizes of {checkpoint.find(trained)}: vocab_size ") for line in said)
+    moved = replace(stage, init=str(tmp_path / "gone"))
+    with pytest.raises(ConfigError, match="init"):
+        train(moved, [run_folder], tmp_path / "qft", say=said.append)
+    (tmp_path / "gone").symlink_to(trained)
+    assert with_starting_sizes(stage, tmp_path / "qft")[0].model == sizes
+    assert with_starting_sizes(replace(stage, init=""), tmp_path / "none")[0].model == qft().model
+    with pytest.raises(ConfigError, match="--set init=FOLDER"):
+        with_starting_sizes(replace(stage, init=str(tmp_path)))
 
 
 def test_weights_of_another_vocabulary_or_tokenizer_are_refused(trained, toy_config, run_folder, tmp_path):

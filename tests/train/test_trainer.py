@@ -150,3 +150,13 @@ def test_kinds_of_documents_may_be_left_out(run_folder, toy_config, tmp_path):
     only_text = replace(without, data=replace(without.data, kinds=("text",)))
     train(only_text, [run_folder], tmp_path / "text", say=said.append)
     assert not any("vision" in line for line in lines_of(tmp_path / "text"))
+
+
+def test_a_batch_in_which_nothing_counts_teaches_nothing(run_folder, toy_config, tmp_path):
+    words = replace(toy_config.data, kinds=("text",), text_weight=0.0, structure_weight=0.0)
+    config = replace(toy_config, data=words, optimizer=replace(toy_config.optimizer, weight_decay=0.0))
+    with trainer_of(config, run_folder, tmp_path) as trainer:
+        before = {name: weight.clone() for name, weight in trainer.model.state_dict().items()}
+        line = trainer.step(0)
+        assert line["loss"] == line["grad_norm"] == 0 and line["text"] > 0
+        assert all(torch.equal(weight, before[name]) for name, weight in trainer.model.state_dict().items())

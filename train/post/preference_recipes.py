@@ -25,6 +25,7 @@ def dpo() -> TrainConfig:
     return TrainConfig(
         model=ModelConfig(vocab_size=Vocabulary("qwen", 32_768).size, dropout=0.0, attention_dropout=0.0),
         init="runs/qft",
+        sizes="init",
         objective="preference",
         preference=PreferenceConfig(loss="dpo", beta=0.1, ntp_weight=1.0),
         data=DataConfig(context=18_432, batch_rows=64, heldout=0.05, vision_weight=1.0),

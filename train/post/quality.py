@@ -23,6 +23,7 @@ def qft() -> TrainConfig:
     return TrainConfig(
         model=ModelConfig(vocab_size=Vocabulary("qwen", 32_768).size),
         init="runs/emu3_stage2",
+        sizes="init",
         data=DataConfig(
             context=9216, batch_rows=256, heldout=0.001, caption_drop=0.05, kinds=("image",),
             text_weight=0.0, structure_weight=0.0, ends_weight=0.0, vision_weight=1.0,

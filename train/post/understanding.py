@@ -36,6 +36,7 @@ def understanding_stage1() -> TrainConfig:
     return TrainConfig(
         model=ModelConfig(vocab_size=EMU3_IDS),
         init="runs/emu3_stage2",
+        sizes="init",
         data=DataConfig(
             context=5120, batch_rows=512, heldout=0.001, kinds=("text", "image", "interleaved"),
             caption_after=1.0, ends_weight=0.0, vision_weight=0.0,

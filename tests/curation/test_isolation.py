@@ -13,7 +13,7 @@ OPTIONS = {**to_dict(DecodeConfig()), "scenes": {}}
 
 @pytest.fixture(scope="module")
 def child():
-    with Child(IsolationConfig(stall_s=2.0, memory_mb=2048), preload=(JOB,)) as made:
+    with Child(IsolationConfig(stall_s=8.0, memory_mb=2048), preload=(JOB,)) as made:
         yield made
 
 
@@ -26,7 +26,7 @@ def run(child, path):
     [
         ("SEGFAULT", "item", "decoder_crashed: signal SIGSEGV"),
         ("KILLED", "machine", "decoder_killed: signal SIGKILL"),
-        ("HANG", "machine", "timeout: no answer within stall_s = 2"),
+        ("HANG", "machine", "timeout: no answer within stall_s = 8"),
         ("MEMORY", "machine", "out_of_memory"),
         ("RAISE", "item", "decode_error: ValueError: decoder said no"),
         ("REFUSE", "item", "not_wanted: as asked"),

@@ -196,7 +196,7 @@ def test_a_stall_is_cut_off_and_asked_again(out):
         return completion(GOOD)
 
     with ChatServer(reply) as server:
-        recaption(out, server.url, "captions.endpoint.request_s=1")
+        recaption(out, server.url, "captions.endpoint.request_s=2")
         assert not ended.is_set(), "nobody waited for it"
         free.set()
     assert len(answered(out)) == KEPT

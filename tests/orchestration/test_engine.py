@@ -93,7 +93,7 @@ def test_bad_items_cost_one_item_each_through_ray(tmp_path):
     }
     for name, words in orders.items():
         (dump / f"{name}.txt").write_text(words)
-    settings = ("--set", "score.expanders.text=faulty:expand", "--set", "score.isolation.stall_s=1.5")
+    settings = ("--set", "score.expanders.text=faulty:expand", "--set", "score.isolation.stall_s=8")
     helpers = os.pathsep.join(path for path in sys.path if path.endswith("helpers"))
     environment = {**os.environ, "PYTHONPATH": helpers}
     curate(dump, tmp_path / "out", light_recipe(tmp_path / "r.toml"), *settings, "--workers", "2", env=environment)

@@ -88,14 +88,27 @@ def test_pictures_are_those_of_the_studio_with_their_settings_inside(site, clien
     assert read_settings(path).items() >= {**wanted, "checkpoint": "runs/tiny"}.items()
 
 
-def test_a_stream_shows_rows_as_they_are_drawn(client):
+def test_a_stream_shows_rows_as_they_are_drawn(studio, tmp_path, monkeypatch):
+    ready = threading.Semaphore(0)
+
+    class Gated(Engine):
+        def step(self):
+            ready.acquire(timeout=300)
+            return super().step()
+
+    monkeypatch.setattr(service, "Engine", Gated)
     asked = {"model": "tiny", "prompt": "a", "size": "64x64", "extra_body": {"seed": 1}}
-    events = list(client.images.generate(**asked, stream=True, partial_images=3))
-    *partial, whole = events
-    assert whole.type == "image_generation.completed" and whole.usage.output_tokens == 8 * 9 + 3
-    assert whole.b64_json == client.images.generate(**asked).data[0].b64_json
+    with served(studio, tmp_path) as (url, _):
+        client = client_of(url)
+        ready.release(9 * 5)
+        stream = client.images.generate(**asked, stream=True, partial_images=3)
+        first = next(stream)  # it comes while there are rows to draw
+        ready.release(10**6)
+        *partial, whole = [first, *stream]
+        assert whole.type == "image_generation.completed" and whole.usage.output_tokens == 8 * 9 + 3
+        assert whole.b64_json == client.images.generate(**asked).data[0].b64_json
     final = picture(whole.b64_json)
-    assert partial, "there is at least one row to show before the end"
+    assert 1 <= len(partial) <= 3
     for number, event in enumerate(partial):
         shown = picture(event.b64_json)
         assert event.type == "image_generation.partial_image" and event.partial_image_index == number

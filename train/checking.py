@@ -15,7 +15,7 @@ from reelmill.train.objectives import source_of
 from reelmill.train.post.preference_data import PairCorpus
 from reelmill.train.post.understanding import conversation_problems
 from reelmill.train.run import with_vocabulary
-from reelmill.train.starting import starting_weights
+from reelmill.train.starting import starting_weights, with_starting_sizes
 from reelmill.train.train_config import TrainConfig
 
 _MOST = 20
@@ -29,6 +29,7 @@ def check_data(config: TrainConfig, data: Sequence[Path], selection: str | None)
     trained on other ids.
     """
     source = source_of(config, data, selection)
+    config, _ = with_starting_sizes(config)
     config = with_vocabulary(config, source)
     found = list(islice(problems(source), _MOST + 1))
     if found:

@@ -1,11 +1,12 @@
 """Small models served on a free port: one of random weights, and one whose next token follows from the last alone."""
 
 import contextlib
+import threading
 
 import torch
 from web_server import running
 
-from reelmill.eval.generation import Studio
+from reelmill.eval.generation import Engine, Studio, service
 from reelmill.pipelines.web import Access, listen
 from reelmill.pipelines.web.routes import serve_app
 from reelmill.pipelines.web.serving import ServeConfig, opened
@@ -14,6 +15,8 @@ from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.model import Decoder, ModelConfig
 
 VOCAB = Vocabulary("bytes", 4096)
+MANY = 10**6
+"""More steps than anything here takes."""
 SIZES = {"vocab_size": VOCAB.size, "hidden": 16, "layers": 1, "heads": 2, "kv_heads": 1, "mlp": 24}
 
 
@@ -34,6 +37,19 @@ def chained_studio(follows):
         for rank, following in enumerate(nexts):
             studio.model.lm_head.weight[following, place] = 10.0 - rank
     return studio
+
+
+def gated_steps(monkeypatch):
+    """A semaphore: engines that are made from now on step as often as it is released."""
+    ready = threading.Semaphore(0)
+
+    class Gated(Engine):
+        def step(self):
+            ready.acquire(timeout=300)
+            return super().step()
+
+    monkeypatch.setattr(service, "Engine", Gated)
+    return ready
 
 
 @contextlib.contextmanager

@@ -5,7 +5,6 @@ import contextlib
 import io
 import json
 import struct
-import threading
 import urllib.error
 import urllib.request
 import zlib
@@ -17,7 +16,7 @@ import numpy as np
 import openai
 import pytest
 from PIL import Image, ImageSequence
-from serving import VOCAB, chained_studio, random_studio, served
+from serving import MANY, VOCAB, chained_studio, gated_steps, random_studio, served
 from web_server import until
 
 from reelmill.eval.generation import Engine, Request, Sampling, service
@@ -88,22 +87,22 @@ def test_pictures_are_those_of_the_studio_with_their_settings_inside(site, clien
     assert read_settings(path).items() >= {**wanted, "checkpoint": "runs/tiny"}.items()
 
 
-def test_a_stream_shows_rows_as_they_are_drawn(studio, tmp_path, monkeypatch):
-    ready = threading.Semaphore(0)
+@pytest.fixture
+def gate(monkeypatch):
+    """Steps of engines wait until it is released, once for each."""
+    ready = gated_steps(monkeypatch)
+    yield ready
+    ready.release(MANY)
 
-    class Gated(Engine):
-        def step(self):
-            ready.acquire(timeout=300)
-            return super().step()
 
-    monkeypatch.setattr(service, "Engine", Gated)
+def test_a_stream_shows_rows_as_they_are_drawn(studio, tmp_path, gate):
     asked = {"model": "tiny", "prompt": "a", "size": "64x64", "extra_body": {"seed": 1}}
     with served(studio, tmp_path) as (url, _):
         client = client_of(url)
-        ready.release(9 * 5)
+        gate.release(9 * 5)
         stream = client.images.generate(**asked, stream=True, partial_images=3)
         first = next(stream)  # it comes while there are rows to draw
-        ready.release(10**6)
+        gate.release(MANY)
         *partial, whole = [first, *stream]
         assert whole.type == "image_generation.completed" and whole.usage.output_tokens == 8 * 9 + 3
         assert whole.b64_json == client.images.generate(**asked).data[0].b64_json
@@ -308,21 +307,6 @@ def test_fifty_at_once_are_all_drawn_as_each_would_be_alone(site, client, studio
     assert site[1].service.status() == {"waiting": 0, "drawing": 0, "tokens_per_s": 0.0}
 
 
-@pytest.fixture
-def gate(monkeypatch):
-    """Steps of engines wait until it is set."""
-    opened = threading.Event()
-
-    class Gated(Engine):
-        def step(self):
-            opened.wait(300)
-            return super().step()
-
-    monkeypatch.setattr(service, "Engine", Gated)
-    yield opened
-    opened.set()
-
-
 def test_a_full_queue_says_when_to_come_again_and_a_stream_where_it_stands(studio, tmp_path, gate):
     with served(studio, tmp_path, rows=1, queue=2) as (url, _), ThreadPoolExecutor(3) as pool:
         client = client_of(url)
@@ -331,7 +315,7 @@ def test_a_full_queue_says_when_to_come_again_and_a_stream_where_it_stands(studi
         with pytest.raises(openai.RateLimitError, match="2 requests wait already") as full:
             client.images.generate(model="tiny", prompt="a", stream=True)
         assert int(full.value.response.headers["Retry-After"]) >= 1
-        gate.set()
+        gate.release(MANY)
         assert all(len(job.result(120).data) == 1 for job in jobs)
         assert client.images.generate(model="tiny", prompt="a", size="16x16").data
 
@@ -353,7 +337,7 @@ def test_who_leaves_is_given_up(studio, tmp_path, gate, stream):
         wanted = urllib.request.Request(f"{url}/v1/images/generations", body, {"Content-Type": "application/json"})
         with contextlib.suppress(TimeoutError), urllib.request.urlopen(wanted, timeout=0.5) as answer:
             answer.readline()
-        gate.set()
+        gate.release(MANY)
         until(lambda: not any(get(f"{url}/health")[name] for name in ("waiting", "drawing")))
         assert get(f"{url}/gallery")["data"] == []
 
@@ -384,7 +368,7 @@ def test_the_end_of_the_server_ends_its_streams(studio, tmp_path, gate):
         stream = pool.submit(lambda: list(client.images.generate(model="tiny", prompt="a", stream=True)))
         until(lambda: get(f"{url}/health")["drawing"])
         serving.service.stop()
-        gate.set()
+        gate.release(MANY)
         with pytest.raises(openai.APIError, match="the server stops"):
             stream.result(120)
         with pytest.raises(openai.InternalServerError, match="the server stops"):

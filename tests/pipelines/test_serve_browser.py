@@ -8,7 +8,7 @@ import threading
 
 import pytest
 from PIL import Image
-from serving import random_studio, served
+from serving import MANY, gated_steps, random_studio, served
 
 from reelmill.eval.generation import Engine, service
 
@@ -72,21 +72,14 @@ def src(page, selector):
 
 
 def test_a_picture_fills_in_row_by_row_and_goes_to_the_gallery(visit, monkeypatch):
-    ready = threading.Semaphore(0)
-
-    class Gated(Engine):
-        def step(self):
-            ready.acquire(timeout=120)
-            return super().step()
-
-    monkeypatch.setattr(service, "Engine", Gated)
+    ready = gated_steps(monkeypatch)
     page = visit(token=TOKEN)
     draw(page, "two <b>boats</b>", n=2)
     ready.release(9 * 3)
     page.wait_for_selector("figure:nth-child(2) .sheet img")
     first = src(page, "figure:first-child .sheet img")
     assert page.is_disabled("#draw") and page.locator("#easel progress").count() == 2
-    ready.release(10**4)
+    ready.release(MANY)
     drawn(page)
     assert src(page, "figure:first-child .sheet img") != first
     assert page.locator("#pictures li").count() == 2

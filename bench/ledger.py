@@ -23,9 +23,9 @@ from reelmill.curation.ledger import CAPTIONS, FAILURES, ITEMS, VERDICTS, sample
 from reelmill.curation.scoring import score_columns
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries, write_database
-from reelmill.pipelines import recipes
-from reelmill.pipelines.curate import write_verdicts
-from reelmill.pipelines.summary import gather
+from reelmill.pipelines.curate import recipes
+from reelmill.pipelines.curate.run import write_verdicts
+from reelmill.pipelines.curate.stats import gather
 from reelmill.tokenize.shards import TOKENS_SCHEMA
 
 PER_UNIT = 50_000

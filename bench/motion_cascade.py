@@ -16,7 +16,7 @@ import numpy as np
 from reelmill.compat import one_thread
 from reelmill.curation.ledger import PLAN
 from reelmill.curation.scoring import ItemScorer
-from reelmill.pipelines import recipes
+from reelmill.pipelines.curate import recipes
 
 
 def clips(paths):

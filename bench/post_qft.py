@@ -27,9 +27,9 @@ from scenes import CONFIG, World, every, nearest, obeys, pictures
 from reelmill.curation.stage import Sample, Scorer
 from reelmill.eval.generation import Draw, Sampling, Studio
 from reelmill.orchestration.views import LedgerQueries
-from reelmill.pipelines import recipes
-from reelmill.pipelines.curate import CurateOptions, curate
-from reelmill.pipelines.select import SelectOptions, select
+from reelmill.pipelines.curate import recipes
+from reelmill.pipelines.curate.run import CurateOptions, curate
+from reelmill.pipelines.ledger.select import SelectOptions, select
 from reelmill.train import checkpoint
 from reelmill.train.data import DataConfig
 from reelmill.train.optimizer import OptimizerConfig

@@ -10,20 +10,18 @@ from rich.console import Console
 import reelmill
 from reelmill.errors import ReelmillError, printable
 from reelmill.pipelines import models
-from reelmill.pipelines.commands import (
-    caption,
-    chat,
-    curate,
-    evaluate,
-    generate,
-    ledger,
-    prefer,
-    report,
-    serve,
-    tokenizer,
-    tokens,
-    train,
-)
+from reelmill.pipelines.curate import caption_commands as caption
+from reelmill.pipelines.curate import commands as curate
+from reelmill.pipelines.generate import commands as generate
+from reelmill.pipelines.imports import chat_command as chat
+from reelmill.pipelines.imports import tokens_command as tokens
+from reelmill.pipelines.ledger import commands as ledger
+from reelmill.pipelines.prefer import commands as prefer
+from reelmill.pipelines.report import commands as report
+from reelmill.pipelines.serve import commands as serve
+from reelmill.pipelines.tokenizer import commands as tokenizer
+from reelmill.pipelines.tokenizer import evaluate
+from reelmill.pipelines.train import commands as train
 
 app = typer.Typer(
     name="reelmill",

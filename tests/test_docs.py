@@ -10,9 +10,9 @@ import typer
 from dumps import light_recipe, write_dump
 
 from reelmill.config import override
-from reelmill.pipelines import recipes
 from reelmill.pipelines.cli import app
-from reelmill.pipelines.curate import CurateOptions, curate
+from reelmill.pipelines.curate import recipes
+from reelmill.pipelines.curate.run import CurateOptions, curate
 from reelmill.tokenize.shards import ShardIndex
 from reelmill.train import recipes as training
 from reelmill.train.dryrun import Machine, estimate

@@ -14,7 +14,7 @@ GROUND = "ground"
 ALLOWED = {
     GROUND: {GROUND},
     "curation": {GROUND},
-    "orchestration": {GROUND, "curation"},
+    "orchestration": {GROUND, "curation", "tokenize"},
     "tokenize": {GROUND},
     "train": {GROUND, "tokenize"},
     "eval": {GROUND, "tokenize", "train"},

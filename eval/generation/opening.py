@@ -13,7 +13,7 @@ import torch
 from reelmill.errors import ConfigError, DataError
 from reelmill.tokenize.vision import VisionTokenizer, load, load_by_fingerprint
 from reelmill.tokenize.vocabulary import Vocabulary
-from reelmill.train.checkpoint import load_decoder
+from reelmill.train.checkpoint import find, load_decoder
 from reelmill.train.hub import read_model
 from reelmill.train.model import Decoder
 
@@ -30,6 +30,19 @@ class Opened(NamedTuple):
 def is_published(place: Path) -> bool:
     """Whether it is a folder as Hugging Face lays it out: Emu3's own, or what `reelmill export` wrote."""
     return (place / "config.json").is_file()
+
+
+def found_model(place: Path) -> Path:
+    """What a studio opens: a folder as Hugging Face lays it out, a checkpoint, or the last one of a run."""
+    return place if is_published(place) else found_checkpoint(place)
+
+
+def found_checkpoint(place: Path) -> Path:
+    """The checkpoint that `place` is, or the last one of the run that it is."""
+    found = find(place)
+    if found is None:
+        raise DataError(f"{place} is neither a checkpoint nor a training run with one; see `reelmill train --help`")
+    return found
 
 
 def opened(place: Path, tokenizer: str | None) -> Opened:

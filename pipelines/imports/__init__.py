@@ -1,1 +1,1 @@
-"""Run folders made from what others tokenized or wrote: codes, conversations."""
+"""Run folders made from what others tokenized or wrote: `tokens import`, `chat import`."""

@@ -25,13 +25,13 @@ from reelmill.curation.scoring import ScoreConfig
 from reelmill.curation.sources import Source
 from reelmill.errors import ConfigError, DataError, MachineError
 from reelmill.files import sha256, write_text
+from reelmill.orchestration.recipe import Recipe
 from reelmill.orchestration.runfolder import RunFolder
-from reelmill.pipelines.curate import DEFAULT, write_verdicts
+from reelmill.orchestration.tokens_config import TokensConfig
+from reelmill.pipelines.curate.run import DEFAULT, write_verdicts
 from reelmill.pipelines.imports.chat_rows import ChatRow, Part, Picture, chat_files, chat_rows
 from reelmill.pipelines.imports.folder import Row
 from reelmill.pipelines.imports.tokens import Documents, prepare_folder, write_unit
-from reelmill.pipelines.recipes import Recipe
-from reelmill.pipelines.tokens_config import TokensConfig
 from reelmill.tokenize import documents
 from reelmill.tokenize.documents import SYSTEM, Turn, Visual
 from reelmill.tokenize.shards import document_row

@@ -19,12 +19,12 @@ from reelmill.config import to_toml
 from reelmill.curation import ledger
 from reelmill.errors import ConfigError, DataError
 from reelmill.files import write_atomically
+from reelmill.orchestration.recipe import Recipe
 from reelmill.orchestration.runfolder import RunFolder
+from reelmill.orchestration.tokens_config import TokensConfig
 from reelmill.orchestration.views import write_database
-from reelmill.pipelines.curate import DEFAULT, write_verdicts
+from reelmill.pipelines.curate.run import DEFAULT, write_verdicts
 from reelmill.pipelines.imports.folder import Row, rows
-from reelmill.pipelines.recipes import Recipe
-from reelmill.pipelines.tokens_config import TokensConfig
 from reelmill.tokenize import documents
 from reelmill.tokenize.shards import TOKENS_SCHEMA, document_row, write_shard
 from reelmill.tokenize.vocabulary import Vocabulary

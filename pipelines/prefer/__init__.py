@@ -1,1 +1,1 @@
-"""What `reelmill prefer` does: candidates drawn, the voting page, other voters, pairs and win rates."""
+"""Preferences: candidates drawn, the voting page, other voters, pairs and win rates (`prefer`)."""

@@ -10,8 +10,8 @@ from typing import Any
 
 from reelmill.errors import ConfigError, DataError
 from reelmill.eval.generation import Studio
+from reelmill.eval.generation.opening import found_checkpoint
 from reelmill.eval.preference import Candidates, Plan, checkpoint_of, sample
-from reelmill.pipelines.generating import found_checkpoint
 from reelmill.tokenize.vision import load_by_fingerprint
 from reelmill.train.checkpoint import read_state
 

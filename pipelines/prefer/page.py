@@ -120,7 +120,7 @@ def vote_app(poll: Poll, access: Access) -> ASGIApp:
 
     async def page(request: Request) -> Response:
         name, kind = _FILES[request.url.path]
-        return Response(files("reelmill.pipelines.web").joinpath(name).read_bytes(), media_type=kind)
+        return Response(files("reelmill.pipelines.prefer").joinpath(name).read_bytes(), media_type=kind)
 
     async def about(request: Request) -> Response:
         return JSONResponse({"mode": poll.mode, "tasks": len(poll.tasks)})

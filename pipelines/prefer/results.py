@@ -27,7 +27,7 @@ from reelmill.eval.preference import (
 )
 from reelmill.files import write_text
 from reelmill.pipelines.prefer.candidates import open_candidates
-from reelmill.pipelines.summary import print_table
+from reelmill.pipelines.tables import print_table
 
 RULE = (
     "score: mean over voters of the mean over questions, of voters who judged all candidates; chosen: the best, "

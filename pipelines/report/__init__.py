@@ -1,1 +1,1 @@
-"""`reelmill report`: one self-contained page about a run folder, and its dataset card."""
+"""Look at a run folder: `report`, `explain`, `doctor`; one self-contained page, and the dataset card."""

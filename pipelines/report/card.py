@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reelmill.pipelines.recipes import Recipe
+from reelmill.orchestration.recipe import Recipe
 from reelmill.pipelines.report.charts import number
 
 _SPECIAL = str.maketrans({c: f"\\{c}" for c in "\\`*_{}[]<>#|~!"})

@@ -15,9 +15,9 @@ from markupsafe import Markup
 import reelmill
 from reelmill.config import from_dict, read_toml
 from reelmill.files import write_text
+from reelmill.orchestration.recipe import Recipe
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries
-from reelmill.pipelines.recipes import Recipe
 from reelmill.pipelines.report import card, charts, floor, gather, pairs, sheets, thresholds
 from reelmill.pipelines.report.pictures import Pictures
 

@@ -10,10 +10,10 @@ import torch
 
 from reelmill.curation.isolation import ItemFailed
 from reelmill.errors import WeightsError
+from reelmill.orchestration.tokens import vocabulary
+from reelmill.orchestration.tokens_config import TokensConfig
 from reelmill.orchestration.views import LedgerQueries
 from reelmill.pipelines.report.pictures import Pictures, strip
-from reelmill.pipelines.tokens import vocabulary
-from reelmill.pipelines.tokens_config import TokensConfig
 from reelmill.tokenize import vision
 from reelmill.tokenize.documents import parse
 

@@ -19,7 +19,7 @@ from reelmill.curation.isolation import Child, IsolationConfig, ItemFailed
 from reelmill.curation.scoring import ScoreConfig
 from reelmill.curation.sources import Source
 from reelmill.orchestration.runfolder import RunFolder
-from reelmill.pipelines.tokens import JOBS
+from reelmill.orchestration.tokens import JOBS
 
 Frames = npt.NDArray[np.uint8]
 THUMB_PIXELS = 160 * 120

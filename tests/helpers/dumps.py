@@ -13,7 +13,7 @@ from videos import scene_frames, textured, write_video
 
 from reelmill.config import to_toml
 from reelmill.orchestration.plan import PlanConfig
-from reelmill.pipelines import recipes
+from reelmill.pipelines.curate import recipes
 
 TABLES = ("items", "samples", "verdicts", "captions", "failures", "tokens")
 

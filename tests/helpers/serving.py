@@ -7,9 +7,9 @@ import torch
 from web_server import running
 
 from reelmill.eval.generation import Engine, Studio, service
+from reelmill.pipelines.serve.routes import serve_app
+from reelmill.pipelines.serve.serving import ServeConfig, opened
 from reelmill.pipelines.web import Access, listen
-from reelmill.pipelines.web.routes import serve_app
-from reelmill.pipelines.web.serving import ServeConfig, opened
 from reelmill.tokenize.vision import load
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.model import Decoder, ModelConfig

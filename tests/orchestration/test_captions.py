@@ -18,11 +18,11 @@ from rich.console import Console
 from reelmill.errors import ConfigError, MachineError
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries
-from reelmill.pipelines import recipes
-from reelmill.pipelines.caption import run_captions
-from reelmill.pipelines.caption_export import export_pairs
-from reelmill.pipelines.curate import CurateOptions, curate
-from reelmill.pipelines.verify import verify
+from reelmill.pipelines.curate import recipes
+from reelmill.pipelines.curate.caption_export import export_pairs
+from reelmill.pipelines.curate.captions import run_captions
+from reelmill.pipelines.curate.run import CurateOptions, curate
+from reelmill.pipelines.ledger.verify import verify
 
 GOOD = "A smooth patchwork of colours drifts slowly to the left."
 QUICK = (

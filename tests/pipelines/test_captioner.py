@@ -11,12 +11,12 @@ from reelmill.config import override
 from reelmill.curation.pictures import PixelBounds
 from reelmill.errors import DataError
 from reelmill.orchestration.runfolder import RunFolder
-from reelmill.pipelines import recipes
-from reelmill.pipelines.caption import run_captions
-from reelmill.pipelines.caption_export import export_pairs
-from reelmill.pipelines.curate import CurateOptions, curate
+from reelmill.pipelines.curate import recipes
+from reelmill.pipelines.curate.caption_export import export_pairs
+from reelmill.pipelines.curate.captions import run_captions
+from reelmill.pipelines.curate.run import CurateOptions, curate
 from reelmill.pipelines.imports.chat import ChatImport, import_chats
-from reelmill.pipelines.verify import verify
+from reelmill.pipelines.ledger.verify import verify
 from reelmill.tokenize import vision
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.recipes import recipe

@@ -14,7 +14,7 @@ from reelmill.pipelines.cli import app
 from reelmill.pipelines.imports import chat as chat_import
 from reelmill.pipelines.imports import chat_rows
 from reelmill.pipelines.imports.chat import ChatImport, import_chats
-from reelmill.pipelines.verify import verify
+from reelmill.pipelines.ledger.verify import verify
 from reelmill.tokenize import vision
 from reelmill.tokenize.documents import parse
 from reelmill.tokenize.vocabulary import Vocabulary

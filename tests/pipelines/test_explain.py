@@ -11,9 +11,9 @@ from rich.console import Console
 
 from reelmill.errors import ConfigError
 from reelmill.orchestration.views import LedgerQueries
-from reelmill.pipelines import recipes
-from reelmill.pipelines.curate import CurateOptions, curate
-from reelmill.pipelines.explain import explain
+from reelmill.pipelines.curate import recipes
+from reelmill.pipelines.curate.run import CurateOptions, curate
+from reelmill.pipelines.report.explain import explain
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_the_command_in_json_and_as_a_picture(out, samples, tmp_path):
 
 
 def test_a_text_has_a_picture_of_its_words(out, tmp_path):
-    from reelmill.pipelines.explain_png import draw
+    from reelmill.pipelines.report.explain_png import draw
 
     draw(out, explain(out, "text0.txt"), tmp_path / "text.png")
     with Image.open(tmp_path / "text.png") as picture:

@@ -11,10 +11,10 @@ from rich.console import Console
 from reelmill.errors import ConfigError, DataError
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries
-from reelmill.pipelines import recipes
-from reelmill.pipelines.curate import CurateOptions, curate
-from reelmill.pipelines.forget import Criterion, forget
-from reelmill.pipelines.verify import verify
+from reelmill.pipelines.curate import recipes
+from reelmill.pipelines.curate.run import CurateOptions, curate
+from reelmill.pipelines.ledger.forget import Criterion, forget
+from reelmill.pipelines.ledger.verify import verify
 
 QUIET = Console(file=io.StringIO())
 

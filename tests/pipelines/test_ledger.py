@@ -21,13 +21,14 @@ from reelmill.files import write_atomically
 from reelmill.orchestration.plan import extend_plan
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries
-from reelmill.pipelines import cli, recipes
-from reelmill.pipelines.curate import CurateOptions
-from reelmill.pipelines.curate import curate as run_curate
-from reelmill.pipelines.select import SelectOptions
-from reelmill.pipelines.select import select as run_select
-from reelmill.pipelines.summary import gather, print_stats
-from reelmill.pipelines.verify import verify
+from reelmill.pipelines import cli
+from reelmill.pipelines.curate import recipes
+from reelmill.pipelines.curate.run import CurateOptions
+from reelmill.pipelines.curate.run import curate as run_curate
+from reelmill.pipelines.curate.stats import gather, print_stats
+from reelmill.pipelines.ledger.select import SelectOptions
+from reelmill.pipelines.ledger.select import select as run_select
+from reelmill.pipelines.ledger.verify import verify
 from reelmill.tokenize import vision
 from reelmill.tokenize.shards import ShardIndex, read_footer
 from reelmill.tokenize.vision.movq import MoVQ

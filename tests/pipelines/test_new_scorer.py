@@ -12,8 +12,8 @@ from videos import scene_frames, write_video
 from reelmill.config import differences, to_toml
 from reelmill.errors import ConfigError
 from reelmill.orchestration.views import LedgerQueries
-from reelmill.pipelines import recipes
-from reelmill.pipelines.curate import CurateOptions, curate
+from reelmill.pipelines.curate import recipes
+from reelmill.pipelines.curate.run import CurateOptions, curate
 
 CONTRIBUTING = Path(__file__).parents[2] / "CONTRIBUTING.md"
 

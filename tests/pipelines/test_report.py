@@ -17,8 +17,8 @@ from rich.console import Console
 
 from reelmill.config import from_dict, read_toml
 from reelmill.orchestration.views import LedgerQueries
-from reelmill.pipelines import recipes
-from reelmill.pipelines.curate import CurateOptions, curate
+from reelmill.pipelines.curate import recipes
+from reelmill.pipelines.curate.run import CurateOptions, curate
 from reelmill.pipelines.report import gather, thresholds
 from reelmill.pipelines.report.page import write_report
 

@@ -11,8 +11,8 @@ from dumps import light_recipe, write_dump
 from PIL import Image
 from rich.console import Console
 
-from reelmill.pipelines import recipes
-from reelmill.pipelines.curate import CurateOptions, curate
+from reelmill.pipelines.curate import recipes
+from reelmill.pipelines.curate.run import CurateOptions, curate
 from reelmill.pipelines.report.page import write_report
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")

@@ -15,11 +15,11 @@ from reelmill.curation.ledger import read_table, write_table
 from reelmill.errors import ConfigError
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries
-from reelmill.pipelines import recipes
-from reelmill.pipelines.curate import CurateOptions, curate
-from reelmill.pipelines.presets import QFT_AREA
-from reelmill.pipelines.select import SelectOptions, select
-from reelmill.pipelines.verify import verify
+from reelmill.pipelines.curate import recipes
+from reelmill.pipelines.curate.run import CurateOptions, curate
+from reelmill.pipelines.ledger.presets import QFT_AREA
+from reelmill.pipelines.ledger.select import SelectOptions, select
+from reelmill.pipelines.ledger.verify import verify
 from reelmill.tokenize.shards import ShardIndex
 
 SMALL = ("rules.image_resolution.min=250000", "tokens.area=9216")

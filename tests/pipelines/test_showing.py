@@ -10,7 +10,7 @@ from rich.console import Console
 
 from reelmill.errors import ConfigError
 from reelmill.eval.generation import Studio
-from reelmill.pipelines.showing import Show, half_blocks, side_by_side
+from reelmill.pipelines.generate.progress import Show, half_blocks, side_by_side
 from reelmill.tokenize.vision import load
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.model import Decoder, ModelConfig
@@ -48,8 +48,8 @@ def test_elsewhere_a_line_says_how_fast_it_was(studio):
 
 def test_a_file_holds_the_rows_so_far_and_at_the_end_all(studio, tmp_path, monkeypatch):
     path, seen = tmp_path / "now.png", []
-    monkeypatch.setattr("reelmill.pipelines.showing.PAUSE_S", 0.0)
-    monkeypatch.setattr("reelmill.pipelines.showing.SHARE", float("inf"))
+    monkeypatch.setattr("reelmill.pipelines.generate.progress.PAUSE_S", 0.0)
+    monkeypatch.setattr("reelmill.pipelines.generate.progress.SHARE", float("inf"))
     see = Show.see
 
     def look(show, drawing):

@@ -8,8 +8,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from reelmill.errors import DataError
-from reelmill.pipelines import tokenizers
 from reelmill.pipelines.cli import app
+from reelmill.pipelines.tokenizer import run as tokenizers
 from reelmill.tokenize.vision import load
 from reelmill.tokenize.vision.evaluate import psnr
 

@@ -15,11 +15,11 @@ from typer.testing import CliRunner
 from reelmill.errors import ConfigError, DataError
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.pipelines.cli import app
+from reelmill.pipelines.curate.stats import gather
 from reelmill.pipelines.imports import folder as run_folders
 from reelmill.pipelines.imports import tokens as code_files
 from reelmill.pipelines.imports.tokens import import_tokens
-from reelmill.pipelines.summary import gather
-from reelmill.pipelines.verify import verify
+from reelmill.pipelines.ledger.verify import verify
 from reelmill.tokenize.documents import parse
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.data import Corpus, DataConfig, Loader

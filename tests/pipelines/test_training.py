@@ -13,8 +13,8 @@ from PIL import Image
 from reelmill.config import to_dict, to_toml
 from reelmill.errors import ConfigError, DataError
 from reelmill.orchestration.engine import stop_ray
-from reelmill.pipelines.sample_images import sampler
-from reelmill.pipelines.training import train_on_ray
+from reelmill.pipelines.train.run import train_on_ray
+from reelmill.pipelines.train.sample_images import sampler
 from reelmill.tokenize import documents, vision
 from reelmill.tokenize.shards import document_row, write_shard
 from reelmill.tokenize.vocabulary import Vocabulary

@@ -1,0 +1,44 @@
+"""Running moves on the engine: the settings that workers share, progress, and what failed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from rich.console import Console
+
+from reelmill.config import to_dict
+from reelmill.curation.scoring import score_fingerprint
+from reelmill.orchestration.engine import EngineConfig, Receipt, Task, run_tasks
+from reelmill.orchestration.progress import follow
+from reelmill.orchestration.recipe import Recipe
+from reelmill.orchestration.runfolder import RunFolder
+
+
+class Moves:
+    """Runs the moves of one recipe over one run folder. `failures` counts the words of what a rerun would try again."""
+
+    def __init__(self, folder: RunFolder, recipe: Recipe, console: Console) -> None:
+        self.folder, self.recipe, self.console = folder, recipe, console
+        self.score_fingerprint = score_fingerprint(recipe.score)
+        self.failures: Counter[str] = Counter()
+        self._settings = {
+            "out": str(folder.root),
+            "epoch": folder.epoch,
+            "score": to_dict(recipe.score),
+            "rules": {name: to_dict(rule) for name, rule in recipe.rules.items()},
+            "captions": to_dict(recipe.captions),
+            "tokens": to_dict(recipe.tokens),
+        }
+
+    def run(self, move: str, worker: str, tasks: list[Task], engine: EngineConfig | None = None) -> bool:
+        """Run a move, on the recipe's engine unless another is given; False when nothing was left to do."""
+        receipts = run_tasks(worker, self._settings, tasks, engine or self.recipe.engine)
+        follow(move, tasks, self._watched(receipts), self.console)
+        return bool(tasks)
+
+    def _watched(self, receipts: Iterable[Receipt]) -> Iterator[Receipt]:
+        for receipt in receipts:
+            if "failure" in receipt:
+                self.failures[receipt["failure"]] += receipt["failed"]
+            yield receipt

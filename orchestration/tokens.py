@@ -1,0 +1,226 @@
+"""The tokenize move: kept samples become documents, for one vision tokenizer and one layout, into token shards."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from reelmill.config import from_dict, to_dict
+from reelmill.curation import clips as jobs
+from reelmill.curation.isolation import Child, ItemFailed
+from reelmill.curation.ledger import FAILURES, TIMINGS
+from reelmill.curation.scoring import MACHINE_TRIES, ScoreConfig
+from reelmill.curation.sources import Source
+from reelmill.files import write_atomically
+from reelmill.orchestration.engine import Receipt, Task
+from reelmill.orchestration.moves import Moves
+from reelmill.orchestration.plan import chunked
+from reelmill.orchestration.runfolder import RunFolder
+from reelmill.orchestration.tokens_config import TokensConfig
+from reelmill.orchestration.views import LedgerQueries, content_tag, literal_pattern
+from reelmill.tokenize import documents, vision
+from reelmill.tokenize.shards import document_row, write_shard
+from reelmill.tokenize.vocabulary import Vocabulary
+
+WORKER = "reelmill.orchestration.tokens:TokenWorker"
+JOBS = {"video": jobs.VIDEO_JOB, "image": jobs.IMAGE_JOB, "text": jobs.TEXT_JOB}
+
+
+def fingerprint(config: TokensConfig, tokenizer_fingerprint: str) -> str:
+    """What a token depends on beside its sample: the tokenizer's weights and every option."""
+    parts = [to_dict(config), tokenizer_fingerprint, documents.LAYOUT_VERSION]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def vocabulary(config: TokensConfig, tokenizer: vision.VisionTokenizer) -> Vocabulary:
+    """The id space: the recipe's text tokenizer and the vision tokenizer's codebook."""
+    return Vocabulary(text=config.text, codes=tokenizer.codes)
+
+
+_ROW = """unit, sample_id, item_id, kind, start_s, end_s, width, height, fps, uri, licence, source, url,
+    caption, caption_source"""
+
+
+def tokenize_selection(moves: Moves, selection: str, awaited: Sequence[tuple[str, str]] = ()) -> tuple[str, str]:
+    """Tokenize what the kept samples of a selection lack, then what has another caption than `samples` shows.
+
+    Returns the fingerprints of the tokens and of the vision tokenizer.
+    """
+    tokenizer = vision.load(moves.recipe.tokens.tokenizer).fingerprint
+    print_ = fingerprint(moves.recipe.tokens, tokenizer)
+    moves.run("tokenize", WORKER, token_tasks(moves.folder, selection, print_, awaited))
+    moves.run("tokenize again", WORKER, stale_tasks(moves.folder, selection, print_))
+    return print_, tokenizer
+
+
+def token_tasks(folder: RunFolder, selection: str, print_: str, awaited: Sequence[tuple[str, str]] = ()) -> list[Task]:
+    """One task a unit: kept samples of `selection` that have neither tokens nor a failure under this fingerprint.
+
+    A video or image has its turn when it has a good caption, and an answer, good or junk, of each `awaited` (source,
+    model).
+    """
+    with LedgerQueries(folder.root) as ledger:
+        rows = ledger.rows(
+            f"""SELECT {_ROW} FROM samples s WHERE (kind = 'text' OR caption IS NOT NULL)
+            AND sample_id IN (SELECT sample_id FROM verdicts WHERE selection = $1 AND status = 'kept')
+            AND sample_id NOT IN (SELECT sample_id FROM tokens WHERE fingerprint = $2)
+            AND sample_id NOT IN (SELECT sample_id FROM failures WHERE fingerprint = $2)
+            AND (kind = 'text' OR len($3) = (SELECT count(DISTINCT caption_source) FROM captions c
+                WHERE c.sample_id = s.sample_id AND list_contains($3::VARCHAR[], caption_source || '=' || model)))
+            ORDER BY unit, item_id, start_s""",
+            [selection, print_, [f"{source}={model}" for source, model in awaited]],
+        )
+    return [{"unit": unit, "items": len(group), "rows": group} for unit, group in chunked(rows, "unit")]
+
+
+def stale_tasks(folder: RunFolder, selection: str, print_: str) -> list[Task]:
+    """One task a shard that holds a document whose sample has now a caption of another source: it is written anew.
+
+    The shard keeps its name, so that it is replaced at once and no document is missing or doubled at any time.
+    """
+    with LedgerQueries(folder.root) as ledger:
+        rows = ledger.rows(
+            f"""WITH held AS (
+                SELECT DISTINCT filename, t.sample_id, t.kind <> 'text' AND t.caption_source <> s.caption_source
+                    AND v.status IS NOT NULL AS changed
+                FROM read_parquet($3, filename = true, union_by_name = true) t JOIN samples s USING (sample_id)
+                LEFT JOIN verdicts v ON v.sample_id = t.sample_id AND v.selection = $1 AND v.status = 'kept'
+                WHERE t.fingerprint = $2)
+            SELECT {_ROW}, filename FROM held JOIN samples USING (sample_id)
+            WHERE filename IN (SELECT filename FROM held WHERE changed) ORDER BY filename, item_id, start_s""",
+            [selection, print_, f"{literal_pattern(str(folder.root))}/tokens/**/*.parquet"],
+        )
+    return [
+        {"unit": group[0]["unit"], "items": len(group), "rows": group, "tag": Path(name).stem.rpartition("-")[2]}
+        for name, group in chunked(rows, "filename")
+    ]
+
+
+class TokenWorker:
+    """Decodes a unit's kept samples at token resolution, encodes them, writes one token shard."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self._folder = RunFolder(Path(settings["out"]), settings["epoch"])
+        self._config = from_dict(TokensConfig, settings["tokens"])
+        self._tokenizer = vision.load(self._config.tokenizer)
+        self._vocab = vocabulary(self._config, self._tokenizer)
+        self._fingerprint = fingerprint(self._config, self._tokenizer.fingerprint)
+        score = from_dict(ScoreConfig, settings["score"])
+        self._options = to_dict(score.decode)
+        self._child = Child(score.isolation, preload=tuple(JOBS.values()))
+        plan = self._folder.read(self._folder.plan_path).select(["item_id", "path", "offset", "size"]).to_pylist()
+        self._sources = {row["item_id"]: Source(row["path"], row["offset"], row["size"]) for row in plan}
+
+    def close(self) -> None:
+        """Stop the decoding child."""
+        self._child.close()
+
+    def __call__(self, task: Task) -> Receipt:
+        """Tokenize and commit one unit's samples."""
+        began, decoding = time.process_time(), self._child.cpu_s
+        rows: list[dict[str, Any]] = []
+        failures: list[dict[str, Any]] = []
+        for item_id, samples in chunked(task["rows"], "item_id"):
+            try:
+                rows.extend(self._item(item_id, samples))
+            except ItemFailed as failure:
+                failures.extend(self._failure(sample, failure) for sample in samples)
+        done = {row["sample_id"] for row in rows} | {row["sample_id"] for row in failures}
+        short = ItemFailed("item", "too_short: less than one latent frame of 4 frames")
+        failures.extend(self._failure(sample, short) for sample in task["rows"] if sample["sample_id"] not in done)
+        tag = task.get("tag") or content_tag(row["sample_id"] for row in task["rows"])
+        seconds = {"decode": self._child.cpu_s - decoding, "encode": time.process_time() - began}
+        self._commit_timings(task, tag, seconds)
+        self._commit(task["unit"], tag, rows, failures)
+        tokens = sum(row["n_tokens"] for row in rows)
+        counts = {"items": len(task["rows"]), "documents": len(rows), "tokens": tokens, "failed": len(failures)}
+        return {"unit": task["unit"], **counts}
+
+    def _commit(self, unit: int, tag: str, rows: list[dict[str, Any]], failures: list[dict[str, Any]]) -> None:
+        folder = self._folder
+
+        def write(temporary: Path) -> None:
+            write_shard(temporary, rows, self._vocab, self._fingerprint, tokenizer=self._tokenizer.fingerprint)
+            folder.check_epoch()
+
+        if failures:
+            table = pa.Table.from_pylist(failures, schema=FAILURES)
+            folder.commit(folder.unit_path("failures", unit, f"{tag}-{self._fingerprint[:12]}"), table)
+        if rows:
+            path = folder.unit_path(f"tokens/{self._fingerprint[:12]}", unit, tag)
+            write_atomically(path, write, root=folder.root)
+
+    def _commit_timings(self, task: Task, tag: str, seconds: dict[str, float]) -> None:
+        media_s = sum(row["end_s"] - row["start_s"] for row in task["rows"])
+        known = {"unit": task["unit"], "move": "tokenize", "items": len(task["rows"]), "media_s": media_s}
+        rows = [{**known, "stage": stage, "cpu_s": cpu_s} for stage, cpu_s in seconds.items()]
+        path = self._folder.unit_path("timings", task["unit"], f"{tag}-{self._fingerprint[:12]}")
+        self._folder.commit(path, pa.Table.from_pylist(rows, schema=TIMINGS))
+
+    def _item(self, item_id: str, samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Token rows of one item's samples; a failure of the machine is tried once more."""
+        for attempt in range(MACHINE_TRIES):
+            try:
+                return list(self._documents(item_id, samples))
+            except ItemFailed as failure:
+                if failure.reason_class == "item" or attempt == MACHINE_TRIES - 1:
+                    raise
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def _documents(self, item_id: str, samples: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        by_id = {sample["sample_id"]: sample for sample in samples}
+        clips = [clip for sample in samples for clip in self._clips(sample)]
+        if not clips:
+            return
+        places = {clip["key"]: clip for clip in clips}
+        job = JOBS[samples[0]["kind"]]
+        for body, arrays in self._child.run(job, self._sources[item_id], {**self._options, "clips": clips}):
+            clip = places[body["key"]]
+            sample = by_id[clip["key"].partition("/")[0]]
+            if sample["kind"] == "text":
+                ids = documents.text_document(self._vocab, body["text"])
+            else:
+                ids = self._visual_document(sample, clip, arrays["frames"])
+            known = {key: sample[key] for key in ("sample_id", "licence", "source", "url", "uri", "caption_source")}
+            place = {"item_id": item_id, "part": clip["part"], "start_s": clip["start_s"]}
+            yield document_row(self._vocab, ids, fingerprint=self._fingerprint, **known, **place)
+
+    def _visual_document(self, sample: dict[str, Any], clip: dict[str, Any], frames: Any) -> Any:
+        caption = sample["caption"]
+        after = documents.caption_after(sample["sample_id"], self._config.caption_after, self._config.seed)
+        if sample["kind"] == "image":
+            codes = self._tokenizer.encode_image(frames[0])
+            return documents.image_document(self._vocab, codes, caption, caption_after=after)
+        codes = self._tokenizer.encode(frames)
+        seconds = documents.seconds_of(len(codes), clip["fps"])
+        return documents.video_document(self._vocab, codes, caption, clip["fps"], seconds, caption_after=after)
+
+    def _clips(self, sample: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """The parts of a sample, each at most `max_latent_frames` long; none for a clip shorter than a latent frame."""
+        config = self._config
+        if sample["kind"] == "text":
+            yield {"key": f"{sample['sample_id']}/0", "part": 0, "start_s": 0.0}
+            return
+        rows, columns = documents.grid_for_ratio(f"{sample['width']}:{sample['height']}", config.area)
+        size = {"height": rows * self._tokenizer.spatial, "width": columns * self._tokenizer.spatial}
+        if sample["kind"] == "image":
+            yield {"key": f"{sample['sample_id']}/0", "part": 0, "start_s": 0.0, **size}
+            return
+        fps = round(min(config.fps, sample["fps"]), 3)
+        temporal = self._tokenizer.temporal
+        latents = int((sample["end_s"] - sample["start_s"]) * fps + 1e-6) // temporal
+        for part, first in enumerate(range(0, latents, config.max_latent_frames)):
+            frames = temporal * min(config.max_latent_frames, latents - first)
+            start_s = sample["start_s"] + first * temporal / fps
+            key = f"{sample['sample_id']}/{part}"
+            yield {"key": key, "part": part, "start_s": start_s, "fps": fps, "frames": frames, **size}
+
+    def _failure(self, sample: dict[str, Any], failure: ItemFailed) -> dict[str, Any]:
+        known = {"unit": sample["unit"], "sample_id": sample["sample_id"], "fingerprint": self._fingerprint}
+        return {**known, "stage": "tokenize", "reason": failure.reason, "reason_class": failure.reason_class}

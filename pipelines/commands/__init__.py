@@ -1,1 +1,0 @@
-"""The command line, a module a group of commands; each imports what it needs when it is called."""

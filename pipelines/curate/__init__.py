@@ -1,0 +1,1 @@
+"""From a dump to token shards: `curate`, `sample-dump`, `recipe`, `caption`; the figures behind `stats`."""

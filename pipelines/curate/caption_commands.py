@@ -1,0 +1,56 @@
+"""Commands about captions: `caption run`, `caption export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Out = Annotated[Path, typer.Argument(help="Run folder.", show_default=False)]
+Selection = Annotated[str, typer.Option(help="Whose kept samples.")]
+
+caption_app = typer.Typer(no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.add_typer(caption_app, name="caption", help="Captions by a model: run; pairs to train one's own: export.")
+
+
+@caption_app.command("run")
+def run(
+    out: Out,
+    source: Annotated[str, typer.Option(help="endpoint, vllm, checkpoint, sidecar or facts.")],
+    url: Annotated[str, typer.Option(help="The endpoint's address, up to /v1.")] = "",
+    model: Annotated[str, typer.Option(help="The model to ask; of checkpoint its folder.")] = "",
+    selection: Selection = "default",
+    tokenize: Annotated[bool, typer.Option(help="Tokenize again what has another caption now.")] = True,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="captions.endpoint.concurrency=32")] = None,
+    executor: Annotated[str, typer.Option(help="ray or inline; the recipe's when not given.")] = "",
+) -> None:
+    """Caption the kept samples of a run by one source, beside the captions they have. Run it again and it goes on."""
+    import json
+
+    from rich.console import Console
+
+    from reelmill.pipelines.curate.captions import run_captions
+
+    options = [(f"captions.{source}.url", url), (f"captions.{source}.model", model), ("engine.executor", executor)]
+    assignments = [f"{key}={json.dumps(value)}" for key, value in options if value]
+    run_captions(out, selection, source, [*assignments, *(set_ or [])], tokenize, Console())
+
+
+@caption_app.command("export")
+def export(
+    out: Out,
+    file: Annotated[Path, typer.Argument(help="JSON Lines file to write; the frames go to a folder beside it.")],
+    selection: Selection = "default",
+    sources: Annotated[str, typer.Option(help="Sources whose chosen captions are taken.")] = "vllm,endpoint,sidecar",
+    frames: Annotated[int, typer.Option(min=1, help="Evenly spaced frames of a clip.")] = 8,
+) -> None:
+    """Write pairs to train a captioner of one's own: frames as JPEG, prompts for content and motion, the caption."""
+    from reelmill.pipelines.curate.caption_export import export_pairs
+
+    pairs, left_out = export_pairs(out, file, selection, [name for name in sources.split(",") if name], frames)
+    typer.echo(f"{file}: {pairs} pairs" + (f"; {left_out} samples could not be decoded" if left_out else ""))

@@ -1,0 +1,107 @@
+"""`reelmill caption export`: caption-tuning pairs, which close Emu3's loop of captioner and captions (section 2.1)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from reelmill.config import from_dict, nearest, read_toml, to_dict
+from reelmill.curation.caption_config import MODEL_SOURCES, Prompts, load_prompts
+from reelmill.curation.caption_frames import JOBS, see
+from reelmill.curation.captioners import CAPTIONERS
+from reelmill.curation.isolation import Child, ItemFailed
+from reelmill.curation.sources import Source
+from reelmill.errors import ConfigError
+from reelmill.files import write_atomically
+from reelmill.orchestration.plan import chunked
+from reelmill.orchestration.recipe import Recipe
+from reelmill.orchestration.runfolder import RunFolder
+from reelmill.orchestration.views import LedgerQueries
+
+WHOLE_CLIP_S = 1e9
+"""A pair shows the whole clip, however long: its frames are not divided into parts."""
+
+_QUERY = """
+SELECT s.sample_id, s.item_id, s.kind, s.start_s, s.end_s, s.width, s.height, s.fps, s.uri, s.licence, s.source, s.url,
+    s.caption, s.caption_source, c.model, c.language
+FROM samples s JOIN captions c ON c.sample_id = s.sample_id AND c.caption_source = s.caption_source
+    AND c.caption = s.caption AND c.problem IS NULL
+WHERE s.kind <> 'text' AND list_contains($2, s.caption_source)
+AND s.sample_id IN (SELECT sample_id FROM verdicts WHERE selection = $1 AND status = 'kept')
+QUALIFY row_number() OVER (PARTITION BY s.sample_id ORDER BY c.created DESC) = 1
+ORDER BY s.uri, s.item_id, s.start_s"""
+
+
+def export_pairs(out: Path, file: Path, selection: str, sources: Sequence[str], frames: int) -> tuple[int, int]:
+    """Write one JSON line a kept sample to `file` and its frames to `STEM-frames/SAMPLE_ID/K.jpg` beside it.
+
+    Returns how many pairs were written, and how many samples could not be decoded. A line has `images` (paths relative
+    to the file), `prompts` (`content`, and `motion` of a video) in the caption's language, `caption`, the same as
+    `messages` of a chat, and where it all came from.
+    """
+    for source in sources:
+        if source not in (known := {*CAPTIONERS, *MODEL_SOURCES}):
+            raise ConfigError(f"unknown caption source {source!r}; {nearest(source, known)}")
+    folder = RunFolder(out).require()
+    recipe = from_dict(Recipe, read_toml(folder.recipe_path))
+    with LedgerQueries(folder.root) as ledger:
+        rows = ledger.rows(_QUERY, [selection, list(sources)])
+    written = 0
+
+    def write(temporary: Path) -> None:
+        nonlocal written
+        with temporary.open("w", encoding="utf-8") as stream:
+            for pair in _pairs(folder, recipe, rows, file.with_name(f"{file.stem}-frames"), frames):
+                stream.write(json.dumps(pair, ensure_ascii=False) + "\n")
+                written += 1
+
+    write_atomically(file, write)
+    return written, len(rows) - written
+
+
+def _pairs(
+    folder: RunFolder, recipe: Recipe, rows: Sequence[dict[str, Any]], pictures: Path, frames: int
+) -> Iterator[dict[str, Any]]:
+    prompts = load_prompts(recipe.captions.prompts)
+    config = replace(recipe.captions.frames, frames=frames, part_s=WHOLE_CLIP_S)
+    plan = folder.read(folder.plan_path).select(["item_id", "path", "offset", "size"]).to_pylist()
+    sources = {row["item_id"]: Source(row["path"], row["offset"], row["size"]) for row in plan}
+    options = to_dict(recipe.score.decode)
+    with Child(recipe.score.isolation, preload=tuple(JOBS.values())) as child:
+        for item_id, group in chunked(rows, "item_id"):
+            try:
+                seen = see(child, sources[item_id], group, config, options)
+            except ItemFailed:  # counted: fewer pairs than rows
+                continue
+            for row, sample in zip(group, seen, strict=True):
+                (part,) = sample.parts
+                names = [_save(pictures / row["sample_id"] / f"{n}.jpg", data) for n, data in enumerate(part)]
+                yield _pair(row, names, prompts.get(row["language"], prompts["en"]))
+
+
+def _save(path: Path, data: bytes) -> str:
+    """Write a picture; its path relative to the file of pairs."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return "/".join(path.parts[-3:])
+
+
+def _pair(row: dict[str, Any], images: list[str], prompts: Prompts) -> dict[str, Any]:
+    asked = (
+        {"content": prompts.image} if row["kind"] == "image" else {"content": prompts.content, "motion": prompts.motion}
+    )
+    pictures = [{"type": "image", "image": name} for name in images]
+    question = [*pictures, {"type": "text", "text": prompts.words(row["kind"])}]
+    origin = ("caption_source", "model", "language", "uri", "start_s", "end_s", "licence", "source", "url")
+    return {
+        "sample_id": row["sample_id"],
+        "kind": row["kind"],
+        "images": images,
+        "prompts": asked,
+        "caption": row["caption"],
+        "messages": [{"role": "user", "content": question}, {"role": "assistant", "content": row["caption"]}],
+        **{key: row[key] for key in origin},
+    }

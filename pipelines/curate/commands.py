@@ -1,0 +1,95 @@
+"""Commands that make things: `curate`, `sample-dump`, `recipe`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Dumps = Annotated[list[Path], typer.Argument(help="Folder trees or WebDataset tars.", show_default=False)]
+Out = Annotated[Path, typer.Option(help="Run folder; made anew, or gone on with.", show_default=False)]
+Sets = Annotated[list[str] | None, typer.Option("--set", help="Change one value: rules.motion.min=0.05")]
+
+recipe_app = typer.Typer(no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("curate")(curate)
+    app.command("sample-dump")(sample_dump)
+    app.add_typer(recipe_app, name="recipe", help="Curation recipes: list, show.")
+
+
+def curate(
+    dumps: Dumps,
+    out: Out,
+    recipe: Annotated[str, typer.Option(help="Recipe name or TOML file.")] = "video",
+    set_: Sets = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first items of each dump.")] = None,
+    sample: Annotated[float, typer.Option(min=0, max=1, help="Only so many of the items: 0.01 takes 1 %.")] = 1.0,
+    prefix: Annotated[str, typer.Option(help="Put before the uris of these dumps.")] = "",
+    update: Annotated[bool, typer.Option(help="Go on with a changed recipe.")] = False,
+    retry: Annotated[
+        list[str] | None,
+        typer.Option(help="Try again: `machine`, what failed by the machine's fault; `scorer`, where a scorer failed."),
+    ] = None,
+    raft: Annotated[str, typer.Option(help="`all`: optical flow on every pair of frames, as on a GPU.")] = "",
+    executor: Annotated[str, typer.Option(help="ray or inline; the recipe's when not given.")] = "",
+    workers: Annotated[int, typer.Option(min=0, help="Worker processes; 0: one a CPU.")] = 0,
+) -> None:
+    """Dump to token shards: plan, score, decide, caption, tokenize. Run it again and it does what is missing."""
+    from rich.console import Console
+
+    from reelmill.errors import ConfigError, resumable
+    from reelmill.pipelines.curate import recipes
+    from reelmill.pipelines.curate.run import CurateOptions
+    from reelmill.pipelines.curate.run import curate as run
+    from reelmill.pipelines.curate.stats import print_stats
+
+    for unknown in {*(retry or ())} - {"machine", "scorer"}:
+        raise ConfigError(f"--retry {unknown!r}: what is worth another try is `machine` or `scorer`")
+    if raft not in ("", "all"):
+        raise ConfigError(f"--raft {raft!r}: only `all` can be asked for; spaced pairs are what a CPU does by itself")
+    engine = [f"engine.executor={executor}"] if executor else []
+    engine += [f"engine.workers={workers}"] if workers else []
+    flow = ['score.scorers.motion_raft.pairs="all"'] if raft else []
+    loaded = recipes.load(recipe, [*(set_ or []), *flow, *engine])
+    console = Console()
+    options = CurateOptions(prefix, limit, sample, update, frozenset(retry or ()))
+    with resumable():
+        folder = run(dumps, out, loaded, options, console)
+    print_stats(folder.root, console)
+    following = (f'sql {out} "SELECT * FROM samples"', f"verify {out}", f"train tiny --data {out}")
+    console.print("\nNext: " + " · ".join(f"reelmill {f}" for f in following), highlight=False, soft_wrap=True)
+
+
+def sample_dump(folder: Annotated[Path, typer.Argument(help="Where to write it; made if missing.")]) -> None:
+    """Write the sample dump: about 25 videos, 15 images and 3 texts as a crawl leaves them."""
+    from reelmill.pipelines.sampledump import write_sample_dump
+
+    manifest = write_sample_dump(folder)
+    typer.echo(f"{folder}: {manifest.summary()}")
+
+
+@recipe_app.command("list")
+def recipe_list() -> None:
+    """Names of the recipes and what they are for."""
+    from reelmill.pipelines.curate import recipes
+
+    for name, make in recipes.RECIPES.items():
+        typer.echo(f"{name:8} {(make.__doc__ or '').splitlines()[0]}")
+
+
+@recipe_app.command("show")
+def recipe_show(
+    name: Annotated[str, typer.Argument(help="Recipe name or TOML file.")],
+    set_: Sets = None,
+) -> None:
+    """The whole recipe as TOML, ready to be changed, and its moves as comments."""
+    from reelmill.config import to_toml
+    from reelmill.pipelines.curate import recipes
+
+    loaded = recipes.load(name, set_ or [])
+    typer.echo(recipes.graph(loaded))
+    typer.echo(to_toml(loaded))

@@ -1,0 +1,208 @@
+"""`reelmill curate`: plan, score, decide, caption, tokenize; each move does what its table lacks."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.markup import escape
+
+import reelmill
+from reelmill import weights
+from reelmill.config import differences, from_dict, override, read_toml, to_toml
+from reelmill.curation import scorers
+from reelmill.curation.decide import decide
+from reelmill.curation.ledger import CAPTIONS, FAILURES, ITEMS, TIMINGS, VERDICTS, samples_schema
+from reelmill.curation.readers import find_reader
+from reelmill.curation.scoring import score_columns, score_fingerprint
+from reelmill.errors import ConfigError
+from reelmill.orchestration import score
+from reelmill.orchestration.engine import stop_ray
+from reelmill.orchestration.moves import Moves
+from reelmill.orchestration.plan import extend_plan
+from reelmill.orchestration.prune import drop_machine_failures, prune
+from reelmill.orchestration.recipe import Recipe
+from reelmill.orchestration.runfolder import RunFolder
+from reelmill.orchestration.views import LedgerQueries, write_database
+from reelmill.pipelines.curate import captions as caption
+from reelmill.tokenize.shards import TOKENS_SCHEMA
+
+DEFAULT = "default"
+_ASSIGNMENTS = "reelmill.set"
+
+
+@dataclass(frozen=True)
+class CurateOptions:
+    """What the person asked for beside the recipe."""
+
+    prefix: str = ""
+    limit: int | None = None
+    share: float = 1.0
+    update: bool = False
+    retry: frozenset[str] = frozenset()
+    """Classes of failures to try again: "machine", "scorer"."""
+
+
+def curate(dumps: Sequence[Path], out: Path, recipe: Recipe, options: CurateOptions, console: Console) -> RunFolder:
+    """Bring the run folder `out` to the state that `dumps` and `recipe` ask for; does only what is missing.
+
+    Raises ConfigError when `out` was made with another recipe and `options.update` is off, or is no place for a run;
+    DataError for a dump that is none.
+    """
+    folder = RunFolder(out)
+    _check_places(dumps, folder)
+    _agree(folder, recipe, options.update, console)
+    _require_weights(recipe)
+    try:
+        with folder.lock() as locked:
+            _prepare(locked, recipe)
+            for dump in dumps:
+                _plan(locked, dump, recipe, options, console)
+            moves = Moves(locked, recipe, console)
+            moves.run("score", score.WORKER, score.score_tasks(locked, moves.score_fingerprint, options.retry))
+            prune(locked)
+            if "machine" in options.retry:
+                drop_machine_failures(locked)
+            decide_again(locked, recipe, console)
+            complete_selection(locked, DEFAULT, recipe, console)
+    finally:
+        stop_ray()
+    return folder
+
+
+def complete_selection(folder: RunFolder, selection: str, recipe: Recipe, console: Console) -> None:
+    """Score, caption and tokenize what the kept samples of a selection lack."""
+    from reelmill.orchestration import tokens
+
+    moves = Moves(folder, recipe, console)
+    again = score.requeued_tasks(folder, selection, recipe.rules, recipe.score.scorers)
+    if moves.run("score again", score.WORKER, again):
+        write_verdicts(folder, selection, recipe, assignments_of(folder, selection))
+    caption.caption_selection(moves, selection)
+    fingerprint, tokenizer = tokens.tokenize_selection(moves, selection, caption.awaited(recipe))
+    if selection == DEFAULT:  # another selection may have tokens of its own, which are not the run's
+        _write_run(folder, recipe, fingerprint, tokenizer)
+    caption.require_captions(moves, selection)
+
+
+def write_verdicts(folder: RunFolder, selection: str, recipe: Recipe, assignments: Sequence[str] = ()) -> None:
+    """Decide: `verdicts/SELECTION.parquet` over all committed samples.
+
+    `assignments`: how the selection's rules differ from the run's. They go into the file, so that it can be decided
+    again when samples come or go.
+    """
+    with LedgerQueries(folder.root) as ledger:
+        verdicts = decide(ledger.connection, recipe.rules, recipe.licences)
+    noted = verdicts.replace_schema_metadata({_ASSIGNMENTS: json.dumps(list(assignments))})
+    folder.commit(folder.root / "verdicts" / f"{selection}.parquet", noted)
+
+
+def assignments_of(folder: RunFolder, selection: str) -> list[str]:
+    """How a selection's rules differ from the run's, as `reelmill select` was told."""
+    metadata = pq.read_schema(folder.root / "verdicts" / f"{selection}.parquet").metadata or {}
+    found: list[str] = json.loads(metadata.get(_ASSIGNMENTS.encode(), b"[]"))
+    return found
+
+
+def decide_again(folder: RunFolder, recipe: Recipe, console: Console) -> None:
+    """Decide anew for the default and for every named selection; one whose rules no longer fit is named and stays."""
+    write_verdicts(folder, DEFAULT, recipe)
+    for path in sorted((folder.root / "verdicts").glob("*.parquet")):
+        if path.stem in (DEFAULT, "schema"):
+            continue
+        assignments = assignments_of(folder, path.stem)
+        try:
+            write_verdicts(folder, path.stem, override(recipe, assignments), assignments)
+        except ConfigError as error:
+            console.print(
+                f"[bold yellow]selection {path.stem} is as it was:[/bold yellow] {escape(str(error))}", highlight=False
+            )
+
+
+def _check_places(dumps: Sequence[Path], folder: RunFolder) -> None:
+    """A wrong path stops here, before anything is made."""
+    for dump in dumps:
+        find_reader(dump)
+        if folder.root.is_relative_to(dump.resolve()):
+            raise ConfigError(f"--out {folder.root} lies in the dump {dump}; choose an --out outside of it")
+    if folder.root.is_dir() and not folder.exists():
+        others = sorted(path.name for path in folder.root.iterdir() if not path.name.startswith("."))
+        if others and others != ["checksums"]:  # what a run leaves that was killed at its very start
+            raise ConfigError(
+                f"--out {folder.root} is no run folder and holds {others[0]!r}; choose an empty or new one"
+            )
+
+
+def _agree(folder: RunFolder, recipe: Recipe, update: bool, console: Console) -> None:
+    """Stop when the folder was made with another recipe, unless that is wanted."""
+    if not folder.exists():
+        return
+    old = from_dict(Recipe, read_toml(folder.recipe_path))
+    old.engine = recipe.engine
+    # where and how wide models are asked changes no row; which model does
+    before, captions = old.captions, recipe.captions
+    old.captions = replace(
+        before,
+        wait=captions.wait,
+        batch=captions.batch,
+        endpoint=replace(captions.endpoint, model=before.endpoint.model),
+        vllm=replace(captions.vllm, model=before.vllm.model),
+        checkpoint=replace(captions.checkpoint, model=before.checkpoint.model),
+    )
+    changes = differences(old, recipe)
+    if changes and not update:
+        lines = "\n  ".join(changes)
+        raise ConfigError(
+            f"{folder.root} was made with another recipe:\n  {lines}\nAdd --update to go on with the new one (what it "
+            "changes is done anew, the rest is kept), or choose another --out."
+        )
+    if changes:
+        console.print("[bold]recipe[/bold] " + escape("; ".join(changes)), highlight=False, soft_wrap=True)
+
+
+def _require_weights(recipe: Recipe) -> None:
+    """Fail before the work, naming the command, when a scorer's weights are missing."""
+    for name, options in recipe.score.scorers.items():
+        for card in scorers.scorer_class(options.get("use", name)).weights:
+            weights.path(card)
+
+
+def _prepare(folder: RunFolder, recipe: Recipe) -> None:
+    """Recipe, empty tables and views: a folder that answers queries before its first row."""
+    folder.sweep()
+    folder.commit_text(folder.recipe_path, to_toml(recipe))
+    columns = samples_schema(score_columns(recipe.score))
+    tables = {"items": ITEMS, "samples": columns, "captions": CAPTIONS, "failures": FAILURES}
+    folder.prepare({**tables, "timings": TIMINGS, "verdicts": VERDICTS, "tokens": TOKENS_SCHEMA})
+    write_database(folder.root)
+
+
+def _plan(folder: RunFolder, dump: Path, recipe: Recipe, options: CurateOptions, console: Console) -> None:
+    planned = extend_plan(folder, dump, recipe.plan, options.prefix, options.limit, options.share)
+    counts = f"{planned.new_items} new items in {planned.new_units} units, {planned.known_items} known"
+    counts += f", {planned.ignored} other files" if planned.ignored else ""
+    console.print(f"[bold]plan[/bold] {escape(str(dump))}: {counts}", highlight=False, soft_wrap=True)
+
+
+def _write_run(folder: RunFolder, recipe: Recipe, fingerprint: str, tokenizer: str) -> None:
+    """`run.json`: versions and hashes that the run's numbers depend on."""
+    names = ("torch", "ray", "duckdb", "pyarrow", "av", "scenedetect-headless", "rapidocr", "onnxruntime", "numpy")
+    used = {card for n, o in recipe.score.scorers.items() for card in scorers.scorer_class(o.get("use", n)).weights}
+    cards = weights.cards()
+    run = {
+        "reelmill": reelmill.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: version(name) for name in names},
+        "weights": {name: cards[name].sha256 for name in sorted(used)},
+        "vision_tokenizer": {"name": recipe.tokens.tokenizer, "fingerprint": tokenizer},
+        "tokens_fingerprint": fingerprint,
+        "score_fingerprint": score_fingerprint(recipe.score),
+    }
+    folder.commit_text(folder.root / "run.json", json.dumps(run, indent=2) + "\n")

@@ -1,0 +1,68 @@
+"""What a run folder holds, as numbers and as tables on a terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from reelmill.config import nearest
+from reelmill.errors import ConfigError
+from reelmill.orchestration.runfolder import RunFolder
+from reelmill.orchestration.views import LedgerQueries
+from reelmill.pipelines.tables import print_table
+
+_QUERIES = {
+    "items": """SELECT kind, count(*) FILTER (status = 'done') AS done,
+        count(*) FILTER (status = 'refused' AND reason_class = 'item') AS refused,
+        count(*) FILTER (status = 'refused' AND reason_class = 'machine') AS machine
+        FROM items GROUP BY kind ORDER BY kind""",
+    "refused": """SELECT split_part(reason, ':', 1) AS reason, reason_class, count(*) AS items, min(uri) AS example
+        FROM items WHERE status = 'refused' GROUP BY ALL ORDER BY items DESC, reason""",
+    "funnel": """SELECT coalesce(v.status, 'undecided') AS status, v.stage, v.rule, v.threshold,
+        count(*) FILTER (s.kind = 'video') AS video, count(*) FILTER (s.kind = 'image') AS image,
+        count(*) FILTER (s.kind = 'text') AS text, count(*) FILTER (s.kind = 'interleaved') AS interleaved,
+        round(sum(s.end_s - s.start_s), 1) AS seconds
+        FROM scored s LEFT JOIN verdicts v ON v.sample_id = s.sample_id AND v.selection = $1
+        GROUP BY ALL ORDER BY status DESC, stage, rule""",
+    "tokens": """SELECT t.kind, coalesce(t.source, '(none)') AS source, coalesce(t.licence, '(none)') AS licence,
+        count(*) AS documents, sum(n_tokens)::BIGINT AS tokens, sum(n_vision)::BIGINT AS vision,
+        left(t.fingerprint, 12) AS fingerprint
+        FROM tokens t WHERE sample_id IN (SELECT sample_id FROM verdicts WHERE selection = $1 AND status = 'kept')
+        GROUP BY ALL ORDER BY fingerprint, t.kind, tokens DESC""",
+    "failures": "SELECT stage, split_part(reason, ':', 1) AS reason, count(*) AS samples FROM failures GROUP BY ALL",
+    "unscored": """SELECT count(*) AS samples FROM scored JOIN verdicts v USING (sample_id)
+        WHERE v.selection = $1 AND v.status = 'kept' AND scored.kind <> 'text' AND aesthetic_score IS NULL""",
+}
+
+
+def gather(out: Path, selection: str = "default") -> dict[str, list[dict[str, Any]]]:
+    """The numbers of `reelmill stats`: name of a table to its rows."""
+    with LedgerQueries(RunFolder(out).require().root) as ledger:
+        known = [row["selection"] for row in ledger.rows("SELECT DISTINCT selection FROM verdicts")]
+        if known and selection not in known:
+            raise ConfigError(f"no selection {selection!r} in {out}; {nearest(selection, known)}")
+        return {n: ledger.rows(query, [selection] if "$1" in query else []) for n, query in _QUERIES.items()}
+
+
+def print_stats(out: Path, console: Console, selection: str = "default") -> None:
+    """Tables of items, funnel and tokens; says loudly when the aesthetic rule was off."""
+    found = gather(out, selection)
+    titles = {"items": "Items", "refused": "Refused items", "funnel": f"Samples ({selection})", "tokens": "Tokens"}
+    if len({row["fingerprint"] for row in found["tokens"]}) == 1:  # of several tokenizations it says which is which
+        found["tokens"] = [{k: v for k, v in row.items() if k != "fingerprint"} for row in found["tokens"]]
+    if not any(row["interleaved"] for row in found["funnel"]):
+        found["funnel"] = [{k: v for k, v in row.items() if k != "interleaved"} for row in found["funnel"]]
+    for name, title in titles.items():
+        if found[name]:
+            print_table(console, found[name], title)
+    if found["failures"]:
+        print_table(console, found["failures"], "Kept samples without tokens")
+    (unscored,) = found["unscored"]
+    if unscored["samples"]:
+        console.print(
+            f"[bold yellow]The aesthetic rule is OFF for {unscored['samples']} kept samples:[/bold yellow] they have "
+            "no aesthetic_score (`reelmill models list` shows the weights it needs).",
+            highlight=False,
+        )

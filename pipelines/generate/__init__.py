@@ -1,0 +1,1 @@
+"""Draw and ask: `generate`, `ask`."""

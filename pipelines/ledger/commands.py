@@ -1,0 +1,115 @@
+"""Commands over a run folder: `stats`, `sql`, `select`, `verify`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Out = Annotated[Path, typer.Argument(help="Run folder.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("stats")(stats)
+    app.command("sql")(sql)
+    app.command("select")(select)
+    app.command("verify")(verify)
+    app.command("forget")(forget)
+
+
+def stats(
+    out: Out,
+    selection: Annotated[str, typer.Option(help="Whose verdicts.")] = "default",
+    as_json: Json = False,
+) -> None:
+    """What became of every item and sample: funnel by stage and rule, tokens by kind and source."""
+    from rich.console import Console
+
+    from reelmill.pipelines.curate.stats import gather, print_stats
+
+    if as_json:
+        typer.echo(json.dumps(gather(out, selection), indent=2))
+    else:
+        print_stats(out, Console(), selection)
+
+
+def sql(
+    out: Out,
+    query: Annotated[str, typer.Argument(help="SQL over the views items, samples, tokens.", show_default=False)],
+    as_json: Json = False,
+) -> None:
+    """Run a query over the views. The connection reads this run folder and nothing else."""
+    from rich.console import Console
+
+    from reelmill.orchestration.runfolder import RunFolder
+    from reelmill.orchestration.views import LedgerQueries
+    from reelmill.pipelines.tables import print_table
+
+    with LedgerQueries(RunFolder(out).require().root) as ledger:
+        rows = ledger.ask(query)
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2, default=str))
+    else:
+        print_table(Console(), rows)
+
+
+def select(
+    out: Out,
+    name: Annotated[str, typer.Argument(help="Name of the selection.", show_default=False)],
+    set_: Annotated[list[str] | None, typer.Option("--set", help="rules.motion.min=0.05")] = None,
+    preset: Annotated[str, typer.Option(help="Changes that have a name: qft, for quality fine-tuning.")] = "",
+    keep: Annotated[float | None, typer.Option(help="Share to keep of what passes, the best by their scores.")] = None,
+    score: Annotated[
+        list[str] | None,
+        typer.Option(help="Column to rank by, several: their mean. Preference and taste if not given."),
+    ] = None,
+    complete: Annotated[bool, typer.Option(help="Score, caption and tokenize what the selection lacks.")] = False,
+) -> None:
+    """Decide again under other rules, beside what is there: verdicts/NAME.parquet, and what changed."""
+    from rich.console import Console
+
+    from reelmill.pipelines.ledger.select import SelectOptions
+    from reelmill.pipelines.ledger.select import select as run
+
+    run(out, name, SelectOptions(set_ or [], preset, keep, score or [], complete), Console())
+
+
+def forget(
+    out: Out,
+    uri: Annotated[str, typer.Option(help="Items whose uri matches this pattern (* and ?).")] = "",
+    licence: Annotated[str, typer.Option(help="Items under this licence.")] = "",
+    item: Annotated[str, typer.Option(help="The item of this item_id.")] = "",
+) -> None:
+    """Remove items, their samples and tokens for good; a rerun does not bring them back."""
+    from rich.console import Console
+
+    from reelmill.orchestration.runfolder import RunFolder
+    from reelmill.pipelines.ledger.forget import Criterion
+    from reelmill.pipelines.ledger.forget import forget as run
+
+    run(RunFolder(out).require(), Criterion(uri, licence, item), Console())
+
+
+def verify(out: Out, as_json: Json = False) -> None:
+    """Find any flipped bit, missing file, ill-formed document or broken reference. Exit code 4 when there is one.
+
+    OUT is a run folder, or a folder of `reelmill prefer`.
+    """
+    from reelmill.errors import DataError
+    from reelmill.orchestration.runfolder import RunFolder
+    from reelmill.pipelines.ledger.verify import holds_preferences, verify_preferences
+    from reelmill.pipelines.ledger.verify import verify as verify_run
+
+    preferences = holds_preferences(out) and not RunFolder(out).exists()
+    found = verify_preferences(out) if preferences else verify_run(RunFolder(out).require())
+    if as_json:
+        typer.echo(json.dumps({"problems": found.problems, "files": found.files, "documents": found.documents}))
+    if found.problems:
+        several = "s" * (len(found.problems) != 1)
+        raise DataError(f"{len(found.problems)} problem{several} in {out}:\n  " + "\n  ".join(found.problems))
+    if not as_json:
+        typer.echo(f"{out}: {found.files} files and {found.documents} documents, all sound")

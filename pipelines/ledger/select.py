@@ -1,0 +1,128 @@
+"""`reelmill select`: another verdict over the same scores, beside the others."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.console import Console
+
+from reelmill.config import differences, from_dict, override, read_toml
+from reelmill.curation.ledger import samples_schema
+from reelmill.curation.scoring import score_columns
+from reelmill.errors import ConfigError
+from reelmill.orchestration.recipe import Recipe
+from reelmill.orchestration.runfolder import RunFolder
+from reelmill.orchestration.views import LedgerQueries
+from reelmill.pipelines.curate.recipes import check
+from reelmill.pipelines.curate.run import DEFAULT, complete_selection, write_verdicts
+from reelmill.pipelines.ledger.presets import Preset, preset
+from reelmill.pipelines.ledger.ranking import Ranking, rank
+from reelmill.pipelines.tables import print_table
+
+_CHANGED = """
+SELECT coalesce(o.status, 'undecided') AS before, n.status AS after, n.rule, count(*) AS samples
+FROM (SELECT * FROM verdicts WHERE selection = $2) n
+LEFT JOIN (SELECT * FROM verdicts WHERE selection = $1) o USING (sample_id)
+WHERE o.status IS DISTINCT FROM n.status OR o.rule IS DISTINCT FROM n.rule GROUP BY ALL ORDER BY samples DESC, rule"""
+
+_LACKING = """
+SELECT count(*) AS samples FROM verdicts WHERE selection = $1 AND status = 'kept'
+AND sample_id NOT IN (SELECT sample_id FROM tokens WHERE starts_with(fingerprint, $2))
+AND sample_id NOT IN (SELECT sample_id FROM failures WHERE starts_with(fingerprint, $2))"""
+
+
+@dataclass(frozen=True)
+class SelectOptions:
+    """What the person asked for: a preset, what else changes (`--set`), the share to keep by which scores."""
+
+    assignments: Sequence[str] = ()
+    preset: str = ""
+    keep: float | None = None
+    scores: Sequence[str] = ()
+    complete: bool = False
+
+    def changes(self) -> Preset:
+        """The preset's changes, then the person's own; a share is kept only where one of them says so."""
+        base = preset(self.preset) if self.preset else Preset((), None)
+        ranking = base.ranking
+        if self.keep is not None:
+            ranking = replace(ranking or Ranking(1.0), share=self.keep)
+        if self.scores:
+            if ranking is None:
+                raise ConfigError("--score says what to rank by; say with --keep which share to keep")
+            ranking = replace(ranking, scores=tuple(self.scores))
+        return Preset((*base.assignments, *self.assignments), ranking)
+
+
+def select(out: Path, name: str, options: SelectOptions, console: Console) -> None:
+    """Write `verdicts/NAME.parquet` under the run's rules as changed, and print what changed from the default.
+
+    With `complete`, what the selection keeps and lacks is scored, captioned and tokenized, where it changes `tokens`
+    under another fingerprint.
+    """
+    folder = RunFolder(out).require()
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name) or name in (DEFAULT, "schema"):
+        raise ConfigError(
+            f"a selection is named in letters, digits, - and _, not {name!r} ({DEFAULT} is the run's own)"
+        )
+    base, changes = from_dict(Recipe, read_toml(folder.recipe_path)), options.changes()
+    assignments = list(changes.assignments)
+    recipe = _changed(base, assignments)
+    with folder.lock() as locked:
+        if changes.ranking is not None:
+            assignments += _ranks(locked, recipe, changes.ranking, console)
+            recipe = _changed(base, assignments)
+        write_verdicts(locked, name, recipe, assignments)
+        if options.complete:
+            complete_selection(locked, name, recipe, console)
+    _report(folder, name, "" if recipe.tokens == base.tokens else _fingerprint(recipe), console)
+
+
+def _changed(base: Recipe, assignments: Sequence[str]) -> Recipe:
+    """The recipe with the assignments; ConfigError where they change more than rules and tokens, or do not bind."""
+    recipe = override(base, assignments)
+    check(recipe)
+    allowed = ("rules.", "tokens.", "engine.")
+    outside = [line for line in differences(base, recipe) if not line.startswith(allowed)]
+    if outside:
+        raise ConfigError(f"a selection changes rules and tokens only; not {'; '.join(outside)}")
+    return recipe
+
+
+def _ranks(folder: RunFolder, recipe: Recipe, ranking: Ranking, console: Console) -> list[str]:
+    """Print how samples are ranked; returns the rules that keep the best."""
+    columns = samples_schema(score_columns(recipe.score)).names
+    with LedgerQueries(folder.root) as ledger:
+        ranked = rank(ledger, recipe, ranking, columns)
+    for one in ranked:
+        title = (
+            f"{one.samples:,} ranked of kind {one.kind}; the best {ranking.share:.0%} have a mean of {one.bound:.3f}"
+        )
+        print_table(console, one.scores, f"{title} deviations or more")
+    return [assignment for one in ranked for assignment in one.assignments()]
+
+
+def _fingerprint(recipe: Recipe) -> str:
+    """Of the recipe's tokens."""
+    from reelmill.orchestration import tokens
+    from reelmill.tokenize import vision
+
+    return tokens.fingerprint(recipe.tokens, vision.load(recipe.tokens.tokenizer).fingerprint)
+
+
+def _report(folder: RunFolder, name: str, fingerprint: str, console: Console) -> None:
+    """What changed, and what is still to be done; `fingerprint` is that of tokens of its own, else empty."""
+    with LedgerQueries(folder.root) as ledger:
+        changed = ledger.rows(_CHANGED, [DEFAULT, name])
+        (lacking,) = ledger.rows(_LACKING, [name, fingerprint])
+    print_table(console, changed, f"{name}, against {DEFAULT}")
+    if lacking["samples"]:
+        console.print(
+            f"{lacking['samples']} kept samples have no tokens yet; add --complete to make them", highlight=False
+        )
+    elif fingerprint:
+        own = f"--selection {name} --set data.fingerprint={fingerprint[:12]}"
+        console.print(f"It has tokens of its own; train on them with {own}", highlight=False, soft_wrap=True)

@@ -1,0 +1,71 @@
+"""Commands that show and tell: `report`, `explain`, `doctor`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Out = Annotated[Path, typer.Argument(help="Run folder.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("report")(report)
+    app.command("explain")(explain)
+    app.command("doctor")(doctor)
+
+
+def report(out: Out, as_json: Json = False) -> None:
+    """One self-contained page about a run folder, OUT/report/index.html, and its dataset card, OUT/README.md."""
+    from reelmill.pipelines.report.page import write_report
+
+    written = write_report(out)
+    if as_json:
+        facts = {"page": str(written.page), "card": str(written.card), "bytes": written.bytes}
+        typer.echo(json.dumps({**facts, "tiles": written.tiles, "pairs": written.pairs}))
+    else:
+        size = f"{written.bytes / 1e6:.1f} MB, {written.tiles} clips, {written.pairs} reconstructions"
+        typer.echo(f"{written.page}: {size}\n{written.card}")
+
+
+def explain(
+    out: Out,
+    sample: Annotated[
+        str, typer.Argument(help="A sample's id, the first digits of one, or a uri.", show_default=False)
+    ],
+    png: Annotated[Path | None, typer.Option(help="Also draw its frames and facts to this file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Everything about a sample: scores, rules with their margins, caption, frames and documents."""
+    from rich.console import Console
+
+    from reelmill.pipelines.report.explain import explain as ask
+    from reelmill.pipelines.report.explain import print_explained
+    from reelmill.pipelines.report.explain_png import draw
+
+    found = ask(out, sample)
+    if png is not None:
+        draw(out, found, png)
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+    else:
+        print_explained(found, Console())
+
+
+def doctor(as_json: Json = False) -> None:
+    """What this machine has: versions, threads, GPU, weights, disk, Ray, decoding. Exit code 1 when work would fail."""
+    from rich.console import Console
+
+    from reelmill.pipelines.doctor import examine, print_checks
+
+    checks = examine()
+    if as_json:
+        typer.echo(json.dumps([check.as_dict() for check in checks], indent=2))
+    else:
+        print_checks(checks, Console())
+    if any(check.state == "bad" for check in checks):
+        raise typer.Exit(1)

@@ -1,0 +1,163 @@
+"""`reelmill explain`: everything the run folder knows about one sample."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from reelmill.config import from_dict, read_toml
+from reelmill.curation.rules import Rule
+from reelmill.errors import ConfigError
+from reelmill.orchestration.recipe import Recipe
+from reelmill.orchestration.runfolder import RunFolder
+from reelmill.orchestration.views import LedgerQueries
+from reelmill.pipelines.tables import print_table
+
+MOST = 8
+"""Samples named when an id or a uri is not of one sample."""
+
+_FACTS = ("sample_id", "item_id", "kind", "uri", "start_s", "end_s", "width", "height", "fps", "n_frames")
+_ORIGIN = ("source", "licence", "url", "alt", "caption", "caption_source")
+_VERDICT = ("status", "stage", "rule", "value", "threshold", "duplicate_of")
+
+
+def explain(out: Path, wanted: str) -> dict[str, Any]:
+    """Facts, origin, scores, rules with margins, verdicts, captions, documents and failures of one sample.
+
+    `wanted` is a sample_id, its first digits, or a uri with one sample. ConfigError names the samples when several fit,
+    and the item's reason when it has none.
+    """
+    folder = RunFolder(out).require()
+    recipe = from_dict(Recipe, read_toml(folder.recipe_path))
+    with LedgerQueries(folder.root) as ledger:
+        row = _one(ledger, wanted)
+        key = [row["sample_id"]]
+        documents = ledger.rows(
+            """SELECT doc_id, part, kind, start_s, fps, n_tokens, n_vision, grid_t, grid_h, grid_w, caption_after,
+            left(fingerprint, 12) AS fingerprint FROM tokens WHERE sample_id = ? ORDER BY fingerprint, part""",
+            key,
+        )
+        scored = ledger.table("SELECT * FROM scored LIMIT 0").column_names
+        scores = [name for name in scored if name not in (*_FACTS, "unit", "skipped", "score_error")]
+        return {
+            "facts": {name: row[name] for name in _FACTS},
+            "origin": {name: row[name] for name in _ORIGIN},
+            "verdict": {name: row[name] for name in _VERDICT},
+            "scores": {name: row[name] for name in scores},
+            "skipped": row["skipped"],
+            "score_error": row["score_error"],
+            "rules": _rules(ledger, recipe.rules, row["sample_id"]),
+            "selections": ledger.rows(
+                "SELECT selection, status, rule FROM verdicts WHERE sample_id = ? ORDER BY 1", key
+            ),
+            "captions": _plain(ledger.rows("SELECT * FROM captions WHERE sample_id = ?", key)),
+            "documents": documents,
+            "failures": ledger.rows("SELECT stage, reason, reason_class FROM failures WHERE sample_id = ?", key),
+        }
+
+
+def print_explained(found: Mapping[str, Any], console: Console) -> None:
+    """The same on a terminal."""
+    facts, verdict, origin = found["facts"], found["verdict"], found["origin"]
+    colour = {"kept": "green", "rejected": "red"}.get(verdict["status"], "yellow")
+    console.print(f"[bold]{facts['sample_id']}[/bold]  [{colour}]{verdict['status']}[/{colour}]", highlight=False)
+    for line in lines(found):
+        console.print(escape(line), highlight=False, soft_wrap=True)
+    if origin["caption"]:
+        console.print(f"[bold]“{escape(origin['caption'])}”[/bold] ({origin['caption_source']})", highlight=False)
+    print_table(console, [{"score": k, "value": v} for k, v in found["scores"].items() if v is not None], "Scores")
+    print_table(console, found["rules"], "Rules")
+    for title in ("documents", "captions", "selections", "failures"):
+        if found[title]:
+            print_table(console, found[title], title.capitalize())
+
+
+def lines(found: Mapping[str, Any]) -> list[str]:
+    """Where the sample comes from and why it is where it is, a line each."""
+    facts, verdict, origin = found["facts"], found["verdict"], found["origin"]
+    size = "" if facts["kind"] == "text" else f", {facts['width']} × {facts['height']}"
+    span = (
+        f", {facts['start_s']:.2f}–{facts['end_s']:.2f} s at {facts['fps']:g} frames/s"
+        if facts["kind"] == "video"
+        else ""
+    )
+    said = [f"{facts['kind']} {facts['uri']}{span}{size}, {facts['n_frames']} frames scored"]
+    stated = [f"{key} {origin[key]}" for key in ("source", "licence", "url") if origin[key]]
+    said.append(", ".join(stated) or "no source and no licence stated")
+    if verdict["duplicate_of"]:
+        said.append(f"same bytes as item {verdict['duplicate_of']}")
+    elif verdict["status"] == "rejected":
+        value, bound = verdict["value"], verdict["threshold"]
+        numbers = "" if value is None or bound is None else f": {value:.4g}, bound {bound:.4g}"
+        said.append(f"rejected by {verdict['rule']}{numbers}")
+    if found["skipped"]:
+        said.append(f"scorers skipped: {found['skipped']}")
+    if found["score_error"]:
+        said.append(f"scorer failed: {found['score_error']}")
+    tokens = sum(document["n_tokens"] for document in found["documents"])
+    said.append(f"{len(found['documents'])} documents, {tokens:,} tokens")
+    return said
+
+
+def _one(ledger: LedgerQueries, wanted: str) -> dict[str, Any]:
+    query = f"SELECT * FROM samples WHERE {{}} ORDER BY uri, start_s LIMIT {MOST + 1}"
+    found = ledger.rows(query.format("starts_with(sample_id, $1) AND length($1) > 0"), [wanted.lower()])
+    found = found or ledger.rows(query.format("uri = $1"), [wanted])
+    if len(found) == 1:
+        return found[0]
+    if found:
+        named = "\n".join(
+            f"  {row['sample_id']}  {row['start_s']:.2f}–{row['end_s']:.2f} s  {row['uri']}" for row in found[:MOST]
+        )
+        more = "\n  ..." if len(found) > MOST else ""
+        raise ConfigError(f"{wanted!r} is not one sample but several; name one:\n{named}{more}")
+    items = ledger.rows("SELECT uri, reason, reason_class FROM items WHERE uri = $1 OR item_id = $1", [wanted])
+    if items and items[0]["reason"]:
+        raise ConfigError(
+            f"{items[0]['uri']} has no samples: refused ({items[0]['reason_class']}): {items[0]['reason']}"
+        )
+    raise ConfigError(
+        f'no sample has the id, the first digits or the uri {wanted!r}; `reelmill sql OUT "SELECT sample_id, uri FROM '
+        'samples"` lists them'
+    )
+
+
+def _rules(ledger: LedgerQueries, rules: Mapping[str, Rule], sample_id: str) -> list[dict[str, Any]]:
+    """One row a rule: value, bounds, outcome, and the margin: how far inside (negative: outside) it lies."""
+    if not rules:
+        return []
+    columns = [
+        f"{rule.value_sql()} AS v{n}, {rule.applies_sql()} AS a{n}, "
+        f"{rule.failed_sql()} AS f{n}, {rule.undecided_sql()} AS u{n}"
+        for n, rule in enumerate(rules.values())
+    ]
+    (row,) = ledger.rows(f"SELECT {', '.join(columns)} FROM samples WHERE sample_id = ?", [sample_id])
+    found = []
+    for n, (name, rule) in enumerate(rules.items()):
+        value = row[f"v{n}"]
+        outcome = _outcome(row[f"a{n}"], row[f"f{n}"], row[f"u{n}"], value)
+        room = [value - rule.min] if value is not None and rule.min is not None else []
+        room += [rule.max - value] if value is not None and rule.max is not None else []
+        margin = min(room, default=None) if row[f"a{n}"] else None
+        known = {"rule": name, "outcome": outcome, "value": value, "min": rule.min, "max": rule.max}
+        found.append({**known, "margin": margin, "expr": rule.expr})
+    return found
+
+
+def _outcome(applies: bool, fails: bool, waits: bool, value: float | None) -> str:
+    if not applies:
+        return "does not apply"
+    if fails or waits:
+        return "fails" if fails else "waits"
+    return "passes" if value is not None else "passes unmeasured"
+
+
+def _plain(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows whose values JSON knows."""
+    plain: list[dict[str, Any]] = json.loads(json.dumps(rows, default=str))
+    return plain

@@ -1,0 +1,1 @@
+"""A trained model as a server: a page to draw with, and an OpenAI-compatible API."""

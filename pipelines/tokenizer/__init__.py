@@ -1,0 +1,1 @@
+"""Vision tokenizers: `tokenizer list`, `show`, `train`, `encode`, `decode`, and `eval reconstruction`."""

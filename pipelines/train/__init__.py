@@ -1,0 +1,1 @@
+"""Train and export a decoder: `train`, `export`."""

@@ -1,0 +1,112 @@
+"""Commands that learn: `train`, `export`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("train")(train)
+    app.command("export")(export)
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="tiny, small, 1b, emu3_stage1, dpo and other recipes, or a TOML file.")],
+    data: Annotated[list[str] | None, typer.Option(help="Run folder; several are mixed, FOLDER=0.7 by share.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where checkpoints go; runs/RECIPE when not given.")] = None,
+    selection: Annotated[str, typer.Option(help="Whose kept samples; `all` takes every document.")] = "default",
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Change one value: optimizer.lr=1e-3")] = None,
+    ray: Annotated[int, typer.Option(min=0, help="On so many workers of Ray Train; 0: here, or under torchrun.")] = 0,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="Vision tokenizer for sample_prompts, where it is no shipped one.")
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check-data", help="Only read all the data; an error names bad rows.")
+    ] = False,
+    dry: Annotated[bool, typer.Option("--dry-run", help="Only say what it needs; no GPU, no data.")] = False,
+    gpus: Annotated[int, typer.Option(min=1, help="--dry-run: on so many GPUs.")] = 8,
+    gpu_memory: Annotated[float, typer.Option(help="--dry-run: GiB of each.")] = 80.0,
+    peak: Annotated[float, typer.Option(help="--dry-run: dense bfloat16 TFLOP/s of each.")] = 989.0,
+    mfu: Annotated[float, typer.Option(help="--dry-run: share of it that is hoped for.")] = 0.4,
+    document: Annotated[float, typer.Option(help="--dry-run: tokens of a packed document; 0: a row's.")] = 0.0,
+    as_json: Annotated[bool, typer.Option("--json", help="--dry-run: print JSON for a script.")] = False,
+) -> None:
+    """Train a decoder on token shards; run it again and it goes on from its last checkpoint. Works under torchrun.
+
+    SIGTERM, SIGUSR1 and Ctrl-C end it after the present step, saved, with exit code 75 (Ctrl-C: 130).
+    """
+    from rich.console import Console
+
+    from reelmill.config import from_dict, override, read_toml, to_dict
+    from reelmill.errors import ConfigError, resumable
+    from reelmill.pipelines.train.run import train_here, train_on_ray
+    from reelmill.train import recipes
+    from reelmill.train.data_config import folders_and_shares
+    from reelmill.train.trainer import TrainConfig
+
+    is_file = recipe.endswith(".toml")
+    loaded = from_dict(TrainConfig, read_toml(Path(recipe))) if is_file else recipes.recipe(recipe)
+    config = override(loaded, set_ or [])
+    folders, shares = folders_and_shares(data or [])
+    if shares:
+        config.data.shares = shares
+    if dry:
+        from reelmill.pipelines.train.dryrun import dry_run
+        from reelmill.train.dryrun import Machine
+
+        machine = Machine(gpus=gpus, memory=gpu_memory, peak_flops=peak * 1e12, mfu=mfu)
+        dry_run(config, folders, machine, document, Console(), as_json=as_json)
+        return
+    if not folders:
+        raise ConfigError("there is nothing to train on: give --data OUT, a run folder with tokens, or --dry-run.")
+    kept = None if selection == "all" else selection
+    if check:
+        from reelmill.train.checking import check_data
+
+        typer.echo(check_data(config, folders, kept))
+        return
+    place = out or Path("runs") / Path(recipe).stem
+    settings = {
+        "recipe": to_dict(config),
+        "data": list(map(str, folders)),
+        "out": str(place),
+        "selection": kept,
+        "tokenizer": tokenizer,
+    }
+    with resumable():
+        if ray:
+            train_on_ray(settings, ray)
+        else:
+            train_here(settings)
+    if os.environ.get("RANK", "0") == "0":
+        typer.echo(f'Next: reelmill generate {place} --prompt "a windmill turning on a hill"')
+
+
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint folder, or a training run's.", show_default=False)],
+    out: Annotated[Path, typer.Argument(help="Folder to write.", show_default=False)],
+    layout: Annotated[str, typer.Option(help="emu3, llama or qwen3; the one that fits when not given.")] = "",
+    dtype: Annotated[str, typer.Option(help="bfloat16, float16 or float32.")] = "bfloat16",
+    context: Annotated[int, typer.Option(help="Longest sequence that config.json states.")] = 131_072,
+) -> None:
+    """Write a checkpoint in Hugging Face's layout: config.json and sharded safetensors that transformers loads."""
+    import torch
+
+    from reelmill.config import nearest
+    from reelmill.errors import ConfigError
+    from reelmill.eval.generation.opening import found_checkpoint
+    from reelmill.train.checkpoint import load_decoder
+    from reelmill.train.hub import CLASSES, export_model
+
+    if layout and layout not in CLASSES:
+        raise ConfigError(f"no layout {layout!r}; {nearest(layout, CLASSES)}")
+    if dtype not in (dtypes := ("bfloat16", "float16", "float32")):
+        raise ConfigError(f"no dtype {dtype!r}; {nearest(dtype, dtypes)}")
+    model, vocab, _ = load_decoder(found_checkpoint(checkpoint))
+    written = export_model(model, vocab, out, layout=layout or None, dtype=getattr(torch, dtype), context=context)
+    typer.echo(f"{out}: {CLASSES[written].name}, {dtype}")

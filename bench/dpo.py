@@ -30,7 +30,7 @@ from reelmill.tokenize.shards import Footer
 from reelmill.tokenize.shards.pairs import PairIndex, pair_row, write_pairs
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train import hub
-from reelmill.train.data import DataConfig
+from reelmill.train.data.loader import DataConfig
 from reelmill.train.model import Decoder, ModelConfig
 from reelmill.train.parallel import Layout, ParallelConfig, join_ranks, sharded_decoder
 from reelmill.train.post.preference import Preference

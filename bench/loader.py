@@ -64,7 +64,7 @@ def write_run(out: Path, lists: list[np.ndarray], row_group_tokens: int = 2_000_
 
 def ours(out: Path, shuffle_mb: float = 1024.0) -> tuple[int, float, float]:
     """(predictions, CPU-seconds of an epoch's batches, CPU-seconds of index and packing before)."""
-    from reelmill.train.data import Corpus, DataConfig, Loader
+    from reelmill.train.data.loader import Corpus, DataConfig, Loader
 
     config = DataConfig(
         context=CONTEXT, batch_rows=64, micro_rows=8, heldout=0.0, caption_drop=0.05, shuffle_mb=shuffle_mb
@@ -206,7 +206,7 @@ def row_groups(groups: int, rounds: int) -> None:
 
 
 def packing() -> None:
-    from reelmill.train.binpacking import best_fit, bin_pack, fewest_rows
+    from reelmill.train.data.binpacking import best_fit, bin_pack, fewest_rows
 
     rng = np.random.default_rng(0)
     mixes = {

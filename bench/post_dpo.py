@@ -30,13 +30,13 @@ from reelmill.eval.generation import Draw, Sampling, Studio, image_request
 from reelmill.tokenize.documents import parse
 from reelmill.tokenize.shards import Footer
 from reelmill.tokenize.shards.pairs import pair_row, write_pairs
-from reelmill.train.data import Corpus, Loader
+from reelmill.train.data.loader import Corpus, Loader
+from reelmill.train.init_from import load_starting_weights
 from reelmill.train.optimizer import OptimizerConfig
 from reelmill.train.parallel import Layout, ParallelConfig, join_ranks, sharded_decoder
 from reelmill.train.post.preference_loss import PreferenceConfig
 from reelmill.train.run import train
 from reelmill.train.saver import CheckpointConfig
-from reelmill.train.starting import load_starting_weights
 from reelmill.train.trainer import TrainConfig
 from reelmill.train.validation import validate
 

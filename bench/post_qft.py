@@ -31,7 +31,7 @@ from reelmill.pipelines.curate import recipes
 from reelmill.pipelines.curate.run import CurateOptions, curate
 from reelmill.pipelines.ledger.select import SelectOptions, select
 from reelmill.train import checkpoint
-from reelmill.train.data import DataConfig
+from reelmill.train.data.loader import DataConfig
 from reelmill.train.optimizer import OptimizerConfig
 from reelmill.train.post.quality import qft
 from reelmill.train.run import train

@@ -31,7 +31,7 @@ from reelmill.pipelines.imports.tokens import import_tokens
 from reelmill.tokenize.vision import VisionTokenizer, load
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train import checkpoint
-from reelmill.train.data import DataConfig
+from reelmill.train.data.loader import DataConfig
 from reelmill.train.model import ModelConfig
 from reelmill.train.optimizer import OptimizerConfig
 from reelmill.train.run import train

@@ -30,7 +30,7 @@ from PIL import Image
 from reelmill.tokenize import documents, vision
 from reelmill.tokenize.shards import document_row, write_shard
 from reelmill.tokenize.vocabulary import Vocabulary
-from reelmill.train.data import DataConfig
+from reelmill.train.data.loader import DataConfig
 from reelmill.train.model import ModelConfig
 from reelmill.train.run import train
 from reelmill.train.trainer import TrainConfig

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reelmill.train.data import LOSS_KINDS, Batch, Corpus, Loader
+from reelmill.train.data.loader import LOSS_KINDS, Batch, Corpus, Loader
 from reelmill.train.metrics import beginning
 from reelmill.train.model import Decoder
 from reelmill.train.objective import BatchLoss

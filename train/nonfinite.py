@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from reelmill.errors import ReelmillError
-from reelmill.train.data import Batch
+from reelmill.train.data.loader import Batch
 from reelmill.train.objective import Source
 from reelmill.train.parallel import Layout, Ranks
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from reelmill.tokenize.vocabulary import Vocabulary
-from reelmill.train.batches import Batch
+from reelmill.train.data.batches import Batch
 from reelmill.train.model import Decoder
 
 

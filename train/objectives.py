@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from reelmill.train.corpus import Corpus
+from reelmill.train.data.corpus import Corpus
 from reelmill.train.next_token import NextToken
 from reelmill.train.objective import Objective, Source
 from reelmill.train.parallel import Layout

@@ -8,7 +8,7 @@ from dataclasses import replace
 from reelmill.config import nearest
 from reelmill.errors import ConfigError
 from reelmill.tokenize.vocabulary import Vocabulary
-from reelmill.train.data import DataConfig
+from reelmill.train.data.loader import DataConfig
 from reelmill.train.model import ModelConfig
 from reelmill.train.optimizer import OptimizerConfig
 from reelmill.train.parallel import ParallelConfig

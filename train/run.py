@@ -10,10 +10,10 @@ from reelmill.config import to_toml
 from reelmill.errors import ConfigError
 from reelmill.files import write_text
 from reelmill.train import checkpoint
+from reelmill.train.init_from import starting_weights, with_starting_sizes
 from reelmill.train.objective import Source
 from reelmill.train.objectives import source_of
 from reelmill.train.parallel import join_ranks
-from reelmill.train.starting import starting_weights, with_starting_sizes
 from reelmill.train.trainer import Draw, TrainConfig, Trainer
 
 Sampler = Callable[[Source, Sequence[str]], Draw]

@@ -16,8 +16,10 @@ from reelmill import __version__
 from reelmill.config import to_dict
 from reelmill.errors import Interrupted, Preempted
 from reelmill.train import checkpoint
-from reelmill.train.data import Batch
+from reelmill.train.data.loader import Batch
 from reelmill.train.estimate import CONVENTION
+from reelmill.train.gather_full import whole_decoder
+from reelmill.train.init_from import load_starting_weights
 from reelmill.train.meter import Meter
 from reelmill.train.metrics import readable
 from reelmill.train.model import Decoder
@@ -28,10 +30,8 @@ from reelmill.train.optimizer import make_optimizer
 from reelmill.train.parallel import Layout, Ranks, clip_gradients, sharded_decoder
 from reelmill.train.saver import Saver
 from reelmill.train.signals import STOP_FILE, StopRequest, stop_requests
-from reelmill.train.starting import load_starting_weights
 from reelmill.train.trackers import Tracker, trackers
 from reelmill.train.train_config import TrainConfig
-from reelmill.train.whole import whole_decoder
 
 __all__ = ["Draw", "TrainConfig", "Trainer"]
 

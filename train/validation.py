@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from reelmill.tokenize.documents import TokenKind, parse
-from reelmill.train.data import LOSS_KINDS, Batch, Corpus, Loader
+from reelmill.train.data.loader import LOSS_KINDS, Batch, Corpus, Loader
+from reelmill.train.data.packing import Ints
 from reelmill.train.model import Decoder
-from reelmill.train.packing import Ints
 from reelmill.train.parallel import Layout
 
 

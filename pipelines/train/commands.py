@@ -46,7 +46,7 @@ def train(
     from reelmill.errors import ConfigError, resumable
     from reelmill.pipelines.train.run import train_here, train_on_ray
     from reelmill.train import recipes
-    from reelmill.train.data_config import folders_and_shares
+    from reelmill.train.data.config import folders_and_shares
     from reelmill.train.trainer import TrainConfig
 
     is_file = recipe.endswith(".toml")

@@ -13,7 +13,7 @@ from rich.table import Table
 from reelmill.errors import ConfigError
 from reelmill.tokenize.shards import ShardIndex
 from reelmill.train.dryrun import GIB, Estimate, Machine, check_fits, estimate
-from reelmill.train.starting import with_starting_sizes
+from reelmill.train.init_from import with_starting_sizes
 from reelmill.train.trainer import TrainConfig
 
 

@@ -7,7 +7,7 @@ from reelmill.pipelines.cli import app
 from reelmill.tokenize import documents, vision
 from reelmill.tokenize.shards import document_row, write_shard
 from reelmill.tokenize.vocabulary import Vocabulary
-from reelmill.train.data import DataConfig
+from reelmill.train.data.loader import DataConfig
 from reelmill.train.model import ModelConfig
 from reelmill.train.run import train
 from reelmill.train.saver import CheckpointConfig

@@ -18,7 +18,7 @@ from reelmill.pipelines.ledger.verify import verify
 from reelmill.tokenize import vision
 from reelmill.tokenize.documents import parse
 from reelmill.tokenize.vocabulary import Vocabulary
-from reelmill.train.data import Corpus, DataConfig, Loader
+from reelmill.train.data.loader import Corpus, DataConfig, Loader
 
 HUMAN, GPT = "human", "gpt"
 LLAVA = [

@@ -22,7 +22,7 @@ from reelmill.pipelines.imports.tokens import import_tokens
 from reelmill.pipelines.ledger.verify import verify
 from reelmill.tokenize.documents import parse
 from reelmill.tokenize.vocabulary import Vocabulary
-from reelmill.train.data import Corpus, DataConfig, Loader
+from reelmill.train.data.loader import Corpus, DataConfig, Loader
 
 VOCAB = Vocabulary("bytes", 64)
 FINGERPRINT = "ab" * 32

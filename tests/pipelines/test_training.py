@@ -18,7 +18,7 @@ from reelmill.pipelines.train.sample_images import sampler
 from reelmill.tokenize import documents, vision
 from reelmill.tokenize.shards import document_row, write_shard
 from reelmill.tokenize.vocabulary import Vocabulary
-from reelmill.train.data import DataConfig
+from reelmill.train.data.loader import DataConfig
 from reelmill.train.model import ModelConfig
 from reelmill.train.optimizer import OptimizerConfig
 from reelmill.train.run import train

@@ -4,7 +4,7 @@ import pytest
 from reelmill.tokenize import documents
 from reelmill.tokenize.shards import document_row, write_shard
 from reelmill.tokenize.vocabulary import Vocabulary
-from reelmill.train.data import DataConfig
+from reelmill.train.data.loader import DataConfig
 from reelmill.train.model import ModelConfig
 from reelmill.train.optimizer import OptimizerConfig
 from reelmill.train.saver import CheckpointConfig

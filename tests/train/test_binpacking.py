@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reelmill.train.binpacking import best_fit, bin_pack, even_out, fewest_rows
+from reelmill.train.data.binpacking import best_fit, bin_pack, even_out, fewest_rows
 
 
 @settings(max_examples=200, deadline=None)

@@ -9,8 +9,8 @@ from reelmill.errors import ConfigError, DataError
 from reelmill.tokenize import documents
 from reelmill.tokenize.documents import TokenKind, parse
 from reelmill.tokenize.vocabulary import Vocabulary
-from reelmill.train.data import Corpus, DataConfig, Loader
-from reelmill.train.data_config import folders_and_shares
+from reelmill.train.data.config import folders_and_shares
+from reelmill.train.data.loader import Corpus, DataConfig, Loader
 from reelmill.train.run import train
 
 CONTEXT = 70

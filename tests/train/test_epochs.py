@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reelmill.errors import ConfigError, DataError
-from reelmill.train.epochs import Stream, stretches, windows
+from reelmill.train.data.epochs import Stream, stretches, windows
 
 
 def random_of(seed):

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from reelmill.errors import ConfigError
 from reelmill.pipelines.cli import app
-from reelmill.train.data import DataConfig
+from reelmill.train.data.loader import DataConfig
 from reelmill.train.dryrun import Machine, check_fits, estimate, memory_by_part
 from reelmill.train.estimate import flops_per_token, matmul_parameters
 from reelmill.train.model import Decoder, ModelConfig

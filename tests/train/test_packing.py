@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reelmill.errors import DataError
-from reelmill.train.binpacking import best_fit, bin_pack
-from reelmill.train.packing import Pieces, pack
+from reelmill.train.data.binpacking import best_fit, bin_pack
+from reelmill.train.data.packing import Pieces, pack
 
 
 def texts_of(sizes, first_document=0):

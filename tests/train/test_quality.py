@@ -5,7 +5,7 @@ import pytest
 
 from reelmill.tokenize.documents import image_document, text_document
 from reelmill.tokenize.vocabulary import Vocabulary
-from reelmill.train.batches import Contents, assemble
+from reelmill.train.data.batches import Contents, assemble
 from reelmill.train.optimizer import OptimizerConfig
 from reelmill.train.recipes import recipe
 

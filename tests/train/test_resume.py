@@ -15,7 +15,7 @@ import torch
 
 from reelmill.config import to_toml
 from reelmill.train import checkpoint
-from reelmill.train.data import Loader
+from reelmill.train.data.loader import Loader
 from reelmill.train.run import train
 
 # Notes each row that a rank is given: a line {"step": ..., "rows": [digests]} a step and rank.
@@ -23,7 +23,7 @@ NOTING = """
 import hashlib, json, sys, tomllib
 from pathlib import Path
 from reelmill.config import from_dict
-from reelmill.train.data import Loader
+from reelmill.train.data.loader import Loader
 from reelmill.train.run import train
 from reelmill.train.trainer import TrainConfig
 
@@ -96,7 +96,7 @@ def test_one_rank_two_ranks_one_rank_see_the_rows_of_an_undisturbed_run(run_fold
 
 
 def opened(folders, config):
-    from reelmill.train.data import Corpus
+    from reelmill.train.data.loader import Corpus
 
     corpus = Corpus(folders, None, config.data)
     return corpus, np.flatnonzero(~corpus.heldout)

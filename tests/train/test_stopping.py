@@ -123,7 +123,7 @@ import os, sys, tomllib
 from pathlib import Path
 from reelmill.config import from_dict
 from reelmill.errors import ReelmillError
-from reelmill.train.data import Corpus
+from reelmill.train.data.loader import Corpus
 from reelmill.train.parallel import join_ranks
 from reelmill.train.trainer import TrainConfig, Trainer
 

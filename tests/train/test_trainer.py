@@ -11,7 +11,7 @@ import torch
 from reelmill.errors import ConfigError, ReelmillError
 from reelmill.tokenize import documents
 from reelmill.tokenize.vocabulary import Vocabulary
-from reelmill.train.data import Corpus, DataConfig
+from reelmill.train.data.loader import Corpus, DataConfig
 from reelmill.train.optimizer import OptimizerConfig
 from reelmill.train.parallel import join_ranks
 from reelmill.train.run import train

@@ -11,7 +11,7 @@ from reelmill.tokenize.documents import Turn, Visual, chat_document
 from reelmill.tokenize.shards import document_row, write_shard
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.checking import check_data
-from reelmill.train.data import Corpus, DataConfig
+from reelmill.train.data.loader import Corpus, DataConfig
 from reelmill.train.post.understanding import conversation_problems
 from reelmill.train.recipes import recipe
 from reelmill.train.run import train

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from reelmill.errors import ConfigError
-from reelmill.train.batches import Batch
-from reelmill.train.data_config import LOSS_KINDS
+from reelmill.train.data.batches import Batch
+from reelmill.train.data.config import LOSS_KINDS
 from reelmill.train.model import Decoder
 from reelmill.train.objective import BatchLoss
 from reelmill.train.parallel import Layout

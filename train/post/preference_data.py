@@ -13,10 +13,10 @@ import numpy.typing as npt
 from reelmill.errors import ConfigError, DataError
 from reelmill.tokenize.documents import trust
 from reelmill.tokenize.shards.pairs import PairIndex
-from reelmill.train.batches import Batch, Contents, assemble
-from reelmill.train.data_config import DataConfig
-from reelmill.train.packing import Ints, Packing, Pieces, pack
-from reelmill.train.schedule import Schedule
+from reelmill.train.data.batches import Batch, Contents, assemble
+from reelmill.train.data.config import DataConfig
+from reelmill.train.data.packing import Ints, Packing, Pieces, pack
+from reelmill.train.data.schedule import Schedule
 
 _LOOKED_AT = 256
 """Pairs from which the usual size of images is told."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from reelmill.tokenize.vocabulary import Vocabulary
-from reelmill.train.data import DataConfig
+from reelmill.train.data.loader import DataConfig
 from reelmill.train.model import ModelConfig
 from reelmill.train.optimizer import OptimizerConfig
 from reelmill.train.parallel import ParallelConfig

@@ -21,11 +21,11 @@ from torch import Tensor
 from reelmill.errors import ConfigError, DataError
 from reelmill.files import sha256, write_atomically
 from reelmill.train import checkpoint
+from reelmill.train.init_from import load_starting_weights
 from reelmill.train.model import Decoder
 from reelmill.train.parallel import Layout, sharded_decoder
 from reelmill.train.post.preference_data import PairCorpus, PairLoader
 from reelmill.train.post.preference_rows import log_probs
-from reelmill.train.starting import load_starting_weights
 from reelmill.train.train_config import TrainConfig
 
 

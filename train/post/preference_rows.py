@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from reelmill.train.batches import Batch
+from reelmill.train.data.batches import Batch
 from reelmill.train.model import Decoder
 from reelmill.train.parallel import Layout
 from reelmill.train.validation import as_tensors

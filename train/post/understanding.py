@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from reelmill.tokenize.vocabulary import Vocabulary
-from reelmill.train.corpus import Corpus
-from reelmill.train.data_config import DataConfig
+from reelmill.train.data.config import DataConfig
+from reelmill.train.data.corpus import Corpus
 from reelmill.train.model import ModelConfig
 from reelmill.train.optimizer import OptimizerConfig
 from reelmill.train.parallel import ParallelConfig

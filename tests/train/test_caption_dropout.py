@@ -9,7 +9,7 @@ from reelmill.errors import DataError
 from reelmill.tokenize import documents
 from reelmill.tokenize.documents import parse
 from reelmill.tokenize.vocabulary import Vocabulary
-from reelmill.train.captions import SPELLING, bare_lengths, drawn, without_caption
+from reelmill.train.data.caption_dropout import SPELLING, bare_lengths, drawn, without_caption
 
 IDS = np.array([hashlib.sha256(str(n).encode()).hexdigest()[:32] for n in range(20_000)], dtype=object)
 

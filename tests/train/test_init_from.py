@@ -15,10 +15,10 @@ from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train import checkpoint
 from reelmill.train.checking import check_data
 from reelmill.train.hub import export_model
+from reelmill.train.init_from import with_starting_sizes
 from reelmill.train.model import ModelConfig
 from reelmill.train.post.quality import qft
 from reelmill.train.run import train
-from reelmill.train.starting import with_starting_sizes
 
 SCRIPT = """
 import sys, tomllib

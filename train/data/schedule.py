@@ -6,8 +6,8 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from reelmill.errors import ConfigError
-from reelmill.train.data_config import DataConfig
-from reelmill.train.packing import Packing
+from reelmill.train.data.config import DataConfig
+from reelmill.train.data.packing import Packing
 
 
 class Schedule:

@@ -20,7 +20,7 @@ from functools import partial
 import numpy as np
 
 from reelmill.errors import ConfigError, DataError
-from reelmill.train.binpacking import Ints
+from reelmill.train.data.binpacking import Ints
 
 
 @dataclass(frozen=True)

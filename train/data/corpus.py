@@ -14,9 +14,9 @@ import numpy.typing as npt
 from reelmill.errors import DataError
 from reelmill.tokenize.shards import KINDS, RowGroups, ShardIndex
 from reelmill.tokenize.shards.format import token_lists
-from reelmill.train import captions
-from reelmill.train.binpacking import Ints
-from reelmill.train.data_config import DataConfig, Kind
+from reelmill.train.data import caption_dropout as captions
+from reelmill.train.data.binpacking import Ints
+from reelmill.train.data.config import DataConfig, Kind
 
 _VISUAL = [KINDS.index(kind) for kind in ("image", "video")]
 

@@ -16,10 +16,10 @@ from pathlib import Path
 import torch
 from reelmill.config import from_dict
 from reelmill.train import checkpoint
-from reelmill.train.data import Corpus
+from reelmill.train.data.loader import Corpus
 from reelmill.train.parallel import ParallelConfig, join_ranks
 from reelmill.train.trainer import TrainConfig, Trainer
-from reelmill.train.whole import whole_decoder
+from reelmill.train.gather_full import whole_decoder
 
 recipe, data, out = map(Path, sys.argv[1:])
 config = from_dict(TrainConfig, tomllib.loads(recipe.read_text()))

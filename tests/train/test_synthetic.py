@@ -9,7 +9,7 @@ from reelmill.errors import DataError
 from reelmill.tokenize import documents
 from reelmill.tokenize.documents import parse, read_header
 from reelmill.tokenize.vocabulary import Vocabulary
-from reelmill.train.lessons import MOST_ROWS, lessons
+from reelmill.train.data.synthetic import MOST_ROWS, lessons
 
 VOCAB = Vocabulary("bytes", 64)
 

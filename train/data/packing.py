@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reelmill.errors import DataError
-from reelmill.train.binpacking import Ints, best_fit, bin_pack
+from reelmill.train.data.binpacking import Ints, best_fit, bin_pack
 
 __all__ = ["Ints", "Packing", "Pieces", "pack"]
 

@@ -15,15 +15,15 @@ import numpy.typing as npt
 from reelmill.errors import DataError
 from reelmill.tokenize.documents import trust, video_part
 from reelmill.tokenize.shards import KINDS
-from reelmill.train.batches import Batch, Contents, assemble, with_shuffled_codes
-from reelmill.train.captions import caption_behind, without_caption
-from reelmill.train.corpus import Corpus
-from reelmill.train.cutting import cut
-from reelmill.train.data_config import LOSS_KINDS, DataConfig, Kind
-from reelmill.train.epochs import Stream, stretches, windows
-from reelmill.train.lessons import Lesson, lessons
-from reelmill.train.packing import Ints, Packing, Pieces, pack
-from reelmill.train.schedule import Schedule
+from reelmill.train.data.batches import Batch, Contents, assemble, with_shuffled_codes
+from reelmill.train.data.caption_dropout import caption_behind, without_caption
+from reelmill.train.data.config import LOSS_KINDS, DataConfig, Kind
+from reelmill.train.data.corpus import Corpus
+from reelmill.train.data.epochs import Stream, stretches, windows
+from reelmill.train.data.packing import Ints, Packing, Pieces, pack
+from reelmill.train.data.schedule import Schedule
+from reelmill.train.data.split import cut
+from reelmill.train.data.synthetic import Lesson, lessons
 
 __all__ = ["LOSS_KINDS", "Batch", "Corpus", "DataConfig", "Kind", "Loader"]
 

@@ -9,15 +9,17 @@ from rich.console import Console
 
 import reelmill
 from reelmill.errors import ReelmillError, printable
-from reelmill.pipelines import models
 from reelmill.pipelines.curate import caption_commands as caption
 from reelmill.pipelines.curate import commands as curate
+from reelmill.pipelines.doctor import commands as doctor
 from reelmill.pipelines.generate import commands as generate
 from reelmill.pipelines.imports import chat_command as chat
 from reelmill.pipelines.imports import tokens_command as tokens
 from reelmill.pipelines.ledger import commands as ledger
+from reelmill.pipelines.models import commands as models
 from reelmill.pipelines.prefer import commands as prefer
 from reelmill.pipelines.report import commands as report
+from reelmill.pipelines.sampledump import commands as sampledump
 from reelmill.pipelines.serve import commands as serve
 from reelmill.pipelines.tokenizer import commands as tokenizer
 from reelmill.pipelines.tokenizer import evaluate
@@ -32,9 +34,11 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 curate.register(app)
+sampledump.register(app)
 caption.register(app)
 ledger.register(app)
 report.register(app)
+doctor.register(app)
 train.register(app)
 generate.register(app)
 serve.register(app)

@@ -20,6 +20,23 @@ ALLOWED = {
     "eval": {GROUND, "tokenize", "train"},
     "pipelines": {GROUND, *ROOMS},
 }
+PIPELINES = {
+    "tables": set(),
+    "web": set(),
+    "models": set(),
+    "doctor": set(),
+    "sampledump": set(),
+    "generate": set(),
+    "train": set(),
+    "tokenizer": set(),
+    "curate": {"tables"},
+    "report": {"tables"},
+    "ledger": {"tables", "curate"},
+    "imports": {"curate"},
+    "prefer": {"tables", "web"},
+    "serve": {"generate", "web"},
+}
+"""What a room inside `pipelines` may import of the others. `cli` is the one list of commands and imports them all."""
 LIGHT = {"torch", "numpy", "pyarrow", "safetensors", "tiktoken"}
 
 
@@ -53,6 +70,29 @@ def test_imports_go_down_only(room, path):
             assert room != "tokenize", (
                 f"{path} imports the standard library's tokenize or its own room by its bare name"
             )
+
+
+def pipeline_rooms():
+    for path in sorted((ROOT / "pipelines").iterdir()):
+        if path.name not in ("__pycache__", "cli.py") and path.suffix in ("", ".py"):
+            yield path
+
+
+def test_every_room_of_pipelines_has_its_floor():
+    assert sorted(path.stem for path in pipeline_rooms()) == sorted(PIPELINES)
+    placed = set()
+    for room in PIPELINES:  # top to bottom: what a room imports stands above it, so there is no cycle
+        assert PIPELINES[room] <= placed, f"{room} imports what does not stand above it"
+        placed.add(room)
+
+
+@pytest.mark.parametrize("place", list(pipeline_rooms()), ids=lambda path: path.stem)
+def test_rooms_of_pipelines_import_only_what_they_may(place):
+    for path in [place] if place.is_file() else sorted(place.rglob("*.py")):
+        for name in imports(path, top_only=False):
+            parts = name.split(".")
+            if parts[:2] == ["reelmill", "pipelines"]:
+                assert parts[2] in PIPELINES[place.stem] | {place.stem}, f"{path} imports {name}"
 
 
 @pytest.mark.parametrize(("room", "path"), [p for p in modules() if p.values[0] in ("tokenize", "train", "eval")])

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from reelmill import weights
 from reelmill.errors import WeightsError
-from reelmill.pipelines import models
+from reelmill.pipelines.models import commands as models
 
 CONTENT = bytes(range(256)) * 40
 MEMBER = "fakeweights/data/net.bin"

@@ -1,7 +1,8 @@
-"""Commands that make things: `curate`, `sample-dump`, `recipe`."""
+"""Commands from a dump to token shards: `curate`, `stats`, `recipe`."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 Dumps = Annotated[list[Path], typer.Argument(help="Folder trees or WebDataset tars.", show_default=False)]
 Out = Annotated[Path, typer.Option(help="Run folder; made anew, or gone on with.", show_default=False)]
+RunPlace = Annotated[Path, typer.Argument(help="Run folder.", show_default=False)]
 Sets = Annotated[list[str] | None, typer.Option("--set", help="Change one value: rules.motion.min=0.05")]
 
 recipe_app = typer.Typer(no_args_is_help=True)
@@ -17,7 +19,7 @@ recipe_app = typer.Typer(no_args_is_help=True)
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("curate")(curate)
-    app.command("sample-dump")(sample_dump)
+    app.command("stats")(stats)
     app.add_typer(recipe_app, name="recipe", help="Curation recipes: list, show.")
 
 
@@ -64,12 +66,20 @@ def curate(
     console.print("\nNext: " + " · ".join(f"reelmill {f}" for f in following), highlight=False, soft_wrap=True)
 
 
-def sample_dump(folder: Annotated[Path, typer.Argument(help="Where to write it; made if missing.")]) -> None:
-    """Write the sample dump: about 25 videos, 15 images and 3 texts as a crawl leaves them."""
-    from reelmill.pipelines.sampledump import write_sample_dump
+def stats(
+    out: RunPlace,
+    selection: Annotated[str, typer.Option(help="Whose verdicts.")] = "default",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a script.")] = False,
+) -> None:
+    """What became of every item and sample: funnel by stage and rule, tokens by kind and source."""
+    from rich.console import Console
 
-    manifest = write_sample_dump(folder)
-    typer.echo(f"{folder}: {manifest.summary()}")
+    from reelmill.pipelines.curate.stats import gather, print_stats
+
+    if as_json:
+        typer.echo(json.dumps(gather(out, selection), indent=2))
+    else:
+        print_stats(out, Console(), selection)
 
 
 @recipe_app.command("list")

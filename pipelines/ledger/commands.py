@@ -1,4 +1,4 @@
-"""Commands over a run folder: `stats`, `sql`, `select`, `verify`."""
+"""Commands over a run folder: `sql`, `select`, `verify`, `forget`."""
 
 from __future__ import annotations
 
@@ -14,27 +14,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command("stats")(stats)
     app.command("sql")(sql)
     app.command("select")(select)
     app.command("verify")(verify)
     app.command("forget")(forget)
-
-
-def stats(
-    out: Out,
-    selection: Annotated[str, typer.Option(help="Whose verdicts.")] = "default",
-    as_json: Json = False,
-) -> None:
-    """What became of every item and sample: funnel by stage and rule, tokens by kind and source."""
-    from rich.console import Console
-
-    from reelmill.pipelines.curate.stats import gather, print_stats
-
-    if as_json:
-        typer.echo(json.dumps(gather(out, selection), indent=2))
-    else:
-        print_stats(out, Console(), selection)
 
 
 def sql(

@@ -1,4 +1,4 @@
-"""Commands that show and tell: `report`, `explain`, `doctor`."""
+"""Commands that show and tell: `report`, `explain`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("report")(report)
     app.command("explain")(explain)
-    app.command("doctor")(doctor)
 
 
 def report(out: Out, as_json: Json = False) -> None:
@@ -54,18 +53,3 @@ def explain(
         typer.echo(json.dumps(found, indent=2))
     else:
         print_explained(found, Console())
-
-
-def doctor(as_json: Json = False) -> None:
-    """What this machine has: versions, threads, GPU, weights, disk, Ray, decoding. Exit code 1 when work would fail."""
-    from rich.console import Console
-
-    from reelmill.pipelines.doctor import examine, print_checks
-
-    checks = examine()
-    if as_json:
-        typer.echo(json.dumps([check.as_dict() for check in checks], indent=2))
-    else:
-        print_checks(checks, Console())
-    if any(check.state == "bad" for check in checks):
-        raise typer.Exit(1)

@@ -1,0 +1,1 @@
+"""Weights and sample media of the registry: `models list`, `pull`, `verify`."""

@@ -1,0 +1,21 @@
+"""The command `sample-dump`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("sample-dump")(sample_dump)
+
+
+def sample_dump(folder: Annotated[Path, typer.Argument(help="Where to write it; made if missing.")]) -> None:
+    """Write the sample dump: about 25 videos, 15 images and 3 texts as a crawl leaves them."""
+    from reelmill.pipelines.sampledump import write_sample_dump
+
+    manifest = write_sample_dump(folder)
+    typer.echo(f"{folder}: {manifest.summary()}")

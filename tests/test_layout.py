@@ -74,7 +74,7 @@ def test_imports_go_down_only(room, path):
 
 def pipeline_rooms():
     for path in sorted((ROOT / "pipelines").iterdir()):
-        if path.name not in ("__pycache__", "cli.py") and path.suffix in ("", ".py"):
+        if path.name != "cli.py" and (path.suffix == ".py" or (path / "__init__.py").exists()):
             yield path
 
 

@@ -15,7 +15,7 @@ def register(app: typer.Typer) -> None:
 
 def sample_dump(folder: Annotated[Path, typer.Argument(help="Where to write it; made if missing.")]) -> None:
     """Write the sample dump: about 25 videos, 15 images and 3 texts as a crawl leaves them."""
-    from reelmill.pipelines.sampledump import write_sample_dump
+    from reelmill.pipelines.sampledump.write import write_sample_dump
 
     manifest = write_sample_dump(folder)
     typer.echo(f"{folder}: {manifest.summary()}")

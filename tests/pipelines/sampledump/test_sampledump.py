@@ -18,10 +18,11 @@ from reelmill import weights
 from reelmill.curation.readers import read_dump
 from reelmill.errors import DataError, WeightsError
 from reelmill.orchestration.views import LedgerQueries
-from reelmill.pipelines.sampledump import FACTS, write_sample_dump
+from reelmill.pipelines.sampledump.contents import FACTS
 from reelmill.pipelines.sampledump.images import COPY, STILLS
 from reelmill.pipelines.sampledump.real import REAL
 from reelmill.pipelines.sampledump.videos import TAR, VIDEOS
+from reelmill.pipelines.sampledump.write import write_sample_dump
 
 DONE_VIDEOS = [f.uri for f in FACTS.values() if f.kind == "video" and f.status == "done"]
 DONE_IMAGES = [f.uri for f in FACTS.values() if f.kind == "image" and f.status == "done"]

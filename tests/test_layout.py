@@ -81,8 +81,8 @@ def pipeline_rooms():
 def test_every_room_of_pipelines_has_its_floor():
     assert sorted(path.stem for path in pipeline_rooms()) == sorted(PIPELINES)
     placed = set()
-    for room in PIPELINES:  # top to bottom: what a room imports stands above it, so there is no cycle
-        assert PIPELINES[room] <= placed, f"{room} imports what does not stand above it"
+    for room, below in PIPELINES.items():  # top to bottom: what a room imports stands above it, so there is no cycle
+        assert below <= placed, f"{room} imports what does not stand above it"
         placed.add(room)
 
 

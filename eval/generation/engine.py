@@ -16,9 +16,9 @@ from torch import Tensor
 
 from reelmill.errors import ConfigError
 from reelmill.eval.generation.cache import KVCache
+from reelmill.eval.generation.decode_step import Step
 from reelmill.eval.generation.request import Drawn, Ids, Request, Running, only_one
 from reelmill.eval.generation.sampling import Draw, draw
-from reelmill.eval.generation.stepping import Step
 from reelmill.tokenize.documents.grammar import Ranges
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.model import Decoder
@@ -31,7 +31,7 @@ class Engine:
     """Draws tokens for requests, at most `rows` rows at a time, each of at most `capacity` tokens (prompt and drawn).
 
     The model is in evaluation mode on its device. `prefill` bounds the tokens of a prompt read at once. `static` steps
-    have few fixed shapes (`stepping.py`) and are replayed as CUDA graphs on a GPU, where they are the default.
+    have few fixed shapes (`decode_step.py`) and are replayed as CUDA graphs on a GPU, where they are the default.
     `compile` puts them through `torch.compile`, which takes some time first.
     """
 

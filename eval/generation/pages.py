@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from reelmill.eval.generation.files import write_clip
+from reelmill.eval.generation.media_files import write_clip
 from reelmill.eval.generation.studio import Clip
 from reelmill.files import write_text
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from reelmill.errors import DataError
 from reelmill.eval.generation.engine import run
-from reelmill.eval.generation.opening import opened
+from reelmill.eval.generation.loading import opened
 from reelmill.eval.generation.prompts import (
     DEFAULT,
     chat_request,

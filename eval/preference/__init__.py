@@ -1,9 +1,9 @@
 """Preferences: candidates, votes, and the pairs and win rates that follow from them."""
 
 from reelmill.eval.preference.agreement import krippendorff_alpha
-from reelmill.eval.preference.building import Choice, Chosen, choose, write_choices
 from reelmill.eval.preference.candidates import Candidate, Candidates, Checkpoint
-from reelmill.eval.preference.sampling import Plan, checkpoint_of, sample
+from reelmill.eval.preference.pairs import Choice, Chosen, choose, write_choices
+from reelmill.eval.preference.sample_candidates import Plan, checkpoint_of, sample
 from reelmill.eval.preference.tally import Tally, require_one_scale, strict_agreement, tallies, units
 from reelmill.eval.preference.votes import QUESTIONS, RATINGS, Vote, VoteFile, read_vote, read_votes, voter_name
 from reelmill.eval.preference.winrates import WinRate, matches, wilson_interval, win_rates

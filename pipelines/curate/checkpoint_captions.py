@@ -16,7 +16,7 @@ from PIL import Image
 from reelmill.curation.endpoint import Answer
 from reelmill.curation.pictures import size_within
 from reelmill.eval.generation import Draw, Request, Sampling, Studio, chat_request, continuations
-from reelmill.eval.generation.opening import found_checkpoint
+from reelmill.eval.generation.loading import found_checkpoint
 from reelmill.orchestration.model_captions import ModelCaptionWorker, Outcome, Question, answered
 from reelmill.tokenize.documents import Visual
 

@@ -11,8 +11,8 @@ from typing import Any
 import reelmill
 from reelmill.errors import ConfigError, DataError
 from reelmill.eval.generation import Clip, Sampling, Studio
-from reelmill.eval.generation.files import read_clip, read_image, write_clip
-from reelmill.eval.generation.opening import found_model
+from reelmill.eval.generation.loading import found_model
+from reelmill.eval.generation.media_files import read_clip, read_image, write_clip
 from reelmill.eval.generation.pages import ENDINGS, write_page
 from reelmill.pipelines.generate.progress import Show, check_preview
 from reelmill.tokenize.documents import Header, grid_for_ratio

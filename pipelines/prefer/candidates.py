@@ -10,7 +10,7 @@ from typing import Any
 
 from reelmill.errors import ConfigError, DataError
 from reelmill.eval.generation import Studio
-from reelmill.eval.generation.opening import found_checkpoint
+from reelmill.eval.generation.loading import found_checkpoint
 from reelmill.eval.preference import Candidates, Plan, checkpoint_of, sample
 from reelmill.tokenize.vision import load_by_fingerprint
 from reelmill.train.checkpoint import read_state

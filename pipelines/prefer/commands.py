@@ -90,18 +90,18 @@ def vote(
         raise ConfigError("--from and --scorer are both given; take the votes of one, then of the other.")
     candidates = open_candidates(folder)
     if from_:
-        from reelmill.pipelines.prefer.scorers import take_votes
+        from reelmill.pipelines.prefer.automatic_votes import take_votes
 
         typer.echo(take_votes(candidates, from_))
         return
     decode_pictures(candidates, tokenizer)
     if scorer:
-        from reelmill.pipelines.prefer.scorers import let_vote
+        from reelmill.pipelines.prefer.automatic_votes import let_vote
 
         for line in let_vote(scorer, candidates, url, model):
             typer.echo(line)
         return
-    from reelmill.pipelines.prefer.page import Poll, vote_app
+    from reelmill.pipelines.prefer.vote_page import Poll, vote_app
     from reelmill.pipelines.web import address_of, listen, serve
 
     poll = Poll(candidates, ask or ("compare" if len(candidates.checkpoints) > 1 else "rate"))

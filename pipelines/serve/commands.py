@@ -45,9 +45,9 @@ def serve(
     """
     from reelmill.eval.generation import Studio
     from reelmill.eval.generation import preset as preset_of
-    from reelmill.eval.generation.opening import found_checkpoint
+    from reelmill.eval.generation.loading import found_checkpoint
     from reelmill.pipelines.serve.routes import serve_app
-    from reelmill.pipelines.serve.serving import ServeConfig, opened
+    from reelmill.pipelines.serve.served_model import ServeConfig, opened
     from reelmill.pipelines.web import address_of, listen
     from reelmill.pipelines.web import serve as run
 

@@ -11,11 +11,11 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 import reelmill
-from reelmill.pipelines.serve.chat import completions
-from reelmill.pipelines.serve.images import MOST_PICTURES, generations
-from reelmill.pipelines.serve.serving import Serving
-from reelmill.pipelines.web.answers import Refusal
+from reelmill.pipelines.serve.chat_endpoint import completions
+from reelmill.pipelines.serve.images_endpoint import MOST_PICTURES, generations
+from reelmill.pipelines.serve.served_model import Serving
 from reelmill.pipelines.web.app import web_app
+from reelmill.pipelines.web.errors import Refusal
 from reelmill.pipelines.web.guard import Access
 
 MAX_BODY = 32 << 20

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from reelmill.errors import DataError
-from reelmill.eval.generation.files import write_mp4
+from reelmill.eval.generation.media_files import write_mp4
 from reelmill.files import write_atomically
 from reelmill.tokenize import vision
 from reelmill.tokenize.vision.presets import PRESETS

@@ -99,7 +99,7 @@ def export(
 
     from reelmill.config import nearest
     from reelmill.errors import ConfigError
-    from reelmill.eval.generation.opening import found_checkpoint
+    from reelmill.eval.generation.loading import found_checkpoint
     from reelmill.train.checkpoint import load_decoder
     from reelmill.train.hub import CLASSES, export_model
 

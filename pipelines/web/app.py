@@ -11,7 +11,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from reelmill.errors import ReelmillError
-from reelmill.pipelines.web.answers import error_response
+from reelmill.pipelines.web.errors import error_response
 from reelmill.pipelines.web.guard import Access, Guard
 
 MAX_BODY = 1 << 20

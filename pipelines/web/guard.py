@@ -23,7 +23,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reelmill.errors import ConfigError
-from reelmill.pipelines.web.answers import Refusal, error_body
+from reelmill.pipelines.web.errors import Refusal, error_body
 
 SHORTEST_TOKEN = 16
 SILENCE_S = 30.0

@@ -15,8 +15,8 @@ from reelmill.eval.generation import (
     Request,
     Sampling,
     continuations,
+    decode_step,
     free_request,
-    stepping,
     visual_request,
     words_request,
 )
@@ -194,7 +194,7 @@ def requests_of_several_sizes():
 
 
 def test_static_steps_draw_the_same_at_few_shapes(model, monkeypatch):
-    monkeypatch.setattr(stepping, "SPAN", 16)
+    monkeypatch.setattr(decode_step, "SPAN", 16)
     requests = requests_of_several_sizes()
     expected = [tokens.tolist() for tokens in continuations(model, VOCAB, requests)]
     engine = Engine(model, VOCAB, rows=6, capacity=45, static=True)

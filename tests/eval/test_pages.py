@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from reelmill.eval.generation import Clip
-from reelmill.eval.generation.files import read_settings
+from reelmill.eval.generation.media_files import read_settings
 from reelmill.eval.generation.pages import write_page
 
 SETTINGS = {"prompt": "a --> b <!-- ", "seed": 1}

@@ -24,13 +24,13 @@ from reelmill.eval.preference import (
     read_vote,
     require_one_scale,
     sample,
+    sample_candidates,
     strict_agreement,
     tallies,
     wilson_interval,
     win_rates,
     write_choices,
 )
-from reelmill.eval.preference import sampling as preference_sampling
 from reelmill.tokenize import documents
 from reelmill.tokenize.shards.pairs import PairIndex, verify_pairs
 from reelmill.tokenize.vision import load
@@ -60,7 +60,7 @@ def votes_of(candidates, *rows):
 
 def test_sampling_goes_on_where_it_was_and_draws_what_one_run_does(studio, tmp_path, monkeypatch):
     assert list(sample(studio, ONE, PROMPTS, PLAN, tmp_path / "whole")) == [9]
-    monkeypatch.setattr(preference_sampling, "PART_TOKENS", 1)
+    monkeypatch.setattr(sample_candidates, "PART_TOKENS", 1)
     parts = sample(studio, ONE, PROMPTS, PLAN, tmp_path / "cut")
     assert next(parts) == 3
     parts.close()

@@ -7,7 +7,7 @@ from PIL import Image
 
 from reelmill.errors import DataError
 from reelmill.eval.generation import Clip, Draw, Sampling, Studio, image_request
-from reelmill.eval.generation.files import read_clip, read_image, read_settings, write_clip
+from reelmill.eval.generation.media_files import read_clip, read_image, read_settings, write_clip
 from reelmill.tokenize.documents import Header
 from reelmill.tokenize.vision import load
 from reelmill.tokenize.vocabulary import Vocabulary

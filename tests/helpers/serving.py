@@ -6,9 +6,9 @@ import threading
 import torch
 from web_server import running
 
-from reelmill.eval.generation import Engine, Studio, service
+from reelmill.eval.generation import Engine, Studio, engine_thread
 from reelmill.pipelines.serve.routes import serve_app
-from reelmill.pipelines.serve.serving import ServeConfig, opened
+from reelmill.pipelines.serve.served_model import ServeConfig, opened
 from reelmill.pipelines.web import Access, listen
 from reelmill.tokenize.vision import load
 from reelmill.tokenize.vocabulary import Vocabulary
@@ -48,7 +48,7 @@ def gated_steps(monkeypatch):
             ready.acquire(timeout=300)
             return super().step()
 
-    monkeypatch.setattr(service, "Engine", Gated)
+    monkeypatch.setattr(engine_thread, "Engine", Gated)
     return ready
 
 

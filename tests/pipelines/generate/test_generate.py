@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from reelmill.errors import ConfigError, DataError
 from reelmill.eval.generation import Clip
-from reelmill.eval.generation.files import read_clip, read_settings, write_clip
+from reelmill.eval.generation.media_files import read_clip, read_settings, write_clip
 from reelmill.pipelines.cli import app
 
 

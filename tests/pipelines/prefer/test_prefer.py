@@ -18,10 +18,10 @@ from reelmill import weights
 from reelmill.curation.scorers.looks import quality
 from reelmill.errors import ConfigError, DataError, MachineError, WeightsError
 from reelmill.eval.preference import Candidates, VoteFile
-from reelmill.pipelines.prefer import scorers
+from reelmill.pipelines.prefer import automatic_votes
+from reelmill.pipelines.prefer.automatic_votes import ClipSimilarity, let_vote, parse_judgement, take_votes
 from reelmill.pipelines.prefer.candidates import decode_pictures, read_prompts
 from reelmill.pipelines.prefer.results import build_pairs
-from reelmill.pipelines.prefer.scorers import ClipSimilarity, let_vote, parse_judgement, take_votes
 from reelmill.tokenize import documents, vision
 from reelmill.tokenize.shards.pairs import PairIndex, verify_pairs
 
@@ -307,7 +307,7 @@ def test_clip_votes_on_alignment_and_without_weights_says_how_to_get_them(clip, 
     with pytest.raises(WeightsError, match="reelmill models pull clip-vit-l14"):
         reelmill("prefer", "vote", tmp_path, "--scorer", "clip")
     monkeypatch.setattr(weights, "path", lambda name: clip[0])
-    monkeypatch.setattr(scorers, "ARCHITECTURE", "similarity-clip")
+    monkeypatch.setattr(automatic_votes, "ARCHITECTURE", "similarity-clip")
     assert "clip:similarity-clip voted on alignment of 6 candidates" in reelmill(
         "prefer", "vote", tmp_path, "--scorer", "clip"
     )

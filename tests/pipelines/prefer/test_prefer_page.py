@@ -14,9 +14,9 @@ from candidates import write_folder
 from web_server import running
 
 from reelmill.eval.preference import Candidates, VoteFile, read_vote
-from reelmill.pipelines.prefer import page as voting
+from reelmill.pipelines.prefer import vote_page
 from reelmill.pipelines.prefer.candidates import decode_pictures
-from reelmill.pipelines.prefer.page import Poll, vote_app
+from reelmill.pipelines.prefer.vote_page import Poll, vote_app
 from reelmill.pipelines.web import Access, listen
 
 
@@ -196,7 +196,7 @@ def test_what_strangers_send_is_refused_and_nothing_is_stored(folder, monkeypatc
         assert ask(f"{url}/task?voter=clip")[0] == 409
         assert ask(f"{url}/vote", b"{")[0] == 400
         assert ask(f"{url}/vote", b"[" * 60_000)[0] == 400
-        assert ask(f"{url}/vote", b" " * (voting.MAX_BODY + 1))[0] == 413
+        assert ask(f"{url}/vote", b" " * (vote_page.MAX_BODY + 1))[0] == 413
         assert ask(f"{url}/vote", {"voter": "Ann", "scores": whole}, **{"Content-Type": "text/plain"})[0] == 415
         assert ask(f"{url}/vote", {"voter": "Ann", "scores": whole}, Origin="https://evil.test")[0] == 403
         for number in ("-1", "3", "x", "9" * 30, "1e3", "%D9%A3"):
@@ -211,7 +211,7 @@ def test_what_strangers_send_is_refused_and_nothing_is_stored(folder, monkeypatc
         ):
             assert ask(f"{url}{path}")[0] == 404, path
         assert (folder / "votes.jsonl").read_bytes() == before
-        monkeypatch.setattr(voting, "MOST_VOTERS", 2)
+        monkeypatch.setattr(vote_page, "MOST_VOTERS", 2)
         assert ask(f"{url}/vote", {"voter": "Ann", "scores": whole})[0] == 201
         assert ask(f"{url}/vote", {"voter": "Bob", "scores": whole})[0] == 429
 

@@ -19,8 +19,8 @@ from PIL import Image, ImageSequence
 from serving import MANY, VOCAB, chained_studio, gated_steps, random_studio, served
 from web_server import until
 
-from reelmill.eval.generation import Engine, Request, Sampling, service
-from reelmill.eval.generation.files import read_settings
+from reelmill.eval.generation import Engine, Request, Sampling, engine_thread
+from reelmill.eval.generation.media_files import read_settings
 from reelmill.eval.generation.presets import PRESETS
 
 
@@ -322,7 +322,7 @@ def test_a_full_queue_says_when_to_come_again_and_a_stream_where_it_stands(studi
 
 def test_what_free_rows_are_about_to_take_does_not_count_as_waiting(studio):
     request, drawn = Request(prompt=[VOCAB.bos], most=1, end=-1), Queue()
-    engine = service.Service(studio.model, VOCAB, rows=2, capacity=4, queue=1)
+    engine = engine_thread.Service(studio.model, VOCAB, rows=2, capacity=4, queue=1)
     with contextlib.closing(engine):
         for _ in range(20):  # the engine's thread seldom wakes between two of these
             for _ in range(3):

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from serving import MANY, gated_steps, random_studio, served
 
-from reelmill.eval.generation import Engine, service
+from reelmill.eval.generation import Engine, engine_thread
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
@@ -88,7 +88,7 @@ def test_a_picture_fills_in_row_by_row_and_goes_to_the_gallery(visit, monkeypatc
 
 
 def test_a_drawing_is_stopped(visit, monkeypatch):
-    monkeypatch.setattr(service, "Engine", slow_engine(0.1))
+    monkeypatch.setattr(engine_thread, "Engine", slow_engine(0.1))
     page = visit()
     draw(page, "a boat")
     page.wait_for_selector("#easel progress")

@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from reelmill.pipelines.serve.pictures import bytes_of
-from reelmill.pipelines.web.answers import Refusal
+from reelmill.pipelines.serve.uploads import bytes_of
+from reelmill.pipelines.web.errors import Refusal
 from reelmill.tokenize.documents import Visual
 from reelmill.tokenize.documents.chat import SYSTEM, Turn
 

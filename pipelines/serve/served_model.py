@@ -14,11 +14,11 @@ from typing import Any, ParamSpec, TypeVar
 
 from reelmill.errors import ConfigError
 from reelmill.eval.generation import Studio
+from reelmill.eval.generation.engine_thread import Service
 from reelmill.eval.generation.presets import PRESETS, Preset
-from reelmill.eval.generation.service import Service
 from reelmill.pipelines.serve.gallery import Gallery
-from reelmill.pipelines.serve.pictures import Uploads
-from reelmill.pipelines.web.answers import Refusal
+from reelmill.pipelines.serve.uploads import Uploads
+from reelmill.pipelines.web.errors import Refusal
 from reelmill.tokenize.documents import grid_for_ratio
 
 P = ParamSpec("P")

@@ -21,11 +21,11 @@ import reelmill
 from reelmill.config import from_dict
 from reelmill.errors import ConfigError
 from reelmill.eval.generation import Request, Sampling, image_request, preview
-from reelmill.pipelines.serve.pictures import png
-from reelmill.pipelines.serve.serving import Serving, given
-from reelmill.pipelines.serve.streaming import Event, EventStream, comment, unless_left
-from reelmill.pipelines.serve.ticket import Ticket
-from reelmill.pipelines.web.answers import read_json
+from reelmill.pipelines.serve.event_stream import Event, EventStream, comment, unless_left
+from reelmill.pipelines.serve.served_model import Serving, given
+from reelmill.pipelines.serve.token_stream import Ticket
+from reelmill.pipelines.serve.uploads import png
+from reelmill.pipelines.web.errors import read_json
 from reelmill.tokenize.documents import grid_for_ratio
 
 MOST_PICTURES = 10

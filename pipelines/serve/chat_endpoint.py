@@ -21,12 +21,12 @@ from starlette.responses import JSONResponse, Response
 from reelmill.config import from_dict
 from reelmill.errors import ConfigError
 from reelmill.eval.generation import Request, Sampling, Studio
-from reelmill.pipelines.serve.conversation import Part, conversation
-from reelmill.pipelines.serve.pictures import data_uri
-from reelmill.pipelines.serve.serving import Serving, given
-from reelmill.pipelines.serve.streaming import Event, EventStream, comment, unless_left
-from reelmill.pipelines.serve.ticket import Ticket
-from reelmill.pipelines.web.answers import read_json
+from reelmill.pipelines.serve.chat_messages import Part, conversation
+from reelmill.pipelines.serve.event_stream import Event, EventStream, comment, unless_left
+from reelmill.pipelines.serve.served_model import Serving, given
+from reelmill.pipelines.serve.token_stream import Ticket
+from reelmill.pipelines.serve.uploads import data_uri
+from reelmill.pipelines.web.errors import read_json
 from reelmill.tokenize.documents import Visual, interleaved_document
 from reelmill.tokenize.documents.chat import Turn, chat_prompt
 

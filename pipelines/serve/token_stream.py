@@ -8,9 +8,9 @@ import math
 from collections.abc import Sequence
 from functools import partial
 
+from reelmill.eval.generation.engine_thread import Closed, QueueFull, Service
 from reelmill.eval.generation.request import Drawn, Request
-from reelmill.eval.generation.service import Closed, QueueFull, Service
-from reelmill.pipelines.web.answers import Refusal
+from reelmill.pipelines.web.errors import Refusal
 
 
 class Ticket:

@@ -15,7 +15,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from reelmill.errors import ReelmillError
-from reelmill.pipelines.web.answers import error_body
+from reelmill.pipelines.web.errors import error_body
 
 T = TypeVar("T")
 Event = dict[str, Any] | str

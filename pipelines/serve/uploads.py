@@ -18,7 +18,7 @@ from PIL.PngImagePlugin import PngInfo
 from reelmill.curation.isolation import Child, IsolationConfig, ItemFailed
 from reelmill.curation.sources import Source
 from reelmill.eval.generation import Clip
-from reelmill.pipelines.web.answers import Refusal
+from reelmill.pipelines.web.errors import Refusal
 from reelmill.tokenize.vision import Frames
 from reelmill.tokenize.vision.evaluate import fit
 

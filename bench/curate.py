@@ -101,7 +101,7 @@ from reelmill.orchestration.plan import extend_plan
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import write_database
 from reelmill.pipelines import recipes
-from reelmill.orchestration.moves import Moves
+from reelmill.orchestration.stages import Moves
 from reelmill.tokenize.shards import TOKENS_SCHEMA
 dump, executor, workers, items = sys.argv[1:]
 recipe = recipes.load("sample")

@@ -24,7 +24,7 @@ from PIL import Image
 from rich.console import Console
 from scenes import CONFIG, World, every, nearest, obeys, pictures
 
-from reelmill.curation.stage import Sample, Scorer
+from reelmill.curation.interfaces import Sample, Scorer
 from reelmill.eval.generation import Draw, Sampling, Studio
 from reelmill.orchestration.views import LedgerQueries
 from reelmill.pipelines.curate import recipes

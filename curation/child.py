@@ -19,8 +19,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from reelmill.curation import wire
+from reelmill.curation.interfaces import Refused
 from reelmill.curation.sources import Source
-from reelmill.curation.stage import Refused
 from reelmill.errors import DataError
 
 Job = Callable[[Source, dict[str, Any]], Iterator[wire.Message]]

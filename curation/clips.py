@@ -13,8 +13,8 @@ from reelmill.curation import wire
 from reelmill.curation.decode import Decoded, Video, limits
 from reelmill.curation.expanders.image import open_image
 from reelmill.curation.expanders.text import read_text
+from reelmill.curation.interfaces import Refused
 from reelmill.curation.sources import Source
-from reelmill.curation.stage import Refused
 
 SEEK_GAP_S = 5.0
 TICK_FRAMES = 50

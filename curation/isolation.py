@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
 from reelmill.curation import wire
+from reelmill.curation.interfaces import ReasonClass
 from reelmill.curation.sources import Source
-from reelmill.curation.stage import ReasonClass
 
 CRASH_SIGNALS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT, signal.SIGSYS}
 MAX_REASON = 1000

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from reelmill.curation.stage import ColumnType
+from reelmill.curation.interfaces import ColumnType
 
 ARROW_TYPES: dict[ColumnType, pa.DataType] = {
     "DOUBLE": pa.float64(),

@@ -12,8 +12,8 @@ from PIL import Image
 
 from reelmill.curation import wire
 from reelmill.curation.expanders.image import open_image
+from reelmill.curation.interfaces import Refused
 from reelmill.curation.sources import Source
-from reelmill.curation.stage import Refused
 
 PICTURE_JOB = "reelmill.curation.pictures:picture"
 LONGEST_SHAPE = 5.0

@@ -18,8 +18,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
+from reelmill.curation.interfaces import Kind
 from reelmill.curation.sources import Source
-from reelmill.curation.stage import Kind
 from reelmill.errors import DataError
 
 _SUFFIXES: dict[Kind, str] = {

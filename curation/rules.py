@@ -13,7 +13,7 @@ from typing import Any, Literal
 import duckdb
 import pyarrow as pa
 
-from reelmill.curation.stage import Kind
+from reelmill.curation.interfaces import Kind
 from reelmill.errors import ConfigError
 
 

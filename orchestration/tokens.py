@@ -19,9 +19,9 @@ from reelmill.curation.scoring import MACHINE_TRIES, ScoreConfig
 from reelmill.curation.sources import Source
 from reelmill.files import write_atomically
 from reelmill.orchestration.engine import Receipt, Task
-from reelmill.orchestration.moves import Moves
 from reelmill.orchestration.plan import chunked
 from reelmill.orchestration.runfolder import RunFolder
+from reelmill.orchestration.stages import Moves
 from reelmill.orchestration.tokens_config import TokensConfig
 from reelmill.orchestration.views import LedgerQueries, content_tag, literal_pattern
 from reelmill.tokenize import documents, vision

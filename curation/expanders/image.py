@@ -12,8 +12,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from reelmill.curation import wire
 from reelmill.curation.decode import fit
 from reelmill.curation.expanders.video import sha256
+from reelmill.curation.interfaces import Refused
 from reelmill.curation.sources import Source
-from reelmill.curation.stage import Refused
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 

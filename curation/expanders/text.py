@@ -9,8 +9,8 @@ import numpy as np
 
 from reelmill.curation import wire
 from reelmill.curation.expanders.video import sha256
+from reelmill.curation.interfaces import Refused
 from reelmill.curation.sources import Source
-from reelmill.curation.stage import Refused
 
 
 def expand(source: Source, options: dict[str, Any]) -> Iterator[wire.Message]:

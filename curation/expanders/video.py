@@ -15,9 +15,9 @@ import numpy as np
 from reelmill.config import from_dict
 from reelmill.curation import wire
 from reelmill.curation.decode import Decoded, Video, fit, limits
+from reelmill.curation.interfaces import Refused
 from reelmill.curation.scenes import CutFinder, ScenesConfig, detect_size, divide
 from reelmill.curation.sources import Source
-from reelmill.curation.stage import Refused
 
 RUN = 3
 TICK_S = 1.0

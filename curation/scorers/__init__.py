@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from reelmill.config import from_dict, nearest
-from reelmill.curation.stage import Scorer
+from reelmill.curation.interfaces import Scorer
 from reelmill.errors import ConfigError
 
 SCORERS: dict[str, str] = {
@@ -15,8 +15,8 @@ SCORERS: dict[str, str] = {
     "motion_dis": "reelmill.curation.scorers.motion:DisMotion",
     "motion_raft": "reelmill.curation.scorers.motion:RaftMotion",
     "motion_jitter": "reelmill.curation.scorers.jitter:Jitter",
-    "colourfulness": "reelmill.curation.scorers.looks:Colourfulness",
-    "quality": "reelmill.curation.scorers.looks:Quality",
+    "colourfulness": "reelmill.curation.scorers.image_quality:Colourfulness",
+    "quality": "reelmill.curation.scorers.image_quality:Quality",
     "aesthetic": "reelmill.curation.scorers.aesthetic:Aesthetic",
     "hps": "reelmill.curation.scorers.preference:HPS",
     "mps": "reelmill.curation.scorers.preference:MPS",
@@ -43,7 +43,7 @@ def scorer_class(name: str) -> type[Scorer]:
     except ImportError as error:
         raise ConfigError(f"scorer {name!r}: {module} cannot be imported: {error}") from error
     if not (isinstance(found, type) and issubclass(found, Scorer)):
-        raise ConfigError(f"{target} is not a reelmill.curation.stage.Scorer")
+        raise ConfigError(f"{target} is not a reelmill.curation.interfaces.Scorer")
     return found
 
 

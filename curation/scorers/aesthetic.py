@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reelmill import weights
-from reelmill.curation.stage import Sample, Scorer
+from reelmill.curation.interfaces import Sample, Scorer
 from reelmill.errors import WeightsError
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from reelmill.curation.interfaces import Sample, Scorer
 from reelmill.curation.scorers.motion import dis_flow, dot, fast_dis, lengths
-from reelmill.curation.stage import Sample, Scorer
 
 # Motion below this share of the frame's shorter side from one native frame to the next is noise.
 NOISE_FLOOR = 0.005

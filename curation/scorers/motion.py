@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from reelmill import weights
+from reelmill.curation.interfaces import Sample, Scorer
 from reelmill.curation.scorers import raft
-from reelmill.curation.stage import Sample, Scorer
 
 Frames = npt.NDArray[np.uint8]
 Flow = npt.NDArray[np.float32]

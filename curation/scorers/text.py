@@ -16,8 +16,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from reelmill.curation.interfaces import Sample, Scorer
 from reelmill.curation.scorers.ppocr import BOX_CONFIDENCE, LONGEST, NO_BOXES, STRIDE, Boxes, PpOcr
-from reelmill.curation.stage import Sample, Scorer
 from reelmill.errors import WeightsError
 
 Rgb = npt.NDArray[np.uint8]

@@ -13,9 +13,9 @@ from reelmill.curation.caption_config import MODEL_SOURCES
 from reelmill.errors import ConfigError, MachineError
 from reelmill.orchestration import caption
 from reelmill.orchestration.engine import EngineConfig, stop_ray
-from reelmill.orchestration.moves import Moves
 from reelmill.orchestration.recipe import Recipe
 from reelmill.orchestration.runfolder import RunFolder
+from reelmill.orchestration.stages import Moves
 from reelmill.orchestration.views import LedgerQueries
 from reelmill.pipelines.curate import recipes
 from reelmill.pipelines.tables import print_table

@@ -8,11 +8,11 @@ from typing import Any
 
 from reelmill.config import from_dict, nearest, override, read_toml, to_dict
 from reelmill.curation import caption_config, rules
+from reelmill.curation.interfaces import Kind
 from reelmill.curation.ledger import samples_schema
 from reelmill.curation.rules import Rule
 from reelmill.curation.scenes import ScenesConfig
 from reelmill.curation.scoring import ScoreConfig, make_scorers, score_columns
-from reelmill.curation.stage import Kind
 from reelmill.errors import ConfigError
 from reelmill.orchestration.plan import PlanConfig
 from reelmill.orchestration.recipe import Recipe

@@ -24,11 +24,11 @@ from reelmill.curation.scoring import score_columns, score_fingerprint
 from reelmill.errors import ConfigError
 from reelmill.orchestration import score
 from reelmill.orchestration.engine import stop_ray
-from reelmill.orchestration.moves import Moves
 from reelmill.orchestration.plan import extend_plan
 from reelmill.orchestration.prune import drop_machine_failures, prune
 from reelmill.orchestration.recipe import Recipe
 from reelmill.orchestration.runfolder import RunFolder
+from reelmill.orchestration.stages import Moves
 from reelmill.orchestration.views import LedgerQueries, write_database
 from reelmill.pipelines.curate import captions as caption
 from reelmill.tokenize.shards import TOKENS_SCHEMA

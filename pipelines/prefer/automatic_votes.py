@@ -19,7 +19,7 @@ from reelmill.curation.caption_config import EndpointConfig
 from reelmill.curation.caption_frames import chat_message, jpeg
 from reelmill.curation.endpoint import Answer, Endpoint, EndpointFailed
 from reelmill.curation.scorers.aesthetic import ARCHITECTURE, CLIP_WEIGHTS
-from reelmill.curation.scorers.looks import quality
+from reelmill.curation.scorers.image_quality import quality
 from reelmill.errors import ConfigError, DataError, MachineError, WeightsError
 from reelmill.eval.preference import RATINGS, Candidates, Vote, VoteFile, read_votes
 from reelmill.eval.preference.candidates import Candidate

@@ -16,10 +16,10 @@ from videos import scene_frames, textured, write_video
 from reelmill.config import to_dict
 from reelmill.curation import clips
 from reelmill.curation.expanders import image, text, video
+from reelmill.curation.interfaces import Refused
 from reelmill.curation.scenes import ScenesConfig
 from reelmill.curation.scoring import DecodeConfig
 from reelmill.curation.sources import Source
-from reelmill.curation.stage import Refused
 
 
 def options(**changes):

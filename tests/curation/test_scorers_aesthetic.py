@@ -8,8 +8,8 @@ import torch
 from tiny_clip import tiny_clip
 
 from reelmill import weights
+from reelmill.curation.interfaces import Frames, Sample
 from reelmill.curation.scorers import aesthetic, create
-from reelmill.curation.stage import Frames, Sample
 from reelmill.errors import WeightsError
 
 TINY = {

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reelmill import weights
+from reelmill.curation.interfaces import Frames, Sample
 from reelmill.curation.scorers import create, raft
 from reelmill.curation.scorers.motion import evenly_spaced
-from reelmill.curation.stage import Frames, Sample
 from reelmill.errors import WeightsError
 
 

@@ -14,9 +14,9 @@ from torch.nn import functional as F
 
 from reelmill import weights
 from reelmill.compat import torchvision
+from reelmill.curation.interfaces import Frames, Sample
 from reelmill.curation.scorers import create, mps, preference
 from reelmill.curation.scorers.mps_weights import read_tensors
-from reelmill.curation.stage import Frames, Sample
 from reelmill.errors import WeightsError
 
 HPS_TINY = {

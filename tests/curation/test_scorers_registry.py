@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from reelmill.curation.interfaces import Frames, Sample
 from reelmill.curation.scorers import SCORERS, create, scorer_class
-from reelmill.curation.stage import Frames, Sample
 from reelmill.errors import ConfigError
 
 
@@ -38,7 +38,7 @@ def test_wrong_names_and_options_are_config_errors(name, options):
 
 
 def test_a_scorer_of_ones_own_is_named_by_its_module():
-    assert scorer_class("reelmill.curation.scorers.looks:Quality") is scorer_class("quality")
+    assert scorer_class("reelmill.curation.scorers.image_quality:Quality") is scorer_class("quality")
 
 
 @pytest.mark.parametrize("name", [name for name in SCORERS if name != "motion_raft"])

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from reelmill import weights
+from reelmill.curation.interfaces import Frames, Sample
 from reelmill.curation.scorers import create, ppocr, text
-from reelmill.curation.stage import Frames, Sample
 from reelmill.errors import WeightsError
 
 HEIGHT, WIDTH = 256, 456

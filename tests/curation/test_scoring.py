@@ -8,10 +8,10 @@ import pytest
 
 from reelmill.config import from_dict
 from reelmill.curation import scoring
+from reelmill.curation.interfaces import Scorer
 from reelmill.curation.ledger import PLAN
 from reelmill.curation.rules import Rule
 from reelmill.curation.scoring import ItemScorer, ScoreConfig, make_scorers, score_columns
-from reelmill.curation.stage import Scorer
 from reelmill.errors import ConfigError
 
 ITEM = {**dict.fromkeys(PLAN.names), "unit": 0, "item_id": "i", "uri": "i.mp4", "kind": "video", "path": "i", "size": 1}
@@ -221,7 +221,7 @@ def test_columns_that_cannot_be(child, scorers, words):
         ({"quality": {"sharpnes": 1}}, "unknown key 'scorers.quality.sharpnes'"),
         ({"mine": {"use": "no_such_package:Thing"}}, "no package 'no_such_package'"),
         ({"mine": {"use": "reelmill.curation.no_such:Thing"}}, "reelmill.curation.no_such"),
-        ({"mine": {"use": "reelmill.curation.stage:Sample"}}, "is not a reelmill.curation.stage.Scorer"),
+        ({"mine": {"use": "reelmill.curation.interfaces:Sample"}}, "is not a reelmill.curation.interfaces.Scorer"),
     ],
 )
 def test_scorers_that_are_not_there(scorers, words):

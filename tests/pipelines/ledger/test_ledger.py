@@ -15,7 +15,7 @@ from dumps import TABLES, everything, light_recipe, rows, write_dump
 from rich.console import Console
 
 from reelmill.curation.ledger import read_table, write_table
-from reelmill.curation.scorers.looks import Colourfulness
+from reelmill.curation.scorers.image_quality import Colourfulness
 from reelmill.errors import ConfigError, DataError
 from reelmill.files import write_atomically
 from reelmill.orchestration.plan import extend_plan
@@ -589,7 +589,7 @@ def test_a_recipe_shown_is_a_recipe(tmp_path, monkeypatch, capsys):
 def test_a_recipe_file_changes_its_base(tmp_path):
     (tmp_path / "mine.toml").write_text(
         'base = "sample"\nname = "mine"\n[rules.motion]\nmin = 0.2\n[score.scorers.quality]\n'
-        '[score.scorers.again]\nuse = "reelmill.curation.scorers.looks:Quality"\n'
+        '[score.scorers.again]\nuse = "reelmill.curation.scorers.image_quality:Quality"\n'
         '["rules"."a.b=c"]\nexpr = "width"\nmin = 1\n'
     )
     with pytest.raises(ConfigError, match="scorer 'again' writes column 'quality_score'"):
@@ -597,7 +597,7 @@ def test_a_recipe_file_changes_its_base(tmp_path):
     text = (
         (tmp_path / "mine.toml")
         .read_text()
-        .replace('[score.scorers.again]\nuse = "reelmill.curation.scorers.looks:Quality"\n', "")
+        .replace('[score.scorers.again]\nuse = "reelmill.curation.scorers.image_quality:Quality"\n', "")
     )
     (tmp_path / "mine.toml").write_text(text)
     mine, base = recipes.load(str(tmp_path / "mine.toml")), recipes.sample()

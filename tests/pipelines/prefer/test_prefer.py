@@ -15,7 +15,7 @@ from tiny_clip import tiny_clip
 from toy_run import reelmill, toy_run
 
 from reelmill import weights
-from reelmill.curation.scorers.looks import quality
+from reelmill.curation.scorers.image_quality import quality
 from reelmill.errors import ConfigError, DataError, MachineError, WeightsError
 from reelmill.eval.preference import Candidates, VoteFile
 from reelmill.pipelines.prefer import automatic_votes

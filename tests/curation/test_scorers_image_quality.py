@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from reelmill import weights
-from reelmill.curation.scorers import create, looks
-from reelmill.curation.stage import Frames, Sample
+from reelmill.curation.interfaces import Frames, Sample
+from reelmill.curation.scorers import create, image_quality
 
 
 def scene(seed=0, height=256, width=340):
@@ -87,7 +87,7 @@ def test_quality_falls_with_blur_and_stays_in_its_range():
 
 def test_sharpness_does_not_depend_on_contrast():
     luma = cv2.cvtColor(scene(), cv2.COLOR_RGB2GRAY).astype(np.float32)
-    assert looks.sharpness(luma * 0.3 + 50) == pytest.approx(looks.sharpness(luma), abs=1e-3)
+    assert image_quality.sharpness(luma * 0.3 + 50) == pytest.approx(image_quality.sharpness(luma), abs=1e-3)
 
 
 def test_quality_is_the_mean_over_the_frames():

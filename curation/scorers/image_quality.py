@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from reelmill.curation.stage import Sample, Scorer
+from reelmill.curation.interfaces import Sample, Scorer
 
 Rgb = npt.NDArray[np.uint8]
 

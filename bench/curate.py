@@ -62,7 +62,7 @@ EXPAND = """
 import json, sys
 from pathlib import Path
 from reelmill.curation.expanders import video
-from reelmill.curation.sources import Source
+from reelmill.media.source import Source
 path = Path(sys.argv[1])
 for body, _ in video.expand(Source(str(path), 0, path.stat().st_size), json.loads(sys.argv[2])):
     if body["type"] == "sample":

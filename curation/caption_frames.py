@@ -16,8 +16,8 @@ from PIL import Image
 from reelmill.curation.caption_config import CaptionFrames
 from reelmill.curation.clips import IMAGE_JOB, VIDEO_JOB
 from reelmill.curation.decode import fit
-from reelmill.curation.isolation import Child, ItemFailed
-from reelmill.curation.sources import Source
+from reelmill.isolation.parent import Child, ItemFailed
+from reelmill.media.source import Source
 
 JOBS = {"video": VIDEO_JOB, "image": IMAGE_JOB}
 MACHINE_TRIES = 2

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from reelmill.curation import wire
 from reelmill.curation.decode import Decoded, Video, limits
 from reelmill.curation.expanders.image import open_image
 from reelmill.curation.expanders.text import read_text
-from reelmill.curation.interfaces import Refused
-from reelmill.curation.sources import Source
+from reelmill.errors import Refused
+from reelmill.isolation import wire
+from reelmill.media.source import Source
 
 SEEK_GAP_S = 5.0
 TICK_FRAMES = 50

@@ -19,8 +19,8 @@ import numpy.typing as npt
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 
-from reelmill.curation.interfaces import Refused
-from reelmill.curation.sources import Source
+from reelmill.errors import Refused
+from reelmill.media.source import Source
 
 FALLBACK_FPS = 25.0
 MAX_ERROR_SHARE = 0.05

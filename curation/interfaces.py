@@ -1,7 +1,7 @@
 """The stage contract: what an expander, a scorer and a captioner are.
 
 An *expander* turns an item's bytes into samples with decoded frames; it runs in the untrusted child process
-(`reelmill.curation.child`; its contract is in `reelmill.curation.expanders`). A *scorer* gets a batch of samples and
+(`reelmill.isolation.child`; its contract is in `reelmill.curation.expanders`). A *scorer* gets a batch of samples and
 returns columns. A *captioner* gets a row's facts and returns a caption. Each is one class (or function) in one file;
 `docs/architecture.md` shows a scorer of about 40 lines.
 """
@@ -18,11 +18,6 @@ import numpy.typing as npt
 
 Kind = Literal["video", "image", "text"]
 ColumnType = Literal["DOUBLE", "BIGINT", "VARCHAR", "BOOLEAN"]
-ReasonClass = Literal["item", "machine"]
-
-
-class Refused(Exception):
-    """Raised by an expander for an item that cannot be used: a short keyword, a colon, the facts."""
 
 
 @dataclass

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from reelmill.curation import wire
 from reelmill.curation.expanders.image import open_image
-from reelmill.curation.interfaces import Refused
-from reelmill.curation.sources import Source
+from reelmill.errors import Refused
+from reelmill.isolation import wire
+from reelmill.media.source import Source
 
 PICTURE_JOB = "reelmill.curation.pictures:picture"
 LONGEST_SHAPE = 5.0

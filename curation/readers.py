@@ -19,8 +19,8 @@ from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
 from reelmill.curation.interfaces import Kind
-from reelmill.curation.sources import Source
 from reelmill.errors import DataError
+from reelmill.media.source import Source
 
 _SUFFIXES: dict[Kind, str] = {
     "video": ".mp4 .m4v .mov .mkv .webm .avi .flv .ogv .wmv .asf .mpg .mpeg .ts .3gp",

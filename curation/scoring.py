@@ -18,13 +18,13 @@ import pyarrow as pa
 from reelmill.config import nearest, to_dict
 from reelmill.curation import scorers as registry
 from reelmill.curation.interfaces import ColumnType, Frames, Sample, Scorer
-from reelmill.curation.isolation import Child, IsolationConfig, ItemFailed
 from reelmill.curation.ledger import ARROW_TYPES, ITEMS, RESERVED, sample_id, samples_schema
 from reelmill.curation.rules import Rule, SkipFilter
 from reelmill.curation.scenes import ScenesConfig
 from reelmill.curation.sidecars import read_sidecar
-from reelmill.curation.sources import Source
 from reelmill.errors import ConfigError
+from reelmill.isolation.parent import Child, IsolationConfig, ItemFailed
+from reelmill.media.source import Source
 
 log = logging.getLogger(__name__)
 

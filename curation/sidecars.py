@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from reelmill.curation.sources import Source
 from reelmill.errors import DataError
+from reelmill.media.source import Source
 
 MAX_BYTES = 1024 * 1024
 MAX_TEXT = 20_000

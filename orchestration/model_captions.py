@@ -13,10 +13,10 @@ from reelmill.curation import caption_checks
 from reelmill.curation.caption_config import CaptionConfig, load_prompts, prompt_language
 from reelmill.curation.caption_frames import JOBS, chat_message, see
 from reelmill.curation.endpoint import Answer
-from reelmill.curation.isolation import Child, ItemFailed
 from reelmill.curation.scoring import ScoreConfig
 from reelmill.curation.sidecars import clean_text
-from reelmill.curation.sources import Source
+from reelmill.isolation.parent import Child, ItemFailed
+from reelmill.media.source import Source
 from reelmill.orchestration.caption import caption_row, commit_captions
 from reelmill.orchestration.engine import Receipt, Task
 from reelmill.orchestration.plan import chunked

@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 
 from reelmill.curation.ledger import PLAN, item_id
 from reelmill.curation.readers import Item, find_reader, read_dump
-from reelmill.curation.sources import Source
 from reelmill.errors import DataError
+from reelmill.media.source import Source
 from reelmill.orchestration.runfolder import RunFolder
 
 BEGINNING = 64 * 1024

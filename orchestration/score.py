@@ -11,10 +11,10 @@ from typing import Any
 import pyarrow as pa
 
 from reelmill.config import from_dict
-from reelmill.curation.isolation import ItemFailed
 from reelmill.curation.ledger import ITEMS, TIMINGS
 from reelmill.curation.rules import Rule, any_failed_sql, quoted, skipped_sql
 from reelmill.curation.scoring import ItemScorer, ScoreConfig
+from reelmill.isolation.parent import ItemFailed
 from reelmill.orchestration.attempts import Attempts
 from reelmill.orchestration.engine import Receipt, Task
 from reelmill.orchestration.plan import unit_items

@@ -13,11 +13,11 @@ import pyarrow as pa
 
 from reelmill.config import from_dict, to_dict
 from reelmill.curation import clips as jobs
-from reelmill.curation.isolation import Child, ItemFailed
 from reelmill.curation.ledger import FAILURES, TIMINGS
 from reelmill.curation.scoring import MACHINE_TRIES, ScoreConfig
-from reelmill.curation.sources import Source
 from reelmill.files import write_atomically
+from reelmill.isolation.parent import Child, ItemFailed
+from reelmill.media.source import Source
 from reelmill.orchestration.engine import Receipt, Task
 from reelmill.orchestration.plan import chunked
 from reelmill.orchestration.runfolder import RunFolder

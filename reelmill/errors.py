@@ -46,6 +46,10 @@ class Interrupted(ReelmillError):
     exit_code = 130
 
 
+class Refused(Exception):
+    """An item cannot be used: a short keyword, a colon, the facts. It becomes the reason of the item's row."""
+
+
 def printable(text: str) -> str:
     """Text that may hold names from a dump, for a terminal: control characters are spelled out, lines stay."""
     return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)

@@ -115,6 +115,9 @@ def test_the_standard_tokenize_is_not_shadowed():
 def test_packages_are_listed_as_they_lie():
     config = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     tree = {"reelmill": "reelmill"}
+    for init in sorted((ROOT / "reelmill").glob("*/**/__init__.py")):
+        folder = init.parent.relative_to(ROOT).as_posix()
+        tree[folder.replace("/", ".")] = folder
     for room in ROOMS:
         tree[f"reelmill.{room}"] = room
         for init in sorted((ROOT / room).rglob("__init__.py")):

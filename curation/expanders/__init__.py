@@ -7,5 +7,5 @@ An expander is a generator function `(source, options) -> messages`, named in a 
 - `({"type": "item", ...}, {})` with facts of the item (width, height, fps, duration_s, codec, sha256), once;
 - `({"type": "tick"}, {})` at least every few seconds of work, so that hanging and working are told apart;
 
-and raises `child.Refused("keyword: facts")` for an item that cannot be used.
+and raises `reelmill.errors.Refused("keyword: facts")` for an item that cannot be used.
 """

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from reelmill.curation import wire
 from reelmill.curation.decode import fit
 from reelmill.curation.expanders.video import sha256
-from reelmill.curation.interfaces import Refused
-from reelmill.curation.sources import Source
+from reelmill.errors import Refused
+from reelmill.isolation import wire
+from reelmill.media.source import Source
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from reelmill.curation import wire
 from reelmill.curation.expanders.video import sha256
-from reelmill.curation.interfaces import Refused
-from reelmill.curation.sources import Source
+from reelmill.errors import Refused
+from reelmill.isolation import wire
+from reelmill.media.source import Source
 
 
 def expand(source: Source, options: dict[str, Any]) -> Iterator[wire.Message]:

@@ -13,11 +13,11 @@ import cv2
 import numpy as np
 
 from reelmill.config import from_dict
-from reelmill.curation import wire
 from reelmill.curation.decode import Decoded, Video, fit, limits
-from reelmill.curation.interfaces import Refused
 from reelmill.curation.scenes import CutFinder, ScenesConfig, detect_size, divide
-from reelmill.curation.sources import Source
+from reelmill.errors import Refused
+from reelmill.isolation import wire
+from reelmill.media.source import Source
 
 RUN = 3
 TICK_S = 1.0

@@ -12,10 +12,10 @@ from reelmill.config import from_dict, nearest, read_toml, to_dict
 from reelmill.curation.caption_config import MODEL_SOURCES, Prompts, load_prompts
 from reelmill.curation.caption_frames import JOBS, see
 from reelmill.curation.captioners import CAPTIONERS
-from reelmill.curation.isolation import Child, ItemFailed
-from reelmill.curation.sources import Source
 from reelmill.errors import ConfigError
 from reelmill.files import write_atomically
+from reelmill.isolation.parent import Child, ItemFailed
+from reelmill.media.source import Source
 from reelmill.orchestration.plan import chunked
 from reelmill.orchestration.recipe import Recipe
 from reelmill.orchestration.runfolder import RunFolder

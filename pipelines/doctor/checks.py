@@ -18,9 +18,9 @@ from rich.markup import escape
 
 import reelmill
 from reelmill import weights
-from reelmill.curation.isolation import Child, IsolationConfig, ItemFailed
-from reelmill.curation.sources import Source
 from reelmill.files import write_atomically
+from reelmill.isolation.parent import Child, IsolationConfig, ItemFailed
+from reelmill.media.source import Source
 
 State = Literal["ok", "note", "bad"]
 PACKAGES = ("torch", "ray", "duckdb", "pyarrow", "av", "opencv-python-headless", "onnxruntime", "rapidocr", "numpy")

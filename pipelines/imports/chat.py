@@ -19,12 +19,12 @@ import pyarrow.parquet as pq
 
 from reelmill.config import to_dict
 from reelmill.curation import ledger
-from reelmill.curation.isolation import Child, ItemFailed
 from reelmill.curation.pictures import PICTURE_JOB, PixelBounds
 from reelmill.curation.scoring import ScoreConfig
-from reelmill.curation.sources import Source
 from reelmill.errors import ConfigError, DataError, MachineError
 from reelmill.files import sha256, write_text
+from reelmill.isolation.parent import Child, ItemFailed
+from reelmill.media.source import Source
 from reelmill.orchestration.recipe import Recipe
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.tokens_config import TokensConfig

@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from reelmill.config import from_dict, read_toml
-from reelmill.curation.isolation import ItemFailed
 from reelmill.files import write_atomically
+from reelmill.isolation.parent import ItemFailed
 from reelmill.orchestration.recipe import Recipe
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.pipelines.report.charts import number

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from reelmill.curation.isolation import ItemFailed
+from reelmill.isolation.parent import ItemFailed
 from reelmill.orchestration.views import LedgerQueries
 from reelmill.pipelines.report.pictures import Pictures
 

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from reelmill.curation.isolation import ItemFailed
 from reelmill.errors import WeightsError
+from reelmill.isolation.parent import ItemFailed
 from reelmill.orchestration.tokens import vocabulary
 from reelmill.orchestration.tokens_config import TokensConfig
 from reelmill.orchestration.views import LedgerQueries

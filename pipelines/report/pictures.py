@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 from PIL import Image
 
 from reelmill.config import to_dict
-from reelmill.curation.isolation import Child, IsolationConfig, ItemFailed
 from reelmill.curation.scoring import ScoreConfig
-from reelmill.curation.sources import Source
+from reelmill.isolation.parent import Child, IsolationConfig, ItemFailed
+from reelmill.media.source import Source
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.tokens import JOBS
 

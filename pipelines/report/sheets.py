@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from reelmill.curation.isolation import ItemFailed
 from reelmill.curation.rules import Rule
+from reelmill.isolation.parent import ItemFailed
 from reelmill.orchestration.views import LedgerQueries
 from reelmill.pipelines.report.pictures import Pictures
 

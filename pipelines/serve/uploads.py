@@ -15,9 +15,9 @@ from typing import Any
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from reelmill.curation.isolation import Child, IsolationConfig, ItemFailed
-from reelmill.curation.sources import Source
 from reelmill.eval.generation import Clip
+from reelmill.isolation.parent import Child, IsolationConfig, ItemFailed
+from reelmill.media.source import Source
 from reelmill.pipelines.web.errors import Refusal
 from reelmill.tokenize.vision import Frames
 from reelmill.tokenize.vision.evaluate import fit
@@ -65,7 +65,7 @@ def bytes_of(uri: str, field: str) -> bytes:
 
 
 class Uploads:
-    """Decodes pictures of clients in a process of its own (`curation/isolation.py`), one at a time."""
+    """Decodes pictures of clients in a process of its own (`reelmill/isolation/parent.py`), one at a time."""
 
     def __init__(self) -> None:
         self._child = Child(IsolationConfig(stall_s=10.0, item_s=10.0, memory_mb=2048))

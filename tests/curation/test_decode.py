@@ -16,10 +16,10 @@ from videos import scene_frames, textured, write_video
 from reelmill.config import to_dict
 from reelmill.curation import clips
 from reelmill.curation.expanders import image, text, video
-from reelmill.curation.interfaces import Refused
 from reelmill.curation.scenes import ScenesConfig
 from reelmill.curation.scoring import DecodeConfig
-from reelmill.curation.sources import Source
+from reelmill.errors import Refused
+from reelmill.media.source import Source
 
 
 def options(**changes):
@@ -227,7 +227,7 @@ def test_memory_is_bounded_on_a_two_hour_file(tmp_path):
     code = (
         "import sys, resource, json\n"
         "from reelmill.curation.expanders import video\n"
-        "from reelmill.curation.sources import Source\n"
+        "from reelmill.media.source import Source\n"
         "options = json.loads(sys.argv[3])\n"
         "n = sum(b['type'] == 'sample' for b, _ in video.expand(Source(sys.argv[1], 0, int(sys.argv[2])), options))\n"
         "print(n, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"

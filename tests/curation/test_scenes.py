@@ -14,7 +14,7 @@ from videos import scene_frames, textured, write_video
 
 from reelmill.curation.decode import Video, VideoLimits
 from reelmill.curation.scenes import CutFinder, ScenesConfig, detect_size, divide
-from reelmill.curation.sources import Source
+from reelmill.media.source import Source
 
 
 def found_cuts(path, config):

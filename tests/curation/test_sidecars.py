@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reelmill.curation.sidecars import MAX_BYTES, MAX_TEXT, Sidecar, read_sidecar
-from reelmill.curation.sources import Source
+from reelmill.media.source import Source
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from reelmill.curation.expanders import text
-from reelmill.curation.interfaces import Refused
+from reelmill.errors import Refused
 
 
 def expand(source, options):

@@ -15,11 +15,12 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, Literal, cast
 
-from reelmill.curation import wire
-from reelmill.curation.interfaces import ReasonClass
-from reelmill.curation.sources import Source
+from reelmill.isolation import wire
+from reelmill.media.source import Source
+
+ReasonClass = Literal["item", "machine"]
 
 CRASH_SIGNALS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT, signal.SIGSYS}
 MAX_REASON = 1000
@@ -129,7 +130,7 @@ class Child:
     def _started(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._process.poll() is not None:
             self.close()
-            command = [sys.executable, "-m", "reelmill.curation.child", str(self._config.memory_mb * 1024**2)]
+            command = [sys.executable, "-m", "reelmill.isolation.child", str(self._config.memory_mb * 1024**2)]
             environment = {name: value for name, value in os.environ.items() if name in ENVIRONMENT}
             environment.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
             environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from reelmill.curation import wire
+from reelmill.isolation import wire
 
 arrays = st.dictionaries(
     st.text("abc", min_size=1, max_size=3),

@@ -3,9 +3,9 @@
 import pytest
 
 from reelmill.config import to_dict
-from reelmill.curation.isolation import ENVIRONMENT, Child, IsolationConfig, ItemFailed
 from reelmill.curation.scoring import DecodeConfig
-from reelmill.curation.sources import Source
+from reelmill.isolation.parent import ENVIRONMENT, Child, IsolationConfig, ItemFailed
+from reelmill.media.source import Source
 
 JOB = "faulty:expand"
 OPTIONS = {**to_dict(DecodeConfig()), "scenes": {}}

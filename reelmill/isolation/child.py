@@ -1,6 +1,6 @@
 """The untrusted child: decodes hostile bytes under limits and speaks `wire` on its standard streams.
 
-Started as `python -m reelmill.curation.child` by `reelmill.curation.isolation`. It answers jobs one after another.
+Started as `python -m reelmill.isolation.child` by `reelmill.isolation.parent`. It answers jobs one after another.
 A job names a generator `module:function` (an expander's or a clip decoder's), the item's place and options; each thing
 it yields becomes a message, and `{"type": "end"}` closes the job. A job that raises is a refusal with a reason; a crash
 is the parent's to notice.
@@ -18,10 +18,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from reelmill.curation import wire
-from reelmill.curation.interfaces import Refused
-from reelmill.curation.sources import Source
-from reelmill.errors import DataError
+from reelmill.errors import DataError, Refused
+from reelmill.isolation import wire
+from reelmill.media.source import Source
 
 Job = Callable[[Source, dict[str, Any]], Iterator[wire.Message]]
 PR_SET_PDEATHSIG = 1

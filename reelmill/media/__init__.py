@@ -1,0 +1,1 @@
+"""Media: how untrusted bytes become upright sRGB frames at given times."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping
 from typing import Any
 
-from reelmill.config import from_dict, nearest
+from reelmill.config import from_dict
 from reelmill.curation.interfaces import Scorer
-from reelmill.errors import ConfigError
+from reelmill.registry import find_class
 
 SCORERS: dict[str, str] = {
     "text": "reelmill.curation.scorers.text:TextScorer",
@@ -28,23 +27,7 @@ def scorer_class(name: str) -> type[Scorer]:
 
     Raises ConfigError when there is none.
     """
-    target = SCORERS.get(name, name)
-    module, _, attribute = target.partition(":")
-    package = module.partition(".")[0]
-    if not (package and attribute):
-        raise ConfigError(f"no scorer is called {name!r}; {nearest(name, SCORERS)}, or package.module:Class")
-    if importlib.util.find_spec(package) is None:
-        raise ConfigError(
-            f"scorer {name!r}: there is no package {package!r} on this machine; install it, or put its folder on "
-            "PYTHONPATH"
-        )
-    try:
-        found = getattr(importlib.import_module(module), attribute, None)
-    except ImportError as error:
-        raise ConfigError(f"scorer {name!r}: {module} cannot be imported: {error}") from error
-    if not (isinstance(found, type) and issubclass(found, Scorer)):
-        raise ConfigError(f"{target} is not a reelmill.curation.interfaces.Scorer")
-    return found
+    return find_class("scorer", name, SCORERS, Scorer)  # type: ignore[type-abstract]
 
 
 def create(name: str, options: Mapping[str, Any] | None = None) -> Scorer:

@@ -12,7 +12,7 @@ only add to them; a ratio is that of processes in the same round, and its median
 
 `--data-juicer` takes the interpreter of another environment, in which py-data-juicer is installed, and compares its
 motion filter with ours on the first 10 s at 1280x720. `--memory` compares a 2-minute file with a 30-minute one. `--ray`
-compares the score move over the sample dump (or the dump given as VIDEO) in one process, on Ray with one worker and
+compares the score stage over the sample dump (or the dump given as VIDEO) in one process, on Ray with one worker and
 with two. Linux.
 """
 
@@ -74,7 +74,7 @@ from pathlib import Path
 from reelmill.compat import one_thread
 from reelmill.curation.ledger import PLAN
 from reelmill.curation.scoring import ItemScorer
-from reelmill.pipelines import recipes
+from reelmill.pipelines.curate import recipes
 one_thread()
 recipe = recipes.load("video", ["rules.duration.min=0", "rules.motion.min=0"])
 for name in sys.argv[2].split():
@@ -88,7 +88,7 @@ scorer.close()
 """
 
 
-MOVE = """
+SCORE_STAGE = """
 import sys, tempfile
 from pathlib import Path
 from rich.console import Console
@@ -100,8 +100,8 @@ from reelmill.orchestration.engine import EngineConfig, stop_ray
 from reelmill.orchestration.plan import extend_plan
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import write_database
-from reelmill.pipelines import recipes
-from reelmill.orchestration.stages import Moves
+from reelmill.pipelines.curate import recipes
+from reelmill.orchestration.stages import StageRunner
 from reelmill.tokenize.shards import TOKENS_SCHEMA
 dump, executor, workers, items = sys.argv[1:]
 recipe = recipes.load("sample")
@@ -115,8 +115,8 @@ with tempfile.TemporaryDirectory() as place, RunFolder(Path(place)).lock() as fo
     folder.prepare(tables)
     write_database(folder.root)
     extend_plan(folder, Path(dump), recipe.plan, limit=int(items))
-    moves = Moves(folder, recipe, Console(stderr=True))
-    moves.run("score", score.WORKER, score.score_tasks(folder, moves.score_fingerprint))
+    runner = StageRunner(folder, recipe, Console(stderr=True))
+    runner.run("score", score.WORKER, score.score_tasks(folder, runner.score_fingerprint))
     stop_ray()
 """
 JUICER = """
@@ -283,7 +283,7 @@ def data_juicer(interpreter: str, folder: Path) -> None:
 
 
 def ray(dump: Path | None, folder: Path) -> None:
-    """The score move over a dump in one process, on Ray with one worker, with two.
+    """The score stage over a dump in one process, on Ray with one worker, with two.
 
     RAFT and text detection are left out, so that the engine's share shows. The first two units stand for starting up.
     """
@@ -291,7 +291,7 @@ def ray(dump: Path | None, folder: Path) -> None:
         dump = folder / "dump"
         subprocess.run([sys.executable, "-m", "reelmill", "sample-dump", str(dump)], check=True, capture_output=True)
     for name, how in {"inline": ["inline", "1"], "Ray, 1 worker": ["ray", "1"], "Ray, 2 workers": ["ray", "2"]}.items():
-        few, every = (cost(python(MOVE, str(dump), *how, items)) for items in ("8", "1000"))
+        few, every = (cost(python(SCORE_STAGE, str(dump), *how, items)) for items in ("8", "1000"))
         print(
             f"{name:15} first 8 items {few.cpu:5.1f} CPU-s {few.wall:6.1f} s   all {every.cpu:6.1f} CPU-s"
             f" {every.wall:6.1f} s   difference {every.cpu - few.cpu:6.1f} CPU-s {every.wall - few.wall:6.1f} s",

@@ -33,11 +33,11 @@ PER_ITEM = 10
 
 
 def samples_table(schema: pa.Schema, unit: int, rng: np.random.Generator) -> pa.Table:
-    """One unit of clips with plausible scores, a tenth of the dear ones missing."""
+    """One unit of clips with plausible scores, a tenth of the expensive ones missing."""
     n = PER_UNIT
     numbers = np.arange(unit * n, (unit + 1) * n)
     start = rng.uniform(0, 600, n)
-    dear = rng.random(n) < 0.1
+    expensive = rng.random(n) < 0.1
     columns = {
         "unit": np.full(n, unit, np.int32),
         "sample_id": [f"{i:032x}" for i in numbers],
@@ -48,8 +48,8 @@ def samples_table(schema: pa.Schema, unit: int, rng: np.random.Generator) -> pa.
         "width": rng.choice([1280, 640, 320], n).astype(np.int32),
         "height": rng.choice([720, 360, 180], n).astype(np.int32),
         "fps": np.full(n, 25.0),
-        "text_area": pa.array(rng.exponential(0.01, n), mask=dear),
-        "motion_score": pa.array(rng.lognormal(-2.7, 0.8, n), mask=dear),
+        "text_area": pa.array(rng.exponential(0.01, n), mask=expensive),
+        "motion_score": pa.array(rng.lognormal(-2.7, 0.8, n), mask=expensive),
         "motion_jitter": rng.beta(1, 12, n),
         "colourfulness": rng.gamma(4, 10, n),
         "quality_score": rng.beta(5, 2, n),

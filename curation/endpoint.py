@@ -25,17 +25,17 @@ class EndpointFailed(Exception):
     """The endpoint gave no usable answer; asking again later may help."""
 
 
-class _Passing(EndpointFailed):
+class TransientError(EndpointFailed):
     """A failure that may be gone in a moment; `wait_s` when the server said how long it takes."""
 
-    def __init__(self, words: str, wait_s: float | None = None) -> None:
-        super().__init__(words)
+    def __init__(self, message: str, wait_s: float | None = None) -> None:
+        super().__init__(message)
         self.wait_s = wait_s
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A model's words; `cut_off` when it ran into its limit of tokens."""
+    """A model's text; `cut_off` when it ran into its limit of tokens."""
 
     text: str
     cut_off: bool
@@ -81,7 +81,7 @@ class Endpoint:
             try:
                 async with self._slots:
                     return await self._once(body)
-            except _Passing as failure:
+            except TransientError as failure:
                 if attempt == self._config.tries:
                     raise EndpointFailed(f"{failure} ({attempt} tries)") from None
                 await asyncio.sleep(min(failure.wait_s or wait_s * random.uniform(0.5, 1.5), MAX_WAIT_S))
@@ -99,9 +99,9 @@ class Endpoint:
             ):
                 text = await self._read(response)
         except TimeoutError:
-            raise _Passing(f"timeout: no whole answer within {config.request_s:g} s") from None
+            raise TransientError(f"timeout: no whole answer within {config.request_s:g} s") from None
         except (httpx2.TransportError, httpx2.DecodingError) as error:
-            raise _Passing(f"{type(error).__name__}: {_words(str(error)) or 'no words'}") from None
+            raise TransientError(f"{type(error).__name__}: {_one_line(str(error)) or 'no message'}") from None
         _check_status(response, text, config)
         return _answer(text)
 
@@ -112,7 +112,7 @@ class Endpoint:
         async for chunk in response.aiter_bytes():
             read += chunk
             if len(read) > most:
-                raise _Passing(f"too_large: the answer has more than {most} bytes")
+                raise TransientError(f"too_large: the answer has more than {most} bytes")
         return bytes(read)
 
 
@@ -120,15 +120,15 @@ def _check_status(response: httpx2.Response, text: bytes, config: EndpointConfig
     status = response.status_code
     if status == 200:
         return
-    words = f"status {status}: {_words(text.decode('utf-8', 'replace')) or 'no words'}"
+    message = f"status {status}: {_one_line(text.decode('utf-8', 'replace')) or 'no message'}"
     if status in MISCONFIGURED:
         raise ConfigError(
-            f"the endpoint {config.url} answered {words}. Check captions.endpoint.url (it ends in /v1), "
+            f"the endpoint {config.url} answered {message}. Check captions.endpoint.url (it ends in /v1), "
             f".model ({config.model!r}) and the key in {config.api_key_env or '(no variable)'}."
         )
     if status in TRY_AGAIN or status >= 500:
-        raise _Passing(words, _retry_after(response))
-    raise EndpointFailed(words)
+        raise TransientError(message, _retry_after(response))
+    raise EndpointFailed(message)
 
 
 def _retry_after(response: httpx2.Response) -> float | None:
@@ -137,17 +137,19 @@ def _retry_after(response: httpx2.Response) -> float | None:
 
 
 def _answer(text: bytes) -> Answer:
-    """The first choice's words. No words are an answer too: an empty one."""
+    """The first choice's text. A missing text is an answer too: an empty one."""
     try:
         choice = json.loads(text)["choices"][0]
         content = choice["message"]["content"]
         finish = choice.get("finish_reason")
     except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
-        raise _Passing(f"nonsense: no chat completion but {_words(text[:200].decode('utf-8', 'replace'))!r}") from None
+        raise TransientError(
+            f"nonsense: no chat completion but {_one_line(text[:200].decode('utf-8', 'replace'))!r}"
+        ) from None
     if content is not None and not isinstance(content, str):
-        raise _Passing(f"nonsense: the content is of type {type(content).__name__}")
+        raise TransientError(f"nonsense: the content is of type {type(content).__name__}")
     return Answer(content or "", finish == "length")
 
 
-def _words(text: str) -> str:
+def _one_line(text: str) -> str:
     return " ".join(text.split())[:200]

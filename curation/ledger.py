@@ -122,7 +122,7 @@ FAILURES = pa.schema(
         ("reason_class", pa.string()),
     ]
 )
-"""Kept samples that a later move could not use."""
+"""Kept samples that a later stage could not use."""
 
 TIMINGS = pa.schema(
     [

@@ -1,6 +1,6 @@
 """Rules: SQL over columns, with bounds. The first rule that fails is the reason; NULL means not yet scored.
 
-The same SQL decides over the whole ledger (`curation.decide`) and, within a worker, which samples dear scorers skip.
+The same SQL decides over the whole ledger (`curation.decide`) and, within a worker, which samples a scorer skips.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ class DecodeConfig:
 
 @dataclass
 class ScoreConfig:
-    """The score move: how items are decoded, cut and measured."""
+    """The score stage: how items are decoded, cut and measured."""
 
     decode: DecodeConfig = field(default_factory=DecodeConfig)
     isolation: IsolationConfig = field(default_factory=IsolationConfig)
@@ -171,7 +171,7 @@ class ItemScorer:
                 row.update(scores)
             skipped, failed = (row["skipped"] or "").split(), (row["score_error"] or "").split("; ")
             row["skipped"] = " ".join(name for name in skipped if name not in lost) or None
-            row["score_error"] = "; ".join(words for words in failed if words.partition(":")[0] not in lost) or None
+            row["score_error"] = "; ".join(error for error in failed if error.partition(":")[0] not in lost) or None
             row["motion_score"] = row.get(self._motion)
 
     def refused(self, item: Mapping[str, Any], failure: ItemFailed) -> dict[str, Any]:
@@ -267,10 +267,10 @@ def _scores(name: str, scorer: Scorer, samples: Sequence[Sample]) -> list[dict[s
     except Exception as error:  # a scorer's failure is recorded in the row, which then stays undecided
         if len(samples) > 1:
             return [scores for sample in samples for scores in _scores(name, scorer, [sample])]
-        said = " ".join(str(error).split())[:200].replace("; ", ", ")  # a semicolon divides the words of two scorers
-        words = f"{name}: {type(error).__name__}: {said}"
-        log.warning("%s: %s", samples[0].sample_id, words)
-        return [{**dict.fromkeys(scorer.columns), "score_error": words}]
+        text = " ".join(str(error).split())[:200].replace("; ", ", ")  # "; " separates the messages of two scorers
+        message = f"{name}: {type(error).__name__}: {text}"
+        log.warning("%s: %s", samples[0].sample_id, message)
+        return [{**dict.fromkeys(scorer.columns), "score_error": message}]
 
 
 def _checked(scorer: Scorer, samples: Sequence[Sample], found: list[dict[str, Any]]) -> list[dict[str, Any]]:

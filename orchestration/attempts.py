@@ -12,7 +12,7 @@ from typing import Any
 
 from reelmill.orchestration.runfolder import RunFolder
 
-DEATHS = 2
+MAX_ATTEMPTS = 2
 
 
 class Attempts:
@@ -26,9 +26,9 @@ class Attempts:
         if note.get("current"):
             self._deaths[note["current"]] = self._deaths.get(note["current"], 0) + 1
 
-    def hopeless(self, item_id: str) -> bool:
-        """Whether this item killed its worker DEATHS times in this run."""
-        return self._deaths.get(item_id, 0) >= DEATHS
+    def retries_exhausted(self, item_id: str) -> bool:
+        """Whether this item killed its worker MAX_ATTEMPTS times in this run."""
+        return self._deaths.get(item_id, 0) >= MAX_ATTEMPTS
 
     def begin(self, item_id: str) -> None:
         """Note that `item_id` is being worked on."""

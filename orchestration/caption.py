@@ -1,4 +1,4 @@
-"""The caption move: which captions are missing, and the worker for sources that need no model.
+"""The caption stage: which captions are missing, and the worker for sources that need no model.
 
 A caption is a row of (sample, source, model); what lacks one is left to do. Junk is a row too, with its problem; a
 model that could not be asked leaves none.
@@ -18,7 +18,7 @@ from reelmill.curation import caption_checks, captioners
 from reelmill.curation.caption_config import MODEL_SOURCES, CaptionConfig
 from reelmill.curation.ledger import CAPTIONS
 from reelmill.orchestration.engine import Receipt, Task
-from reelmill.orchestration.plan import chunked
+from reelmill.orchestration.plan import group_by
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries, content_tag
 
@@ -41,7 +41,7 @@ def caption_tasks(folder: RunFolder, selection: str, config: CaptionConfig) -> l
     """One task a unit: the kept videos and images of `selection` without a row of a source that needs no model."""
     sources = [(source, "") for source in config.sources if source not in MODEL_SOURCES]
     rows = _lacking(folder, selection, sources)
-    return [{"unit": unit, "items": len(group), "rows": group} for unit, group in chunked(rows, "unit")]
+    return [{"unit": unit, "items": len(group), "rows": group} for unit, group in group_by(rows, "unit")]
 
 
 def model_tasks(folder: RunFolder, selection: str, source: str, config: CaptionConfig) -> list[Task]:
@@ -49,7 +49,7 @@ def model_tasks(folder: RunFolder, selection: str, source: str, config: CaptionC
     rows = _lacking(folder, selection, [(source, config.model_of(source) or "")])
     return [
         {"unit": unit, "items": len(batch), "rows": batch}
-        for unit, group in chunked(rows, "unit")
+        for unit, group in group_by(rows, "unit")
         for batch in (group[n : n + config.batch] for n in range(0, len(group), config.batch))
     ]
 

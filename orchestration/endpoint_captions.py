@@ -23,7 +23,7 @@ class EndpointWorker(ModelCaptionWorker):
     def _ask(self, rows: Sequence[Mapping[str, Any]]) -> Outcome:
         try:
             return asyncio.run(self._ask_all(rows))
-        except ExceptionGroup as group:  # a wrong address or model stops the run with its own words
+        except ExceptionGroup as group:  # a wrong address or model stops the run with its own message
             raise group.exceptions[0] from None
 
     async def _ask_all(self, rows: Sequence[Mapping[str, Any]]) -> Outcome:
@@ -31,8 +31,8 @@ class EndpointWorker(ModelCaptionWorker):
         async with Endpoint(self._config.endpoint) as endpoint, asyncio.TaskGroup() as asking:
             for item in self._items(rows):
                 if self._failed_in_a_row >= GIVE_UP:
-                    words = f"not asked: {GIVE_UP} samples failed in a row at {self._config.endpoint.url}"
-                    outcome.failures.extend(words for _ in item)
+                    message = f"not asked: {GIVE_UP} samples failed in a row at {self._config.endpoint.url}"
+                    outcome.failures.extend(message for _ in item)
                     continue
                 for question in await asyncio.to_thread(self._questions, item, outcome):
                     asking.create_task(self._ask_one(endpoint, question, outcome))

@@ -29,7 +29,7 @@ Receipt = dict[str, Any]
 
 @dataclass
 class EngineConfig:
-    """Where and how wide the moves run."""
+    """Where and how wide the stages run."""
 
     executor: Literal["ray", "inline"] = "ray"
     workers: int = 0
@@ -103,7 +103,7 @@ def _run_ray(worker: str, settings: dict[str, Any], tasks: Sequence[Task], confi
 
 
 class RayWorker:
-    """What Ray's actors run. A failure that stops the run travels as a receipt, so that its words reach the person."""
+    """What Ray's actors run. A failure that stops the run travels as a receipt: its message must reach the user."""
 
     def __init__(self, worker: str, settings: str) -> None:
         one_thread()

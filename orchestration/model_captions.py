@@ -19,7 +19,7 @@ from reelmill.isolation.parent import Child, ItemFailed
 from reelmill.media.source import Source
 from reelmill.orchestration.caption import caption_row, commit_captions
 from reelmill.orchestration.engine import Receipt, Task
-from reelmill.orchestration.plan import chunked
+from reelmill.orchestration.plan import group_by
 from reelmill.orchestration.runfolder import RunFolder
 
 
@@ -39,7 +39,7 @@ class Question:
 
 @dataclass
 class Outcome:
-    """What a task came to: rows to commit, and the words of failures, whose samples a rerun asks about again."""
+    """What a task came to: rows to commit, and the messages of failures, whose samples a rerun asks about again."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
@@ -74,7 +74,7 @@ class ModelCaptionWorker(ABC):
         """Ask the model about the samples `rows`, those of an item next to one another."""
 
     def _items(self, rows: Sequence[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
-        for _, group in chunked((dict(row) for row in rows), "item_id"):
+        for _, group in group_by((dict(row) for row in rows), "item_id"):
             yield list(group)
 
     def _questions(self, rows: Sequence[Mapping[str, Any]], outcome: Outcome) -> list[Question]:

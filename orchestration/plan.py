@@ -19,7 +19,7 @@ from reelmill.orchestration.runfolder import RunFolder
 
 BEGINNING = 64 * 1024
 _PLACE = [name for name in PLAN.names if name not in ("unit", "position", "item_id", "uri", "kind", "problem")]
-"""Where an item lies; all that may change. Its `problem` stays: a forgotten item is not brought back by a move."""
+"""Where an item lies; all that may change. Its `problem` stays: a forgotten item is not brought back by a stage."""
 
 
 @dataclass
@@ -153,7 +153,7 @@ def _moved(plan: pa.Table, dump: Path, prefix: str) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=PLAN)
 
 
-def chunked(rows: Iterable[dict[str, Any]], key: str) -> Iterator[tuple[Any, list[dict[str, Any]]]]:
+def group_by(rows: Iterable[dict[str, Any]], key: str) -> Iterator[tuple[Any, list[dict[str, Any]]]]:
     """Consecutive rows with one value of `key`, as lists."""
     for value, group in itertools.groupby(rows, key=lambda row: row[key]):
         yield value, list(group)

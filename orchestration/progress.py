@@ -1,4 +1,4 @@
-"""Progress of a move: a bar with rates and time left on a terminal, plain lines elsewhere."""
+"""Progress of a stage: a bar with rates and time left on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from reelmill.orchestration.engine import Receipt, Task
 PLAIN_EVERY_S = 5.0
 
 
-def follow(move: str, tasks: list[Task], receipts: Iterable[Receipt], console: Console) -> Counter[str]:
+def follow(stage: str, tasks: list[Task], receipts: Iterable[Receipt], console: Console) -> Counter[str]:
     """Show `receipts` as they come and return the sums of their counts."""
     total = sum(task["items"] for task in tasks)
     sums: Counter[str] = Counter()
     began = time.monotonic()
-    shown = _bar(move, total, receipts, console) if console.is_terminal else _lines(move, total, receipts, console)
+    shown = _bar(stage, total, receipts, console) if console.is_terminal else _lines(stage, total, receipts, console)
     for receipt in shown:
         sums.update({k: v for k, v in receipt.items() if k != "unit" and isinstance(v, int | float)})
     if tasks:
         line = describe(sums, time.monotonic() - began)
-        console.print(f"[bold]{move}[/bold] {line}", highlight=False, soft_wrap=True)
+        console.print(f"[bold]{stage}[/bold] {line}", highlight=False, soft_wrap=True)
     return sums
 
 
@@ -35,10 +35,10 @@ def describe(sums: Counter[str], seconds: float) -> str:
     return f"{', '.join(counts)} in {seconds:.0f} s ({', '.join(rates)})"
 
 
-def _bar(move: str, total: int, receipts: Iterable[Receipt], console: Console) -> Iterator[Receipt]:
+def _bar(stage: str, total: int, receipts: Iterable[Receipt], console: Console) -> Iterator[Receipt]:
     columns = (TextColumn("[bold]{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"))
     with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
-        task = bar.add_task(move, total=total, text="starting")
+        task = bar.add_task(stage, total=total, text="starting")
         began, sums = time.monotonic(), Counter[str]()
         for receipt in receipts:
             sums.update({k: v for k, v in receipt.items() if k != "unit" and isinstance(v, int | float)})
@@ -46,7 +46,7 @@ def _bar(move: str, total: int, receipts: Iterable[Receipt], console: Console) -
             yield receipt
 
 
-def _lines(move: str, total: int, receipts: Iterable[Receipt], console: Console) -> Iterator[Receipt]:
+def _lines(stage: str, total: int, receipts: Iterable[Receipt], console: Console) -> Iterator[Receipt]:
     began = shown = time.monotonic()
     sums: Counter[str] = Counter()
     for receipt in receipts:
@@ -55,7 +55,7 @@ def _lines(move: str, total: int, receipts: Iterable[Receipt], console: Console)
         if now - shown > PLAIN_EVERY_S and sums["items"] < total:
             left = (now - began) * (total - sums["items"]) / max(sums["items"], 1)
             text = describe(sums, now - began)
-            line = f"{move} {sums['items']:.0f}/{total}: {text}, {left:.0f} s left"
+            line = f"{stage} {sums['items']:.0f}/{total}: {text}, {left:.0f} s left"
             console.print(line, highlight=False, soft_wrap=True)
             shown = now
         yield receipt

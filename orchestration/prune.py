@@ -39,7 +39,7 @@ def prune(folder: RunFolder) -> int:
 
 
 def drop_machine_failures(folder: RunFolder) -> None:
-    """Forget the failures of later moves that were the machine's, so that their samples are tried again."""
+    """Forget the failures of later stages that were the machine's fault, so that their samples are tried again."""
     for path in sorted((folder.root / "failures").glob("unit-*.parquet")):
         table = folder.read(path)
         _replace(folder, path, table, table.filter(pc.not_equal(table["reason_class"], "machine")), write_table)

@@ -1,4 +1,4 @@
-"""The score move: which units it has left, and the worker that scores a unit and commits it."""
+"""The score stage: which units it has left, and the worker that scores a unit and commits it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def score_tasks(folder: RunFolder, fingerprint: str, retry: Collection[str] = ()
 def requeued_tasks(
     folder: RunFolder, selection: str, rules: Mapping[str, Rule], scorers: Mapping[str, Mapping[str, Any]]
 ) -> list[Task]:
-    """Units with samples that are undecided and that a dear scorer skipped, but would not skip under these rules."""
+    """Units with undecided samples that a scorer skipped and would not skip under these rules."""
     due = [
         f"(list_contains(string_split(skipped, ' '), {quoted(name)}) AND NOT {skipped_sql(options['skip_if'])})"
         for name, options in scorers.items()
@@ -80,7 +80,7 @@ class ScoreWorker:
         attempts = Attempts(self._folder, unit)
         items, samples = [], []
         for item in unit_items(self._plan, unit):
-            if attempts.hopeless(item["item_id"]):
+            if attempts.retries_exhausted(item["item_id"]):
                 failure = ItemFailed("machine", "lost_worker: the worker died twice on this item")
                 items.append(self._scorer.refused(item, failure))
                 continue

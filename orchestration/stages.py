@@ -1,4 +1,4 @@
-"""Running moves on the engine: the settings that workers share, progress, and what failed."""
+"""Running stages on the engine: the settings that workers share, progress, and what failed."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from reelmill.orchestration.recipe import Recipe
 from reelmill.orchestration.runfolder import RunFolder
 
 
-class Moves:
-    """Runs the moves of one recipe over one run folder. `failures` counts the words of what a rerun would try again."""
+class StageRunner:
+    """Runs the stages of one recipe over one run folder. `failures` counts the messages of what a rerun tries again."""
 
     def __init__(self, folder: RunFolder, recipe: Recipe, console: Console) -> None:
         self.folder, self.recipe, self.console = folder, recipe, console
@@ -31,10 +31,10 @@ class Moves:
             "tokens": to_dict(recipe.tokens),
         }
 
-    def run(self, move: str, worker: str, tasks: list[Task], engine: EngineConfig | None = None) -> bool:
-        """Run a move, on the recipe's engine unless another is given; False when nothing was left to do."""
+    def run(self, stage: str, worker: str, tasks: list[Task], engine: EngineConfig | None = None) -> bool:
+        """Run a stage, on the recipe's engine unless another is given; False when nothing was left to do."""
         receipts = run_tasks(worker, self._settings, tasks, engine or self.recipe.engine)
-        follow(move, tasks, self._watched(receipts), self.console)
+        follow(stage, tasks, self._watched(receipts), self.console)
         return bool(tasks)
 
     def _watched(self, receipts: Iterable[Receipt]) -> Iterator[Receipt]:

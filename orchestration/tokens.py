@@ -1,4 +1,4 @@
-"""The tokenize move: kept samples become documents, for one vision tokenizer and one layout, into token shards."""
+"""The tokenize stage: kept samples become documents, for one vision tokenizer and one layout, into token shards."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from reelmill.files import write_atomically
 from reelmill.isolation.parent import Child, ItemFailed
 from reelmill.media.source import Source
 from reelmill.orchestration.engine import Receipt, Task
-from reelmill.orchestration.plan import chunked
+from reelmill.orchestration.plan import group_by
 from reelmill.orchestration.runfolder import RunFolder
-from reelmill.orchestration.stages import Moves
+from reelmill.orchestration.stages import StageRunner
 from reelmill.orchestration.tokens_config import TokensConfig
 from reelmill.orchestration.views import LedgerQueries, content_tag, literal_pattern
 from reelmill.tokenize import documents, vision
@@ -32,7 +32,7 @@ WORKER = "reelmill.orchestration.tokens:TokenWorker"
 JOBS = {"video": jobs.VIDEO_JOB, "image": jobs.IMAGE_JOB, "text": jobs.TEXT_JOB}
 
 
-def fingerprint(config: TokensConfig, tokenizer_fingerprint: str) -> str:
+def tokens_fingerprint(config: TokensConfig, tokenizer_fingerprint: str) -> str:
     """What a token depends on beside its sample: the tokenizer's weights and every option."""
     parts = [to_dict(config), tokenizer_fingerprint, documents.LAYOUT_VERSION]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -47,22 +47,26 @@ _ROW = """unit, sample_id, item_id, kind, start_s, end_s, width, height, fps, ur
     caption, caption_source"""
 
 
-def tokenize_selection(moves: Moves, selection: str, awaited: Sequence[tuple[str, str]] = ()) -> tuple[str, str]:
+def tokenize_selection(
+    runner: StageRunner, selection: str, required: Sequence[tuple[str, str]] = ()
+) -> tuple[str, str]:
     """Tokenize what the kept samples of a selection lack, then what has another caption than `samples` shows.
 
     Returns the fingerprints of the tokens and of the vision tokenizer.
     """
-    tokenizer = vision.load(moves.recipe.tokens.tokenizer).fingerprint
-    print_ = fingerprint(moves.recipe.tokens, tokenizer)
-    moves.run("tokenize", WORKER, token_tasks(moves.folder, selection, print_, awaited))
-    moves.run("tokenize again", WORKER, stale_tasks(moves.folder, selection, print_))
-    return print_, tokenizer
+    tokenizer = vision.load(runner.recipe.tokens.tokenizer).fingerprint
+    fingerprint = tokens_fingerprint(runner.recipe.tokens, tokenizer)
+    runner.run("tokenize", WORKER, token_tasks(runner.folder, selection, fingerprint, required))
+    runner.run("tokenize again", WORKER, stale_tasks(runner.folder, selection, fingerprint))
+    return fingerprint, tokenizer
 
 
-def token_tasks(folder: RunFolder, selection: str, print_: str, awaited: Sequence[tuple[str, str]] = ()) -> list[Task]:
+def token_tasks(
+    folder: RunFolder, selection: str, fingerprint: str, required: Sequence[tuple[str, str]] = ()
+) -> list[Task]:
     """One task a unit: kept samples of `selection` that have neither tokens nor a failure under this fingerprint.
 
-    A video or image has its turn when it has a good caption, and an answer, good or junk, of each `awaited` (source,
+    A video or image has its turn when it has a good caption, and an answer, good or junk, of each `required` (source,
     model).
     """
     with LedgerQueries(folder.root) as ledger:
@@ -74,12 +78,12 @@ def token_tasks(folder: RunFolder, selection: str, print_: str, awaited: Sequenc
             AND (kind = 'text' OR len($3) = (SELECT count(DISTINCT caption_source) FROM captions c
                 WHERE c.sample_id = s.sample_id AND list_contains($3::VARCHAR[], caption_source || '=' || model)))
             ORDER BY unit, item_id, start_s""",
-            [selection, print_, [f"{source}={model}" for source, model in awaited]],
+            [selection, fingerprint, [f"{source}={model}" for source, model in required]],
         )
-    return [{"unit": unit, "items": len(group), "rows": group} for unit, group in chunked(rows, "unit")]
+    return [{"unit": unit, "items": len(group), "rows": group} for unit, group in group_by(rows, "unit")]
 
 
-def stale_tasks(folder: RunFolder, selection: str, print_: str) -> list[Task]:
+def stale_tasks(folder: RunFolder, selection: str, fingerprint: str) -> list[Task]:
     """One task a shard that holds a document whose sample has now a caption of another source: it is written anew.
 
     The shard keeps its name, so that it is replaced at once and no document is missing or doubled at any time.
@@ -94,11 +98,11 @@ def stale_tasks(folder: RunFolder, selection: str, print_: str) -> list[Task]:
                 WHERE t.fingerprint = $2)
             SELECT {_ROW}, filename FROM held JOIN samples USING (sample_id)
             WHERE filename IN (SELECT filename FROM held WHERE changed) ORDER BY filename, item_id, start_s""",
-            [selection, print_, f"{literal_pattern(str(folder.root))}/tokens/**/*.parquet"],
+            [selection, fingerprint, f"{literal_pattern(str(folder.root))}/tokens/**/*.parquet"],
         )
     return [
         {"unit": group[0]["unit"], "items": len(group), "rows": group, "tag": Path(name).stem.rpartition("-")[2]}
-        for name, group in chunked(rows, "filename")
+        for name, group in group_by(rows, "filename")
     ]
 
 
@@ -110,7 +114,7 @@ class TokenWorker:
         self._config = from_dict(TokensConfig, settings["tokens"])
         self._tokenizer = vision.load(self._config.tokenizer)
         self._vocab = vocabulary(self._config, self._tokenizer)
-        self._fingerprint = fingerprint(self._config, self._tokenizer.fingerprint)
+        self._fingerprint = tokens_fingerprint(self._config, self._tokenizer.fingerprint)
         score = from_dict(ScoreConfig, settings["score"])
         self._options = to_dict(score.decode)
         self._child = Child(score.isolation, preload=tuple(JOBS.values()))
@@ -126,7 +130,7 @@ class TokenWorker:
         began, decoding = time.process_time(), self._child.cpu_s
         rows: list[dict[str, Any]] = []
         failures: list[dict[str, Any]] = []
-        for item_id, samples in chunked(task["rows"], "item_id"):
+        for item_id, samples in group_by(task["rows"], "item_id"):
             try:
                 rows.extend(self._item(item_id, samples))
             except ItemFailed as failure:

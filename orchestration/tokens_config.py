@@ -1,4 +1,4 @@
-"""Options of the tokenize move, apart from it so that reading a recipe does not import torch."""
+"""Options of the tokenize stage, apart from it so that reading a recipe does not import torch."""
 
 from __future__ import annotations
 

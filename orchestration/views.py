@@ -79,9 +79,9 @@ class LedgerQueries:
         try:
             _create_views(self.connection, root, literal_pattern(f"{root}/"))
         except duckdb.Error as error:
-            words = str(error).splitlines()[0]
+            message = str(error).splitlines()[0]
             raise DataError(
-                f"{root} cannot be queried: {words}. `reelmill verify {root}` says what is wrong."
+                f"{root} cannot be queried: {message}. `reelmill verify {root}` says what is wrong."
             ) from None
 
     def __enter__(self) -> LedgerQueries:

@@ -56,7 +56,7 @@ def test_override_sets_and_adds():
 
 
 @pytest.mark.parametrize(
-    ("assignment", "words"),
+    ("assignment", "message"),
     [
         ("coutn=3", "did you mean 'count'"),
         ("bounds.m.mni=3", "did you mean 'min'"),
@@ -67,8 +67,8 @@ def test_override_sets_and_adds():
         ("count", "write it as KEY=VALUE"),
     ],
 )
-def test_wrong_assignments_say_what_is_allowed(assignment, words):
-    with pytest.raises(ConfigError, match=words):
+def test_wrong_assignments_say_what_is_allowed(assignment, message):
+    with pytest.raises(ConfigError, match=message):
         override(Config(bounds={"m": Bound()}), [assignment])
 
 

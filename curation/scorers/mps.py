@@ -52,7 +52,7 @@ class Norm(nn.Module):
         return F.layer_norm(x, x.shape[-1:], self.weight)
 
 
-class Gated(nn.Module):
+class SwiGLU(nn.Module):
     """The second half of the last dimension, through SiLU, times the first."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -61,7 +61,7 @@ class Gated(nn.Module):
         return F.silu(gate) * values
 
 
-class Across(nn.Module):
+class CrossAttention(nn.Module):
     """The picture attends to the words; an MLP beside it."""
 
     def __init__(self, size: int, heads: int) -> None:
@@ -72,20 +72,20 @@ class Across(nn.Module):
         self.to_kv = nn.Linear(size, 2 * HEAD_SIZE, bias=False)
         self.to_out = nn.Linear(heads * HEAD_SIZE, size, bias=False)
         inner = MLP * size
-        self.ff = nn.Sequential(nn.Linear(size, 2 * inner, bias=False), Gated(), nn.Linear(inner, size, bias=False))
+        self.ff = nn.Sequential(nn.Linear(size, 2 * inner, bias=False), SwiGLU(), nn.Linear(inner, size, bias=False))
 
-    def forward(self, picture: Tensor, words: Tensor, counts: Tensor) -> Tensor:
+    def forward(self, picture: Tensor, words: Tensor, mask: Tensor) -> Tensor:
         """[b, n, size], [b, words, size] and bool [b, words] to what is added to the first."""
         x = self.norm(picture)
         queries = self.to_q(x).unflatten(-1, (self.heads, HEAD_SIZE)).transpose(1, 2)
         keys, values = (part.unsqueeze(1) for part in self.to_kv(words).chunk(2, dim=-1))
-        mask = counts[:, None, None, :].expand(-1, 1, x.shape[1], -1)
-        seen = F.scaled_dot_product_attention(queries, _each(keys, self), _each(values, self), mask)
+        attend = mask[:, None, None, :].expand(-1, 1, x.shape[1], -1)
+        seen = F.scaled_dot_product_attention(queries, _each(keys, self), _each(values, self), attend)
         added: Tensor = self.to_out(seen.transpose(1, 2).flatten(-2)) + self.ff(x)
         return added
 
 
-class Within(nn.Module):
+class SelfAttention(nn.Module):
     """The picture attends to itself, with rotary positions; an MLP beside it."""
 
     def __init__(self, size: int, heads: int) -> None:
@@ -96,7 +96,7 @@ class Within(nn.Module):
         self.norm = Norm(size)
         self.fused_attn_ff_proj = nn.Linear(size, sum(self.parts), bias=False)
         self.attn_out = nn.Linear(heads * HEAD_SIZE, size, bias=False)
-        self.ff_out = nn.Sequential(Gated(), nn.Linear(inner, size, bias=False))
+        self.ff_out = nn.Sequential(SwiGLU(), nn.Linear(inner, size, bias=False))
 
     def forward(self, x: Tensor) -> Tensor:
         """[b, n, size] to what is added to it."""
@@ -126,14 +126,14 @@ class CrossModel(nn.Module):
 
     def __init__(self, size: int, layers: int = LAYERS, heads: int = HEADS) -> None:
         super().__init__()
-        pairs = [[Residual(Across(size, heads)), Residual(Within(size, heads))] for _ in range(layers)]
+        pairs = [[Residual(CrossAttention(size, heads)), Residual(SelfAttention(size, heads))] for _ in range(layers)]
         self.layers = nn.ModuleList(nn.ModuleList(pair) for pair in pairs)
 
-    def forward(self, picture: Tensor, words: Tensor, counts: Tensor) -> Tensor:
+    def forward(self, picture: Tensor, words: Tensor, mask: Tensor) -> Tensor:
         """[b, n, size], [b, words, size] and bool [b, words] to [b, n, size]."""
         for pair in self.layers:
             assert isinstance(pair, nn.ModuleList)
-            picture = pair[1](pair[0](picture, words, counts))
+            picture = pair[1](pair[0](picture, words, mask))
         return picture
 
 
@@ -177,10 +177,10 @@ class MPSJudge:
         with torch.inference_mode():
             words, whole = self._words(prompt)
             near = (words @ self._condition.transpose(1, 2)).amax(dim=-1)  # of each word: to its nearest
-            counts = near / near.max() > NEAR
-            places = self.clip.visual_projection(self.clip.vision_model(pixel_values=batch).last_hidden_state)
-            n = len(places)
-            seen = self.cross(places, words.expand(n, -1, -1), counts.expand(n, -1))[:, 0]
+            mask = near / near.max() > NEAR
+            patch_tokens = self.clip.visual_projection(self.clip.vision_model(pixel_values=batch).last_hidden_state)
+            n = len(patch_tokens)
+            seen = self.cross(patch_tokens, words.expand(n, -1, -1), mask.expand(n, -1))[:, 0]
             cosine = F.cosine_similarity(seen, whole, dim=-1)
             scores: npt.NDArray[np.float32] = (self.clip.logit_scale.exp() * cosine).float().cpu().numpy()
         return scores
@@ -210,7 +210,7 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def _each(one: Tensor, block: Across | Within) -> Tensor:
+def _each(one: Tensor, block: CrossAttention | SelfAttention) -> Tensor:
     """The one head of keys or values [b, 1, n, d] for each head of queries."""
     return one.expand(-1, block.heads, -1, -1)
 

@@ -16,7 +16,7 @@ from reelmill.errors import ConfigError
 from reelmill.files import write_atomically
 from reelmill.isolation.parent import Child, ItemFailed
 from reelmill.media.source import Source
-from reelmill.orchestration.plan import chunked
+from reelmill.orchestration.plan import group_by
 from reelmill.orchestration.recipe import Recipe
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries
@@ -71,7 +71,7 @@ def _pairs(
     sources = {row["item_id"]: Source(row["path"], row["offset"], row["size"]) for row in plan}
     options = to_dict(recipe.score.decode)
     with Child(recipe.score.isolation, preload=tuple(JOBS.values())) as child:
-        for item_id, group in chunked(rows, "item_id"):
+        for item_id, group in group_by(rows, "item_id"):
             try:
                 seen = see(child, sources[item_id], group, config, options)
             except ItemFailed:  # counted: fewer pairs than rows

@@ -1,4 +1,4 @@
-"""Captions of a run folder: the moves of all sources, what waits, and recaptioning a run that exists."""
+"""Captions of a run folder: the stages of all sources, what waits, and recaptioning a run that exists."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from reelmill.orchestration import caption
 from reelmill.orchestration.engine import EngineConfig, stop_ray
 from reelmill.orchestration.recipe import Recipe
 from reelmill.orchestration.runfolder import RunFolder
-from reelmill.orchestration.stages import Moves
+from reelmill.orchestration.stages import StageRunner
 from reelmill.orchestration.views import LedgerQueries
 from reelmill.pipelines.curate import recipes
 from reelmill.pipelines.tables import print_table
@@ -29,14 +29,14 @@ SELECT caption_source AS source, model, count(*) FILTER (problem IS NULL) AS goo
 FROM captions GROUP BY ALL ORDER BY ALL"""
 
 
-def caption_selection(moves: Moves, selection: str) -> None:
+def caption_selection(runner: StageRunner, selection: str) -> None:
     """Write the captions that the kept samples of a selection lack, source by source, as the recipe has them."""
-    folder, config = moves.folder, moves.recipe.captions
-    moves.run("caption", caption.WORKER, caption.caption_tasks(folder, selection, config))
+    folder, config = runner.folder, runner.recipe.captions
+    runner.run("caption", caption.WORKER, caption.caption_tasks(folder, selection, config))
     for source in config.sources:
         if source in MODEL_SOURCES:
             tasks = caption.model_tasks(folder, selection, source, config)
-            moves.run(f"caption by {source}", WORKERS[source], tasks, _engine(source, moves.recipe))
+            runner.run(f"caption by {source}", WORKERS[source], tasks, _engine(source, runner.recipe))
 
 
 def awaited(recipe: Recipe) -> list[tuple[str, str]]:
@@ -44,16 +44,16 @@ def awaited(recipe: Recipe) -> list[tuple[str, str]]:
     return recipe.captions.asked() if recipe.captions.wait else []
 
 
-def require_captions(moves: Moves, selection: str) -> None:
+def require_captions(runner: StageRunner, selection: str) -> None:
     """Raise MachineError when a model that the recipe asks left kept samples without an answer, saying why."""
-    waiting = caption.count_waiting(moves.folder, selection, moves.recipe.captions.asked())
+    waiting = caption.count_waiting(runner.folder, selection, runner.recipe.captions.asked())
     if not waiting:
         return
     counts = ", ".join(f"{samples} without an answer of {source}" for source, samples in waiting.items())
-    why = "".join(f"\n  {n} x {words}" for words, n in moves.failures.most_common(3))
+    why = "".join(f"\n  {n} x {message}" for message, n in runner.failures.most_common(3))
     meanwhile = (
         "A sample is not tokenized before it has one; --set captions.wait=false would take its next good caption."
-        if moves.recipe.captions.wait
+        if runner.recipe.captions.wait
         else "They were tokenized with their next good caption."
     )
     raise MachineError(f"kept samples: {counts}.{why}\n{meanwhile} The same command again asks about these alone.")
@@ -81,13 +81,13 @@ def run_captions(
     try:
         with folder.lock() as locked:
             locked.sweep()
-            moves = Moves(locked, recipe, console)
-            caption_selection(moves, selection)
+            runner = StageRunner(locked, recipe, console)
+            caption_selection(runner, selection)
             if tokenize:
-                tokenize_selection(moves, selection, awaited(recipe))
+                tokenize_selection(runner, selection, awaited(recipe))
             with LedgerQueries(folder.root) as ledger:
                 print_table(console, ledger.rows(_BY_SOURCE), "Captions")
-            require_captions(moves, selection)
+            require_captions(runner, selection)
     finally:
         stop_ray()
 

@@ -96,7 +96,7 @@ def recipe_show(
     name: Annotated[str, typer.Argument(help="Recipe name or TOML file.")],
     set_: Sets = None,
 ) -> None:
-    """The whole recipe as TOML, ready to be changed, and its moves as comments."""
+    """The whole recipe as TOML, ready to be changed, and its stages as comments."""
     from reelmill.config import to_toml
     from reelmill.pipelines.curate import recipes
 

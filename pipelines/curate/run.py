@@ -1,4 +1,4 @@
-"""`reelmill curate`: plan, score, decide, caption, tokenize; each move does what its table lacks."""
+"""`reelmill curate`: plan, score, decide, caption, tokenize; each stage does what its table lacks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from reelmill.orchestration.plan import extend_plan
 from reelmill.orchestration.prune import drop_machine_failures, prune
 from reelmill.orchestration.recipe import Recipe
 from reelmill.orchestration.runfolder import RunFolder
-from reelmill.orchestration.stages import Moves
+from reelmill.orchestration.stages import StageRunner
 from reelmill.orchestration.views import LedgerQueries, write_database
 from reelmill.pipelines.curate import captions as caption
 from reelmill.tokenize.shards import TOKENS_SCHEMA
@@ -64,8 +64,8 @@ def curate(dumps: Sequence[Path], out: Path, recipe: Recipe, options: CurateOpti
             _prepare(locked, recipe)
             for dump in dumps:
                 _plan(locked, dump, recipe, options, console)
-            moves = Moves(locked, recipe, console)
-            moves.run("score", score.WORKER, score.score_tasks(locked, moves.score_fingerprint, options.retry))
+            runner = StageRunner(locked, recipe, console)
+            runner.run("score", score.WORKER, score.score_tasks(locked, runner.score_fingerprint, options.retry))
             prune(locked)
             if "machine" in options.retry:
                 drop_machine_failures(locked)
@@ -80,15 +80,15 @@ def complete_selection(folder: RunFolder, selection: str, recipe: Recipe, consol
     """Score, caption and tokenize what the kept samples of a selection lack."""
     from reelmill.orchestration import tokens
 
-    moves = Moves(folder, recipe, console)
+    runner = StageRunner(folder, recipe, console)
     again = score.requeued_tasks(folder, selection, recipe.rules, recipe.score.scorers)
-    if moves.run("score again", score.WORKER, again):
+    if runner.run("score again", score.WORKER, again):
         write_verdicts(folder, selection, recipe, assignments_of(folder, selection))
-    caption.caption_selection(moves, selection)
-    fingerprint, tokenizer = tokens.tokenize_selection(moves, selection, caption.awaited(recipe))
+    caption.caption_selection(runner, selection)
+    fingerprint, tokenizer = tokens.tokenize_selection(runner, selection, caption.awaited(recipe))
     if selection == DEFAULT:  # another selection may have tokens of its own, which are not the run's
         _write_run(folder, recipe, fingerprint, tokenizer)
-    caption.require_captions(moves, selection)
+    caption.require_captions(runner, selection)
 
 
 def write_verdicts(folder: RunFolder, selection: str, recipe: Recipe, assignments: Sequence[str] = ()) -> None:

@@ -35,7 +35,7 @@ class Check:
 
     name: str
     state: State
-    words: str
+    message: str
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -52,15 +52,17 @@ def print_checks(checks: list[Check], console: Console) -> None:
     """A line a check, and what to do in sum."""
     marks = {"ok": "[green]ok  [/green]", "note": "[yellow]note[/yellow]", "bad": "[bold red]BAD [/bold red]"}
     for check in checks:
-        console.print(f"{marks[check.state]} {check.name:<22} {escape(check.words)}", highlight=False, soft_wrap=True)
+        console.print(f"{marks[check.state]} {check.name:<22} {escape(check.message)}", highlight=False, soft_wrap=True)
     bad = [check.name for check in checks if check.state == "bad"]
     console.print(f"not in order: {', '.join(bad)}" if bad else "all in order", highlight=False)
 
 
 def _versions() -> Iterator[Check]:
     supported = (3, 11) <= sys.version_info[:2] <= (3, 13)
-    words = f"{platform.python_version()}, {platform.platform()}"
-    yield Check("python", "ok" if supported else "bad", words if supported else f"{words}; 3.11 to 3.13 are supported")
+    message = f"{platform.python_version()}, {platform.platform()}"
+    yield Check(
+        "python", "ok" if supported else "bad", message if supported else f"{message}; 3.11 to 3.13 are supported"
+    )
     yield Check("reelmill", "ok", reelmill.__version__)
     for name in PACKAGES:
         try:
@@ -73,9 +75,9 @@ def _processor() -> Iterator[Check]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     yield Check("cores", "ok", f"{cores} for this process")
     threads = os.environ.get("OMP_NUM_THREADS")
-    words = f"OMP_NUM_THREADS is {threads or 'not set'}"
+    message = f"OMP_NUM_THREADS is {threads or 'not set'}"
     good = threads == "1"
-    yield Check("threads", "ok" if good else "note", words if good else f"{words}; workers set it to 1 themselves")
+    yield Check("threads", "ok" if good else "note", message if good else f"{message}; workers set it to 1 themselves")
 
 
 def _gpu() -> Iterator[Check]:
@@ -96,8 +98,8 @@ def _ray() -> Iterator[Check]:
     if path.is_dir():
         free = shutil.disk_usage(path).free
         low = free < 256 * 1024**2
-        words = f"{free / 1e9:.1f} GB free in {path}"
-        yield Check("shared memory", "note" if low else "ok", f"{words}; Ray will spill to disk" if low else words)
+        message = f"{free / 1e9:.1f} GB free in {path}"
+        yield Check("shared memory", "note" if low else "ok", f"{message}; Ray will spill to disk" if low else message)
 
 
 def _disk() -> Iterator[Check]:
@@ -146,9 +148,9 @@ def _weights() -> Iterator[Check]:
         if state == "ok":
             yield Check(f"weights {name}", "ok", f"{card.bytes / 1e6:.1f} MB, {card.licence}")
             continue
-        words = f"{state}; reelmill models pull {name}"
+        message = f"{state}; reelmill models pull {name}"
         needed = state == "damaged" or card.default
-        yield Check(f"weights {name}", "bad" if needed else "note", words if needed else f"{words} (optional)")
+        yield Check(f"weights {name}", "bad" if needed else "note", message if needed else f"{message} (optional)")
 
 
 def _existing(path: Path) -> Path:

@@ -32,7 +32,7 @@ class Criterion:
     item: str = ""
 
     def sql(self) -> tuple[str, list[str], str]:
-        """Condition over `items`, its parameters, and the words of the tombstone. ConfigError unless one is given."""
+        """Condition over `items`, its parameters, and the reason on the tombstones. ConfigError unless one is given."""
         given = [(name, value) for name, value in vars(self).items() if value]
         if len(given) != 1:
             raise ConfigError("say what to forget by exactly one of --uri PATTERN, --licence NAME, --item ID")
@@ -47,18 +47,18 @@ def forget(folder: RunFolder, criterion: Criterion, console: Console) -> int:
     By licence the copies stay: another source may have offered them under another licence. DataError when nothing
     matches.
     """
-    condition, values, words = criterion.sql()
+    condition, values, reason = criterion.sql()
     copies = "" if criterion.licence else f" OR sha256 IN (SELECT sha256 FROM items WHERE {condition})"
     with folder.lock() as locked:
         with LedgerQueries(locked.root) as ledger:
             query = f"SELECT item_id, unit FROM items WHERE {condition}{copies}"
             found = ledger.rows(query, values * (2 if copies else 1))
         if not found:
-            raise DataError(f"no item of {folder.root} matches ({words.partition(': ')[2]}); see `reelmill sql`")
+            raise DataError(f"no item of {folder.root} matches ({reason.partition(': ')[2]}); see `reelmill sql`")
         ids = pa.array([row["item_id"] for row in found])
-        _bury(locked, ids, words)
+        _bury(locked, ids, reason)
         for unit in sorted({row["unit"] for row in found}):
-            _remove(locked, unit, ids, words)
+            _remove(locked, unit, ids, reason)
         recipe = from_dict(Recipe, read_toml(locked.recipe_path))
         decide_again(locked, recipe, console)
         samples = prune(locked)
@@ -66,26 +66,26 @@ def forget(folder: RunFolder, criterion: Criterion, console: Console) -> int:
     return len(ids)
 
 
-def _bury(folder: RunFolder, ids: pa.Array, words: str) -> None:
+def _bury(folder: RunFolder, ids: pa.Array, reason: str) -> None:
     """Tombstones into the plan, first of all."""
     rows = folder.read(folder.plan_path).to_pylist()
     buried = set(ids.to_pylist())
-    marked = [{**row, "problem": words} if row["item_id"] in buried else row for row in rows]
+    marked = [{**row, "problem": reason} if row["item_id"] in buried else row for row in rows]
     folder.commit(folder.plan_path, pa.Table.from_pylist(marked, schema=PLAN))
 
 
-def _remove(folder: RunFolder, unit: int, ids: pa.Array, words: str) -> None:
+def _remove(folder: RunFolder, unit: int, ids: pa.Array, reason: str) -> None:
     """The unit's samples without those of the items, then its items as refused rows that say no more than the uri."""
     samples = folder.read(folder.unit_path("samples", unit))
     kept = samples.filter(pc.invert(pc.is_in(samples["item_id"], value_set=ids)))
     folder.commit(folder.unit_path("samples", unit), kept)
     buried = set(ids.to_pylist())
     items = folder.read(folder.unit_path("items", unit)).to_pylist()
-    rows = [_tombstone(row, words) if row["item_id"] in buried else row for row in items]
+    rows = [_tombstone(row, reason) if row["item_id"] in buried else row for row in items]
     folder.commit(folder.unit_path("items", unit), pa.Table.from_pylist(rows, schema=ITEMS))
 
 
-def _tombstone(row: dict[str, Any], words: str) -> dict[str, Any]:
+def _tombstone(row: dict[str, Any], reason: str) -> dict[str, Any]:
     stays = {name: row[name] for name in ("unit", "item_id", "uri", "kind", "score_fingerprint")}
     buried: dict[str, Any] = dict.fromkeys(ITEMS.names)
-    return {**buried, **stays, "status": "refused", "reason": words, "reason_class": "item", "n_samples": 0}
+    return {**buried, **stays, "status": "refused", "reason": reason, "reason_class": "item", "n_samples": 0}

@@ -110,7 +110,7 @@ def _fingerprint(recipe: Recipe) -> str:
     from reelmill.orchestration import tokens
     from reelmill.tokenize import vision
 
-    return tokens.fingerprint(recipe.tokens, vision.load(recipe.tokens.tokenizer).fingerprint)
+    return tokens.tokens_fingerprint(recipe.tokens, vision.load(recipe.tokens.tokenizer).fingerprint)
 
 
 def _report(folder: RunFolder, name: str, fingerprint: str, console: Console) -> None:

@@ -53,10 +53,10 @@ def verify(folder: RunFolder) -> Findings:
     problems += [problem for path in _pairs(folder.root) for problem in verify_pairs(path)]
     if not problems:
         with LedgerQueries(folder.root) as ledger:
-            for words, query in _REFERENCES.items():
+            for problem, query in _REFERENCES.items():
                 (found,) = ledger.table(query).to_pylist()
                 (count,) = found.values()
-                problems.extend([words.format(n=count)] if count else [])
+                problems.extend([problem.format(n=count)] if count else [])
     return Findings(_checksums(folder.root), documents, problems)
 
 

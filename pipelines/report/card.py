@@ -74,7 +74,7 @@ def markdown(name: str, recipe: Recipe, run: Mapping[str, Any], found: Mapping[s
         "The first that fails is the reason; exact duplicates go before.",
         _table(("rule", "value", "kept when", "kinds"), rules),
         "## Limits",
-        "\n".join(f"- {words}" for words in limits(found)),
+        "\n".join(f"- {limit}" for limit in limits(found)),
     ]
     return "\n\n".join(sections) + "\n"
 

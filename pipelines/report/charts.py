@@ -54,11 +54,11 @@ def _bound(figure: RuleFigure, side: str) -> str:
     x = SIDE + figure.position(value) * (WIDTH - 2 * SIDE)
     right = x > WIDTH / 2
     anchor, shift = ("end", -4) if right else ("start", 4)
-    words = f"{'≥' if side == 'min' else '≤'} {number(value)}"
+    label = f"{'≥' if side == 'min' else '≤'} {number(value)}"
     return (
         f'<line class="bound" x1="{x:.1f}" x2="{x:.1f}" y1="4" y2="{HEIGHT - BOTTOM}"/>'
         f'<line class="moved {side} home" x1="{x:.1f}" x2="{x:.1f}" y1="4" y2="{HEIGHT - BOTTOM}"/>'
-        f'<text class="bound" x="{x + shift:.1f}" y="12" text-anchor="{anchor}">{words}</text>'
+        f'<text class="bound" x="{x + shift:.1f}" y="12" text-anchor="{anchor}">{label}</text>'
     )
 
 

@@ -59,11 +59,11 @@ _TOKEN_COLUMNS = {
 
 _REFUSED = """
 SELECT split_part(reason, ':', 1) AS name, reason_class, count(*) AS items, min(uri) AS example,
-    arg_min(reason, uri) AS words
+    arg_min(reason, uri) AS message
 FROM items WHERE status = 'refused' GROUP BY ALL ORDER BY items DESC, name"""
 
 _ERRORS = """
-SELECT split_part(score_error, ':', 1) AS name, 'score' AS stage, count(*) AS samples, min(score_error) AS words
+SELECT split_part(score_error, ':', 1) AS name, 'score' AS stage, count(*) AS samples, min(score_error) AS message
 FROM samples WHERE score_error IS NOT NULL GROUP BY ALL
 UNION ALL
 SELECT split_part(reason, ':', 1), stage, count(DISTINCT sample_id), min(reason) FROM failures GROUP BY ALL

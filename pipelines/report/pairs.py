@@ -41,8 +41,8 @@ def pairs(ledger: LedgerQueries, config: TokensConfig, made_by: str, pictures: P
     except WeightsError as error:
         return {"pairs": [], "problem": f"The vision tokenizer cannot be loaded: {error}"}
     if made_by and made_by != tokenizer.fingerprint:
-        words = f"The tokens were made by another {config.tokenizer} (fingerprint {made_by[:12]})."
-        return {"pairs": [], "problem": f"{words} This installation has {tokenizer.fingerprint[:12]}."}
+        message = f"The tokens were made by another {config.tokenizer} (fingerprint {made_by[:12]})."
+        return {"pairs": [], "problem": f"{message} This installation has {tokenizer.fingerprint[:12]}."}
     rows = ledger.rows(_DOCUMENTS, ["video", VIDEOS]) + ledger.rows(_DOCUMENTS, ["image", IMAGES])
     made = [pair for pair in (_pair(row, config, tokenizer, pictures) for row in rows) if pair]
     return {"pairs": made, "problem": "" if made else "There are no documents whose pictures can be shown."}

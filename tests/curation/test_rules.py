@@ -173,14 +173,14 @@ def test_a_rule_that_does_not_bind_is_named(expr):
 @pytest.mark.parametrize("skip_if", ["fialed", "width >", "words"])
 def test_a_skip_if_that_does_not_bind_is_named(skip_if):
     if skip_if == "words":
-        check({}, SCHEMA, {"dear": skip_if})
+        check({}, SCHEMA, {"expensive": skip_if})
         return
-    with pytest.raises(ConfigError, match=r"^score\.scorers\.dear\.skip_if = "):
-        check({}, SCHEMA, {"dear": skip_if})
+    with pytest.raises(ConfigError, match=r"^score\.scorers\.expensive\.skip_if = "):
+        check({}, SCHEMA, {"expensive": skip_if})
 
 
 @pytest.mark.parametrize(
-    ("rule", "words"),
+    ("rule", "message"),
     [
         ({"expr": " ", "min": 1}, "empty expr"),
         ({"expr": "width"}, "has no bound: give min, max or both"),
@@ -192,8 +192,8 @@ def test_a_skip_if_that_does_not_bind_is_named(skip_if):
         ({"expr": "width", "minimum": 1}, "unknown key 'rules.mine.minimum'; did you mean 'min'"),
     ],
 )
-def test_rules_that_make_no_sense(rule, words):
-    with pytest.raises(ConfigError, match=words):
+def test_rules_that_make_no_sense(rule, message):
+    with pytest.raises(ConfigError, match=message):
         from_dict(Rule, rule, "rules.mine")
 
 

@@ -33,13 +33,13 @@ class Words(Scorer):
         return [{"words": sample.alt} for sample in samples]
 
 
-class Dear(Scorer):
-    columns: ClassVar = {"dear": "BIGINT"}
+class Expensive(Scorer):
+    columns: ClassVar = {"expensive": "BIGINT"}
     seen: ClassVar = []
 
     def score(self, samples):
         self.seen.extend(sample.sample_id for sample in samples)
-        return [{"dear": 7} for _ in samples]
+        return [{"expensive": 7} for _ in samples]
 
 
 class Bad(Scorer):
@@ -98,7 +98,7 @@ def child(monkeypatch):
     monkeypatch.setattr(scoring, "Child", FakeChild)
     # classes of this module, which is imported under a name of pytest's
     monkeypatch.setattr(scoring.registry, "scorer_class", lambda name: globals()[name.partition(":")[2]])
-    Dear.seen = []
+    Expensive.seen = []
     return FakeChild
 
 
@@ -146,7 +146,7 @@ def test_a_child_that_sends_nonsense_costs_its_item(child, messages):
 
 
 @pytest.mark.parametrize(
-    ("give", "words"),
+    ("give", "message"),
     [
         (lambda _: {}, "gave [], its columns are ['bad']"),
         (lambda _: {"bad": 1.0, "more": 2}, "gave ['bad', 'more']"),
@@ -154,14 +154,14 @@ def test_a_child_that_sends_nonsense_costs_its_item(child, messages):
         (lambda _: 1 / 0, "ZeroDivisionError: division by zero"),
     ],
 )
-def test_a_scorer_that_fails_leaves_null_and_its_words(child, monkeypatch, give, words):
+def test_a_scorer_that_fails_leaves_null_and_its_words(child, monkeypatch, give, message):
     monkeypatch.setattr(Bad, "give", staticmethod(lambda s: {"bad": 1.0} if s.start_s else give(s)))
     scorers = {"mine": {"use": use(Bad)}, "b": {"use": use(Bright)}}
     _, item, (first, second) = scored(child, [clip(0.0), clip(2.0), ({"type": "item", **FACTS}, {})], scorers)
     assert item["status"] == "done"
     assert first["bad"] is None
     assert first["score_error"].startswith("mine: ")
-    assert words in first["score_error"]
+    assert message in first["score_error"]
     assert (second["bad"], second["score_error"]) == (1.0, None)
     assert first["bright"] == 100.0
 
@@ -181,38 +181,38 @@ def test_nan_is_no_score(child, monkeypatch):
 
 
 def test_a_dear_scorer_skips_what_is_lost(child):
-    scorers = {"b": {"use": use(Bright)}, "dear": {"use": use(Dear), "skip_if": "failed"}}
-    rules = {"bright": Rule("bright", min=50.0), "dear": Rule("dear", min=1.0)}
+    scorers = {"b": {"use": use(Bright)}, "expensive": {"use": use(Expensive), "skip_if": "failed"}}
+    rules = {"bright": Rule("bright", min=50.0), "expensive": Rule("expensive", min=1.0)}
     messages = [clip(0.0, 10), clip(2.0, 100), ({"type": "item", **FACTS}, {})]
     scorer, _, (dark, bright) = scored(child, messages, scorers, rules)
-    assert (dark.get("dear"), dark["skipped"]) == (None, "dear")
-    assert (bright["dear"], bright["skipped"]) == (7, None)
-    assert Dear.seen == [bright["sample_id"]]
-    before = {row["sample_id"]: {**row, "dear": 8} for row in (dark, bright)}
+    assert (dark.get("expensive"), dark["skipped"]) == (None, "expensive")
+    assert (bright["expensive"], bright["skipped"]) == (7, None)
+    assert Expensive.seen == [bright["sample_id"]]
+    before = {row["sample_id"]: {**row, "expensive": 8} for row in (dark, bright)}
     before[dark["sample_id"]]["skipped"] = None
     scorer.keep_known(rows := [dict(dark), dict(bright)], before)
-    assert [(row["dear"], row["skipped"]) for row in rows] == [(8, None), (7, None)]
-    failed = {**bright, "dear": None, "bright": None, "score_error": "dear: ValueError: a, b; b: KeyError: c"}
+    assert [(row["expensive"], row["skipped"]) for row in rows] == [(8, None), (7, None)]
+    failed = {**bright, "expensive": None, "bright": None, "score_error": "expensive: ValueError: a, b; b: KeyError: c"}
     before[bright["sample_id"]]["bright"] = None
     scorer.keep_known(rows := [failed], before)
-    assert (rows[0]["dear"], rows[0]["bright"], rows[0]["score_error"]) == (8, None, "b: KeyError: c")
+    assert (rows[0]["expensive"], rows[0]["bright"], rows[0]["score_error"]) == (8, None, "b: KeyError: c")
 
 
 @pytest.mark.parametrize(
-    ("scorers", "words"),
+    ("scorers", "message"),
     [
         ({"b": {"use": use(Clash)}}, "scorer 'b' writes column 'Width', which another part writes"),
         ({"b": {"use": use(Bright)}, "c": {"use": use(Bright)}}, "scorer 'c' writes column 'bright'"),
         ({"b": {"use": use(Typo)}}, "column 'x' is 'DUOBLE'; did you mean 'DOUBLE'"),
     ],
 )
-def test_columns_that_cannot_be(child, scorers, words):
-    with pytest.raises(ConfigError, match=words):
+def test_columns_that_cannot_be(child, scorers, message):
+    with pytest.raises(ConfigError, match=message):
         score_columns(ScoreConfig(scorers=scorers))
 
 
 @pytest.mark.parametrize(
-    ("scorers", "words"),
+    ("scorers", "message"),
     [
         ({"colourfulnes": {}}, "no scorer is called 'colourfulnes'.*colourfulness"),
         ({"mine": {"use": 3}}, "score.scorers.mine.use is 3; it must be text"),
@@ -224,8 +224,8 @@ def test_columns_that_cannot_be(child, scorers, words):
         ({"mine": {"use": "reelmill.curation.interfaces:Sample"}}, "is not a reelmill.curation.interfaces.Scorer"),
     ],
 )
-def test_scorers_that_are_not_there(scorers, words):
-    with pytest.raises(ConfigError, match=words):
+def test_scorers_that_are_not_there(scorers, message):
+    with pytest.raises(ConfigError, match=message):
         make_scorers(from_dict(ScoreConfig, {"scorers": scorers}))
 
 

@@ -1,4 +1,4 @@
-"""A small dump and a light recipe: every move of the engine, few seconds."""
+"""A small dump and a light recipe: every stage of the pipeline, few seconds."""
 
 import io
 import json

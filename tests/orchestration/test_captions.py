@@ -349,7 +349,7 @@ def test_plain_duckdb_sees_the_chosen_caption_too(out, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("assignment", "words"),
+    ("assignment", "message"),
     [
         ("captions.endpoint.url=file:///etc/passwd", "http or https"),
         ("captions.endpoint.url=http://me:pass@host/v1", "password"),
@@ -362,8 +362,8 @@ def test_plain_duckdb_sees_the_chosen_caption_too(out, monkeypatch):
         ("rules.motion.min=0.5", "recaptioning changes"),
     ],
 )
-def test_what_cannot_be_used_says_so(out, assignment, words):
-    with pytest.raises(ConfigError, match=words):
+def test_what_cannot_be_used_says_so(out, assignment, message):
+    with pytest.raises(ConfigError, match=message):
         recaption(out, "http://127.0.0.1:1/v1", assignment)
 
 

@@ -162,34 +162,34 @@ def test_a_file_taken_away_is_not_missed(folder):
     assert not path.exists()
 
 
-def test_an_item_that_kills_its_worker_twice_is_hopeless(folder):
+def test_an_item_that_kills_its_worker_twice_is_given_up(folder):
     for deaths in range(2):
         worker = Attempts(RunFolder(folder.root, folder.epoch), 3)
-        assert not worker.hopeless("bad"), deaths
+        assert not worker.retries_exhausted("bad"), deaths
         worker.begin("good")
         worker.begin("bad")  # and here the worker dies
     third = Attempts(RunFolder(folder.root, folder.epoch), 3)
-    assert third.hopeless("bad")
-    assert not third.hopeless("good")
+    assert third.retries_exhausted("bad")
+    assert not third.retries_exhausted("good")
     third.begin("next")
     fourth = Attempts(RunFolder(folder.root, folder.epoch), 3)
-    assert fourth.hopeless("bad"), "deaths are remembered while the unit is not done"
-    assert not Attempts(folder, 4).hopeless("bad")
+    assert fourth.retries_exhausted("bad"), "deaths are remembered while the unit is not done"
+    assert not Attempts(folder, 4).retries_exhausted("bad")
     fourth.end()
-    assert not Attempts(RunFolder(folder.root, folder.epoch), 3).hopeless("bad")
+    assert not Attempts(RunFolder(folder.root, folder.epoch), 3).retries_exhausted("bad")
 
 
 def test_notes_of_an_earlier_driver_count_for_nothing(root):
     with RunFolder(root).lock() as first:
         for _ in range(2):
             Attempts(first, 0).begin("item")
-        assert Attempts(first, 0).hopeless("item")
+        assert Attempts(first, 0).retries_exhausted("item")
     with RunFolder(root).lock() as second:
-        assert not Attempts(second, 0).hopeless("item")
+        assert not Attempts(second, 0).retries_exhausted("item")
 
 
 @pytest.mark.parametrize("note", ["", "{", '{"epoch": 1, "curr'])
 def test_a_note_cut_short_counts_for_nothing(folder, note):
     Attempts(folder, 0).begin("item")
     (folder.root / "running/unit-000000.json").write_text(note)
-    assert not Attempts(folder, 0).hopeless("item")
+    assert not Attempts(folder, 0).retries_exhausted("item")

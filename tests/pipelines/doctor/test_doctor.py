@@ -14,7 +14,7 @@ def doctor(**environment):
 
 def test_this_machine_decodes_and_knows_its_versions():
     code, checks = doctor(OMP_NUM_THREADS="1")
-    assert checks["decoding"]["state"] == "ok" and "1.00 s decoded" in checks["decoding"]["words"]
+    assert checks["decoding"]["state"] == "ok" and "1.00 s decoded" in checks["decoding"]["message"]
     assert {"python", "torch", "ray", "duckdb", "cores", "gpu", "disk, here", "weights raft-things"} <= set(checks)
     assert checks["threads"]["state"] == "ok"
     assert code == (1 if any(check["state"] == "bad" for check in checks.values()) else 0)
@@ -24,7 +24,7 @@ def test_missing_default_weights_are_bad_and_say_what_to_run(tmp_path):
     code, checks = doctor(REELMILL_CACHE=str(tmp_path / "empty"))
     assert code == 1
     assert checks["weights raft-things"]["state"] == "bad"
-    assert "reelmill models pull raft-things" in checks["weights raft-things"]["words"]
+    assert "reelmill models pull raft-things" in checks["weights raft-things"]["message"]
     assert checks["weights clip-vit-l14"]["state"] == "note", "what is optional fails nothing"
 
 

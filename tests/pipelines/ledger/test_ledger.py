@@ -34,8 +34,8 @@ from reelmill.tokenize.shards import ShardIndex, read_footer
 from reelmill.tokenize.vision.movq import MoVQ
 from reelmill.tokenize.vision.presets import PRESETS
 
-# The second scene of each video is too short, so the dear scorer (here: quality) skips it.
-DEAR = (
+# The second scene of each video is too short, so the expensive scorer (here: quality) skips it.
+EXPENSIVE = (
     "engine.executor=inline",
     "rules.duration.min=2.3",
     "score.scorers.quality.skip_if=failed",
@@ -70,7 +70,7 @@ def out(made, tmp_path):
 def curate(dump, out, recipe, *assignments, **options):
     """As the command does it, in this process; returns what was printed."""
     console = Console(file=io.StringIO(), width=300)
-    run_curate([dump], out, recipes.load(str(recipe), [*DEAR, *assignments]), CurateOptions(**options), console)
+    run_curate([dump], out, recipes.load(str(recipe), [*EXPENSIVE, *assignments]), CurateOptions(**options), console)
     return console.file.getvalue()
 
 
@@ -312,7 +312,7 @@ def test_a_skip_that_no_rule_can_undo_is_not_tried_for_ever(dump, recipe, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("name", "assignments", "words"),
+    ("name", "assignments", "message"),
     [
         ("default", (), "not 'default'"),
         ("schema", (), "not 'schema'"),
@@ -323,9 +323,9 @@ def test_a_skip_that_no_rule_can_undo_is_not_tried_for_ever(dump, recipe, tmp_pa
         ("a", ("rules.duration.min",), "write it as KEY=VALUE"),
     ],
 )
-def test_selections_that_cannot_be(out, name, assignments, words):
+def test_selections_that_cannot_be(out, name, assignments, message):
     before = written(out)
-    with pytest.raises(ConfigError, match=words):
+    with pytest.raises(ConfigError, match=message):
         select(out, name, *assignments)
     assert written(out) == before
 
@@ -420,7 +420,7 @@ def test_another_vision_tokenizer_writes_its_tokens_beside_the_old_ones(dump, re
     assert len(index) == len(before)
     console = Console(file=io.StringIO(), width=200)
     print_stats(out, console)
-    assert all(print_[:12] in console.file.getvalue() for print_ in (old, new))
+    assert all(fingerprint[:12] in console.file.getvalue() for fingerprint in (old, new))
 
 
 def test_a_dump_that_is_none_makes_no_folder(recipe, tmp_path):
@@ -554,7 +554,7 @@ def test_a_folder_with_a_missing_table_says_so(out, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "words"),
+    ("arguments", "code", "message"),
     [
         (("stats", "{tmp}/none"), 4, "is no run folder"),
         (("sql", "{out}", "SELECT nothing"), 2, "the query failed"),
@@ -572,11 +572,11 @@ def test_a_folder_with_a_missing_table_says_so(out, monkeypatch, capsys):
         (("recipe", "show", "video"), 0, ""),
     ],
 )  # fmt: skip
-def test_exit_codes_and_words(made, tmp_path, monkeypatch, capsys, arguments, code, words):
+def test_exit_codes_and_words(made, tmp_path, monkeypatch, capsys, arguments, code, message):
     filled = [argument.format(tmp=tmp_path, out=made) for argument in arguments]
     found, _, error = command(monkeypatch, capsys, *filled)
     assert found == code, error
-    assert words in error
+    assert message in error
     assert not (tmp_path / "o").exists()
 
 

@@ -135,15 +135,15 @@ def test_later_pictures_are_judged_by_the_same_numbers(dump, out, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "message"),
     [
         ({"preset": "gft"}, r"no preset 'gft'; did you mean 'qft'"),
         ({"keep": 0.0, "scores": ["quality_score"]}, r"--keep is 0"),
         ({"scores": ["quality_score"]}, r"say with --keep"),
     ],
 )
-def test_what_cannot_be_ranked(out, options, words):
-    with pytest.raises(ConfigError, match=words):
+def test_what_cannot_be_ranked(out, options, message):
+    with pytest.raises(ConfigError, match=message):
         printed(out, **options)
 
 

@@ -31,7 +31,7 @@ from reelmill.tokenize.documents import parse
 from reelmill.tokenize.shards import Footer
 from reelmill.tokenize.shards.pairs import pair_row, write_pairs
 from reelmill.train.data.loader import Corpus, Loader
-from reelmill.train.init_from import load_starting_weights
+from reelmill.train.init_from import load_init_weights
 from reelmill.train.optimizer import OptimizerConfig
 from reelmill.train.parallel import Layout, ParallelConfig, join_ranks, sharded_decoder
 from reelmill.train.post.preference_loss import PreferenceConfig
@@ -109,8 +109,8 @@ def world_losses(checkpoint: Path, world: Path) -> dict[str, float]:
     with join_ranks("cpu") as ranks:
         layout = Layout.of(ParallelConfig(), model_config, config.data.context, ranks)
         model = sharded_decoder(model_config, layout, "float32", 0)
-        load_starting_weights(checkpoint, model, corpus.vocab, corpus.tokenizer)
-        loader = Loader(corpus, np.flatnonzero(corpus.heldout), config.data.as_they_are(), 0)
+        load_init_weights(checkpoint, model, corpus.vocab, corpus.tokenizer)
+        loader = Loader(corpus, np.flatnonzero(corpus.heldout), config.data.for_validation(), 0)
         return validate(model, loader, layout, 1_000)
 
 
@@ -155,7 +155,7 @@ def main() -> None:
     began = time.process_time()
     out = args.work / "dpo"
     shutil.rmtree(out, ignore_errors=True)
-    trained = train(replace(RECIPE, init=str(base), steps=args.steps), [pairs], out, say=lambda _: None)
+    trained = train(replace(RECIPE, init=str(base), steps=args.steps), [pairs], out, log_fn=lambda _: None)
     print(f"{args.steps} steps: {time.process_time() - began:.0f} CPU-seconds", flush=True)
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     for line in lines:

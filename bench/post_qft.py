@@ -113,7 +113,7 @@ def tuned(base: Path, fingerprint: str, steps: int = STEPS, **changes: Any) -> T
 def trained(config: TrainConfig, run: Path, folder: Path, selection: str | None) -> dict[str, float]:
     """Train where it is not done yet; the last validation."""
     if not (folder / "checkpoints").is_dir() or checkpoint.latest(folder / "checkpoints") is None:
-        train(config, [run], folder, selection, say=lambda _: None)
+        train(config, [run], folder, selection, log_fn=lambda _: None)
     lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
     validations = [line["validation"] for line in lines if line.get("validation")]
     return dict(validations[-1])

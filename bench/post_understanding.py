@@ -123,7 +123,7 @@ def tuned(work: Path, name: str, init: Path, data: dict[Path, float]) -> Path:
         validate_every=10_000,
     )
     began = time.process_time()
-    last = train(config, list(data), out, say=lambda _: None)
+    last = train(config, list(data), out, log_fn=lambda _: None)
     print(f"{name}: {config.steps} steps, {time.process_time() - began:.0f} CPU-seconds", flush=True)
     return last
 

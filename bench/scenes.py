@@ -214,7 +214,7 @@ def base_model(folder: Path, world: Path, config: TrainConfig = CONFIG) -> Path:
     Trained where it is not there yet: about 4 CPU-minutes.
     """
     last = checkpoint.latest(folder / "checkpoints") if (folder / "checkpoints").is_dir() else None
-    return last or train(config, [world], folder, say=lambda _: None)
+    return last or train(config, [world], folder, log_fn=lambda _: None)
 
 
 def drawn_right(studio: Studio, captions: Sequence[str], sampling: Sampling) -> list[bool]:

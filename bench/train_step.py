@@ -105,7 +105,7 @@ def write_model(name: str, changes: list[str], folder: Path) -> None:
     config = override(recipe(name), changes).model
     torch.manual_seed(0)
     model = Decoder(config)
-    parallel.initialise(model, seed=0)
+    parallel.initialize(model, seed=0)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     tables = 2 * config.vocab_size * config.hidden
     print(f"recipe {name}: {parameters:,} parameters, {tables / parameters:.0%} of them embeddings and head; {config}")

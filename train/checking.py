@@ -10,7 +10,7 @@ from reelmill.errors import DataError
 from reelmill.tokenize.shards import verify_shard
 from reelmill.tokenize.shards.pairs import verify_pairs
 from reelmill.train.data.corpus import Corpus
-from reelmill.train.init_from import starting_weights, with_starting_sizes
+from reelmill.train.init_from import find_init_weights, with_init_sizes
 from reelmill.train.objective import Source
 from reelmill.train.objectives import source_of
 from reelmill.train.post.preference_data import PairCorpus
@@ -29,14 +29,14 @@ def check_data(config: TrainConfig, data: Sequence[Path], selection: str | None)
     trained on other ids.
     """
     source = source_of(config, data, selection)
-    config, _ = with_starting_sizes(config)
+    config, _ = with_init_sizes(config)
     config = with_vocabulary(config, source)
     found = list(islice(problems(source), _MOST + 1))
     if found:
         more = "\nand more" if len(found) > _MOST else ""
         raise DataError("the data is not sound:\n" + "\n".join(found[:_MOST]) + more)
     if config.init:
-        starting_weights(Path(config.init), config.model, source.vocab, source.tokenizer)
+        find_init_weights(Path(config.init), config.model, source.vocab, source.tokenizer)
     if isinstance(source, PairCorpus):
         longer = int((source.size > config.data.context).sum())
         what, count = "pairs", len(source)

@@ -52,7 +52,7 @@ class Estimate:
     """Tokens of a document that FLOPs are reckoned with; a row's where not said."""
     gpus: int
     layout: dict[str, int]
-    """Ranks by what they share: copies, shard, context, tensor."""
+    """Ranks by what they share: dp_replicate, dp_shard, context, tensor."""
     memory: dict[str, int]
     memory_total: int
     memory_gpu: int
@@ -97,7 +97,7 @@ def estimate(config: TrainConfig, machine: Machine, document: float = 0.0) -> Es
         document=document or data.context,
         gpus=machine.gpus,
         layout={
-            "copies": data_ranks // shard, "shard": shard, "context": layout.context, "tensor": layout.tensor,
+            "dp_replicate": data_ranks // shard, "dp_shard": shard, "context": layout.context, "tensor": layout.tensor,
         },
         memory=memory,
         memory_total=sum(memory.values()),
@@ -229,7 +229,7 @@ def _advice(found: Estimate, config: TrainConfig) -> str:
     layout = config.parallel
     owned = sum(found.memory[name] for name in ("weights", "gradients", "AdamW"))
     ways = []
-    if found.layout["copies"] > 1:
+    if found.layout["dp_replicate"] > 1:
         ways.append("set parallel.shard to 0")
     if owned > found.memory_gpu // 2:
         ways.append("take more GPUs, which share weights, gradients and AdamW")

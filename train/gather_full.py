@@ -10,7 +10,7 @@ from reelmill.train.parallel import Precision, Ranks
 
 
 @torch.no_grad()
-def whole_decoder(model: Decoder, ranks: Ranks, precision: Precision) -> Decoder | None:
+def gather_full_decoder(model: Decoder, ranks: Ranks, precision: Precision) -> Decoder | None:
     """The model as one plain module in the computing precision on the first rank's device; None on the others.
 
     All ranks call this: parameters are gathered one at a time. The first rank needs room for them once.

@@ -18,13 +18,13 @@ _TAKEN = ("vocab_size", "hidden", "layers", "heads", "kv_heads", "head_dim", "ml
 """The fields of [model] that are the weights' where `sizes` is "init"; dropout and the like are the recipe's."""
 
 
-def load_starting_weights(place: Path, model: Decoder, vocab: Vocabulary, tokenizer: str) -> str:
+def load_init_weights(place: Path, model: Decoder, vocab: Vocabulary, tokenizer: str) -> str:
     """Fill a decoder that is split over the ranks, on all of them together; returns what was loaded, for the log.
 
     Only weights are taken: a rank reads its own slices, one tensor at a time, and the optimizer begins anew. Raises
-    ConfigError as `starting_weights` does.
+    ConfigError as `find_init_weights` does.
     """
-    found, theirs = starting_weights(place, model.config, vocab, tokenizer)
+    found, theirs = find_init_weights(place, model.config, vocab, tokenizer)
     if (found / "config.json").is_file():
         hub.fill(model, place)
     else:
@@ -32,7 +32,7 @@ def load_starting_weights(place: Path, model: Decoder, vocab: Vocabulary, tokeni
     return f"weights of {found}" + _differing(theirs, model.config)
 
 
-def with_starting_sizes(config: TrainConfig, out: Path | None = None) -> tuple[TrainConfig, str]:
+def with_init_sizes(config: TrainConfig, out: Path | None = None) -> tuple[TrainConfig, str]:
     """The config with the model that it is about where `sizes` is "init", and what that changed, for the log.
 
     A run that has a checkpoint in `out` already is of that one's sizes. Raises ConfigError where `init` is no place
@@ -47,7 +47,7 @@ def with_starting_sizes(config: TrainConfig, out: Path | None = None) -> tuple[T
     return replace(config, model=model), f"sizes of {place}: {', '.join(changed)}" if changed else ""
 
 
-def starting_weights(place: Path, model: ModelConfig, vocab: Vocabulary, tokenizer: str) -> tuple[Path, ModelConfig]:
+def find_init_weights(place: Path, model: ModelConfig, vocab: Vocabulary, tokenizer: str) -> tuple[Path, ModelConfig]:
     """Where the weights of `place` are, and their sizes, if a run may begin with them.
 
     `place` is a checkpoint, a training run (its last checkpoint) or a folder in Hugging Face's layout. Raises

@@ -23,7 +23,7 @@ products the less the more tokens it has (`bench/loss.py --rows`); 2,048 at Emu3
 
 
 @dataclass(frozen=True)
-class VocabularyPart:
+class VocabShard:
     """The rows of the weight that this rank of a 1-D `mesh` has: those from `first` on (tensor parallelism)."""
 
     first: int
@@ -34,7 +34,7 @@ class VocabularyPart:
         rows = ids - self.first
         return rows.clamp(0, count - 1), (rows >= 0) & (rows < count)
 
-    def whole(self, log_z: Tensor, logits: Tensor, is_here: Tensor) -> tuple[Tensor, Tensor]:
+    def combine(self, log_z: Tensor, logits: Tensor, is_here: Tensor) -> tuple[Tensor, Tensor]:
         """[n, 1] each: the log-normaliser over all parts, of those of each, and a logit that one of them has."""
         own = torch.cat((log_z, logits * is_here), dim=1)
         parts = DTensor.from_local(own[None], self.mesh, [Shard(0)], run_check=False).full_tensor()
@@ -49,7 +49,7 @@ def chunked_cross_entropy(
     *,
     z_loss: float = 0.0,
     rows: int = 0,
-    part: VocabularyPart | None = None,
+    shard: VocabShard | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The weighted sum of the tokens' losses, and each token's own negative log-likelihood and log-normaliser.
 
@@ -62,11 +62,11 @@ def chunked_cross_entropy(
     nll, log_z: [N] in nats, not weighted, without gradient; log_z is the logsumexp of a token's logits.
 
     The gradients are formed here and handed out by the first backward; a second one raises ReelmillError.
-    `rows` are the tokens of a chunk, by default those of `ROWS`. With a `part` of the vocabulary the results are those
+    `rows` are the tokens of a chunk, by default those of `ROWS`. With a `shard` of the vocabulary the results are those
     of the whole, the same on all ranks of the mesh, and the gradient to hidden is this part's share of their sum.
     """
     rows = rows or ROWS.get(hidden.device.type, ROWS["cuda"])
-    total, nll, log_z = _ChunkedCrossEntropy.apply(hidden, weight, targets, token_weights, z_loss, rows, part)  # type: ignore[no-untyped-call]
+    total, nll, log_z = _ChunkedCrossEntropy.apply(hidden, weight, targets, token_weights, z_loss, rows, shard)  # type: ignore[no-untyped-call]
     return total, nll, log_z
 
 
@@ -82,7 +82,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         token_weights: Tensor,
         z_loss: float,
         rows: int,
-        vocabulary: VocabularyPart | None,
+        shard: VocabShard | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         needs_gradient = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
         wide = torch.promote_types(hidden.dtype, torch.float32)
@@ -96,14 +96,14 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             part = slice(start, start + rows)
             states, wanted, scale = hidden[part], targets[part].unsqueeze(1), token_weights[part].unsqueeze(1)
             logits = (states @ weight.t()).to(wide)
-            if vocabulary is not None:
-                wanted, is_here = vocabulary.locate(wanted, weight.shape[0])
+            if shard is not None:
+                wanted, is_here = shard.locate(wanted, weight.shape[0])
             wanted_logits = logits.gather(1, wanted)
             torch.log_softmax(logits, 1, out=logits)
             likelihoods = logits.gather(1, wanted)
             normaliser = wanted_logits - likelihoods
-            if vocabulary is not None:
-                whole, wanted_logits = vocabulary.whole(normaliser, wanted_logits, is_here)
+            if shard is not None:
+                whole, wanted_logits = shard.combine(normaliser, wanted_logits, is_here)
                 logits.add_(normaliser - whole)
                 normaliser, likelihoods = whole, wanted_logits - whole
             nll[part], log_z[part] = -likelihoods.squeeze(1), normaliser.squeeze(1)
@@ -111,7 +111,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 continue
             # d total / d logits = weight * ((1 + 2 z log_z) softmax - onehot)
             grad_logits = logits.exp_().mul_(scale * (1 + 2 * z_loss * normaliser))
-            grad_logits.scatter_add_(1, wanted, -scale if vocabulary is None else -scale * is_here)
+            grad_logits.scatter_add_(1, wanted, -scale if shard is None else -scale * is_here)
             narrow = grad_logits.to(hidden.dtype)
             grad_hidden[part] = narrow @ weight
             if weight.dtype == wide:

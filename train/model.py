@@ -20,7 +20,7 @@ from torch.nn import functional
 from reelmill.errors import ConfigError
 from reelmill.train.attention import Backend, Documents, attend, choose_backend
 from reelmill.train.context import ContextPart
-from reelmill.train.loss import VocabularyPart, chunked_cross_entropy
+from reelmill.train.loss import VocabShard, chunked_cross_entropy
 
 
 @dataclass(kw_only=True)
@@ -180,15 +180,15 @@ class Head(nn.Linear):
         self, hidden: Tensor, targets: Tensor, token_weights: Tensor, z_loss: float = 0.0
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Of hidden [..., D] and targets, weights [...]: (weighted sum, NLL and log-normaliser of each token [...])."""
-        weight, part = self.weight, None
+        weight, shard = self.weight, None
         if isinstance(weight, DTensor):  # tensor parallelism: this rank has some of the rows
             mesh = weight.device_mesh
-            part = VocabularyPart(mesh.get_local_rank() * -(-weight.shape[0] // mesh.size()), mesh)
+            shard = VocabShard(mesh.get_local_rank() * -(-weight.shape[0] // mesh.size()), mesh)
             assert isinstance(hidden, DTensor)
             hidden = hidden.redistribute(placements=[Replicate()]).to_local(grad_placements=[Partial()])
             weight = weight.to_local()
         total, nll, log_z = chunked_cross_entropy(
-            hidden.flatten(0, -2), weight, targets.flatten(), token_weights.flatten(), z_loss=z_loss, part=part
+            hidden.flatten(0, -2), weight, targets.flatten(), token_weights.flatten(), z_loss=z_loss, shard=shard
         )
         return total, nll.view(targets.shape), log_z.view(targets.shape)
 

@@ -28,10 +28,10 @@ class NextToken:
         wanted = corpus.of_kinds(config.data.kinds)
         self.training, heldout = (np.flatnonzero(wanted & part) for part in (~corpus.heldout, corpus.heldout))
         self.loader = Loader(corpus, self.training, config.data, config.seed, layout.data_size)
-        plain = config.data.as_they_are()
+        plain = config.data.for_validation()
         self.heldout = Loader(corpus, heldout, plain, config.seed, layout.data_size) if len(heldout) else None
 
-    def prepare(self, out: Path, say: Callable[[str], None]) -> None:
+    def prepare(self, out: Path, log_fn: Callable[[str], None]) -> None:
         """Nothing is needed beforehand."""
 
     def describe(self) -> list[str]:

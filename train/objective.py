@@ -57,7 +57,7 @@ class BatchLoss(NamedTuple):
 class Objective(Protocol):
     """A kind of training; one is made a run, on each rank."""
 
-    def prepare(self, out: Path, say: Callable[[str], None]) -> None:
+    def prepare(self, out: Path, log_fn: Callable[[str], None]) -> None:
         """Called once before the first step, on all ranks together; `out` is the run's folder."""
 
     def describe(self) -> list[str]:

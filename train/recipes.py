@@ -22,7 +22,7 @@ EMU3_5_IDS = Vocabulary("qwen", 131_072).size
 def tiny() -> TrainConfig:
     """A toy that learns the sample dump in five CPU-minutes: Emu3's decoder with 1.2 million parameters.
 
-    Few documents, so few examples of where a row ends: most of what it sees are lessons (`lessons.py`), structure
+    Few documents, so few examples of where a row ends: most of what it sees is synthetic (`synthetic.py`), structure
     tokens weigh 3 (1 elsewhere), and queries and keys are normed as in Emu3.5, with which it learns to count sooner.
     """
     return TrainConfig(

@@ -10,7 +10,7 @@ from reelmill.config import to_toml
 from reelmill.errors import ConfigError
 from reelmill.files import write_text
 from reelmill.train import checkpoint
-from reelmill.train.init_from import starting_weights, with_starting_sizes
+from reelmill.train.init_from import find_init_weights, with_init_sizes
 from reelmill.train.objective import Source
 from reelmill.train.objectives import source_of
 from reelmill.train.parallel import join_ranks
@@ -28,7 +28,7 @@ def train(
     *,
     until: int | None = None,
     sampler: Sampler | None = None,
-    say: Callable[[str], None] = print,
+    log_fn: Callable[[str], None] = print,
 ) -> Path:
     """Train `config` on the documents of the run folders `data` and return the last checkpoint, in `out/checkpoints`.
 
@@ -39,19 +39,19 @@ def train(
     when a signal stopped it, saved.
     """
     source = source_of(config, data, selection)
-    config, sizes = with_starting_sizes(config, out)
+    config, sizes = with_init_sizes(config, out)
     config = with_vocabulary(config, source)
     if config.init and checkpoint.latest(out / "checkpoints") is None:
         # Before a model is built: one of other sizes may be far too large for this machine.
-        starting_weights(Path(config.init), config.model, source.vocab, source.tokenizer)
+        find_init_weights(Path(config.init), config.model, source.vocab, source.tokenizer)
     draw = sampler(source, config.sample_prompts) if sampler and config.sample_prompts else None
     with join_ranks(config.device) as ranks:
         if ranks.is_first:
             out.mkdir(parents=True, exist_ok=True)
             if sizes:
-                say(sizes)
+                log_fn(sizes)
         ranks.wait()
-        trainer = Trainer(config, source, out, ranks, say, draw)
+        trainer = Trainer(config, source, out, ranks, log_fn, draw)
         trainer.resume()
         if ranks.is_first:
             write_text(out / "recipe.toml", to_toml(config))

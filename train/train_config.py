@@ -27,7 +27,7 @@ class TrainConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
     init: str = ""
-    """Weights to begin with (`starting.py`): a checkpoint, a training run or a folder in Hugging Face's layout."""
+    """Weights to begin with (`init_from.py`): a checkpoint, a training run or a folder in Hugging Face's layout."""
     sizes: Literal["recipe", "init"] = "recipe"
     """Whose sizes the model has: those of [model], or, as in the stages after pretraining, those of `init`."""
     steps: int = 100_000

@@ -18,8 +18,8 @@ from reelmill.errors import Interrupted, Preempted
 from reelmill.train import checkpoint
 from reelmill.train.data.loader import Batch
 from reelmill.train.estimate import CONVENTION
-from reelmill.train.gather_full import whole_decoder
-from reelmill.train.init_from import load_starting_weights
+from reelmill.train.gather_full import gather_full_decoder
+from reelmill.train.init_from import load_init_weights
 from reelmill.train.meter import Meter
 from reelmill.train.metrics import readable
 from reelmill.train.model import Decoder
@@ -51,13 +51,13 @@ class Trainer:
         source: Source,
         out: Path,
         ranks: Ranks,
-        say: Callable[[str], None],
+        log_fn: Callable[[str], None],
         draw: Draw | None = None,
     ) -> None:
         config.log.check()
         self.config, self.source, self.out, self.ranks = config, source, out, ranks
         self.draw = draw
-        self.say = say if ranks.is_first else lambda _: None
+        self.log_fn = log_fn if ranks.is_first else lambda _: None
         self.layout = layout = Layout.of(config.parallel, config.model, config.data.context, ranks)
         self.objective = objective_of(config, source, layout)
         self.model = sharded_decoder(config.model, layout, config.precision, config.seed)
@@ -72,21 +72,21 @@ class Trainer:
     def resume(self) -> None:
         """Go on from the last complete checkpoint, or begin with the weights of `config.init` where there is none."""
         self._load()
-        self.objective.prepare(self.out, self.say)
+        self.objective.prepare(self.out, self.log_fn)
 
     def _load(self) -> None:
         last = checkpoint.latest(self.out / "checkpoints")
         if last is None:
             if self.config.init:
                 vocab, tokenizer = self.source.vocab, self.source.tokenizer
-                found = load_starting_weights(Path(self.config.init), self.model, vocab, tokenizer)
-                self.say(f"begins with the {found}")
+                found = load_init_weights(Path(self.config.init), self.model, vocab, tokenizer)
+                self.log_fn(f"begins with the {found}")
             return
         state = checkpoint.read_state(last)
         checkpoint.check_same_run(state, self.config, self.source.fingerprint, last)
         checkpoint.load(last, self.model, self.optimizer)
         self.next_step, self.saved_step, self.tokens = state.step, state.step, state.tokens
-        self.say(f"resumed from {last}")
+        self.log_fn(f"resumed from {last}")
 
     def run(self, until: int | None = None) -> None:
         """Train up to `config.steps` (or stop before step `until`, saved), validating and saving on the way.
@@ -182,11 +182,11 @@ class Trainer:
         """Draw on the first rank with the whole model, while the others wait: that works however it is split."""
         if self.draw is None:
             return
-        whole = whole_decoder(self.model, self.ranks, self.config.precision)
+        whole = gather_full_decoder(self.model, self.ranks, self.config.precision)
         if whole is not None:
             folder = self.out / "samples" / f"step-{self.next_step:06d}"
             self.draw(whole, folder)
-            self.say(f"drew {folder}")
+            self.log_fn(f"drew {folder}")
         self.ranks.wait()
 
     def save(self) -> None:
@@ -202,20 +202,20 @@ class Trainer:
         )
         path = self.saver.save(state, self.model, self.optimizer)
         self.saved_step = self.next_step
-        self.say(f"saving {path}")
+        self.log_fn(f"saving {path}")
 
     def _describe(self) -> None:
         parameters = sum(parameter.numel() for parameter in self.model.parameters())
-        self.say(f"{parameters:,} parameters on {self.ranks.size} x {self.ranks.device.type}")
+        self.log_fn(f"{parameters:,} parameters on {self.ranks.size} x {self.ranks.device.type}")
         for line in self.objective.describe():
-            self.say(line)
+            self.log_fn(line)
         if self.meter.peak:
-            self.say(f"MFU: {CONVENTION}; of {self.meter.peak / 1e12:,.0f} TFLOP/s, dense bfloat16, on all GPUs")
+            self.log_fn(f"MFU: {CONVENTION}; of {self.meter.peak / 1e12:,.0f} TFLOP/s, dense bfloat16, on all GPUs")
 
     def _log(self, line: dict[str, Any]) -> None:
         for tracker in self.trackers:
             tracker.write(line)
-        self.say(readable(line, self.config.steps))
+        self.log_fn(readable(line, self.config.steps))
 
 
 def _sizes(batch: Batch) -> npt.NDArray[np.float64]:

@@ -13,7 +13,7 @@ from rich.table import Table
 from reelmill.errors import ConfigError
 from reelmill.tokenize.shards import ShardIndex
 from reelmill.train.dryrun import GIB, Estimate, Machine, check_fits, estimate
-from reelmill.train.init_from import with_starting_sizes
+from reelmill.train.init_from import with_init_sizes
 from reelmill.train.trainer import TrainConfig
 
 
@@ -26,7 +26,7 @@ def dry_run(
     model's, else that of the first run folder.
     """
     if Path(config.init).exists():
-        config, _ = with_starting_sizes(config)
+        config, _ = with_init_sizes(config)
     found = estimate(_with_vocabulary(config, data), machine, document)
     if as_json:
         console.print_json(json.dumps({**dataclasses.asdict(found), "fits": found.fits}))

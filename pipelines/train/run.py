@@ -15,7 +15,7 @@ from reelmill.files import write_text
 _FUNCTION = "reelmill.pipelines.train.run:train_rank"
 
 
-def train_here(settings: dict[str, Any], say: Callable[[str], None] = print) -> None:
+def train_here(settings: dict[str, Any], log_fn: Callable[[str], None] = print) -> None:
     """Train by `settings`: `recipe` (a dict of TrainConfig), `data`, `out`, `selection`, `tokenizer`."""
     from reelmill.pipelines.train.sample_images import sampler
     from reelmill.train.run import train
@@ -25,11 +25,11 @@ def train_here(settings: dict[str, Any], say: Callable[[str], None] = print) -> 
     draw = sampler(settings["tokenizer"])
     train(
         config, [Path(place) for place in settings["data"]], Path(settings["out"]), settings["selection"],
-        sampler=draw, say=say,
+        sampler=draw, log_fn=log_fn,
     )  # fmt: skip
 
 
-def train_on_ray(settings: dict[str, Any], workers: int, say: Callable[[str], None] = print) -> None:
+def train_on_ray(settings: dict[str, Any], workers: int, log_fn: Callable[[str], None] = print) -> None:
     """The same on so many Ray workers, each with a GPU where Ray has GPUs and the recipe's device is not cpu.
 
     A signal to this process goes to the workers as a file in the run's folder.
@@ -42,7 +42,7 @@ def train_on_ray(settings: dict[str, Any], workers: int, say: Callable[[str], No
     out.mkdir(parents=True, exist_ok=True)
     data = [str(Path(place).resolve()) for place in settings["data"]]
     start_ray()  # it takes signals for itself: ours come after
-    with _shown(out / "ray.log", say) as lines, stop_requests() as request, ThreadPoolExecutor(1) as thread:
+    with _shown(out / "ray.log", log_fn) as lines, stop_requests() as request, ThreadPoolExecutor(1) as thread:
         absolute = {**settings, "data": data, "out": str(out), "lines": str(lines)}
         gpus = settings["recipe"]["device"] != "cpu"
         # Not in the main thread: there Ray Train has a handler for Ctrl-C of its own, which saves nothing.
@@ -68,8 +68,8 @@ def train_rank(settings: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _shown(path: Path, say: Callable[[str], None]) -> Iterator[Path]:
-    """A file (on a disk that all nodes see) whose lines are said as they come; Ray's own output is loud and late."""
+def _shown(path: Path, log_fn: Callable[[str], None]) -> Iterator[Path]:
+    """A file, on a disk that all nodes see, whose lines go to `log_fn` as they come. Ray's own output comes late."""
     path.write_text("", encoding="utf-8")
     ended = threading.Event()
 
@@ -77,9 +77,9 @@ def _shown(path: Path, say: Callable[[str], None]) -> Iterator[Path]:
         with path.open(encoding="utf-8") as lines:
             while not ended.wait(0.5):
                 for line in lines:
-                    say(line.rstrip("\n"))
+                    log_fn(line.rstrip("\n"))
             for line in lines:
-                say(line.rstrip("\n"))
+                log_fn(line.rstrip("\n"))
 
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()

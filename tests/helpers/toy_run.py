@@ -39,5 +39,5 @@ def toy_run(out, steps=1):
         device="cpu",
         checkpoint=CheckpointConfig(every=1),
     )
-    train(config, [out], out / "toy", say=lambda _: None)
+    train(config, [out], out / "toy", log_fn=lambda _: None)
     return out / "toy"

@@ -18,7 +18,7 @@ from reelmill.tokenize.documents import (
     Visual,
     grammar_of,
     parse,
-    trust,
+    parse_unchecked,
 )
 from reelmill.tokenize.documents.header import is_header_prefix
 from reelmill.tokenize.vocabulary import Vocabulary
@@ -211,7 +211,7 @@ def test_interleaved_documents_round_trip(parts):
 @given(parts=parts, more=parts)
 def test_a_trusted_document_is_read_as_a_parsed_one(vocab, parts, more):
     parsed, another = (parse(vocab, documents.interleaved_document(vocab, p)) for p in (parts, more))
-    trusted = trust(vocab, parsed.tokens)
+    trusted = parse_unchecked(vocab, parsed.tokens)
     assert trusted.blocks == parsed.blocks
     assert trusted.kind == parsed.kind
     np.testing.assert_array_equal(trusted.kinds, parsed.kinds)

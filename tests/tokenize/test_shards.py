@@ -353,7 +353,7 @@ def test_a_truncated_or_vanished_shard_is_an_error(tmp_path):
 def test_row_groups_stay_decoded_up_to_a_number_of_ids(tmp_path, monkeypatch):
     rows = make_run(tmp_path, row_group_tokens=200)
     decoded = count_decoded(monkeypatch)
-    blocks = len(ShardIndex(tmp_path).block_tokens)
+    blocks = len(ShardIndex(tmp_path).row_group_tokens)
     assert blocks > 3
     for most, expected in ((sum(row["n_tokens"] for row in rows), blocks), (1, 2 * blocks)):
         decoded.clear()
@@ -373,5 +373,5 @@ def test_blocks_number_the_row_groups_of_all_shards(tmp_path):
     make_run(tmp_path, row_group_tokens=200)
     index = ShardIndex(tmp_path)
     places = list(zip(index.file.tolist(), index.row_group.tolist(), strict=True))
-    assert [sorted(set(places)).index(place) for place in places] == index.block.tolist()
-    assert np.array_equal(np.bincount(index.block, weights=index.n_tokens), index.block_tokens)
+    assert [sorted(set(places)).index(place) for place in places] == index.row_group_id.tolist()
+    assert np.array_equal(np.bincount(index.row_group_id, weights=index.n_tokens), index.row_group_tokens)

@@ -151,4 +151,4 @@ def test_spans_that_are_none_are_refused(tmp_path, answers):
     tokens = documents.text_document(VOCAB, "hello")
     with pytest.raises(DataError, match=r"document .*answers"):
         folder(tmp_path, [row("bad", tokens, answers)])
-    assert replace(DataConfig(), caption_after=0.5).as_they_are().caption_after == 0.5
+    assert replace(DataConfig(), caption_after=0.5).for_validation().caption_after == 0.5

@@ -9,7 +9,7 @@ from reelmill.errors import DataError
 from reelmill.tokenize import documents
 from reelmill.tokenize.documents import parse
 from reelmill.tokenize.vocabulary import Vocabulary
-from reelmill.train.data.caption_dropout import SPELLING, bare_lengths, drawn, without_caption
+from reelmill.train.data.caption_dropout import SPELLING, drop_caption, lengths_without_caption, sampled
 
 IDS = np.array([hashlib.sha256(str(n).encode()).hexdigest()[:32] for n in range(20_000)], dtype=object)
 
@@ -29,10 +29,10 @@ def test_a_document_without_its_caption_and_its_length(vocab, caption, frames, s
         whole, expected = (documents.video_document(vocab, codes, text, fps, seconds) for text in (caption, ""))
     else:
         whole, expected = (documents.image_document(vocab, codes[0], text) for text in (caption, ""))
-    assert np.array_equal(without_caption(vocab, whole), expected)
+    assert np.array_equal(drop_caption(vocab, whole), expected)
     read = parse(vocab, whole)
     rate = np.nan if read.fps is None else read.fps
-    (length,) = bare_lengths(vocab, np.array([read.grid]), np.array([rate]), np.array([len(whole)]))
+    (length,) = lengths_without_caption(vocab, np.array([read.grid]), np.array([rate]), np.array([len(whole)]))
     assert len(expected) <= length <= min(len(whole), len(expected) + (SPELLING if frames else 0))
 
 
@@ -40,23 +40,23 @@ def test_a_duration_spelt_longer_than_need_be_still_fits():
     vocab = Vocabulary("bytes", 64)
     codes = np.zeros((2, 1, 1), dtype=np.int64)
     video = documents.video_document(vocab, codes, "a caption that is long", 8.0, 1.00123)
-    (length,) = bare_lengths(vocab, np.array([[2, 1, 1]]), np.array([8.0]), np.array([len(video)]))
-    assert len(without_caption(vocab, video)) <= length < len(video)
+    (length,) = lengths_without_caption(vocab, np.array([[2, 1, 1]]), np.array([8.0]), np.array([len(video)]))
+    assert len(drop_caption(vocab, video)) <= length < len(video)
 
 
 def test_the_share_is_drawn_anew_each_epoch_by_doc_id_alone():
-    masks = [drawn(IDS, 0.05, seed=1, epoch=epoch) for epoch in range(3)]
+    masks = [sampled(IDS, 0.05, seed=1, epoch=epoch) for epoch in range(3)]
     for mask in masks:
         assert mask.mean() == pytest.approx(0.05, abs=0.006)
     assert (masks[0] & masks[1]).mean() == pytest.approx(0.0025, abs=0.0015), "epochs are independent"
     order = np.random.default_rng(0).permutation(len(IDS))
-    assert np.array_equal(drawn(IDS[order], 0.05, 1, 0), masks[0][order])
-    assert not np.array_equal(drawn(IDS, 0.05, 2, 0), masks[0])
-    assert not drawn(IDS, 0.0, 1, 0).any()
-    assert drawn(IDS, 1.0, 1, 0).all()
-    assert (drawn(IDS, 0.05, 1, 0) <= drawn(IDS, 0.2, 1, 0)).all(), "a larger share draws the same and more"
+    assert np.array_equal(sampled(IDS[order], 0.05, 1, 0), masks[0][order])
+    assert not np.array_equal(sampled(IDS, 0.05, 2, 0), masks[0])
+    assert not sampled(IDS, 0.0, 1, 0).any()
+    assert sampled(IDS, 1.0, 1, 0).all()
+    assert (sampled(IDS, 0.05, 1, 0) <= sampled(IDS, 0.2, 1, 0)).all(), "a larger share draws the same and more"
 
 
 def test_an_id_that_is_none_is_refused():
     with pytest.raises(DataError, match="32 hex digits"):
-        drawn(np.array(["not-an-id"], dtype=object), 0.5, 0, 0)
+        sampled(np.array(["not-an-id"], dtype=object), 0.5, 0, 0)

@@ -40,8 +40,8 @@ def preferences(toy_config):
 
 
 def test_sound_documents_and_pairs_are_counted(run_folder, toy_config, preferences, tmp_path):
-    said = check_data(toy_config, [run_folder], None)
-    assert said.startswith("30 documents are sound, ")
+    messages = check_data(toy_config, [run_folder], None)
+    assert messages.startswith("30 documents are sound, ")
     long = pair(9, "a long prompt " * 9)
     write_pairs(tmp_path / "pairs/a/a.parquet", [pair(0), pair(1), long], Footer(FINGERPRINT, VOCAB, FINGERPRINT))
     assert check_data(preferences, [tmp_path], None) == (
@@ -90,7 +90,7 @@ def test_a_document_without_its_codes_or_with_another_fingerprint_is_named(run_f
 
 
 def test_data_of_another_tokenizer_than_init_is_refused(run_folder, toy_config, preferences, tmp_path):
-    train(replace(toy_config, steps=1), [run_folder], tmp_path / "base", say=lambda _: None)
+    train(replace(toy_config, steps=1), [run_folder], tmp_path / "base", log_fn=lambda _: None)
     write_pairs(tmp_path / "a.parquet", [pair(0), pair(1)], Footer(FINGERPRINT, VOCAB, "cd" * 32))
     with pytest.raises(ConfigError, match="its ids mean something else"):
         check_data(replace(preferences, init=str(tmp_path / "base")), [tmp_path], None)

@@ -14,7 +14,7 @@ from reelmill.train import checkpoint
 from reelmill.train.run import train
 from reelmill.train.saver import CheckpointConfig
 
-silent = {"say": lambda _: None}
+silent = {"log_fn": lambda _: None}
 TIMINGS = {"tokens_per_s", "memory_gib", "eta_s"}
 
 

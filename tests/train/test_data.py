@@ -119,10 +119,13 @@ def visuals(loader, number):
 
 def test_lessons_come_on_top_of_the_documents_and_are_new_each_epoch(corpus, config):
     everything = np.arange(len(corpus))
-    plain, taught = Loader(corpus, everything, config, 0), Loader(corpus, everything, replace(config, lessons=3), 0)
+    plain, with_synthetic = (
+        Loader(corpus, everything, config, 0),
+        Loader(corpus, everything, replace(config, lessons=3), 0),
+    )
     drawn = []
     for number in range(2):
-        unseen = visuals(taught, number)
+        unseen = visuals(with_synthetic, number)
         for document in visuals(plain, number):
             unseen.remove(document)
         assert len(unseen) == 3 * (corpus.kind != 2).sum()
@@ -145,8 +148,8 @@ def test_of_a_lesson_all_but_the_caption_counts(corpus, config):
 def test_held_out_documents_make_no_lessons(run_folder, config):
     corpus = Corpus([run_folder], None, replace(config, heldout=0.3))
     held = np.flatnonzero(corpus.heldout)
-    plain, taught = (Loader(corpus, held, replace(config, lessons=lessons), 0) for lessons in (0, 5))
-    for one, other in zip(epoch(plain), epoch(taught), strict=True):
+    plain, with_synthetic = (Loader(corpus, held, replace(config, lessons=lessons), 0) for lessons in (0, 5))
+    for one, other in zip(epoch(plain), epoch(with_synthetic), strict=True):
         assert np.array_equal(one.tokens, other.tokens)
 
 
@@ -223,7 +226,7 @@ def test_captions_are_left_out_of_images_and_videos_whose_caption_comes_first(co
     plain = Loader(corpus, np.arange(len(corpus)), replace(config, context=300), seed=0)
     dropped = []
     for number in range(3):
-        bare = corpus.without_caption(0.5, 0, number)
+        bare = corpus.captions_dropped(0.5, 0, number)
         whole, found = documents_of(plain, number), documents_of(loader, number)
         assert whole.keys() == found.keys()
         for document in np.flatnonzero(corpus.kind != 2).tolist():
@@ -268,8 +271,8 @@ def test_packing_knows_the_lengths_without_captions(corpus, config):
 
 def test_held_out_documents_keep_their_captions(run_folder, config):
     corpus = Corpus([run_folder], None, replace(config, heldout=0.3))
-    assert not corpus.without_caption(1.0, 0, 0)[corpus.heldout].any()
-    plain = replace(config, shares=[0.5], caption_drop=0.2, lessons=3).as_they_are()
+    assert not corpus.captions_dropped(1.0, 0, 0)[corpus.heldout].any()
+    plain = replace(config, shares=[0.5], caption_drop=0.2, lessons=3).for_validation()
     assert plain == config
 
 
@@ -304,11 +307,11 @@ def test_folders_are_mixed_by_their_share_of_the_tokens(two_folders, config, sha
 
 def test_shares_do_not_belong_to_the_fingerprint_but_to_the_recipe(two_folders, toy_config, tmp_path):
     config = replace(toy_config, data=replace(toy_config.data, shares=[0.7, 0.3]), steps=2)
-    train(config, two_folders, tmp_path / "run", until=1, say=lambda _: None)
+    train(config, two_folders, tmp_path / "run", until=1, log_fn=lambda _: None)
     with pytest.raises(ConfigError, match=r"data\.shares: \[0\.7, 0\.3\] -> \[0\.6, 0\.4\]"):
         changed = replace(config, data=replace(config.data, shares=[0.6, 0.4]))
-        train(changed, two_folders, tmp_path / "run", say=lambda _: None)
-    train(config, two_folders, tmp_path / "run", say=lambda _: None)
+        train(changed, two_folders, tmp_path / "run", log_fn=lambda _: None)
+    train(config, two_folders, tmp_path / "run", log_fn=lambda _: None)
 
 
 def test_a_small_memory_shuffles_in_windows_and_decodes_row_groups_once_or_twice(run_folder, config, monkeypatch):
@@ -321,7 +324,7 @@ def test_a_small_memory_shuffles_in_windows_and_decodes_row_groups_once_or_twice
         decoded.clear()
         found = documents_of(loader, number)
         assert sorted(found) == list(range(len(corpus)))
-        assert len(decoded) <= 2 * len(corpus.block_tokens)
+        assert len(decoded) <= 2 * len(corpus.row_group_tokens)
         orders.append(list(found))
     assert orders[0] != orders[1]
 

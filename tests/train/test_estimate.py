@@ -137,7 +137,7 @@ def test_the_command_prints_json_without_data_and_refuses_what_cannot_fit():
     assert done.exit_code == 0
     found = json.loads(done.stdout)
     assert found["parameters"] == 34_103_460_864
-    assert found["layout"] == {"copies": 1, "shard": 4, "context": 2, "tensor": 8}
+    assert found["layout"] == {"dp_replicate": 1, "dp_shard": 4, "context": 2, "tensor": 8}
     assert found["memory_total"] == sum(found["memory"].values()) <= found["memory_gpu"]
     assert found["fits"]
     flops = 64 * found["peak_flops"] * found["mfu"]

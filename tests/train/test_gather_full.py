@@ -19,7 +19,7 @@ from reelmill.train import checkpoint
 from reelmill.train.data.loader import Corpus
 from reelmill.train.parallel import ParallelConfig, join_ranks
 from reelmill.train.trainer import TrainConfig, Trainer
-from reelmill.train.gather_full import whole_decoder
+from reelmill.train.gather_full import gather_full_decoder
 
 recipe, data, out = map(Path, sys.argv[1:])
 config = from_dict(TrainConfig, tomllib.loads(recipe.read_text()))
@@ -33,8 +33,8 @@ with join_ranks("cpu") as ranks:
         trainer.step(0)
         trainer.next_step = 1
         trainer.validate()
-        whole = whole_decoder(trainer.model, ranks, "float32")
-        half = whole_decoder(trainer.model, ranks, "bfloat16")
+        whole = gather_full_decoder(trainer.model, ranks, "float32")
+        half = gather_full_decoder(trainer.model, ranks, "bfloat16")
         trainer.save()
         trainer.saver.wait()
         assert (whole is None) == (ranks.rank == 1)

@@ -68,8 +68,8 @@ def test_tensorboard_shows_the_numbers_of_the_log(run_folder, toy_config, tmp_pa
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     config = replace(toy_config, log=LogConfig(tensorboard=True))
-    train(config, [run_folder], tmp_path, until=2, say=lambda _: None)
-    train(config, [run_folder], tmp_path, say=lambda _: None)
+    train(config, [run_folder], tmp_path, until=2, log_fn=lambda _: None)
+    train(config, [run_folder], tmp_path, log_fn=lambda _: None)
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     for name in ("loss", "text", "structure", "lr", "grad_norm", "tokens_per_s"):
@@ -88,5 +88,5 @@ def test_a_tracker_that_is_not_installed_is_named_before_training(
     monkeypatch.setattr(trackers, "find_spec", lambda package: None)
     (package,) = setting
     with pytest.raises(ConfigError, match=rf'pip install "reelmill\[{package}\]"'):
-        train(replace(toy_config, log=LogConfig(**setting)), [run_folder], tmp_path, say=lambda _: None)
+        train(replace(toy_config, log=LogConfig(**setting)), [run_folder], tmp_path, log_fn=lambda _: None)
     assert not (tmp_path / "metrics.jsonl").exists()

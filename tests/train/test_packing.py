@@ -16,7 +16,7 @@ def texts_of(sizes, first_document=0):
 
 def whole(sizes):
     sizes = np.asarray(sizes, dtype=np.int64)
-    return Pieces.whole(np.arange(len(sizes), dtype=np.int64), sizes)
+    return Pieces.unsplit(np.arange(len(sizes), dtype=np.int64), sizes)
 
 
 @settings(max_examples=200, deadline=None)

@@ -74,7 +74,7 @@ def assert_same(out, expected):
 
 
 def alone(config, run_folder, out):
-    train(config, [run_folder], out, say=lambda _: None)
+    train(config, [run_folder], out, log_fn=lambda _: None)
     return log_of(out)
 
 
@@ -86,7 +86,7 @@ def test_two_ranks_share_layers_or_rows_and_load_each_others_checkpoints(run_fol
     context = replace(config, parallel=ParallelConfig(context=2, recompute="full"))
     cases = [(config, mixed, 2), (tensor, mixed, 3), (context, tmp_path / "context", 4)]
     train_on(2, cases, run_folder, tmp_path)
-    train(config, [run_folder], mixed, say=lambda _: None)
+    train(config, [run_folder], mixed, log_fn=lambda _: None)
     assert_same(mixed, expected)
     assert_same(tmp_path / "context", expected)
 
@@ -97,11 +97,11 @@ def test_four_ranks_in_every_combination(run_folder, config, tmp_path, qk_norm):
     config = replace(config, model=replace(config.model, qk_norm=qk_norm))
     expected = alone(config, run_folder, tmp_path / "alone")
     layouts = {
-        "copies": ParallelConfig(shard=2),
+        "replicated": ParallelConfig(shard=2),
         "tensor-weights": ParallelConfig(tensor=2, recompute="selective"),
-        "tensor-copies": ParallelConfig(tensor=2, shard=1),
+        "tensor-replicated": ParallelConfig(tensor=2, shard=1),
         "context-weights": ParallelConfig(context=2, recompute="selective"),
-        "context-copies": ParallelConfig(context=2, shard=1, recompute="full"),
+        "context-replicated": ParallelConfig(context=2, shard=1, recompute="full"),
         "tensor-context": ParallelConfig(tensor=2, context=2, recompute="full"),
     }
     cases = [(replace(config, parallel=parallel), tmp_path / name, 4) for name, parallel in layouts.items()]
@@ -110,7 +110,7 @@ def test_four_ranks_in_every_combination(run_folder, config, tmp_path, qk_norm):
         assert_same(tmp_path / name, expected)
     # What four ranks with split layers and weights saved, one goes on with.
     shutil.rmtree(tmp_path / "tensor-weights/checkpoints/step-000004")
-    train(replace(config, steps=4), [run_folder], tmp_path / "tensor-weights", say=lambda _: None)
+    train(replace(config, steps=4), [run_folder], tmp_path / "tensor-weights", log_fn=lambda _: None)
     assert log_of(tmp_path / "tensor-weights")["loss"][-2:] == pytest.approx(expected["loss"][-2:], rel=1e-5)
 
 
@@ -194,4 +194,4 @@ def test_layouts_that_cannot_be_are_refused_with_the_numbers(parallel, ranks, me
 def test_float8_says_what_it_needs(run_folder, toy_config, tmp_path):
     config = replace(toy_config, parallel=ParallelConfig(float8=True))
     with pytest.raises(ConfigError, match=r"needs a CUDA device of compute capability 8\.9 or more"):
-        train(config, [run_folder], tmp_path, say=lambda _: None)
+        train(config, [run_folder], tmp_path, log_fn=lambda _: None)

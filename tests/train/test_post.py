@@ -56,7 +56,7 @@ def test_every_stage_after_pretraining_makes_its_steps(run_folder, toy_config, t
         device=device,
         precision=precision,
     )
-    base = train(replace(toy, steps=1), [run_folder], tmp_path / "base", say=lambda _: None)
+    base = train(replace(toy, steps=1), [run_folder], tmp_path / "base", log_fn=lambda _: None)
     write_chats(tmp_path / "chats")
     write_preferences(tmp_path / "drawn")
     stages = {
@@ -78,7 +78,7 @@ def test_every_stage_after_pretraining_makes_its_steps(run_folder, toy_config, t
             steps=2,
             checkpoint=CheckpointConfig(every=2),
         )
-        train(config, data, tmp_path / name, say=lambda _: None)
+        train(config, data, tmp_path / name, log_fn=lambda _: None)
         lines = [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
         losses = [line["loss"] for line in lines if "loss" in line]
         assert len(losses) == 2, name

@@ -64,7 +64,7 @@ def train_stages(toy_config, folder, device, precision):
     }
     lines, init = {}, ""
     for name, (config, data) in stages.items():
-        train(replace(config, init=init), [folder / data], folder / name, say=lambda _: None)
+        train(replace(config, init=init), [folder / data], folder / name, log_fn=lambda _: None)
         init = str(folder / name)
         logged = [json.loads(line) for line in (folder / name / "metrics.jsonl").read_text().splitlines()]
         lines[name] = [line for line in logged if "loss" in line], logged[-1]["validation"]

@@ -53,7 +53,7 @@ def pairs(tmp_path_factory):
 def base(run_folder, toy_config, tmp_path):
     """A checkpoint to begin with."""
     model = replace(toy_config.model, dropout=0.0, attention_dropout=0.0)
-    train(replace(toy_config, model=model, steps=2), [run_folder], tmp_path / "base", say=lambda _: None)
+    train(replace(toy_config, model=model, steps=2), [run_folder], tmp_path / "base", log_fn=lambda _: None)
     return tmp_path / "base"
 
 
@@ -77,8 +77,8 @@ def lines_of(out):
 
 
 def test_margin_and_accuracy_rise_on_held_out_pairs(pairs, config, tmp_path):
-    said = []
-    train(config, [pairs], tmp_path / "dpo", say=said.append)
+    messages = []
+    train(config, [pairs], tmp_path / "dpo", log_fn=messages.append)
     steps, validations = lines_of(tmp_path / "dpo")
     first, last = steps[0], steps[-1]
     assert first["margin"] == pytest.approx(0.0, abs=1e-5), "the model still is the reference"
@@ -88,9 +88,9 @@ def test_margin_and_accuracy_rise_on_held_out_pairs(pairs, config, tmp_path):
     assert validations[-1]["margin"] > validations[0]["margin"] > 0
     assert validations[-1]["accuracy"] == 1.0
     assert validations[-1]["chosen"] > validations[-1]["rejected"]
-    assert any("pairs in" in line and "pairs held out, by prompt" in line for line in said)
-    assert any("margin" in line and "accuracy" in line and line.startswith("step 12/12") for line in said)
-    assert any(line.startswith("validation after step 12") and "margin" in line for line in said)
+    assert any("pairs in" in line and "pairs held out, by prompt" in line for line in messages)
+    assert any("margin" in line and "accuracy" in line and line.startswith("step 12/12") for line in messages)
+    assert any(line.startswith("validation after step 12") and "margin" in line for line in messages)
 
 
 def test_held_out_pairs_share_no_prompt_with_the_others(pairs, config):
@@ -102,23 +102,23 @@ def test_held_out_pairs_share_no_prompt_with_the_others(pairs, config):
 
 def test_an_interrupted_run_goes_on_bit_by_bit_with_the_stored_reference(pairs, config, tmp_path):
     config = replace(config, steps=6, validate_every=6)
-    whole = train(config, [pairs], tmp_path / "whole", say=lambda _: None)
-    said = []
-    train(config, [pairs], tmp_path / "parts", until=3, say=said.append)
+    whole = train(config, [pairs], tmp_path / "whole", log_fn=lambda _: None)
+    messages = []
+    train(config, [pairs], tmp_path / "parts", until=3, log_fn=messages.append)
     (stored,) = (tmp_path / "parts/reference").iterdir()
     written = stored.stat().st_mtime_ns
-    parts = train(config, [pairs], tmp_path / "parts", say=said.append)
+    parts = train(config, [pairs], tmp_path / "parts", log_fn=messages.append)
     assert stored.stat().st_mtime_ns == written
-    assert sum("wrote" in line for line in said) == 1
+    assert sum("wrote" in line for line in messages) == 1
     expected, found = (checkpoint.load_decoder(path)[0].state_dict() for path in (whole, parts))
     assert all(torch.equal(expected[name], found[name]) for name in expected)
 
 
 def test_a_stored_reference_says_what_a_frozen_model_says(pairs, config, tmp_path):
     config = replace(config, steps=4, validate_every=4)
-    train(config, [pairs], tmp_path / "stored", say=lambda _: None)
+    train(config, [pairs], tmp_path / "stored", log_fn=lambda _: None)
     frozen = replace(config, preference=replace(config.preference, reference="model"))
-    train(frozen, [pairs], tmp_path / "model", say=lambda _: None)
+    train(frozen, [pairs], tmp_path / "model", log_fn=lambda _: None)
     assert not (tmp_path / "model/reference").exists()
     for stored, model in zip(*(lines_of(tmp_path / name)[0] for name in ("stored", "model")), strict=True):
         assert stored["loss"] == pytest.approx(model["loss"], rel=1e-5)
@@ -130,12 +130,12 @@ def test_a_stored_reference_says_what_a_frozen_model_says(pairs, config, tmp_pat
 
 def test_a_stored_reference_of_other_weights_is_not_taken(pairs, config, run_folder, toy_config, tmp_path):
     config = replace(config, steps=1)
-    train(config, [pairs], tmp_path / "dpo", say=lambda _: None)
+    train(config, [pairs], tmp_path / "dpo", log_fn=lambda _: None)
     model = replace(toy_config.model, dropout=0.0, attention_dropout=0.0)
-    train(replace(toy_config, model=model, seed=1, steps=1), [run_folder], tmp_path / "other", say=lambda _: None)
+    train(replace(toy_config, model=model, seed=1, steps=1), [run_folder], tmp_path / "other", log_fn=lambda _: None)
     (tmp_path / "again").mkdir()
     (tmp_path / "dpo/reference").rename(tmp_path / "again/reference")
-    train(replace(config, init=str(tmp_path / "other")), [pairs], tmp_path / "again", say=lambda _: None)
+    train(replace(config, init=str(tmp_path / "other")), [pairs], tmp_path / "again", log_fn=lambda _: None)
     assert len(list((tmp_path / "again/reference").iterdir())) == 2
     assert lines_of(tmp_path / "again")[0][0]["margin"] == pytest.approx(0.0, abs=1e-5)
 
@@ -145,7 +145,7 @@ def test_accumulation_changes_nothing(pairs, config, tmp_path):
     losses = []
     for micro in (1, 4):
         made = replace(config, data=replace(config.data, micro_rows=micro))
-        train(made, [pairs], tmp_path / str(micro), say=lambda _: None)
+        train(made, [pairs], tmp_path / str(micro), log_fn=lambda _: None)
         losses.append([line["loss"] for line in lines_of(tmp_path / str(micro))[0]])
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
 
@@ -165,7 +165,9 @@ def test_prompts_never_count_and_text_in_answers_as_configured(tmp_path):
 def test_what_cannot_be_trained_is_refused(pairs, config, tmp_path):
     def refused(error, words, **changes):
         with pytest.raises(error, match=words):
-            train(replace(config, **changes), [changes.pop("data_folder", pairs)], tmp_path / "x", say=lambda _: None)
+            train(
+                replace(config, **changes), [changes.pop("data_folder", pairs)], tmp_path / "x", log_fn=lambda _: None
+            )
 
     def preference(**changes):
         return replace(config.preference, **changes)
@@ -183,12 +185,14 @@ def test_pairs_of_another_tokenizer_than_init_are_refused(pairs, config, tmp_pat
     rows = make_pairs(4)
     write_pairs(tmp_path / "pairs/a/a.parquet", rows, Footer(FINGERPRINT, VOCAB, "cd" * 32))
     with pytest.raises(ConfigError, match="its ids mean something else"):
-        train(config, [tmp_path], tmp_path / "x", say=lambda _: None)
+        train(config, [tmp_path], tmp_path / "x", log_fn=lambda _: None)
 
 
 def test_simpo_needs_no_reference(pairs, config, tmp_path):
     simpo = replace(config.preference, loss="simpo", beta=2.0)
-    train(replace(config, preference=simpo, steps=6, validate_every=6), [pairs], tmp_path / "simpo", say=lambda _: None)
+    train(
+        replace(config, preference=simpo, steps=6, validate_every=6), [pairs], tmp_path / "simpo", log_fn=lambda _: None
+    )
     steps, validations = lines_of(tmp_path / "simpo")
     assert "kl" not in steps[0]
     assert not (tmp_path / "simpo/reference").exists()

@@ -67,7 +67,7 @@ def test_two_ranks_equal_one_however_they_share_the_work(run_folder, toy_config,
     pairs = tmp_path / "pairs"
     make_pairs(pairs)
     plain = replace(toy_config.model, kv_heads=2, dropout=0.0, attention_dropout=0.0)
-    train(replace(toy_config, model=plain, steps=1), [run_folder], tmp_path / "base", say=lambda _: None)
+    train(replace(toy_config, model=plain, steps=1), [run_folder], tmp_path / "base", log_fn=lambda _: None)
     config = replace(
         toy_config,
         model=plain,
@@ -75,7 +75,7 @@ def test_two_ranks_equal_one_however_they_share_the_work(run_folder, toy_config,
         objective="preference",
         init=str(tmp_path / "base"),
     )
-    train(config, [pairs], tmp_path / "alone", say=lambda _: None)
+    train(config, [pairs], tmp_path / "alone", log_fn=lambda _: None)
     jobs = []
     for name, (parallel, reference) in CASES.items():
         preference = replace(config.preference, reference=reference)

@@ -48,11 +48,11 @@ def losses_of(out):
 @pytest.mark.slow
 def test_two_ranks_equal_one_and_resume_each_others_checkpoints(run_folder, toy_config, tmp_path):
     config = replace(toy_config, model=replace(toy_config.model, dropout=0.0, attention_dropout=0.0))
-    alone = train(config, [run_folder], tmp_path / "alone", say=lambda _: None)
+    alone = train(config, [run_folder], tmp_path / "alone", log_fn=lambda _: None)
     train_on_two_ranks(config, run_folder, tmp_path / "mixed", tmp_path, until=2)
     shards = sorted(path.name for path in (tmp_path / "mixed/checkpoints/step-000002/model").iterdir())
     assert len(shards) == 2, "each rank writes its own"
-    mixed = train(config, [run_folder], tmp_path / "mixed", say=lambda _: None)
+    mixed = train(config, [run_folder], tmp_path / "mixed", log_fn=lambda _: None)
 
     losses, validations = losses_of(tmp_path / "alone")
     mixed_losses, mixed_validations = losses_of(tmp_path / "mixed")

@@ -63,8 +63,8 @@ def test_one_rank_two_ranks_one_rank_see_the_rows_of_an_undisturbed_run(run_fold
     (tmp_path / "script.py").write_text(NOTING)
     (tmp_path / "recipe.toml").write_text(to_toml(config))
     alone, mixed = tmp_path / "alone", tmp_path / "mixed"
-    train(config, folders, alone, say=lambda _: None)
-    train(config, folders, mixed, until=3, say=lambda _: None)
+    train(config, folders, alone, log_fn=lambda _: None)
+    train(config, folders, mixed, until=3, log_fn=lambda _: None)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
     subprocess.run(
         [*torchrun, tmp_path / "script.py", tmp_path / "recipe.toml", mixed, "6", *folders],
@@ -72,7 +72,7 @@ def test_one_rank_two_ranks_one_rank_see_the_rows_of_an_undisturbed_run(run_fold
         timeout=300,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
-    train(config, folders, mixed, say=lambda _: None)
+    train(config, folders, mixed, log_fn=lambda _: None)
     assert losses(mixed) == pytest.approx(losses(alone), rel=1e-5)
     assert sorted(losses(mixed)) == list(range(9))
 
@@ -118,7 +118,7 @@ def test_a_run_killed_thirty_times_ends_with_the_parameters_of_an_undisturbed_on
     processes.set_forkserver_preload(["reelmill.train.run"])
     steps_before_kill = []
     for _ in range(KILLS):
-        process = processes.Process(target=train, args=(config, folders, out), kwargs={"say": str})
+        process = processes.Process(target=train, args=(config, folders, out), kwargs={"log_fn": str})
         enough = lines_in(out / "metrics.jsonl") + int(rng.integers(1, 5))
         process.start()
         while process.is_alive() and lines_in(out / "metrics.jsonl") < enough:
@@ -131,8 +131,8 @@ def test_a_run_killed_thirty_times_ends_with_the_parameters_of_an_undisturbed_on
         steps_before_kill.append(0 if last is None else checkpoint.read_state(last).step)
     assert steps_before_kill[-1] < config.steps
     assert len(set(steps_before_kill)) > 10, "the run went on between the kills"
-    killed = train(config, folders, out, say=lambda _: None)
-    undisturbed = train(config, folders, tmp_path / "undisturbed", say=lambda _: None)
+    killed = train(config, folders, out, log_fn=lambda _: None)
+    undisturbed = train(config, folders, tmp_path / "undisturbed", log_fn=lambda _: None)
     one, other = (checkpoint.load_decoder(path)[0].state_dict() for path in (killed, undisturbed))
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)

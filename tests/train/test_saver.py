@@ -17,7 +17,7 @@ from reelmill.train.run import train
 from reelmill.train.saver import CheckpointConfig
 from reelmill.train.trainer import Trainer
 
-silent = {"say": lambda _: None}
+silent = {"log_fn": lambda _: None}
 
 
 def steps_in(out):

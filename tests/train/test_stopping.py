@@ -49,22 +49,22 @@ def test_a_signal_saves_and_the_same_command_goes_on(run_folder, toy_config, tmp
     process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     wait_for_a_step(process, out)
     process.send_signal(number)
-    _, said = process.communicate(timeout=120)
+    _, messages = process.communicate(timeout=120)
     made = checkpoint.read_state(checkpoint.latest(out / "checkpoints")).step
-    assert process.returncode == code, said
-    assert f"stopped by {number.name}, saved after {made} steps" in " ".join(said.split())
+    assert process.returncode == code, messages
+    assert f"stopped by {number.name}, saved after {made} steps" in " ".join(messages.split())
     assert sorted(losses_of(out)) == list(range(made))
 
-    train(config, [run_folder], out, until=made + 2, say=lambda _: None)
-    train(config, [run_folder], tmp_path / "whole", until=made + 2, say=lambda _: None)
+    train(config, [run_folder], out, until=made + 2, log_fn=lambda _: None)
+    train(config, [run_folder], tmp_path / "whole", until=made + 2, log_fn=lambda _: None)
     assert losses_of(out) == losses_of(tmp_path / "whole")
 
 
 def test_a_file_in_the_runs_folder_stops_it_once(run_folder, toy_config, tmp_path):
     (tmp_path / signals.STOP_FILE).touch()
     with pytest.raises(Preempted, match="stopped by SIGTERM, saved after 0 steps"):
-        train(toy_config, [run_folder], tmp_path, say=lambda _: None)
-    assert train(toy_config, [run_folder], tmp_path, until=1, say=lambda _: None).name == "step-000001"
+        train(toy_config, [run_folder], tmp_path, log_fn=lambda _: None)
+    assert train(toy_config, [run_folder], tmp_path, until=1, log_fn=lambda _: None).name == "step-000001"
 
 
 def test_a_second_interrupt_does_not_wait_but_one_key_counts_once(monkeypatch):
@@ -139,8 +139,8 @@ with join_ranks("cpu") as ranks:
         try:
             trainer.step(0)
         except ReelmillError as error:
-            with (out / f"rank-{ranks.rank}").open("a") as said:
-                print(error, file=said)
+            with (out / f"rank-{ranks.rank}").open("a") as messages:
+                print(error, file=messages)
 """
 
 

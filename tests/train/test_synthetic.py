@@ -9,14 +9,14 @@ from reelmill.errors import DataError
 from reelmill.tokenize import documents
 from reelmill.tokenize.documents import parse, read_header
 from reelmill.tokenize.vocabulary import Vocabulary
-from reelmill.train.data.synthetic import MOST_ROWS, lessons
+from reelmill.train.data.synthetic import MOST_ROWS, synthetic_documents
 
 VOCAB = Vocabulary("bytes", 64)
 
 
-def completed(lesson):
-    """(the document that a lesson begins, whether it is cut): what is missing is filled with the code 3."""
-    ids = lesson.tokens
+def completed(synthetic):
+    """(the document that a synthetic begins, whether it is cut): what is missing is filled with the code 3."""
+    ids = synthetic.tokens
     boi, img = (int(np.flatnonzero(ids == token)[0]) for token in (VOCAB.boi, VOCAB.img))
     header = read_header(VOCAB.tokenizer.decode(ids[boi + 1 : img].tolist()))
     frame = np.full((header.h, header.w + 1), VOCAB.vision_start + 3)
@@ -44,9 +44,9 @@ def test_a_lesson_is_a_document_of_random_codes_or_its_beginning(frames, h, w, f
         tokens = documents.video_document(VOCAB, codes, caption, fps, seconds, caption_after=after)
     else:
         tokens = documents.image_document(VOCAB, codes[0], caption, caption_after=after)
-    for lesson in lessons([parse(VOCAB, tokens)], 6, rng):
-        document, is_cut = completed(lesson)
-        assert np.array_equal(lesson.kinds, document.loss_kinds[: len(lesson.tokens)])
+    for synthetic in synthetic_documents([parse(VOCAB, tokens)], 6, rng):
+        document, is_cut = completed(synthetic)
+        assert np.array_equal(synthetic.kinds, document.loss_kinds[: len(synthetic.tokens)])
         t, height, width = document.grid
         assert (t, document.fps) in {(1, None), (1, fps if frames else None)}
         assert (document.caption, document.caption_after) in {("", False), (caption, False)}
@@ -54,8 +54,8 @@ def test_a_lesson_is_a_document_of_random_codes_or_its_beginning(frames, h, w, f
         if is_cut:
             assert 1 <= height <= h
             assert 1 <= width <= w
-            assert lesson.tokens[-1] == VOCAB.eol
-            assert 1 <= (lesson.tokens == VOCAB.eol).sum() <= MOST_ROWS
+            assert synthetic.tokens[-1] == VOCAB.eol
+            assert 1 <= (synthetic.tokens == VOCAB.eol).sum() <= MOST_ROWS
         else:
             assert (height, width) == (h, w)
 
@@ -63,7 +63,7 @@ def test_a_lesson_is_a_document_of_random_codes_or_its_beginning(frames, h, w, f
 def test_lessons_have_every_size_both_headers_and_a_caption_or_none():
     codes = np.arange(60).reshape(3, 5, 4)
     video = parse(VOCAB, documents.video_document(VOCAB, codes, "a film", 8.0, documents.seconds_of(3, 8.0)))
-    drawn = [completed(lesson) for lesson in lessons([video], 1_000, np.random.default_rng(0))]
+    drawn = [completed(synthetic) for synthetic in synthetic_documents([video], 1_000, np.random.default_rng(0))]
     assert {document.grid for document, _ in drawn} == {(1, h, w) for h in range(1, 6) for w in range(1, 5)}
     assert {(document.kind, document.caption) for document, _ in drawn} == {
         (kind, caption) for kind in ("image", "video") for caption in ("", "a film")
@@ -76,7 +76,9 @@ def test_lessons_have_every_size_both_headers_and_a_caption_or_none():
 def test_codes_are_drawn_as_often_as_they_occur():
     often, rare = np.full((3, 30), 7), np.full((1, 10), 9)
     images = [parse(VOCAB, documents.image_document(VOCAB, codes, "")) for codes in (often, rare)]
-    drawn = np.concatenate([lesson.tokens for lesson in lessons(images, 300, np.random.default_rng(1))])
+    drawn = np.concatenate(
+        [synthetic.tokens for synthetic in synthetic_documents(images, 300, np.random.default_rng(1))]
+    )
     codes = drawn[VOCAB.is_vision(drawn)] - VOCAB.vision_start
     assert set(codes) == {7, 9}
     assert 0.88 < (codes == 7).mean() < 0.92
@@ -84,6 +86,6 @@ def test_codes_are_drawn_as_often_as_they_occur():
 
 def test_without_documents_there_are_none_and_a_text_is_refused():
     rng = np.random.default_rng(0)
-    assert lessons([], 3, rng) == []
+    assert synthetic_documents([], 3, rng) == []
     with pytest.raises(DataError, match="no codes"):
-        lessons([parse(VOCAB, documents.text_document(VOCAB, "no picture"))], 1, rng)
+        synthetic_documents([parse(VOCAB, documents.text_document(VOCAB, "no picture"))], 1, rng)

@@ -39,8 +39,8 @@ def test_the_rate_warms_up_and_falls_along_a_cosine_to_zero():
 
 
 def test_every_step_and_validation_is_a_line(run_folder, toy_config, tmp_path):
-    said = []
-    train(toy_config, [run_folder], tmp_path, say=said.append)
+    messages = []
+    train(toy_config, [run_folder], tmp_path, log_fn=messages.append)
     steps = [line for line in lines_of(tmp_path) if "loss" in line]
     assert [line["step"] for line in steps] == [0, 1, 2, 3]
     for line in steps:
@@ -53,13 +53,13 @@ def test_every_step_and_validation_is_a_line(run_folder, toy_config, tmp_path):
     assert [line["step"] for line in validations] == [2, 4]
     assert validations[0]["validation"].keys() == {"text", "structure", "vision"}
     assert validations[0]["vision_shuffled"] > 0
-    assert any("validation after step 4" in line and "shuffled" in line for line in said)
-    assert any("documents held out" in line for line in said)
+    assert any("validation after step 4" in line and "shuffled" in line for line in messages)
+    assert any("documents held out" in line for line in messages)
 
 
 def test_the_loss_weighs_codes_half_and_is_normalised_by_the_weight(run_folder, toy_config, tmp_path):
     whole = replace(toy_config, data=replace(toy_config.data, batch_rows=1000), steps=1)
-    train(whole, [run_folder], tmp_path, say=lambda _: None)
+    train(whole, [run_folder], tmp_path, log_fn=lambda _: None)
     (line,) = [line for line in lines_of(tmp_path) if "loss" in line]
     corpus = Corpus([run_folder], None, replace(toy_config.data))
     kinds = np.concatenate(
@@ -83,10 +83,10 @@ def test_the_unigram_entropy_is_that_of_the_counts(tmp_path, shard_writer):
 
 
 def test_without_held_out_items_it_trains_and_says_so(run_folder, toy_config, tmp_path):
-    said = []
+    messages = []
     config = replace(toy_config, data=replace(toy_config.data, heldout=0.0))
-    train(config, [run_folder], tmp_path, say=said.append)
-    assert any("no held-out items" in line for line in said)
+    train(config, [run_folder], tmp_path, log_fn=messages.append)
+    assert any("no held-out items" in line for line in messages)
 
 
 def test_a_loss_that_is_not_finite_names_the_document(run_folder, toy_config, tmp_path):
@@ -129,7 +129,7 @@ def test_a_recipe_for_another_vocabulary_is_refused(run_folder, toy_config, tmp_
 
 def test_a_run_of_no_steps_is_refused(run_folder, toy_config, tmp_path):
     with pytest.raises(ConfigError, match="steps is 0"):
-        train(replace(toy_config, steps=0), [run_folder], tmp_path, say=lambda _: None)
+        train(replace(toy_config, steps=0), [run_folder], tmp_path, log_fn=lambda _: None)
 
 
 def test_the_rate_may_end_above_zero_and_fall_in_a_line():
@@ -140,15 +140,15 @@ def test_the_rate_may_end_above_zero_and_fall_in_a_line():
 
 
 def test_kinds_of_documents_may_be_left_out(run_folder, toy_config, tmp_path):
-    said = []
+    messages = []
     without = replace(toy_config, data=replace(toy_config.data, kinds=("text", "image")))
-    train(without, [run_folder], tmp_path / "without", say=said.append)
+    train(without, [run_folder], tmp_path / "without", log_fn=messages.append)
     corpus = Corpus([run_folder], None, without.data)
     kept = corpus.of_kinds(("text", "image")) & ~corpus.heldout
     assert 0 < kept.sum() < (~corpus.heldout).sum()
-    assert any(f"{kept.sum()} documents in" in line for line in said)
+    assert any(f"{kept.sum()} documents in" in line for line in messages)
     only_text = replace(without, data=replace(without.data, kinds=("text",)))
-    train(only_text, [run_folder], tmp_path / "text", say=said.append)
+    train(only_text, [run_folder], tmp_path / "text", log_fn=messages.append)
     assert not any("vision" in line for line in lines_of(tmp_path / "text"))
 
 

@@ -77,7 +77,7 @@ def test_a_model_trains_on_conversations_and_learns_their_answers_alone(tmp_path
     folder = write(tmp_path / "run", rows)
     toy_config.steps, toy_config.validate_every = 30, 1_000
     toy_config.data.context, toy_config.data.heldout = 128, 0.0
-    lines = []
-    train(toy_config, [folder], tmp_path / "out", say=lines.append)
-    losses = [float(line.split("loss ")[1].split()[0]) for line in lines if " loss " in line]
+    messages = []
+    train(toy_config, [folder], tmp_path / "out", log_fn=messages.append)
+    losses = [float(line.split("loss ")[1].split()[0]) for line in messages if " loss " in line]
     assert losses[-1] < 0.5 * losses[0]

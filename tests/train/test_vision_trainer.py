@@ -19,9 +19,9 @@ from reelmill.eval.reconstruction import metrics
 from reelmill.tokenize.vision import load
 from reelmill.tokenize.vision.movq import MoVQ, MoVQConfig
 from reelmill.train.parallel import join_ranks
-from reelmill.train.vision.begin import begin_from
 from reelmill.train.vision.data import Crops, DataConfig, as_signal, batches
 from reelmill.train.vision.fit import kmeans
+from reelmill.train.vision.init_from import init_from
 from reelmill.train.vision.losses import LossConfig, pixel_terms, similarity
 from reelmill.train.vision.media import Library, Source, find
 from reelmill.train.vision.recipes import RECIPES, recipe
@@ -65,7 +65,7 @@ DECODER = replace(
 
 def begun_at(folder, out):
     """The recipe that goes on from a tokenizer of one step, whose file is in `out`."""
-    return replace(DECODER, init=str(train(replace(FITTED, steps=1), find([folder]), [], out, say=quiet)))
+    return replace(DECODER, init=str(train(replace(FITTED, steps=1), find([folder]), [], out, log_fn=quiet)))
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ def weights_of(path):
 def test_a_run_learns_logs_and_leaves_pictures_and_a_tokenizer(folder, tmp_path):
     sources = find([folder])
     longer = replace(RECIPE, steps=60, log_every=10, checkpoint_every=60)
-    path = train(longer, sources, [Source(folder / "one.png"), Source(folder / "clip.mp4")], tmp_path, say=quiet)
+    path = train(longer, sources, [Source(folder / "one.png"), Source(folder / "clip.mp4")], tmp_path, log_fn=quiet)
     rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     losses = [row["l1"] for row in rows if "l1" in row]
     assert len(losses) == 6 and losses[-1] < 0.8 * losses[0]
@@ -115,9 +115,9 @@ def test_a_run_learns_logs_and_leaves_pictures_and_a_tokenizer(folder, tmp_path)
 def test_a_resumed_run_equals_an_undisturbed_one(folder, tmp_path, kind):
     sources = find([folder])
     kind = begun_at(folder, tmp_path / "first") if kind is DECODER else kind
-    whole = train(kind, sources, [], tmp_path / "whole", say=quiet)
-    train(kind, sources, [], tmp_path / "parts", until=5, say=quiet)
-    parts = train(kind, sources, [], tmp_path / "parts", say=quiet)
+    whole = train(kind, sources, [], tmp_path / "whole", log_fn=quiet)
+    train(kind, sources, [], tmp_path / "parts", until=5, log_fn=quiet)
+    parts = train(kind, sources, [], tmp_path / "parts", log_fn=quiet)
     for (name, one), other in zip(weights_of(whole).items(), weights_of(parts).values(), strict=True):
         assert torch.equal(one, other), name
 
@@ -126,7 +126,7 @@ def test_training_begins_at_the_best_linear_codec_of_patches(folder, tmp_path):
     """With as many components as matter and a code for every patch that was fitted, little is left to learn."""
     one = replace(FITTED, steps=1, fit=512, model=replace(FITTED.model, codes=512), optimizer=AdamConfig(lr=1e-9))
     fitted, plain = (
-        load(train(replace(one, fit=fit), find([folder]), [], tmp_path / str(fit), say=quiet)) for fit in (512, 0)
+        load(train(replace(one, fit=fit), find([folder]), [], tmp_path / str(fit), log_fn=quiet)) for fit in (512, 0)
     )
     picture = np.asarray(Image.open(folder / "one.png"))[:, :48]
     errors = [
@@ -149,7 +149,7 @@ def error_on(path, folder, config):
 def test_of_the_decoder_alone_the_codes_stay_and_the_error_falls(folder, tmp_path):
     plain = replace(begun_at(folder, tmp_path / "first"), loss=LossConfig(ssim=0.1))
     longer = replace(plain, steps=40, checkpoint_every=40)
-    path = train(longer, find([folder]), [], tmp_path / "second", say=quiet)
+    path = train(longer, find([folder]), [], tmp_path / "second", log_fn=quiet)
     first, second = load(longer.init), load(path)
     picture = np.asarray(Image.open(folder / "one.png"))
     assert np.array_equal(first.encode_image(picture), second.encode_image(picture))
@@ -165,7 +165,7 @@ def test_of_the_decoder_alone_the_codes_stay_and_the_error_falls(folder, tmp_pat
 def test_more_blocks_begin_as_the_identity(folder, tmp_path):
     kind = begun_at(folder, tmp_path)
     model = MoVQ(kind.model)
-    begin_from(model, kind.init)
+    init_from(model, kind.init)
     codes = torch.arange(24).reshape(1, 1, 4, 6)
     with torch.inference_mode():
         torch.testing.assert_close(model.decode(codes), load(kind.init).model.decode(codes))
@@ -174,9 +174,9 @@ def test_more_blocks_begin_as_the_identity(folder, tmp_path):
 def test_another_model_cannot_begin_there(folder, tmp_path):
     kind = begun_at(folder, tmp_path)
     with pytest.raises(ConfigError, match="codes: 64 -> 32"):
-        begin_from(MoVQ(replace(kind.model, codes=32)), kind.init)
+        init_from(MoVQ(replace(kind.model, codes=32)), kind.init)
     with pytest.raises(ConfigError, match="only be more"):
-        begin_from(MoVQ(replace(kind.model, decoder_blocks=1)), kind.init)
+        init_from(MoVQ(replace(kind.model, decoder_blocks=1)), kind.init)
     with pytest.raises(ConfigError, match="revive_every 2"):
         replace(kind, revive_every=2)
     with pytest.raises(ConfigError, match="name the tokenizer"):
@@ -210,12 +210,12 @@ def test_a_length_goes_with_each_size(folder):
 
 
 def test_bfloat16_trains(folder, tmp_path):
-    train(replace(RECIPE, precision="bfloat16", steps=2), find([folder]), [], tmp_path, say=quiet)
+    train(replace(RECIPE, precision="bfloat16", steps=2), find([folder]), [], tmp_path, log_fn=quiet)
     assert load(tmp_path / "toy.safetensors").codes == 64
 
 
 def test_every_loss_is_logged_and_starts_when_it_should(folder, tmp_path):
-    train(replace(GAN, log_every=1), find([folder]), [], tmp_path, say=quiet)
+    train(replace(GAN, log_every=1), find([folder]), [], tmp_path, log_fn=quiet)
     rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     steps = {row["step"]: row for row in rows if "l1" in row}
     assert "adversarial" not in steps[1] and {"adversarial", "discriminator"} <= steps[2].keys()
@@ -247,10 +247,10 @@ def test_dead_codes_become_different_vectors_in_all_models():
 def test_logged_terms_are_means_over_the_steps_that_had_them(folder, tmp_path):
     """A term that starts amid a window of 4, a run that resumes there: the same numbers as step by step."""
     sources = find([folder])
-    train(replace(GAN, log_every=1), sources, [], tmp_path / "single", say=quiet)
+    train(replace(GAN, log_every=1), sources, [], tmp_path / "single", log_fn=quiet)
     four = replace(GAN, log_every=4)
-    train(four, sources, [], tmp_path / "four", until=6, say=quiet)
-    train(four, sources, [], tmp_path / "four", say=quiet)
+    train(four, sources, [], tmp_path / "four", until=6, log_fn=quiet)
+    train(four, sources, [], tmp_path / "four", log_fn=quiet)
     single, (first, last) = (
         [row for row in map(json.loads, (tmp_path / name / "log.jsonl").read_text().splitlines()) if "l1" in row]
         for name in ("single", "four")
@@ -261,13 +261,13 @@ def test_logged_terms_are_means_over_the_steps_that_had_them(folder, tmp_path):
 
 
 def test_a_run_refuses_other_settings_and_other_media(folder, tmp_path):
-    train(RECIPE, find([folder]), [], tmp_path, until=1, say=quiet)
+    train(RECIPE, find([folder]), [], tmp_path, until=1, log_fn=quiet)
     before = (tmp_path / "recipe.toml").read_bytes()
     with pytest.raises(ConfigError, match=r"loss\.l2"):
-        train(replace(RECIPE, loss=LossConfig(l2=1.0)), find([folder]), [], tmp_path, say=quiet)
+        train(replace(RECIPE, loss=LossConfig(l2=1.0)), find([folder]), [], tmp_path, log_fn=quiet)
     assert (tmp_path / "recipe.toml").read_bytes() == before
     with pytest.raises(ConfigError, match="training media"):
-        train(RECIPE, [*find([folder]), Source(folder / "one.png", name="more.png")], [], tmp_path, say=quiet)
+        train(RECIPE, [*find([folder]), Source(folder / "one.png", name="more.png")], [], tmp_path, log_fn=quiet)
 
 
 def under_torchrun(folder, out, kind, until=4, recipe="GAN"):
@@ -276,7 +276,7 @@ def under_torchrun(folder, out, kind, until=4, recipe="GAN"):
         "import sys; from dataclasses import replace; from pathlib import Path\n"
         "sys.path.insert(0, sys.argv[1]); import test_vision_trainer as t\n"
         "recipe = replace(getattr(t, sys.argv[6]), parallel=sys.argv[4], steps=4, checkpoint_every=2)\n"
-        "t.train(recipe, t.find([Path(sys.argv[2])]), [], Path(sys.argv[3]), until=int(sys.argv[5]), say=t.quiet)\n"
+        "t.train(recipe, t.find([Path(sys.argv[2])]), [], Path(sys.argv[3]), until=int(sys.argv[5]), log_fn=t.quiet)\n"
     )
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--no-python"]
     arguments = [str(Path(__file__).parent), str(folder), str(out), kind, str(until), recipe]

@@ -4,7 +4,16 @@ from reelmill.tokenize.documents.chat import SYSTEM, Chat, Turn, chat_document, 
 from reelmill.tokenize.documents.grammar import DocumentError, Grammar, Phase, State, grammar_of
 from reelmill.tokenize.documents.header import Header, latent_frames, read_header, seconds_of
 from reelmill.tokenize.documents.parts import latent_frame_bounds, part_header, video_part
-from reelmill.tokenize.documents.reading import Block, Document, Span, TokenKind, loss_kinds, parse, token_kinds, trust
+from reelmill.tokenize.documents.reading import (
+    Block,
+    Document,
+    Span,
+    TokenKind,
+    loss_kinds,
+    parse,
+    parse_unchecked,
+    token_kinds,
+)
 from reelmill.tokenize.documents.writing import (
     LAYOUT_VERSION,
     Visual,
@@ -50,12 +59,12 @@ __all__ = [
     "latent_frames",
     "loss_kinds",
     "parse",
+    "parse_unchecked",
     "part_header",
     "read_header",
     "seconds_of",
     "text_document",
     "token_kinds",
-    "trust",
     "video_document",
     "video_part",
 ]

@@ -29,8 +29,8 @@ class ShardIndex:
     `row_groups`: where decoded row groups are kept; several indexes may share one. 64 MB of its own when not given.
 
     `paths` are the shards. NumPy arrays of one entry a document: `file` (an index into `paths`), `row_group`, `row` (in
-    its row group), `n_tokens`, `n_vision`, `kind` (an index into KINDS), `block` (its row group, numbered through all
-    shards). `block_tokens`: ids in each row group. `columns` is a pyarrow table with every short column of the shards.
+    its row group), `n_tokens`, `n_vision`, `kind` (an index into KINDS), `row_group_id` (its row group, numbered
+    through all shards). `row_group_tokens`: ids in each of these. `columns` is a pyarrow table with every short column.
     Raises DataError where there are no shards, or shards of several vocabularies or tokenizations: the same id means
     different things in them, or a sample stands twice.
     """
@@ -43,12 +43,12 @@ class ShardIndex:
         selection: str | None = None,
         row_groups: RowGroups | None = None,
     ) -> None:
-        self.paths, self.footer, place, self.block_tokens = _survey(Path(out) / "tokens", fingerprint)
+        self.paths, self.footer, place, self.row_group_tokens = _survey(Path(out) / "tokens", fingerprint)
         self.columns = pa.concat_tables([_short_columns(path) for path in self.paths])
         if selection is not None:
             kept = np.flatnonzero(_is_kept(self.columns["sample_id"], Path(out), selection))
             self.columns, place = self.columns.take(kept), place[:, kept]
-        self.file, self.row_group, self.row, self.block = place
+        self.file, self.row_group, self.row, self.row_group_id = place
         self.n_tokens = self.columns["n_tokens"].to_numpy()
         self.n_vision = self.columns["n_vision"].to_numpy()
         self.kind = pc.index_in(self.columns["kind"], value_set=pa.array(KINDS)).to_numpy().astype(np.int8)
@@ -70,7 +70,7 @@ class ShardIndex:
         """
         wanted = np.asarray(indices, dtype=np.int64).reshape(-1)
         documents: list[npt.NDArray[np.int32]] = [np.empty(0, dtype=np.int32)] * len(wanted)
-        for slot in np.argsort(self.block[wanted], kind="stable"):
+        for slot in np.argsort(self.row_group_id[wanted], kind="stable"):
             documents[slot] = self.view(int(wanted[slot])).copy()
         return documents
 
@@ -88,7 +88,7 @@ def _survey(
 ) -> tuple[list[Path], Footer, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """The shards of one tokenization, their common footer, places and sizes.
 
-    Places are int64 [4, documents]: file, row group, row, block; sizes int64 [blocks], the ids of each row group.
+    Places are int64 [4, documents]: file, row group, row, row group id; sizes int64 [row groups], the ids of each.
     """
     paths: list[Path] = []
     places: list[npt.NDArray[np.int64]] = []

@@ -23,7 +23,7 @@ SPELLING = 10
 _AROUND = 5  # BOS, BOI, IMG, EOI, EOS
 
 
-def bare_lengths(vocab: Vocabulary, grid: Ints, fps: npt.NDArray[np.float64], n_tokens: Ints) -> Ints:
+def lengths_without_caption(vocab: Vocabulary, grid: Ints, fps: npt.NDArray[np.float64], n_tokens: Ints) -> Ints:
     """Tokens of each image or video without its caption, at most; int64 [documents].
 
     `grid`: [documents, 3], latent frames, rows and columns; `fps`: NaN for an image. Exact for an image; for a video
@@ -42,7 +42,7 @@ def _header_tokens(vocab: Vocabulary, t: float, h: float, w: float, fps: float) 
     return len(header_ids(vocab, Header(int(h), int(w), fps, seconds_of(int(t), fps)))) + SPELLING
 
 
-def drawn(doc_ids: npt.NDArray[np.object_], share: float, seed: int, epoch: int, *more: int) -> npt.NDArray[np.bool_]:
+def sampled(doc_ids: npt.NDArray[np.object_], share: float, seed: int, epoch: int, *more: int) -> npt.NDArray[np.bool_]:
     """bool [documents]: which of them are drawn, each with probability `share`.
 
     A pure function of (seed, epoch, more, doc_id): the first 64 bits of the id through a mixing function (splitmix64;
@@ -54,8 +54,8 @@ def drawn(doc_ids: npt.NDArray[np.object_], share: float, seed: int, epoch: int,
         mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         mixed ^= mixed >> np.uint64(31)
-    is_drawn: npt.NDArray[np.bool_] = (mixed >> np.uint64(11)) < share * 2.0**53
-    return is_drawn
+    is_sampled: npt.NDArray[np.bool_] = (mixed >> np.uint64(11)) < share * 2.0**53
+    return is_sampled
 
 
 def _leading_bits(doc_ids: npt.NDArray[np.object_]) -> npt.NDArray[np.uint64]:
@@ -68,13 +68,13 @@ def _leading_bits(doc_ids: npt.NDArray[np.object_]) -> npt.NDArray[np.uint64]:
     return packed.view(">u8").reshape(-1).astype(np.uint64)
 
 
-def without_caption(vocab: Vocabulary, tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+def drop_caption(vocab: Vocabulary, tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
     """The document without what stands between BOS and its first BOI."""
     begin = int((tokens == vocab.boi).argmax())
     return np.concatenate((tokens[:1], tokens[begin:]))
 
 
-def caption_behind(vocab: Vocabulary, tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+def move_caption(vocab: Vocabulary, tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
     """The document with what stands between BOS and its first BOI moved before its EOS."""
     begin = int((tokens == vocab.boi).argmax())
     return np.concatenate((tokens[:1], tokens[begin:-1], tokens[1:begin], tokens[-1:]))

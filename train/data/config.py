@@ -44,15 +44,15 @@ class DataConfig:
     vision_weight: float = 0.5
     """Loss weight of codes (Emu3, section 2.4)."""
     lessons: int = 0
-    """Made-up documents of random codes that an epoch adds for each image and video (`lessons.py`)."""
+    """Made-up documents of random codes that an epoch adds for each image and video (`synthetic.py`)."""
     shuffle_mb: float = 1024.0
     """MB of decoded row groups among which documents are shuffled (`epochs.py`); a rank holds those, and at most two
     row groups more of each run folder."""
     fingerprint: str = ""
     """First digits of the tokens' fingerprint, where a run folder has several tokenizations."""
 
-    def as_they_are(self) -> DataConfig:
-        """The same for validation: each document once, whole and with its caption, and no lesson."""
+    def for_validation(self) -> DataConfig:
+        """The same for validation: each document once, whole and with its caption, and no synthetic ones."""
         return replace(self, shares=[], caption_drop=0.0, lessons=0)
 
 

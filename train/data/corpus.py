@@ -14,8 +14,8 @@ import numpy.typing as npt
 from reelmill.errors import DataError
 from reelmill.tokenize.shards import KINDS, RowGroups, ShardIndex
 from reelmill.tokenize.shards.format import token_lists
-from reelmill.train.data import caption_dropout as captions
 from reelmill.train.data.binpacking import Ints
+from reelmill.train.data.caption_dropout import lengths_without_caption, sampled
 from reelmill.train.data.config import DataConfig, Kind
 
 _VISUAL = [KINDS.index(kind) for kind in ("image", "video")]
@@ -24,9 +24,9 @@ _VISUAL = [KINDS.index(kind) for kind in ("image", "video")]
 class Corpus:
     """All documents of some run folders, numbered from 0, and which of them are held out.
 
-    Arrays of one entry a document: `n_tokens`, `kind` (an index into KINDS), `folder` (its run folder), `block` (its
-    row group, numbered through all folders), `grid`. `block_tokens`: ids in each row group. Raises DataError where the
-    folders disagree on the vocabulary or the vision tokenizer.
+    Arrays with one entry per document: `n_tokens`, `kind` (an index into KINDS), `folder` (its run folder),
+    `row_group_id` (its row group, numbered through all folders) and `grid`. `row_group_tokens` holds the ids in each
+    row group. Raises DataError where the folders disagree on the vocabulary or the vision tokenizer.
     """
 
     def __init__(self, folders: Sequence[Path], selection: str | None, config: DataConfig) -> None:
@@ -47,11 +47,13 @@ class Corpus:
         self.kind = np.concatenate([index.kind for index in self._indexes])
         self._first = [0, *np.cumsum([len(index) for index in self._indexes]).tolist()]
         self.folder = np.repeat(np.arange(len(folders)), np.diff(self._first))
-        first_block = np.cumsum([0, *(len(index.block_tokens) for index in self._indexes)])
-        self.block = np.concatenate([i.block + first for i, first in zip(self._indexes, first_block, strict=False)])
-        self.block_tokens = np.concatenate([index.block_tokens for index in self._indexes])
+        first_row_group = np.cumsum([0, *(len(index.row_group_tokens) for index in self._indexes)])
+        self.row_group_id = np.concatenate(
+            [i.row_group_id + first for i, first in zip(self._indexes, first_row_group, strict=False)]
+        )
+        self.row_group_tokens = np.concatenate([index.row_group_tokens for index in self._indexes])
         # At either end of a window each folder may have a row group of which it wants a part only.
-        held.most_tokens += 2 * len(folders) * int(self.block_tokens.max())
+        held.most_tokens += 2 * len(folders) * int(self.row_group_tokens.max())
         self.heldout = self._held_out(config.heldout)
 
     def __len__(self) -> int:
@@ -72,9 +74,9 @@ class Corpus:
         return [path for index in self._indexes for path in index.paths]
 
     def name(self, document: int) -> str:
-        """What a person finds the document by: its doc_id and run folder; those after the last are lessons."""
+        """What a person finds the document by: its doc_id and run folder; those after the last are synthetic."""
         if document >= len(self):
-            return f"lesson {document - len(self)}"
+            return f"synthetic document {document - len(self)}"
         index, number = self._place(document)
         return f"{index.strings('doc_id')[number]} in {self.folders[int(self.folder[document])]}"
 
@@ -91,7 +93,7 @@ class Corpus:
         """The tokens of documents, int32 each, in the order asked for."""
         wanted = np.asarray(documents, dtype=np.int64).reshape(-1)
         found: list[npt.NDArray[np.int32]] = [np.empty(0, dtype=np.int32)] * len(wanted)
-        for slot in np.argsort(self.block[wanted], kind="stable").tolist():
+        for slot in np.argsort(self.row_group_id[wanted], kind="stable").tolist():
             found[slot] = self.view(int(wanted[slot])).copy()
         return found
 
@@ -121,24 +123,24 @@ class Corpus:
         return edges[offsets[number] : offsets[number + 1]]
 
     @cached_property
-    def bare_tokens(self) -> Ints:
+    def tokens_without_caption(self) -> Ints:
         """int64 [documents]: n_tokens, of a `captioned` one what is left of it, at most, without its caption."""
         bare, of = self.n_tokens.copy(), np.flatnonzero(self.captioned)
         fps = self._column("fps").astype(np.float64)
-        bare[of] = captions.bare_lengths(self.vocab, self.grid[of], fps[of], self.n_tokens[of])
+        bare[of] = lengths_without_caption(self.vocab, self.grid[of], fps[of], self.n_tokens[of])
         return bare
 
-    def without_caption(self, share: float, seed: int, epoch: int) -> npt.NDArray[np.bool_]:
+    def captions_dropped(self, share: float, seed: int, epoch: int) -> npt.NDArray[np.bool_]:
         """bool [documents]: those that an epoch shows without their caption; never a held-out one."""
         if not share:
             return np.zeros(len(self), dtype=np.bool_)
-        return captions.drawn(self._doc_ids, share, seed, epoch) & self.captioned & ~self.heldout
+        return sampled(self._doc_ids, share, seed, epoch) & self.captioned & ~self.heldout
 
-    def caption_behind(self, share: float, seed: int, epoch: int) -> npt.NDArray[np.bool_]:
+    def captions_moved(self, share: float, seed: int, epoch: int) -> npt.NDArray[np.bool_]:
         """bool [documents]: those whose caption an epoch shows behind the codes, held-out ones too."""
         if not share:
             return np.zeros(len(self), dtype=np.bool_)
-        return captions.drawn(self._doc_ids, share, seed, epoch, 1) & self.captioned
+        return sampled(self._doc_ids, share, seed, epoch, 1) & self.captioned
 
     @cached_property
     def _answers(self) -> list[tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]]:

@@ -1,14 +1,15 @@
 """Which documents an epoch has, in which order their row groups are read, and how far they are shuffled.
 
 **Shares.** Each run folder is an endless stream: all its documents, pass after pass, the row groups of each pass in a
-new random order. An epoch takes the next stretch of every stream. Its length in tokens is the folder's share of what
-all folders hold together; without shares it is the folder itself, so that each document comes once an epoch. A folder
-that is to give more than it has comes round again within the epoch; of one that is to give less the next epochs take
-what follows, and no document comes twice before all have come.
+new random order. An epoch takes a quota of tokens from every stream, where the last epoch stopped. The quota is the
+folder's share of all tokens in all folders. Without shares it is the folder's own size, so each document comes once per
+epoch. A folder whose quota exceeds its size repeats within the epoch. A folder whose quota is smaller continues in the
+next epochs, and no document comes twice before all have come once.
 
-**Windows.** A document cannot be read without its row group. So an epoch is cut into windows of as many row groups as
-the memory for them holds, documents are shuffled and packed within a window, and every row group is decoded once or
-twice an epoch. Each window has its proportion of every folder. A corpus that fits is one window: a shuffle of all.
+**Windows.** A document cannot be read without its row group. So an epoch is split into windows of as many row groups as
+fit in the memory set aside for them. Documents are shuffled and packed within a window, and every row group is decoded
+once or twice per epoch. Each window has its proportion of every folder. A corpus that fits is one window: a full
+shuffle.
 """
 
 from __future__ import annotations
@@ -25,17 +26,18 @@ from reelmill.train.data.binpacking import Ints
 
 @dataclass(frozen=True)
 class Stream:
-    """The documents of one run folder. tokens, block: int64 [documents], what each counts, and its row group."""
+    """The documents of one run folder. tokens, row_group_id: int64 [documents], what each counts, and its row group."""
 
     documents: Ints
     tokens: Ints
-    block: Ints
+    row_group_id: Ints
 
 
-def stretches(supplies: Sequence[int], shares: Sequence[float]) -> list[int]:
-    """The tokens that an epoch takes of each stream: by `shares`, of as many as the supplies are together.
+def epoch_quotas(supplies: Sequence[int], shares: Sequence[float]) -> list[int]:
+    """The tokens that an epoch takes from each stream: its share of the sum of all supplies, in tokens.
 
-    Raises ConfigError for shares that are no shares, DataError for a stream that is to give what it has not.
+    Raises ConfigError for shares that are not positive numbers, one per stream, and DataError for an empty stream that
+    has a share.
     """
     if not shares:
         return list(supplies)
@@ -53,25 +55,25 @@ def stretches(supplies: Sequence[int], shares: Sequence[float]) -> list[int]:
 
 def windows(
     streams: Sequence[Stream],
-    wanted: Sequence[int],
+    quotas: Sequence[int],
     epoch: int,
-    block_tokens: Ints,
+    row_group_tokens: Ints,
     most_tokens: int,
     random: Callable[[int, int], np.random.Generator],
 ) -> list[Ints]:
     """The documents of each window of an epoch, in rising order; one that comes twice in a window stands there twice.
 
-    `wanted`: tokens of each stream's stretch; `block_tokens`: what each row group holds; `most_tokens`: what the row
-    groups of a window hold, about. `random(stream, pass)` gives the numbers that order a pass.
+    `quotas`: tokens to take from each stream; `row_group_tokens`: ids in each row group; `most_tokens`: about how many
+    ids the row groups of a window hold. `random(stream, pass)` gives the generator that orders a pass.
     """
     taken = [
-        _stretch(stream, want, epoch, partial(random, number))
-        for number, (stream, want) in enumerate(zip(streams, wanted, strict=True))
+        _take_quota(stream, want, epoch, partial(random, number))
+        for number, (stream, want) in enumerate(zip(streams, quotas, strict=True))
     ]
-    load = sum(int(block_tokens[blocks].sum()) for *_, blocks in taken)
+    load = sum(int(row_group_tokens[row_groups].sum()) for *_, row_groups in taken)
     count = max(1, -(-load // most_tokens))
     parts: list[list[Ints]] = [[] for _ in range(count)]
-    for (documents, place, _), want in zip(taken, wanted, strict=True):
+    for (documents, place, _), want in zip(taken, quotas, strict=True):
         window = place * count // max(1, want)
         edges = np.searchsorted(window, np.arange(count + 1))
         for number, part in enumerate(parts):
@@ -79,24 +81,26 @@ def windows(
     return [np.sort(np.concatenate(part)) for part in parts]
 
 
-def _stretch(stream: Stream, want: int, epoch: int, random: Callable[[int], np.random.Generator]) -> tuple[Ints, ...]:
-    """(documents, place of each in the stretch, in tokens and rising; row groups to decode, once a pass each)."""
+def _take_quota(
+    stream: Stream, quota: int, epoch: int, random: Callable[[int], np.random.Generator]
+) -> tuple[Ints, ...]:
+    """(documents, the position of each in the quota in tokens, rising; row groups to decode, once per pass)."""
     supply = int(stream.tokens.sum())
-    documents, places, blocks = [], [], []
-    for number in range(epoch * want // supply, -(-((epoch + 1) * want) // supply)) if supply else ():
+    documents, places, row_groups = [], [], []
+    for number in range(epoch * quota // supply, -(-((epoch + 1) * quota) // supply)) if supply else ():
         order = _pass_order(stream, random(number))
         before = np.minimum(np.cumsum(stream.tokens[order]) - stream.tokens[order], supply - 1)
-        place = number * supply - epoch * want + before
-        inside = (place >= 0) & (place < want)
+        place = number * supply - epoch * quota + before
+        inside = (place >= 0) & (place < quota)
         documents.append(stream.documents[order][inside])
         places.append(place[inside])
-        blocks.append(np.unique(stream.block[order][inside]))
+        row_groups.append(np.unique(stream.row_group_id[order][inside]))
     empty = np.empty(0, dtype=np.int64)
-    return tuple(np.concatenate([empty, *parts]) for parts in (documents, places, blocks))
+    return tuple(np.concatenate([empty, *parts]) for parts in (documents, places, row_groups))
 
 
 def _pass_order(stream: Stream, random: np.random.Generator) -> Ints:
     """The stream's documents by row group, the row groups in random order."""
-    blocks, which = np.unique(stream.block, return_inverse=True)
-    order: Ints = np.argsort(random.permutation(len(blocks))[which], kind="stable")
+    row_groups, which = np.unique(stream.row_group_id, return_inverse=True)
+    order: Ints = np.argsort(random.permutation(len(row_groups))[which], kind="stable")
     return order

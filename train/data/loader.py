@@ -13,17 +13,17 @@ import numpy as np
 import numpy.typing as npt
 
 from reelmill.errors import DataError
-from reelmill.tokenize.documents import trust, video_part
+from reelmill.tokenize.documents import parse_unchecked, video_part
 from reelmill.tokenize.shards import KINDS
 from reelmill.train.data.batches import Batch, Contents, assemble, with_shuffled_codes
-from reelmill.train.data.caption_dropout import caption_behind, without_caption
+from reelmill.train.data.caption_dropout import drop_caption, move_caption
 from reelmill.train.data.config import LOSS_KINDS, DataConfig, Kind
 from reelmill.train.data.corpus import Corpus
-from reelmill.train.data.epochs import Stream, stretches, windows
+from reelmill.train.data.epochs import Stream, epoch_quotas, windows
 from reelmill.train.data.packing import Ints, Packing, Pieces, pack
 from reelmill.train.data.schedule import Schedule
-from reelmill.train.data.split import cut
-from reelmill.train.data.synthetic import Lesson, lessons
+from reelmill.train.data.split import split_documents
+from reelmill.train.data.synthetic import SyntheticDocument, synthetic_documents
 
 __all__ = ["LOSS_KINDS", "Batch", "Corpus", "DataConfig", "Kind", "Loader"]
 
@@ -42,11 +42,12 @@ class Loader:
         self.packing = lru_cache(maxsize=1)(self._packing)
         self.schedule = Schedule(self.packing, config, ranks)
         self.place, self.batches = self.schedule.place, self.schedule.batches
-        self.left_out = self._cut(documents, corpus.n_tokens)[2]
+        self.left_out = self._split(documents, corpus.n_tokens)[2]
         self._streams = [self._stream(folder) for folder in range(len(corpus.folders))]
-        self._stretches = stretches([int(stream.tokens.sum()) for stream in self._streams], config.shares)
-        self.lessons, self._bare = lru_cache(maxsize=1)(self._lessons), lru_cache(maxsize=1)(self._without_caption)
-        self._behind = lru_cache(maxsize=1)(self._caption_behind)
+        self._quotas = epoch_quotas([int(stream.tokens.sum()) for stream in self._streams], config.shares)
+        self.synthetic = lru_cache(maxsize=1)(self._synthetic)
+        self._caption_dropped = lru_cache(maxsize=1)(self._drop_captions)
+        self._caption_moved = lru_cache(maxsize=1)(self._move_captions)
         if not self.packing(0).rows:
             raise DataError(
                 f"none of the {len(documents)} documents fits a context of {config.context}; raise data.context."
@@ -75,25 +76,26 @@ class Loader:
     def _contents(self, pieces: Pieces, epoch: int) -> Iterator[Contents]:
         """What each piece puts into its row."""
         vocab, real = self.corpus.vocab, len(self.corpus)
-        bare, behind, answered = self._bare(epoch), self._behind(epoch), self.corpus.answered
+        dropped, moved = self._caption_dropped(epoch), self._caption_moved(epoch)
+        answered = self.corpus.answered
         columns = (pieces.document, pieces.first, pieces.stop)
         for number, first, stop in zip(*(column.tolist() for column in columns), strict=True):
             if number >= real:
-                lesson = self.lessons(epoch)[number - real]
-                yield Contents(number, lesson.tokens, text_counts=False)
+                synthetic = self.synthetic(epoch)[number - real]
+                yield Contents(number, synthetic.tokens, text_counts=False)
                 continue
             tokens = self.corpus.view(number)
-            if bare[number]:
-                tokens = without_caption(vocab, tokens)
-            elif behind[number]:
-                tokens = caption_behind(vocab, tokens)
+            if dropped[number]:
+                tokens = drop_caption(vocab, tokens)
+            elif moved[number]:
+                tokens = move_caption(vocab, tokens)
             if answered[number]:
                 piece = tokens[first : stop + 1] if stop else tokens
                 yield Contents(number, piece, answers=self.corpus.answers(number) - first)
             elif not stop:
                 yield Contents(number, tokens)
             elif self.corpus.kind[number] == _VIDEO:
-                document = trust(vocab, video_part(trust(vocab, tokens), first, stop - first))
+                document = parse_unchecked(vocab, video_part(parse_unchecked(vocab, tokens), first, stop - first))
                 repeated = document.blocks[0].body if first else 0
                 yield Contents(number, document.tokens, repeated, text_counts=not first)
             else:
@@ -101,55 +103,56 @@ class Loader:
 
     def _packing(self, epoch: int) -> Packing:
         rng, corpus = self._random(epoch), self.corpus
-        bare = self._bare(epoch)
-        n_tokens = np.where(bare, corpus.bare_tokens, corpus.n_tokens) if bare.any() else corpus.n_tokens
+        dropped, n_tokens = self._caption_dropped(epoch), corpus.n_tokens
+        if dropped.any():
+            n_tokens = np.where(dropped, corpus.tokens_without_caption, n_tokens)
         of_epoch = windows(
             self._streams,
-            self._stretches,
+            self._quotas,
             epoch,
-            corpus.block_tokens,
+            corpus.row_group_tokens,
             corpus.window_tokens,
             lambda stream, number: self._random(number, 2, stream),
         )
-        made_up = self._lesson_pieces(epoch)
+        synthetic = self._synthetic_pieces(epoch)
         packings = []
         for number, documents in enumerate(of_epoch):
-            whole, texts, _ = self._cut(rng.permutation(documents), n_tokens)
-            whole = Pieces.join([whole, made_up.take(slice(number, None, len(of_epoch)))])
-            packings.append(pack(whole, texts, self.config.context, rng))
+            unsplit, texts, _ = self._split(rng.permutation(documents), n_tokens)
+            unsplit = Pieces.join([unsplit, synthetic.take(slice(number, None, len(of_epoch)))])
+            packings.append(pack(unsplit, texts, self.config.context, rng))
         return Packing.join(packings)
 
-    def _cut(self, documents: Ints, n_tokens: Ints) -> tuple[Pieces, Pieces, Ints]:
+    def _split(self, documents: Ints, n_tokens: Ints) -> tuple[Pieces, Pieces, Ints]:
         context, size, kind = self.config.context, n_tokens[documents], self.corpus.kind[documents]
         # A conversation stays whole, each question with its answer, but for a text longer than the context.
         kind[self.corpus.answered[documents] & ((kind != _TEXT) | (size <= context + 1))] = _INTERLEAVED
-        return cut(documents, size, kind, self.corpus.grid[documents], context)
+        return split_documents(documents, size, kind, self.corpus.grid[documents], context)
 
     def _stream(self, folder: int) -> Stream:
         """The documents of one run folder; those that are left out count nothing."""
         documents = self.documents[self.corpus.folder[self.documents] == folder]
         fits = ~np.isin(documents, self.left_out)
-        return Stream(documents, self.corpus.n_tokens[documents] * fits, self.corpus.block[documents])
+        return Stream(documents, self.corpus.n_tokens[documents] * fits, self.corpus.row_group_id[documents])
 
-    def _without_caption(self, epoch: int) -> npt.NDArray[np.bool_]:
-        return self.corpus.without_caption(self.config.caption_drop, self.seed, epoch)
+    def _drop_captions(self, epoch: int) -> npt.NDArray[np.bool_]:
+        return self.corpus.captions_dropped(self.config.caption_drop, self.seed, epoch)
 
-    def _caption_behind(self, epoch: int) -> npt.NDArray[np.bool_]:
-        return self.corpus.caption_behind(self.config.caption_after, self.seed, epoch)
+    def _move_captions(self, epoch: int) -> npt.NDArray[np.bool_]:
+        return self.corpus.captions_moved(self.config.caption_after, self.seed, epoch)
 
-    def _lesson_pieces(self, epoch: int) -> Pieces:
-        """The lessons that fit; they are numbered on from the corpus's documents."""
-        size = np.array([len(lesson.tokens) - 1 for lesson in self.lessons(epoch)], dtype=np.int64)
+    def _synthetic_pieces(self, epoch: int) -> Pieces:
+        """The synthetic documents that fit; they are numbered on from the corpus's documents."""
+        size = np.array([len(synthetic.tokens) - 1 for synthetic in self.synthetic(epoch)], dtype=np.int64)
         fits = np.flatnonzero(size <= self.config.context)
-        return Pieces.whole(len(self.corpus) + fits, size[fits])
+        return Pieces.unsplit(len(self.corpus) + fits, size[fits])
 
-    def _lessons(self, epoch: int) -> list[Lesson]:
-        """All lessons of an epoch; of held-out documents there are none."""
+    def _synthetic(self, epoch: int) -> list[SyntheticDocument]:
+        """All synthetic documents of an epoch; held-out documents have none."""
         if not self.config.lessons:
             return []
         visual = np.isin(self.corpus.kind[self.documents], (_IMAGE, _VIDEO)) & ~self.corpus.heldout[self.documents]
-        documents = [trust(self.corpus.vocab, tokens) for tokens in self.corpus.read(self.documents[visual])]
-        return lessons(documents, self.config.lessons, self._random(epoch, 1))
+        documents = [parse_unchecked(self.corpus.vocab, tokens) for tokens in self.corpus.read(self.documents[visual])]
+        return synthetic_documents(documents, self.config.lessons, self._random(epoch, 1))
 
     def _random(self, epoch: int, *purpose: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, epoch, int(self.corpus.fingerprint[:16], 16), *purpose])

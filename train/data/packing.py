@@ -43,7 +43,7 @@ class Pieces:
         return Pieces(self.document[order], self.first[order], self.stop[order], self.size[order])
 
     @staticmethod
-    def whole(document: Ints, size: Ints) -> Pieces:
+    def unsplit(document: Ints, size: Ints) -> Pieces:
         """One piece a document."""
         zeros = np.zeros_like(document)
         return Pieces(document, zeros, zeros, size)

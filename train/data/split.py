@@ -11,7 +11,9 @@ from reelmill.train.data.packing import Ints, Pieces
 _TEXT, _VIDEO = KINDS.index("text"), KINDS.index("video")
 
 
-def cut(documents: Ints, n_tokens: Ints, kind: Ints, grid: Ints, context: int) -> tuple[Pieces, Pieces, Ints]:
+def split_documents(
+    documents: Ints, n_tokens: Ints, kind: Ints, grid: Ints, context: int
+) -> tuple[Pieces, Pieces, Ints]:
     """(pieces to keep whole, texts to cut, documents left out because they cannot be packed into `context`).
 
     `n_tokens`, `kind` (an index into KINDS): [documents]; `grid`: [documents, 3], latent frames, rows and columns. Left
@@ -25,7 +27,7 @@ def cut(documents: Ints, n_tokens: Ints, kind: Ints, grid: Ints, context: int) -
     parts, left_out = _video_parts(documents[is_video], n_tokens[is_video], grid[is_video], context)
     text = is_text & (size > 0)
     return (
-        Pieces.join([Pieces.whole(documents[whole], size[whole]), parts]),
+        Pieces.join([Pieces.unsplit(documents[whole], size[whole]), parts]),
         Pieces(documents[text], np.zeros_like(size[text]), size[text], size[text]),
         np.concatenate((left_out, documents[too_long & ~is_video])),
     )

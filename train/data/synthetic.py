@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from reelmill.tokenize.documents import Document, image_document, seconds_of, trust, video_document
+from reelmill.tokenize.documents import Document, image_document, parse_unchecked, seconds_of, video_document
 
 WHOLE_SHARE = 1 / 8
 """So many lessons have their document's size and are whole; the others have any size and are cut after some rows."""
@@ -23,14 +23,14 @@ MOST_ROWS = 3
 """Rows before the cut, at most. The first row of a document is the hardest to count, so lessons are short and many."""
 
 
-class Lesson(NamedTuple):
+class SyntheticDocument(NamedTuple):
     """A document or its beginning. tokens: int32 [N]; kinds: uint8 [N], a TokenKind each, as in the loss."""
 
     tokens: npt.NDArray[np.int32]
     kinds: npt.NDArray[np.uint8]
 
 
-def lessons(documents: Sequence[Document], each: int, rng: np.random.Generator) -> list[Lesson]:
+def synthetic_documents(documents: Sequence[Document], each: int, rng: np.random.Generator) -> list[SyntheticDocument]:
     """`each` lessons of every one of `documents` (images and videos), in their order.
 
     A lesson is an image or, in half the draws from a video, a video of one latent frame. Of its document's size it is
@@ -43,12 +43,12 @@ def lessons(documents: Sequence[Document], each: int, rng: np.random.Generator) 
         return []
     codes = np.concatenate([document.codes.ravel() for document in documents])
     widths = np.unique([document.grid[2] for document in documents])
-    return [_lesson(document, codes, widths, rng) for document in documents for _ in range(each)]
+    return [_synthetic_document(document, codes, widths, rng) for document in documents for _ in range(each)]
 
 
-def _lesson(
+def _synthetic_document(
     document: Document, codes: npt.NDArray[np.int32], widths: npt.NDArray[np.int64], rng: np.random.Generator
-) -> Lesson:
+) -> SyntheticDocument:
     _, h, w = document.grid
     is_whole = rng.random() < WHOLE_SHARE
     if not is_whole:
@@ -59,7 +59,7 @@ def _lesson(
         tokens = video_document(document.vocab, drawn[None], caption, document.fps, seconds_of(1, document.fps))
     else:
         tokens = image_document(document.vocab, drawn, caption)
-    made = trust(document.vocab, tokens)
+    made = parse_unchecked(document.vocab, tokens)
     rows = int(rng.integers(min(MOST_ROWS, h))) + 1
     stop = len(tokens) if is_whole else made.blocks[0].body + rows * (w + 1)
-    return Lesson(tokens[:stop], made.loss_kinds[:stop])
+    return SyntheticDocument(tokens[:stop], made.loss_kinds[:stop])

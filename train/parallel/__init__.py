@@ -3,7 +3,7 @@
 One code path: a single process is a group of one, and the CPU (gloo) runs what CUDA (NCCL) runs.
 """
 
-from reelmill.train.parallel.decoder import Precision, clip_gradients, initialise, placed_like, sharded_decoder
+from reelmill.train.parallel.decoder import Precision, clip_gradients, initialize, placed_like, sharded_decoder
 from reelmill.train.parallel.layout import Layout, ParallelConfig
 from reelmill.train.parallel.ranks import Device, Ranks, join_ranks
 
@@ -14,7 +14,7 @@ __all__ = [
     "Precision",
     "Ranks",
     "clip_gradients",
-    "initialise",
+    "initialize",
     "join_ranks",
     "placed_like",
     "sharded_decoder",

@@ -41,7 +41,7 @@ def sharded_decoder(config: ModelConfig, layout: Layout, precision: Precision, s
             layer.compile()
     _split_weights(model, layout.weights, precision)
     model.to_empty(device=layout.ranks.device)
-    initialise(model, seed)
+    initialize(model, seed)
     return model
 
 
@@ -62,7 +62,7 @@ def _split_weights(model: Decoder, mesh: DeviceMesh, precision: Precision) -> No
 
 
 @torch.no_grad()
-def initialise(model: Decoder, seed: int) -> None:
+def initialize(model: Decoder, seed: int) -> None:
     """Norms one, all else normal with `init_std`: the same numbers for the same seed at any number of ranks."""
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():

@@ -80,7 +80,7 @@ class Layout:
     part: ContextPart | None
     """Its columns of the rows; None: all."""
     weights: DeviceMesh
-    """Over which FSDP splits the weights: 1-D, or (copies, parts)."""
+    """Over which FSDP splits the weights: 1-D, or (dp_replicate, dp_shard)."""
     tensor: DeviceMesh | None
     tokens: dist.ProcessGroup
     """The ranks whose tokens differ: one of each tensor-parallel group."""
@@ -95,9 +95,11 @@ class Layout:
         def mesh(**sizes: int) -> DeviceMesh:
             return init_device_mesh(ranks.device.type, tuple(sizes.values()), mesh_dim_names=tuple(sizes))
 
-        weights = mesh(copies=data // shard, parts=shard * config.context, tensor=config.tensor)
-        has_copies = shard < data
-        tokens = mesh(tokens=data * config.context, tensor=config.tensor)["tokens"] if has_copies else weights["parts"]
+        weights = mesh(dp_replicate=data // shard, dp_shard=shard * config.context, tensor=config.tensor)
+        is_replicated = shard < data
+        tokens = (
+            mesh(tokens=data * config.context, tensor=config.tensor)["tokens"] if is_replicated else weights["dp_shard"]
+        )
         part = None
         if config.context > 1:
             part = ContextPart(mesh(data=data, context=config.context, tensor=config.tensor)["context"])
@@ -107,7 +109,7 @@ class Layout:
             data_index=ranks.rank // (config.tensor * config.context),
             data_size=data,
             part=part,
-            weights=weights["copies", "parts"] if has_copies else weights["parts"],
+            weights=weights["dp_replicate", "dp_shard"] if is_replicated else weights["dp_shard"],
             tensor=weights["tensor"] if config.tensor > 1 else None,
             tokens=tokens.get_group(),
         )

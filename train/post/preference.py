@@ -49,15 +49,15 @@ class Preference:
         self.frozen: Decoder | None = None
         self.stored: Tensor | None = None
 
-    def prepare(self, out: Path, say: Callable[[str], None]) -> None:
+    def prepare(self, out: Path, log_fn: Callable[[str], None]) -> None:
         """Make the frozen second model, or compute the reference's log-probabilities (or read them)."""
         if not self.preference.needs_reference:
             return
         loaders = [loader for loader in (self.loader, self.heldout) if loader is not None]
         if self.preference.reference == "model":
-            self.frozen = frozen_reference(self.config, self.corpus, self.layout, say)
+            self.frozen = frozen_reference(self.config, self.corpus, self.layout, log_fn)
         else:
-            self.stored = stored_reference(self.config, self.corpus, loaders, self.layout, out, say)
+            self.stored = stored_reference(self.config, self.corpus, loaders, self.layout, out, log_fn)
 
     def describe(self) -> list[str]:
         """Pairs, rows, steps of an epoch."""

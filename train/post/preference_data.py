@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reelmill.errors import ConfigError, DataError
-from reelmill.tokenize.documents import trust
+from reelmill.tokenize.documents import parse_unchecked
 from reelmill.tokenize.shards.pairs import PairIndex
 from reelmill.train.data.batches import Batch, Contents, assemble
 from reelmill.train.data.config import DataConfig
@@ -55,7 +55,9 @@ class PairCorpus:
 
     def image_grids(self) -> Ints:
         """int64 [images, 2]: height and width in codes of the first chosen documents that are images."""
-        first = [trust(self.vocab, self.index.read(number).chosen) for number in range(min(len(self), _LOOKED_AT))]
+        first = [
+            parse_unchecked(self.vocab, self.index.read(number).chosen) for number in range(min(len(self), _LOOKED_AT))
+        ]
         grids = [document.grid[1:] for document in first if document.kind == "image"]
         return np.array(grids, dtype=np.int64).reshape(-1, 2)
 
@@ -99,8 +101,8 @@ class PairLoader:
         rng = np.random.default_rng([self.seed, epoch, int(self.corpus.fingerprint[:16], 16)])
         order = rng.permutation(self.pairs)
         none = np.empty(0, dtype=np.int64)
-        whole = Pieces.whole(order, self.corpus.size[order])
-        return pack(whole, Pieces.whole(none, none), self.config.context, rng)
+        whole = Pieces.unsplit(order, self.corpus.size[order])
+        return pack(whole, Pieces.unsplit(none, none), self.config.context, rng)
 
 
 def pairs_folder(place: Path, name: str) -> Path:

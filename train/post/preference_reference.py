@@ -21,7 +21,7 @@ from torch import Tensor
 from reelmill.errors import ConfigError, DataError
 from reelmill.files import sha256, write_atomically
 from reelmill.train import checkpoint
-from reelmill.train.init_from import load_starting_weights
+from reelmill.train.init_from import load_init_weights
 from reelmill.train.model import Decoder
 from reelmill.train.parallel import Layout, sharded_decoder
 from reelmill.train.post.preference_data import PairCorpus, PairLoader
@@ -29,7 +29,7 @@ from reelmill.train.post.preference_rows import log_probs
 from reelmill.train.train_config import TrainConfig
 
 
-def frozen_reference(config: TrainConfig, corpus: PairCorpus, layout: Layout, say: Callable[[str], None]) -> Decoder:
+def frozen_reference(config: TrainConfig, corpus: PairCorpus, layout: Layout, log_fn: Callable[[str], None]) -> Decoder:
     """The model that `config.init` names, split as the trained one is, in evaluation mode; ConfigError without one."""
     if not config.init:
         raise ConfigError(
@@ -37,8 +37,8 @@ def frozen_reference(config: TrainConfig, corpus: PairCorpus, layout: Layout, sa
             "by --set init=RUN (a checkpoint, a training run or a folder in Hugging Face's layout), or take simpo."
         )
     model = sharded_decoder(config.model, layout, config.precision, config.seed)
-    found = load_starting_weights(Path(config.init), model, corpus.vocab, corpus.tokenizer)
-    say(f"the reference has the {found}")
+    found = load_init_weights(Path(config.init), model, corpus.vocab, corpus.tokenizer)
+    log_fn(f"the reference has the {found}")
     return model.requires_grad_(False).eval()
 
 
@@ -48,7 +48,7 @@ def stored_reference(
     loaders: Sequence[PairLoader],
     layout: Layout,
     out: Path,
-    say: Callable[[str], None],
+    log_fn: Callable[[str], None],
 ) -> Tensor:
     """Log-probabilities float64 [pairs of the corpus, 2] on each rank: read from `out`, or computed and written there.
 
@@ -61,10 +61,10 @@ def stored_reference(
     found = _read(path, corpus)
     wanted = np.concatenate([loader.pairs for loader in loaders])
     if ranks.any(found is None or bool(np.isnan(found[wanted]).any())):
-        found = _computed(config, corpus, loaders, layout, say)
+        found = _computed(config, corpus, loaders, layout, log_fn)
         if ranks.is_first:
             write_atomically(path, lambda temporary: _write(temporary, corpus, found))
-            say(f"wrote {path}")
+            log_fn(f"wrote {path}")
     assert found is not None
     return torch.from_numpy(found).to(ranks.device)
 
@@ -74,9 +74,9 @@ def _computed(
     corpus: PairCorpus,
     loaders: Sequence[PairLoader],
     layout: Layout,
-    say: Callable[[str], None],
+    log_fn: Callable[[str], None],
 ) -> np.ndarray:
-    model = frozen_reference(config, corpus, layout, say)
+    model = frozen_reference(config, corpus, layout, log_fn)
     values = torch.zeros(len(corpus), 2, dtype=torch.float64, device=layout.ranks.device)
     for loader in loaders:
         packing = loader.packing(0)

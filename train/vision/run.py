@@ -29,7 +29,7 @@ def train(
     out: Path,
     *,
     until: int | None = None,
-    say: Callable[[str], None] = print,
+    log_fn: Callable[[str], None] = print,
 ) -> Path:
     """Train `recipe` on `sources`, judge it on `held_out`, and return the tokenizer's file in `out`.
 
@@ -40,7 +40,7 @@ def train(
     with join_ranks(recipe.device) as ranks:
         out.mkdir(parents=True, exist_ok=True)
         judged = judged_media(held_out) if ranks.is_first else {}
-        trainer = Trainer(recipe, sources, judged, out, ranks, say if ranks.is_first else lambda _: None)
+        trainer = Trainer(recipe, sources, judged, out, ranks, log_fn if ranks.is_first else lambda _: None)
         trainer.resume()
         if ranks.is_first:  # only now: a run that `resume` refuses leaves the folder as it was
             write_text(out / "recipe.toml", to_toml(recipe))

@@ -27,10 +27,10 @@ from reelmill.tokenize.vision.movq import MoVQ, MoVQConfig
 from reelmill.tokenize.vision.perceptual import load_lpips
 from reelmill.tokenize.vision.tokenizer import Frames, VisionTokenizer, save
 from reelmill.train.parallel import Device, Precision, Ranks
-from reelmill.train.vision.begin import begin_from
 from reelmill.train.vision.data import Crops, DataConfig, as_signal, batches
 from reelmill.train.vision.discriminator import PatchDiscriminator, discriminator_loss, generator_loss
 from reelmill.train.vision.fit import fit
+from reelmill.train.vision.init_from import init_from
 from reelmill.train.vision.losses import LossConfig, perceptual_term, pixel_terms, similarity_term
 from reelmill.train.vision.media import Source, fingerprint
 from reelmill.train.vision.parallel import load_state, state_of, trainable
@@ -103,15 +103,15 @@ class Trainer:
         held_out: dict[str, Frames],
         out: Path,
         ranks: Ranks,
-        say: Callable[[str], None] = print,
+        log_fn: Callable[[str], None] = print,
     ) -> None:
-        self.recipe, self.held_out, self.out, self.ranks, self.say = recipe, held_out, out, ranks, say
+        self.recipe, self.held_out, self.out, self.ranks, self.log_fn = recipe, held_out, out, ranks, log_fn
         self.crops = Crops(sources, recipe.data)
         self.data_fingerprint = fingerprint(sources)
         torch.manual_seed(recipe.seed)
         model, average = MoVQ(recipe.model), MoVQ(recipe.model)
         if recipe.init:
-            begin_from(model, recipe.init)
+            init_from(model, recipe.init)
         average.load_state_dict(model.state_dict())
         if recipe.train_only == "decoder":
             model.freeze_codes()
@@ -248,7 +248,7 @@ class Trainer:
         if self.revival is not None:
             self.revival.use.copy_(state["use"])
         self.step = state["step"]
-        self.say(f"resumed at step {self.step}")
+        self.log_fn(f"resumed at step {self.step}")
 
     def _state(self) -> dict[str, Any]:
         state: dict[str, Any] = {
@@ -296,4 +296,4 @@ class Trainer:
             return
         with (self.out / "log.jsonl").open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(row) + "\n")
-        self.say("  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()))
+        self.log_fn("  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()))

@@ -46,7 +46,7 @@ def folder(tmp_path_factory):
     tokenizer = vision.load("reelmill-tok-xs")
     how = ChatImport(made, tokenizer, "reelmill-tok-xs", Vocabulary("bytes", tokenizer.codes), PIXELS)
     import_chats(made / "pairs.jsonl", made / "chats", how, lambda _: None)
-    train(override(recipe("captioner"), TUNING), [made / "chats"], made / "run", say=lambda _: None)
+    train(override(recipe("captioner"), TUNING), [made / "chats"], made / "run", log_fn=lambda _: None)
     return made
 
 

@@ -74,17 +74,17 @@ def pictures_in(out):
 
 
 def test_pictures_are_drawn_at_each_validation(data, config, tmp_path):
-    said = []
-    train(config, [data], tmp_path / "alone", sampler=sampler(None), say=said.append)
+    messages = []
+    train(config, [data], tmp_path / "alone", sampler=sampler(None), log_fn=messages.append)
     alone = pictures_in(tmp_path / "alone")
     assert {picture.shape for picture in alone.values()} == {(16, 24, 3)}
-    assert any("drew" in line and "step-000004" in line for line in said)
+    assert any("drew" in line and "step-000004" in line for line in messages)
     assert not np.array_equal(alone["samples/step-000002/00.png"], alone["samples/step-000002/01.png"])
 
 
 @pytest.mark.slow
 def test_pictures_of_a_model_on_two_ranks_equal_those_of_one(data, config, tmp_path):
-    train(config, [data], tmp_path / "alone", sampler=sampler(None), say=lambda _: None)
+    train(config, [data], tmp_path / "alone", sampler=sampler(None), log_fn=lambda _: None)
     alone = pictures_in(tmp_path / "alone")
     (tmp_path / "recipe.toml").write_text(to_toml(config))
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m", "reelmill"]
@@ -100,23 +100,23 @@ def test_pictures_of_a_model_on_two_ranks_equal_those_of_one(data, config, tmp_p
 
 def test_another_tokenizer_than_the_documents_is_refused_before_training(data, config, tmp_path):
     with pytest.raises(DataError, match="reelmill-tok-s is"):
-        train(config, [data], tmp_path, sampler=sampler("reelmill-tok-s"), say=lambda _: None)
+        train(config, [data], tmp_path, sampler=sampler("reelmill-tok-s"), log_fn=lambda _: None)
     assert not (tmp_path / "recipe.toml").exists()
 
 
 @pytest.mark.slow
 def test_ray_workers_compute_what_one_process_does(data, config, tmp_path):
     config = replace(config, sample_prompts=[])
-    train(config, [data], tmp_path / "alone", say=lambda _: None)
+    train(config, [data], tmp_path / "alone", log_fn=lambda _: None)
     settings = {"data": [str(data)], "out": str(tmp_path / "ray"), "selection": None, "tokenizer": None}
-    said = []
+    messages = []
     try:
-        train_on_ray({**settings, "recipe": to_dict(config)}, 2, said.append)
+        train_on_ray({**settings, "recipe": to_dict(config)}, 2, messages.append)
         shards = list((tmp_path / "ray/checkpoints/step-000004/model").iterdir())
         with pytest.raises(ConfigError, match="seed: 0 -> 1"):
-            train_on_ray({**settings, "recipe": to_dict(replace(config, seed=1))}, 2, said.append)
+            train_on_ray({**settings, "recipe": to_dict(replace(config, seed=1))}, 2, messages.append)
     finally:
         stop_ray()
     assert losses_of(tmp_path / "ray") == pytest.approx(losses_of(tmp_path / "alone"), rel=1e-5)
     assert len(shards) == 2, "each worker writes its own"
-    assert sum("step 4/4" in line for line in said) == 1
+    assert sum("step 4/4" in line for line in messages) == 1

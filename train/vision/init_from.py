@@ -16,7 +16,7 @@ from reelmill.tokenize.vision.tokenizer import load
 
 
 @torch.no_grad()
-def begin_from(model: MoVQ, init: str) -> None:
+def init_from(model: MoVQ, init: str) -> None:
     """Fill `model` from the tokenizer of that name or file, whose decoder may have fewer blocks: the further ones
     begin as the identity, so that both decode alike at first. ConfigError where another thing differs."""
     begun = load(init)

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from reelmill.compat import torchvision
-from reelmill.eval.generation import Draw, Sampling, continuations, image_request
+from reelmill.eval.generation import SamplingParams, TokenSampling, continuations, image_request
 from reelmill.tokenize.documents import Grammar
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.hub import export_model
@@ -39,7 +39,7 @@ class GuidedImage(LogitsProcessor):
     Both halves get the same scores with the drawn id on top, so that a greedy `generate` goes on with it.
     """
 
-    def __init__(self, vocab: Vocabulary, start: int, h: int, w: int, how: Draw, guidance: float) -> None:
+    def __init__(self, vocab: Vocabulary, start: int, h: int, w: int, how: TokenSampling, guidance: float) -> None:
         self.vocab, self.start, self.h, self.w, self.how, self.guidance = vocab, start, h, w, how, guidance
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
@@ -101,8 +101,8 @@ def main() -> None:
         export_model(ours, vocab, Path(folder), layout="emu3", dtype=torch.float32)
         peer = Emu3ForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     grammar = Grammar(vocab, one_block=True)
-    draw = Draw(temperature=0.0) if args.check else Draw(top_k=2048)
-    sampling = Sampling(vision=draw, guidance=args.guidance)
+    draw = TokenSampling(temperature=0.0) if args.check else TokenSampling(top_k=2048)
+    sampling = SamplingParams(vision=draw, guidance=args.guidance)
     captions = [CAPTIONS[number % len(CAPTIONS)] for number in range(args.images)]
     requests = [
         image_request(grammar, caption, args.height, args.width, sampling=sampling, stream=stream)

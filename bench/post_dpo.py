@@ -26,7 +26,7 @@ import numpy as np
 import scenes
 import torch
 
-from reelmill.eval.generation import Draw, Sampling, Studio, image_request
+from reelmill.eval.generation import SamplingParams, Studio, TokenSampling, image_request
 from reelmill.tokenize.documents import parse
 from reelmill.tokenize.shards import Footer
 from reelmill.tokenize.shards.pairs import pair_row, write_pairs
@@ -40,7 +40,7 @@ from reelmill.train.saver import CheckpointConfig
 from reelmill.train.trainer import TrainConfig
 from reelmill.train.validation import validate
 
-SAMPLING = Sampling(vision=Draw(top_k=50))
+SAMPLING = SamplingParams(vision=TokenSampling(top_k=50))
 RECIPE = TrainConfig(
     model=scenes.CONFIG.model,
     data=replace(scenes.CONFIG.data, context=512, batch_rows=4, heldout=0.34, vision_weight=1.0),
@@ -73,7 +73,7 @@ def drawn(studio: Studio, captions: list[str], seed: int) -> list[tuple[np.ndarr
     found = []
     for start in range(0, len(requests), studio.rows):
         some = requests[start : start + studio.rows]
-        for request, tokens in zip(some, studio.draw(some), strict=True):
+        for request, tokens in zip(some, studio.generate(some), strict=True):
             (codes,) = parse(studio.vocab, tokens).codes
             found.append((tokens, len(request.prompt), scenes.read(studio.vision.decode_image(codes))))
     return found

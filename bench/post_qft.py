@@ -25,7 +25,7 @@ from rich.console import Console
 from scenes import CONFIG, World, every, nearest, obeys, pictures
 
 from reelmill.curation.interfaces import Sample, Scorer
-from reelmill.eval.generation import Draw, Sampling, Studio
+from reelmill.eval.generation import SamplingParams, Studio, TokenSampling
 from reelmill.orchestration.views import LedgerQueries
 from reelmill.pipelines.curate import recipes
 from reelmill.pipelines.curate.run import CurateOptions, curate
@@ -42,7 +42,7 @@ WORLD = World(pictures=2_400, spoiled=0.5)
 SIDE, LARGER = 48, 64
 BASE = replace(CONFIG, data=replace(CONFIG.data, heldout=0.1), steps=350, validate_every=350)
 STEPS, RATE = 60, 5e-4
-SAMPLING = Sampling(vision=Draw(top_k=20))
+SAMPLING = SamplingParams(vision=TokenSampling(top_k=20))
 
 
 class Clean(Scorer):

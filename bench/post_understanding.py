@@ -41,7 +41,7 @@ from scenes import pictures as drawn_scenes
 
 from reelmill.curation.caption_config import load_prompts
 from reelmill.curation.pictures import PixelBounds
-from reelmill.eval.generation import Clip, Draw, Request, Sampling, Studio, chat_request, free_request
+from reelmill.eval.generation import Clip, Request, SamplingParams, Studio, TokenSampling, chat_request, free_request
 from reelmill.pipelines.imports.chat import ChatImport, import_chats
 from reelmill.tokenize.documents import Turn, Visual
 from reelmill.tokenize.vision import load
@@ -60,7 +60,7 @@ QUESTIONS: dict[str, Callable[[Scene], str]] = {
 }
 BOTH = "Which colours?"
 WORDS = load_prompts()["en"].image
-LIKELIEST = Sampling(text=Draw(temperature=0.0))
+LIKELIEST = SamplingParams(text=TokenSampling(temperature=0.0))
 STEPS = {"understanding_stage1": 150, "understanding_stage2": 220, "unified": 320, "captioner": 300}
 
 
@@ -131,7 +131,7 @@ def tuned(work: Path, name: str, init: Path, data: dict[Path, float]) -> Path:
 def words_of(studio: Studio, requests: Sequence[Request]) -> list[str]:
     """What a model says to each request."""
     prompts = [len(np.asarray(request.prompt)) for request in requests]
-    drawn = [tokens[n:] for tokens, n in zip(studio.draw(requests), prompts, strict=True)]
+    drawn = [tokens[n:] for tokens, n in zip(studio.generate(requests), prompts, strict=True)]
     return [studio.vocab.tokenizer.decode(ids[ids < studio.vocab.text_size].tolist()).strip() for ids in drawn]
 
 
@@ -160,13 +160,13 @@ def measure(name: str, studio: Studio, unseen: Sequence[tuple[Scene, Picture]]) 
 def measure_drawing(name: str, studio: Studio) -> None:
     """Print how often a checkpoint draws what a caption names: at a given size, and free."""
     captions = [scene.caption for scene in every()] * 2
-    sampling = Sampling(vision=Draw(top_k=20), text=Draw(temperature=0.0))
+    sampling = SamplingParams(vision=TokenSampling(top_k=20), text=TokenSampling(temperature=0.0))
     print(f"{name}: pictures that obey their captions {np.mean(drawn_right(studio, captions, sampling)):.1%}", end="")
     requests = [
         free_request(studio.free, [caption], 120, sampling=sampling, stream=n) for n, caption in enumerate(captions)
     ]
     found = []
-    for tokens, caption in zip(studio.draw(requests), captions, strict=True):
+    for tokens, caption in zip(studio.generate(requests), captions, strict=True):
         clips = [part for part in studio.parts(tokens) if isinstance(part, Clip)]
         sized = bool(clips) and clips[0].frames.shape[1:3] == (8 * GRID, 8 * GRID)
         found.append((sized, sized and obeys(clips[0].frames[0], caption)))

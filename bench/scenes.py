@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
-from reelmill.eval.generation import Clip, Draw, Sampling, Studio
+from reelmill.eval.generation import Clip, SamplingParams, Studio, TokenSampling
 from reelmill.pipelines.imports.tokens import import_tokens
 from reelmill.tokenize.vision import VisionTokenizer, load
 from reelmill.tokenize.vocabulary import Vocabulary
@@ -217,7 +217,7 @@ def base_model(folder: Path, world: Path, config: TrainConfig = CONFIG) -> Path:
     return last or train(config, [world], folder, log_fn=lambda _: None)
 
 
-def drawn_right(studio: Studio, captions: Sequence[str], sampling: Sampling) -> list[bool]:
+def drawn_right(studio: Studio, captions: Sequence[str], sampling: SamplingParams) -> list[bool]:
     """Draw a picture for each caption; whether it obeys."""
     found = studio.images(captions, GRID, GRID, sampling=sampling)
     return [obeys(picture, caption) for picture, caption in zip(found, captions, strict=True)]
@@ -225,7 +225,7 @@ def drawn_right(studio: Studio, captions: Sequence[str], sampling: Sampling) -> 
 
 def captions_of(studio: Studio, images: Sequence[Picture]) -> list[str]:
     """The likeliest words of a model about each picture."""
-    likeliest = Sampling(text=Draw(temperature=0.0))
+    likeliest = SamplingParams(text=TokenSampling(temperature=0.0))
     return [studio.caption(Clip(image[None]), most=40, sampling=likeliest) for image in images]
 
 
@@ -269,9 +269,9 @@ def main() -> None:
     print(f"read is right on {reader_accuracy(studio.vision):.1%} of 300 pictures that went through the tokenizer")
     captions = [what.caption for what in every()] * 4
     for name, sampling in {
-        "all codes": Sampling(vision=Draw()),
-        "top-k 20": Sampling(vision=Draw(top_k=20)),
-        "likeliest": Sampling(vision=Draw(temperature=0.0)),
+        "all codes": SamplingParams(vision=TokenSampling()),
+        "top-k 20": SamplingParams(vision=TokenSampling(top_k=20)),
+        "likeliest": SamplingParams(vision=TokenSampling(temperature=0.0)),
     }.items():
         some = captions[: len(every())] if name == "likeliest" else captions
         print(f"drawn pictures that obey their captions, {name}: {np.mean(drawn_right(studio, some, sampling)):.1%}")

@@ -23,7 +23,7 @@ from synthetic_run import write_run
 
 from reelmill.config import override
 from reelmill.errors import DataError
-from reelmill.eval.generation import Draw, Request, Sampling, Studio, continuations
+from reelmill.eval.generation import Request, SamplingParams, Studio, TokenSampling, continuations
 from reelmill.tokenize.documents import generation_prompt, parse
 from reelmill.train.checkpoint import load_decoder
 from reelmill.train.data.loader import Corpus
@@ -81,7 +81,7 @@ def main() -> None:
     for number, (caption, h, w) in enumerate(prompts):
         each = TRIES // len(prompts) + (number < TRIES % len(prompts))
         prompt = generation_prompt(vocab, caption, h, w)
-        sampling = Sampling(text=Draw(top_k=2048), seed=number)
+        sampling = SamplingParams(text=TokenSampling(top_k=2048), seed=number)
         request = Request(prompt=prompt, most=h * (w + 1), end=vocab.eos, sampling=sampling)
         tries = continuations(model, vocab, [replace(request, stream=stream) for stream in range(each)])
         right = [right_rows(tokens, h, w, vocab.eol) for tokens in tries]

@@ -22,7 +22,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from generate import CAPTIONS, Emu3ForCausalLM, theirs
 
-from reelmill.eval.generation import Draw, Engine, Request, Sampling, image_request
+from reelmill.eval.generation import Engine, Request, SamplingParams, TokenSampling, image_request
 from reelmill.tokenize.documents import Grammar
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.hub import export_model
@@ -101,7 +101,7 @@ def main() -> None:
     modes = [mode for mode in MODES if not (args.skip_compile and "compiled" in mode)]
     vocab = Vocabulary("qwen", 32_768)
     grammar = Grammar(vocab, one_block=True)
-    sampling = Sampling(vision=Draw(top_k=2048), guidance=3.0)
+    sampling = SamplingParams(vision=TokenSampling(top_k=2048), guidance=3.0)
 
     def requests(images: int, h: int, w: int) -> list[Request]:
         captions = [CAPTIONS[number % len(CAPTIONS)] for number in range(images)]

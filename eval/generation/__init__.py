@@ -5,22 +5,22 @@ from reelmill.eval.generation.engine import Engine, continuations, run
 from reelmill.eval.generation.presets import PRESETS, Preset, preset
 from reelmill.eval.generation.preview import preview, rows_so_far
 from reelmill.eval.generation.prompts import chat_request, free_request, image_request, visual_request, words_request
-from reelmill.eval.generation.request import Drawn, Request
-from reelmill.eval.generation.sampling import Draw, Sampling
-from reelmill.eval.generation.studio import Clip, Drawing, Studio, latents_in
+from reelmill.eval.generation.request import Request, SampledToken
+from reelmill.eval.generation.sampling import SamplingParams, TokenSampling
+from reelmill.eval.generation.studio import Clip, GenerationProgress, Studio, latents_in
 
 __all__ = [
     "PRESETS",
     "Clip",
-    "Draw",
-    "Drawing",
-    "Drawn",
     "Engine",
+    "GenerationProgress",
     "KVCache",
     "Preset",
     "Request",
-    "Sampling",
+    "SampledToken",
+    "SamplingParams",
     "Studio",
+    "TokenSampling",
     "chat_request",
     "continuations",
     "free_request",

@@ -17,8 +17,8 @@ from torch import Tensor
 from reelmill.errors import ConfigError
 from reelmill.eval.generation.cache import KVCache
 from reelmill.eval.generation.decode_step import Step
-from reelmill.eval.generation.request import Drawn, Ids, Request, Running, only_one
-from reelmill.eval.generation.sampling import Draw, draw
+from reelmill.eval.generation.request import Ids, Request, Running, SampledToken, only_one
+from reelmill.eval.generation.sampling import TokenSampling, sample
 from reelmill.tokenize.documents.grammar import Ranges
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.model import Decoder
@@ -77,7 +77,7 @@ class Engine:
         """Whether nothing is waiting or at work."""
         return not self._waiting and not self._working
 
-    def step(self) -> list[Drawn]:
+    def step(self) -> list[SampledToken]:
         """Draw one token for every sequence at work, after taking in those that there is room for."""
         with torch.inference_mode():
             while self._waiting and self._waiting[0].rows <= self.free:
@@ -100,9 +100,9 @@ class Engine:
         self.free -= sequence.rows
         self._working.append(sequence)
 
-    def _draw(self, hidden: Tensor) -> list[Drawn]:
+    def _draw(self, hidden: Tensor) -> list[SampledToken]:
         """A token for each sequence at work, those that may draw the same ids in the same way together."""
-        groups: dict[tuple[Ranges, Draw, float], list[tuple[int, Running]]] = {}
+        groups: dict[tuple[Ranges, TokenSampling, float], list[tuple[int, Running]]] = {}
         row = 0
         for sequence in self._working:
             ranges, sampling = sequence.allowed(), sequence.request.sampling
@@ -123,8 +123,8 @@ class Engine:
                 else:
                     with_prompt, without = self._logits(hidden[torch.cat((first, first + 1))], ranges).chunk(2)
                     logits = without + guidance * (with_prompt - without)
-                chances = torch.tensor([sequence.chance() for _, sequence in members])
-                places = draw(logits, how, chances.to(logits.device)).tolist()
+                uniforms = torch.tensor([sequence.uniform() for _, sequence in members])
+                places = sample(logits, how, uniforms.to(logits.device)).tolist()
                 ids = np.concatenate([np.arange(*bounds) for bounds in ranges])
                 tokens = ids[places].tolist()
             drawn += [sequence.take(token) for (_, sequence), token in zip(members, tokens, strict=True)]
@@ -163,7 +163,7 @@ def run(
     *,
     rows: int = 16,
     compile: bool = False,
-) -> Iterator[Drawn]:
+) -> Iterator[SampledToken]:
     """Draw for all requests, numbered as they are given, at most `rows` rows at a time; tokens as they are drawn."""
     if not requests:
         return

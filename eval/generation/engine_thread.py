@@ -17,11 +17,11 @@ from itertools import accumulate, count
 
 from reelmill.errors import ConfigError, MachineError
 from reelmill.eval.generation.engine import Engine
-from reelmill.eval.generation.request import Drawn, Request
+from reelmill.eval.generation.request import Request, SampledToken
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.model import Decoder
 
-Deliver = Callable[[Drawn | Exception], None]
+Deliver = Callable[[SampledToken | Exception], None]
 """Gets each token of a request in the service's thread, or the error that ends it; it must not wait."""
 
 _MEMORY = 0.9
@@ -209,7 +209,7 @@ class Service:
                 del self._working[job.number]
             job.deliver(error)
 
-    def _note(self, events: list[Drawn], seconds: float) -> list[tuple[_Job, Drawn]]:
+    def _note(self, events: list[SampledToken], seconds: float) -> list[tuple[_Job, SampledToken]]:
         """The events with their jobs; those that end are forgotten."""
         with self._changed:
             noted = [(self._working[event.request], event) for event in events]

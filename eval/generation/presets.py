@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 
 from reelmill.config import nearest
 from reelmill.errors import ConfigError
-from reelmill.eval.generation.sampling import Draw, Sampling
+from reelmill.eval.generation.sampling import SamplingParams, TokenSampling
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
     """How to draw. `area` is in pixels (None: what the command says), `suffix` is put after each prompt."""
 
-    sampling: Sampling = field(default_factory=Sampling)
+    sampling: SamplingParams = field(default_factory=SamplingParams)
     area: int | None = None
     suffix: str = ""
     negative: str = ""
@@ -23,7 +23,7 @@ PRESETS = {
     "none": Preset(),
     # The released script for images, image_generation.py.
     "emu3": Preset(
-        sampling=Sampling(vision=Draw(top_k=2048), guidance=3.0),
+        sampling=SamplingParams(vision=TokenSampling(top_k=2048), guidance=3.0),
         area=518_400,
         suffix=" masterpiece, film grained, best quality.",
         negative=(
@@ -32,10 +32,13 @@ PRESETS = {
         ),
     ),
     # What the paper's figures were measured with: arXiv 2409.18869, appendix B.1.
-    "emu3-eval": Preset(sampling=Sampling(vision=Draw(top_k=16_384), guidance=5.0), area=518_400),
+    "emu3-eval": Preset(sampling=SamplingParams(vision=TokenSampling(top_k=16_384), guidance=5.0), area=518_400),
     # Emu3.5's configuration for stories, of words and pictures in turn.
     "emu3.5-story": Preset(
-        sampling=Sampling(vision=Draw(top_k=10_240), text=Draw(top_k=1024, top_p=0.9), guidance=3.0), area=518_400
+        sampling=SamplingParams(
+            vision=TokenSampling(top_k=10_240), text=TokenSampling(top_k=1024, top_p=0.9), guidance=3.0
+        ),
+        area=518_400,
     ),
 }
 

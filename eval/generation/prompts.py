@@ -8,7 +8,7 @@ import numpy as np
 
 from reelmill.errors import DataError
 from reelmill.eval.generation.request import Ids, Request
-from reelmill.eval.generation.sampling import Sampling
+from reelmill.eval.generation.sampling import SamplingParams
 from reelmill.tokenize.documents import (
     Grammar,
     Header,
@@ -21,7 +21,7 @@ from reelmill.tokenize.documents import (
 )
 from reelmill.tokenize.documents.writing import Codes
 
-DEFAULT = Sampling()
+DEFAULT = SamplingParams()
 
 
 def visual_request(
@@ -30,7 +30,7 @@ def visual_request(
     header: Header,
     *,
     begun: Codes | None = None,
-    sampling: Sampling = DEFAULT,
+    sampling: SamplingParams = DEFAULT,
     negative: str = "",
     stream: int = 0,
 ) -> Request:
@@ -68,7 +68,7 @@ def image_request(
     h: int,
     w: int,
     *,
-    sampling: Sampling = DEFAULT,
+    sampling: SamplingParams = DEFAULT,
     negative: str = "",
     stream: int = 0,
 ) -> Request:
@@ -77,7 +77,7 @@ def image_request(
 
 
 def words_request(
-    grammar: Grammar, parts: Sequence[str | Visual], most: int, *, sampling: Sampling = DEFAULT, stream: int = 0
+    grammar: Grammar, parts: Sequence[str | Visual], most: int, *, sampling: SamplingParams = DEFAULT, stream: int = 0
 ) -> Request:
     """What goes on in words after texts and visuals, at most `most` tokens: a caption."""
     return _in_words(grammar, interleaved_document(grammar.vocab, parts)[:-1], most, sampling, stream)
@@ -89,14 +89,14 @@ def chat_request(
     most: int,
     *,
     before: Sequence[Turn] = (),
-    sampling: Sampling = DEFAULT,
+    sampling: SamplingParams = DEFAULT,
     stream: int = 0,
 ) -> Request:
     """What answers a question in words, at most `most` tokens, in Emu3's chat template; `before`: earlier turns."""
     return _in_words(grammar, chat_prompt(grammar.vocab, question, before), most, sampling, stream)
 
 
-def _in_words(grammar: Grammar, prompt: Ids, most: int, sampling: Sampling, stream: int) -> Request:
+def _in_words(grammar: Grammar, prompt: Ids, most: int, sampling: SamplingParams, stream: int) -> Request:
     vocab = grammar.vocab
     only = ((0, vocab.text_size), (vocab.eos, vocab.eos + 1))
     return Request(
@@ -109,7 +109,7 @@ def free_request(
     parts: Sequence[str | Visual],
     most: int,
     *,
-    sampling: Sampling = DEFAULT,
+    sampling: SamplingParams = DEFAULT,
     negative: str = "",
     stream: int = 0,
 ) -> Request:

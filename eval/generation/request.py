@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reelmill.errors import ConfigError
-from reelmill.eval.generation.sampling import Sampling
+from reelmill.eval.generation.sampling import SamplingParams
 from reelmill.tokenize.documents import Grammar, State
 from reelmill.tokenize.documents.grammar import Ranges
 from reelmill.tokenize.vocabulary import Vocabulary
@@ -29,7 +29,7 @@ class Request:
     prompt: npt.ArrayLike
     most: int
     end: int
-    sampling: Sampling = field(default_factory=Sampling)
+    sampling: SamplingParams = field(default_factory=SamplingParams)
     stream: int = 0
     grammar: Grammar | None = None
     unconditional: npt.ArrayLike | None = None
@@ -61,7 +61,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class SampledToken:
     """A token that was drawn for request number `request`; `is_last` says that the sequence ends with it."""
 
     request: int
@@ -84,12 +84,12 @@ class Running:
         before = np.asarray(request.drawn, dtype=np.int64)
         for token in before.tolist():
             if only_one(self.allowed()) is None:
-                self.chance()
+                self.uniform()
             self.take(token)
         # What each row reads before it draws.
         self.prompts = [np.concatenate((prompt, before)) for prompt in request.prompts]
 
-    def chance(self) -> float:
+    def uniform(self) -> float:
         """The next number of its random stream: one for each token that could be another."""
         return float(self.random.random(dtype=np.float32))
 
@@ -100,13 +100,13 @@ class Running:
             return only
         return _common(self.request.grammar.allowed(self.state), only)
 
-    def take(self, token: int) -> Drawn:
+    def take(self, token: int) -> SampledToken:
         """Note the token that was drawn."""
         self.drawn += 1
         self.pending = [token] * self.rows
         if self.state is not None and self.request.grammar is not None:
             self.state = self.request.grammar.advance(self.state, token)
-        return Drawn(self.number, token, token == self.request.end or self.drawn == self.request.most)
+        return SampledToken(self.number, token, token == self.request.end or self.drawn == self.request.most)
 
 
 def only_one(ranges: Ranges) -> int | None:

@@ -1,4 +1,4 @@
-"""How the next token is drawn from logits."""
+"""How the next token is sampled from logits."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from reelmill.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Draw:
-    """Of one kind of token. `temperature` 0 takes the likeliest; `top_k` 0 and `top_p` 1 let all stand."""
+class TokenSampling:
+    """How tokens of one kind are sampled. Temperature 0 takes the likeliest; `top_k` 0 and `top_p` 1 keep all."""
 
     temperature: float = 1.0
     top_k: int = 0
@@ -29,16 +29,16 @@ class Draw:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sampling:
-    """How a sequence is drawn: codes by `vision`, all else by `text`.
+class SamplingParams:
+    """How a sequence is sampled: visual codes by `vision`, every other token by `text`.
 
-    `guidance` s draws from unconditional + s * (conditional - unconditional) logits (classifier-free guidance), where a
-    request has an unconditional prompt; 1 draws from the conditional ones alone. The defaults of `vision` are those of
-    Emu3's released image generation, which guides by 3.
+    `guidance` is the scale s of classifier-free guidance, for requests with an unconditional prompt: codes are sampled
+    from the logits unconditional + s * (conditional - unconditional), and s = 1 means the conditional logits alone. The
+    defaults of `vision` are those of Emu3's released image generation, which uses a guidance of 3.
     """
 
-    vision: Draw = Draw(top_k=2048)
-    text: Draw = Draw()
+    vision: TokenSampling = TokenSampling(top_k=2048)
+    text: TokenSampling = TokenSampling()
     guidance: float = 1.0
     seed: int = 0
 
@@ -50,21 +50,22 @@ class Sampling:
             raise ConfigError(f"guidance is {self.guidance}; it must be 0 or more, 1 for none.")
 
 
-def draw(logits: Tensor, how: Draw, chances: Tensor) -> Tensor:
-    """An index int64 [n] a row of logits [n, ids], each by its own chance float32 [n] in [0, 1).
+def sample(logits: Tensor, params: TokenSampling, uniforms: Tensor) -> Tensor:
+    """Sample an index from each row of `logits` [n, ids], given a uniform number float32 [n] in [0, 1); int64 [n].
 
-    The kept ids lie on [0, 1) from the likeliest on, each as wide as its probability; the chance says which is taken.
-    So a row's draw depends on its own logits and chance alone, whatever other rows there are.
+    This is inverse transform sampling: the ids that top-k and top-p keep share [0, 1), the likeliest first, each as
+    wide as its probability, and the uniform number falls on one of them. A row's sample depends on nothing but its own
+    logits and its own number, whatever else is in the batch.
     """
-    if how.temperature == 0:
+    if params.temperature == 0:
         return logits.argmax(dim=-1)
     ids = logits.shape[-1]
-    ranked, order = logits.topk(how.top_k, dim=-1) if 0 < how.top_k < ids else logits.sort(dim=-1, descending=True)
-    reached = torch.softmax(ranked.float() / how.temperature, dim=-1).cumsum(dim=-1)
-    # What remains is the shortest beginning that holds top_p.
-    whole = reached[:, -1]
-    if how.top_p < 1:
-        last = torch.searchsorted(reached, (whole * how.top_p)[:, None]).clamp(max=ranked.shape[-1] - 1)
-        whole = reached.gather(1, last)[:, 0]
-    place = torch.searchsorted(reached, (chances * whole)[:, None], right=True).clamp(max=ranked.shape[-1] - 1)
+    top_k = params.top_k
+    ranked, order = logits.topk(top_k, dim=-1) if 0 < top_k < ids else logits.sort(dim=-1, descending=True)
+    cumulative = torch.softmax(ranked.float() / params.temperature, dim=-1).cumsum(dim=-1)
+    total = cumulative[:, -1]
+    if params.top_p < 1:  # keep the shortest prefix that holds top_p
+        last = torch.searchsorted(cumulative, (total * params.top_p)[:, None]).clamp(max=ranked.shape[-1] - 1)
+        total = cumulative.gather(1, last)[:, 0]
+    place = torch.searchsorted(cumulative, (uniforms * total)[:, None], right=True).clamp(max=ranked.shape[-1] - 1)
     return order.gather(1, place)[:, 0]

@@ -18,8 +18,8 @@ from reelmill.eval.generation.prompts import (
     visual_request,
     words_request,
 )
-from reelmill.eval.generation.request import Drawn, Ids, Request
-from reelmill.eval.generation.sampling import Sampling
+from reelmill.eval.generation.request import Ids, Request, SampledToken
+from reelmill.eval.generation.sampling import SamplingParams
 from reelmill.tokenize.documents import Document, Grammar, Header, Visual, parse, seconds_of
 from reelmill.tokenize.documents.header import PIXEL_FRAMES_PER_LATENT
 from reelmill.tokenize.documents.writing import Codes
@@ -37,7 +37,7 @@ class Clip:
 
 
 @dataclass
-class Drawing:
+class GenerationProgress:
     """Requests that are drawn together, as far as they are.
 
     Their `tokens` (prompt and all), how many of these were drawn (`count`), the `last` of them, how many may be drawn
@@ -46,12 +46,12 @@ class Drawing:
 
     tokens: list[list[int]]
     count: int
-    last: Drawn
+    last: SampledToken
     most: int
     longest: int
 
 
-Watch = Callable[[Drawing], None]
+Watch = Callable[[GenerationProgress], None]
 """Called after each drawn token."""
 
 
@@ -78,12 +78,12 @@ class Studio:
         studio.context = context
         return studio
 
-    def draw(self, requests: Sequence[Request]) -> list[Ids]:
+    def generate(self, requests: Sequence[Request]) -> list[Ids]:
         """The whole token sequences, prompt and all, of requests that are drawn together."""
-        drawn = dict(self.draw_each(requests))
+        drawn = dict(self.generate_each(requests))
         return [drawn[number] for number in range(len(requests))]
 
-    def draw_each(self, requests: Sequence[Request]) -> Iterator[tuple[int, Ids]]:
+    def generate_each(self, requests: Sequence[Request]) -> Iterator[tuple[int, Ids]]:
         """The same, each with its number once it is drawn."""
         if not requests:
             return
@@ -93,7 +93,7 @@ class Studio:
         for count, event in enumerate(events, 1):
             tokens[event.request].append(event.token)
             if self.watch:
-                self.watch(Drawing(tokens, count, event, most, longest))
+                self.watch(GenerationProgress(tokens, count, event, most, longest))
             if event.is_last:
                 yield event.request, np.array(tokens[event.request], dtype=np.int32)
 
@@ -103,7 +103,7 @@ class Studio:
         header: Header,
         *,
         begun: Clip | None = None,
-        sampling: Sampling = DEFAULT,
+        sampling: SamplingParams = DEFAULT,
         negative: str = "",
         streams: Sequence[int] = (),
     ) -> Iterator[tuple[int, Clip]]:
@@ -118,7 +118,7 @@ class Studio:
             )
             for caption, stream in zip(captions, streams or range(len(captions)), strict=True)
         ]
-        for number, tokens in self.draw_each(requests):
+        for number, tokens in self.generate_each(requests):
             yield number, self._clip(self._document(tokens))
 
     def images(
@@ -127,7 +127,7 @@ class Studio:
         h: int,
         w: int,
         *,
-        sampling: Sampling = DEFAULT,
+        sampling: SamplingParams = DEFAULT,
         negative: str = "",
         streams: Sequence[int] = (),
     ) -> list[Frames]:
@@ -141,7 +141,7 @@ class Studio:
         header: Header,
         *,
         begun: Clip | None = None,
-        sampling: Sampling = DEFAULT,
+        sampling: SamplingParams = DEFAULT,
         negative: str = "",
         stream: int = 0,
     ) -> Clip:
@@ -157,7 +157,7 @@ class Studio:
         *,
         caption: str = "",
         window_s: float = 2.0,
-        sampling: Sampling = DEFAULT,
+        sampling: SamplingParams = DEFAULT,
         negative: str = "",
         stream: int = 0,
     ) -> Clip:
@@ -176,21 +176,21 @@ class Studio:
                 self.one_block, caption, header, begun=context, sampling=sampling, negative=negative,
                 stream=(stream << 32) + len(codes),  # each window has its own
             )  # fmt: skip
-            (tokens,) = self.draw([request])
+            (tokens,) = self.generate([request])
             drawn = self._document(tokens).codes
             codes = np.concatenate((codes, drawn[len(context) :]))
         return Clip(self.vision.decode(codes), clip.fps)
 
-    def caption(self, clip: Clip, *, most: int = 256, sampling: Sampling = DEFAULT) -> str:
+    def caption(self, clip: Clip, *, most: int = 256, sampling: SamplingParams = DEFAULT) -> str:
         """Words after a picture or clip, as documents whose caption stands after the codes have them."""
         return self._words(words_request(self.free, [self._visual(clip)], most, sampling=sampling))
 
-    def answer(self, clip: Clip, question: str, *, most: int = 1024, sampling: Sampling = DEFAULT) -> str:
+    def answer(self, clip: Clip, question: str, *, most: int = 1024, sampling: SamplingParams = DEFAULT) -> str:
         """The answer to a question about a picture or clip, in Emu3's chat template."""
         return self._words(chat_request(self.free, [self._visual(clip), question], most, sampling=sampling))
 
     def interleaved(
-        self, prompt: str, *, begun: Clip | None = None, most: int = 4096, sampling: Sampling = DEFAULT
+        self, prompt: str, *, begun: Clip | None = None, most: int = 4096, sampling: SamplingParams = DEFAULT
     ) -> list[str | Clip]:
         """Words and pictures as the model likes: see `pages`."""
         ((_, parts),) = self.pages([prompt], begun=begun, most=most, sampling=sampling)
@@ -202,7 +202,7 @@ class Studio:
         *,
         begun: Clip | None = None,
         most: int = 4096,
-        sampling: Sampling = DEFAULT,
+        sampling: SamplingParams = DEFAULT,
         negative: str = "",
         streams: Sequence[int] = (),
     ) -> Iterator[tuple[int, list[str | Clip]]]:
@@ -216,11 +216,11 @@ class Studio:
             free_request(self.free, [*before, prompt], most, sampling=sampling, negative=negative, stream=stream)
             for prompt, stream in zip(prompts, streams or range(len(prompts)), strict=True)
         ]
-        for number, tokens in self.draw_each(requests):
+        for number, tokens in self.generate_each(requests):
             yield number, list(self.parts(tokens))
 
     def _words(self, request: Request) -> str:
-        (tokens,) = self.draw([request])
+        (tokens,) = self.generate([request])
         drawn = tokens[len(np.asarray(request.prompt)) :]
         return self.vocab.tokenizer.decode(drawn[drawn < self.vocab.text_size].tolist()).strip()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from reelmill.errors import ConfigError
-from reelmill.eval.generation import Request, Sampling, Studio, image_request
+from reelmill.eval.generation import Request, SamplingParams, Studio, image_request
 from reelmill.eval.generation.prompts import DEFAULT
 from reelmill.eval.preference.candidates import Candidates, Checkpoint, digest, write_candidates
 from reelmill.tokenize.shards import Footer
@@ -29,7 +29,7 @@ class Plan:
     h: int
     w: int
     count: int = 8
-    sampling: Sampling = DEFAULT
+    sampling: SamplingParams = DEFAULT
     negative: str = ""
 
     def check(self) -> None:
@@ -84,7 +84,7 @@ def sample(
         )
     footer = Footer(studio.vision.fingerprint, studio.vocab, studio.vision.fingerprint)
     for part in _parts(_missing(studio, checkpoint, prompts, plan, set(stored.by_id))):
-        drawn = studio.draw([request for _, request in part])
+        drawn = studio.generate([request for _, request in part])
         now = datetime.datetime.now(datetime.UTC)
         rows = [
             {**row, "tokens": tokens, "n_tokens": len(tokens), "created": now}

@@ -15,7 +15,7 @@ from PIL import Image
 
 from reelmill.curation.endpoint import Answer
 from reelmill.curation.pictures import size_within
-from reelmill.eval.generation import Draw, Request, Sampling, Studio, chat_request, continuations
+from reelmill.eval.generation import Request, SamplingParams, Studio, TokenSampling, chat_request, continuations
 from reelmill.eval.generation.loading import found_checkpoint
 from reelmill.orchestration.model_captions import ModelCaptionWorker, Outcome, Question, answered
 from reelmill.tokenize.documents import Visual
@@ -28,7 +28,7 @@ class CheckpointWorker(ModelCaptionWorker):
         super().__init__(settings)
         own = self._config.checkpoint
         self._studio = Studio.open(found_checkpoint(Path(own.model)), own.tokenizer or None)
-        self._sampling = Sampling(text=Draw(temperature=self._config.temperature))
+        self._sampling = SamplingParams(text=TokenSampling(temperature=self._config.temperature))
 
     def _ask(self, rows: Sequence[Mapping[str, Any]]) -> Outcome:
         outcome, studio = Outcome(), self._studio

@@ -116,10 +116,10 @@ def ask(
     seed: Seed = 0,
 ) -> None:
     """Caption a picture or video, or answer a question about it, with a trained checkpoint."""
-    from reelmill.eval.generation import Draw, Sampling
+    from reelmill.eval.generation import SamplingParams, TokenSampling
     from reelmill.pipelines.generate.run import read_media, studio_of
 
-    sampling = Sampling(text=Draw(temperature=temperature, top_k=top_k, top_p=top_p), seed=seed)
+    sampling = SamplingParams(text=TokenSampling(temperature=temperature, top_k=top_k, top_p=top_p), seed=seed)
     sampling.check()
     studio = studio_of(checkpoint, tokenizer)
     clip = read_media(file, area, studio.vision.spatial, fps, seconds)

@@ -16,7 +16,7 @@ from rich.style import Style
 from rich.text import Text
 
 from reelmill.errors import ConfigError
-from reelmill.eval.generation import Drawing, Studio, preview
+from reelmill.eval.generation import GenerationProgress, Studio, preview
 from reelmill.files import write_atomically
 from reelmill.tokenize.vision import Frames
 
@@ -62,7 +62,7 @@ class Show:
         self.live = Live(self.progress, console=self.console, redirect_stdout=sys.stdout.isatty(), transient=True)
         self._drawn = 0
         self._before = 0
-        self._last: Drawing | None = None
+        self._last: GenerationProgress | None = None
         self._next_at = 0.0
 
     def __enter__(self) -> Show:
@@ -85,18 +85,18 @@ class Show:
                 f"{self._drawn:,} tokens in {seconds:,.1f} s, {self._drawn / seconds:,.0f} a second", highlight=False
             )
 
-    def see(self, drawing: Drawing) -> None:
+    def see(self, progress: GenerationProgress) -> None:
         """Note a token."""
         if self._drawn == 0:
             self.progress.start_task(self.bar)
-            self._warn_of_length(drawing.longest)
-        if drawing.count == 1:  # one drawing follows another: the windows of a video's future
+            self._warn_of_length(progress.longest)
+        if progress.count == 1:  # one progress follows another: the windows of a video's future
             self._before = self._drawn
-        self._drawn, self._last = self._before + drawing.count, drawing
-        self.progress.update(self.bar, completed=self._drawn, total=self._before + drawing.most)
-        if self.preview and drawing.last.token == self.studio.vocab.eol and time.monotonic() >= self._next_at:
+        self._drawn, self._last = self._before + progress.count, progress
+        self.progress.update(self.bar, completed=self._drawn, total=self._before + progress.most)
+        if self.preview and progress.last.token == self.studio.vocab.eol and time.monotonic() >= self._next_at:
             began = time.monotonic()
-            self._show(drawing)
+            self._show(progress)
             ended = time.monotonic()
             self._next_at = ended + max(PAUSE_S, (ended - began) / SHARE)
 
@@ -111,8 +111,8 @@ class Show:
                 highlight=False,
             )
 
-    def _show(self, drawing: Drawing) -> None:
-        found = (preview(self.studio.vocab, self.studio.vision, tokens) for tokens in reversed(drawing.tokens))
+    def _show(self, progress: GenerationProgress) -> None:
+        found = (preview(self.studio.vocab, self.studio.vision, tokens) for tokens in reversed(progress.tokens))
         pictures = [picture for picture in found if picture is not None][:SHOWN]
         if not pictures:
             return

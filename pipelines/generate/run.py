@@ -10,7 +10,7 @@ from typing import Any
 
 import reelmill
 from reelmill.errors import ConfigError, DataError
-from reelmill.eval.generation import Clip, Sampling, Studio
+from reelmill.eval.generation import Clip, SamplingParams, Studio
 from reelmill.eval.generation.loading import found_model
 from reelmill.eval.generation.media_files import read_clip, read_image, write_clip
 from reelmill.eval.generation.pages import ENDINGS, write_page
@@ -36,7 +36,7 @@ class Task:
     interleaved: bool = False
     most: int = 4096
     negative: str = ""
-    sampling: Sampling
+    sampling: SamplingParams
     rows: int = 16
     compile: bool = False
 

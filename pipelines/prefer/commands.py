@@ -47,13 +47,15 @@ def sample(
 
     The same command again draws what is missing. Under torchrun each process draws its share of the prompts.
     """
-    from reelmill.eval.generation import Draw, Sampling
+    from reelmill.eval.generation import SamplingParams, TokenSampling
     from reelmill.eval.preference import Plan
     from reelmill.pipelines.prefer.candidates import read_prompts, sample_candidates
     from reelmill.tokenize.documents import grid_for_ratio
 
     h, w = grid_for_ratio(ratio, area)
-    sampling = Sampling(vision=Draw(temperature=temperature, top_k=top_k, top_p=top_p), guidance=guidance, seed=seed)
+    sampling = SamplingParams(
+        vision=TokenSampling(temperature=temperature, top_k=top_k, top_p=top_p), guidance=guidance, seed=seed
+    )
     plan = Plan(h=h, w=w, count=count, sampling=sampling, negative=negative)
     plan.check()
     texts = read_prompts(prompts, prompt or [])

@@ -20,7 +20,7 @@ from starlette.responses import JSONResponse, Response
 
 from reelmill.config import from_dict
 from reelmill.errors import ConfigError
-from reelmill.eval.generation import Request, Sampling, Studio
+from reelmill.eval.generation import Request, SamplingParams, Studio
 from reelmill.pipelines.serve.chat_messages import Part, conversation
 from reelmill.pipelines.serve.event_stream import Event, EventStream, comment, unless_left
 from reelmill.pipelines.serve.served_model import Serving, given
@@ -82,7 +82,7 @@ class ChatAsked:
         """Most tokens of the answer, under either name."""
         return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
 
-    def sampling(self, usual: Sampling, seed: int) -> Sampling:
+    def sampling(self, usual: SamplingParams, seed: int) -> SamplingParams:
         """How it is drawn: as usual, where nothing else is asked for."""
         text = replace(usual.text, **given(temperature=self.temperature, top_k=self.top_k, top_p=self.top_p))
         vision = replace(usual.vision, **given(temperature=self.temperature))

@@ -20,7 +20,7 @@ from starlette.responses import JSONResponse, Response
 import reelmill
 from reelmill.config import from_dict
 from reelmill.errors import ConfigError
-from reelmill.eval.generation import Request, Sampling, image_request, preview
+from reelmill.eval.generation import Request, SamplingParams, image_request, preview
 from reelmill.pipelines.serve.event_stream import Event, EventStream, comment, unless_left
 from reelmill.pipelines.serve.served_model import Serving, given
 from reelmill.pipelines.serve.token_stream import Ticket
@@ -94,7 +94,7 @@ class ImagesAsked:
             )
         return h, w
 
-    def sampling(self, usual: Sampling, seed: int) -> Sampling:
+    def sampling(self, usual: SamplingParams, seed: int) -> SamplingParams:
         """How it is drawn: as usual, where nothing else is asked for."""
         vision = replace(usual.vision, **given(temperature=self.temperature, top_k=self.top_k, top_p=self.top_p))
         return replace(usual, vision=vision, seed=seed, **given(guidance=self.guidance))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from reelmill.eval.generation.engine_thread import Closed, QueueFull, Service
-from reelmill.eval.generation.request import Drawn, Request
+from reelmill.eval.generation.request import Request, SampledToken
 from reelmill.pipelines.web.errors import Refusal
 
 
@@ -21,7 +21,7 @@ class Ticket:
 
     def __init__(self, service: Service, requests: Sequence[Request]) -> None:
         self._service = service
-        self._events: asyncio.Queue[tuple[int, Drawn | Exception]] = asyncio.Queue()
+        self._events: asyncio.Queue[tuple[int, SampledToken | Exception]] = asyncio.Queue()
         loop = asyncio.get_running_loop()
         deliver = [partial(self._deliver, loop, index) for index in range(len(requests))]
         try:
@@ -31,7 +31,7 @@ class Ticket:
         except Closed as closed:
             raise Refusal(503, str(closed), code="stopping", retry_after="10") from closed
 
-    async def some(self, timeout_s: float) -> list[tuple[int, Drawn]]:
+    async def some(self, timeout_s: float) -> list[tuple[int, SampledToken]]:
         """The tokens that have come, each with its request's place, at least one; none after `timeout_s`.
 
         Raises what ended a request before its last token.
@@ -58,7 +58,7 @@ class Ticket:
         """Give up what is not drawn yet."""
         self._service.cancel(self._numbers)
 
-    def _deliver(self, loop: asyncio.AbstractEventLoop, index: int, event: Drawn | Exception) -> None:
+    def _deliver(self, loop: asyncio.AbstractEventLoop, index: int, event: SampledToken | Exception) -> None:
         """In the service's thread."""
         with contextlib.suppress(RuntimeError):  # the loop has ended, and with it who asked
             loop.call_soon_threadsafe(self._events.put_nowait, (index, event))

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reelmill.eval.generation import Draw, Sampling, continuations, free_request, image_request
+from reelmill.eval.generation import SamplingParams, TokenSampling, continuations, free_request, image_request
 from reelmill.tokenize.documents import Grammar, Visual, generation_prompt, interleaved_document, parse
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.model import ModelConfig
@@ -111,7 +111,7 @@ class Script(torch.nn.Module):
 
 
 def said(wishes, prompt, **how):
-    greedy = Sampling(text=Draw(temperature=0), vision=Draw(temperature=0))
+    greedy = SamplingParams(text=TokenSampling(temperature=0), vision=TokenSampling(temperature=0))
     request = free_request(Grammar(VOCAB), [prompt], len(wishes), sampling=greedy, **how)
     with torch.no_grad():
         return continuations(Script(wishes, len(request.prompt)), VOCAB, [request])[0].tolist()

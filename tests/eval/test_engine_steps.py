@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from reelmill.errors import ConfigError
 from reelmill.eval.generation import (
-    Draw,
     Engine,
     Request,
-    Sampling,
+    SamplingParams,
+    TokenSampling,
     continuations,
     decode_step,
     free_request,
@@ -80,7 +80,7 @@ def test_every_state_is_that_of_the_whole_forward_pass(model, asked, rows, prefi
     for number, (h, w, t, is_window, resumed) in enumerate(asked):
         given_frames = np.full((t - 1, h, w), number) if is_window and t > 1 else None
         header = Header(h, w, 8.0, seconds_of(t, 8.0))
-        sampling = Sampling(vision=Draw(top_k=20), guidance=guidance, seed=1)
+        sampling = SamplingParams(vision=TokenSampling(top_k=20), guidance=guidance, seed=1)
         request = visual_request(
             ONE_BLOCK, "abc"[:number], header, begun=given_frames, sampling=sampling, negative="xy", stream=number
         )
@@ -107,8 +107,11 @@ KINDS = ("image", "video", "words", "free")
 
 
 def any_request(number, kind, guidance, temperature):
-    draw = Draw(temperature=temperature, top_p=0.9)
-    how = {"sampling": Sampling(vision=Draw(top_k=9 + number), text=draw, guidance=guidance, seed=7), "stream": number}
+    draw = TokenSampling(temperature=temperature, top_p=0.9)
+    how = {
+        "sampling": SamplingParams(vision=TokenSampling(top_k=9 + number), text=draw, guidance=guidance, seed=7),
+        "stream": number,
+    }
     caption = "abcdef"[:number]
     if kind == "words":
         return words_request(Grammar(VOCAB), [caption, Visual(np.full((2, number + 1), number))], 9, **how)
@@ -142,8 +145,8 @@ def test_requests_of_all_kinds_in_one_batch_draw_what_they_draw_alone(model, ask
 @settings(max_examples=8, deadline=None)
 @given(st.integers(0, 26), st.sampled_from([0.0, 1.0]), st.sampled_from([1.0, 2.0]))
 def test_a_generation_that_goes_on_is_one_that_never_stopped(model, stop, temperature, guidance):
-    draw = Draw(temperature=temperature, top_p=0.9)
-    sampling = Sampling(vision=draw, text=draw, guidance=guidance, seed=5)
+    draw = TokenSampling(temperature=temperature, top_p=0.9)
+    sampling = SamplingParams(vision=draw, text=draw, guidance=guidance, seed=5)
     image = visual_request(ONE_BLOCK, "a", Header(4, 5), sampling=sampling, negative="b", stream=2)
     words = free_request(Grammar(VOCAB), ["ab"], 27, sampling=sampling)
     for request in (image, words):
@@ -157,7 +160,7 @@ def test_a_generation_that_goes_on_is_one_that_never_stopped(model, stop, temper
 
 def test_an_empty_unconditional_prompt_guides_too(model):
     def tokens(guidance, negative):
-        sampling = Sampling(vision=Draw(temperature=0), guidance=guidance)
+        sampling = SamplingParams(vision=TokenSampling(temperature=0), guidance=guidance)
         return drawn_by(
             Engine(model, VOCAB, rows=2, capacity=60),
             [visual_request(ONE_BLOCK, "a dog", Header(3, 4), sampling=sampling, negative=negative)],
@@ -171,7 +174,7 @@ def test_an_empty_unconditional_prompt_guides_too(model):
 def test_words_are_drawn_without_guidance(model):
     prompt, other = [VOCAB.bos, *b"draw"], [VOCAB.bos]
     how = {"most": 12, "end": VOCAB.eos, "only": ((0, VOCAB.text_size),)}
-    guided = Request(prompt=prompt, unconditional=other, sampling=Sampling(guidance=5.0), **how)
+    guided = Request(prompt=prompt, unconditional=other, sampling=SamplingParams(guidance=5.0), **how)
     plain = Request(prompt=prompt, **how)
     assert continuations(model, VOCAB, [guided])[0].tolist() == continuations(model, VOCAB, [plain])[0].tolist()
 
@@ -186,7 +189,7 @@ def test_only_the_rows_of_the_head_that_may_be_drawn_are_computed(model):
 
 
 def requests_of_several_sizes():
-    sampling = Sampling(vision=Draw(top_k=20), guidance=3.0, seed=3)
+    sampling = SamplingParams(vision=TokenSampling(top_k=20), guidance=3.0, seed=3)
     return [
         visual_request(ONE_BLOCK, "abcd"[:number], Header(h, w), sampling=sampling, negative="x", stream=number)
         for number, (h, w) in enumerate([(3, 4), (1, 1), (4, 2), (2, 6), (5, 3)])

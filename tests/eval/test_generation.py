@@ -5,7 +5,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reelmill.errors import ConfigError
-from reelmill.eval.generation import Draw, Engine, KVCache, Request, Sampling, continuations, image_request
+from reelmill.eval.generation import (
+    Engine,
+    KVCache,
+    Request,
+    SamplingParams,
+    TokenSampling,
+    continuations,
+    image_request,
+)
 from reelmill.tokenize.documents import DocumentError, Grammar, generation_prompt, parse
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.model import Decoder, ModelConfig
@@ -37,7 +45,7 @@ def whole_logits(model, tokens):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_random_weights_under_the_grammar_draw_whole_documents(model, seed):
-    request = image_request(ONE_BLOCK, "a cat", 3, 5, sampling=Sampling(seed=seed))
+    request = image_request(ONE_BLOCK, "a cat", 3, 5, sampling=SamplingParams(seed=seed))
     (tokens,) = continuations(model, VOCAB, [request])
     document = parse(VOCAB, np.concatenate((request.prompt, tokens)))
     assert document.kind == "image"
@@ -68,7 +76,7 @@ def test_a_free_model_may_open_an_image_and_write_its_size(model):
     guidance=st.sampled_from([0.0, 1.0, 3.0]),
 )
 def test_tokens_do_not_depend_on_what_else_is_drawn(model, sizes, rows, prefill, guidance):
-    sampling = Sampling(vision=Draw(top_k=20, top_p=0.95), guidance=guidance, seed=3)
+    sampling = SamplingParams(vision=TokenSampling(top_k=20, top_p=0.95), guidance=guidance, seed=3)
     requests = [
         image_request(ONE_BLOCK, caption, h, w, sampling=sampling, negative="x", stream=number)
         for number, (h, w, caption) in enumerate(sizes)
@@ -111,7 +119,7 @@ def test_cached_logits_equal_the_whole_forward_at_every_position(lengths, chunk,
 
 
 def test_a_generation_goes_on_from_its_own_tokens(model):
-    request = image_request(ONE_BLOCK, "on", 3, 3, sampling=Sampling(vision=Draw(temperature=0)))
+    request = image_request(ONE_BLOCK, "on", 3, 3, sampling=SamplingParams(vision=TokenSampling(temperature=0)))
     (whole,) = continuations(model, VOCAB, [request])
     rest = Request(
         prompt=np.concatenate((request.prompt, whole[:7])), most=99, end=VOCAB.eos, grammar=ONE_BLOCK,
@@ -123,7 +131,7 @@ def test_a_generation_goes_on_from_its_own_tokens(model):
 
 def test_streams_differ_and_the_seed_decides_them(model):
     def drawn(seed):
-        sampling = Sampling(seed=seed)
+        sampling = SamplingParams(seed=seed)
         requests = [image_request(ONE_BLOCK, "x", 2, 3, sampling=sampling, stream=stream) for stream in range(3)]
         return [tokens.tolist() for tokens in continuations(model, VOCAB, requests)]
 
@@ -134,14 +142,14 @@ def test_streams_differ_and_the_seed_decides_them(model):
 
 def test_the_likeliest_token_is_what_the_whole_forward_says(model):
     prompt = generation_prompt(VOCAB, "greedy", 2, 2)
-    greedy = Sampling(text=Draw(temperature=0))
+    greedy = SamplingParams(text=TokenSampling(temperature=0))
     (tokens,) = continuations(model, VOCAB, [Request(prompt=prompt, most=12, end=-1, sampling=greedy)])
     logits = whole_logits(model, np.concatenate((prompt, tokens)))
     assert logits.argmax(-1)[len(prompt) - 1 : -1].tolist() == tokens.tolist()
 
 
 def test_guidance_draws_from_both_prompts_logits(model):
-    sampling = Sampling(vision=Draw(temperature=0), guidance=3.0)
+    sampling = SamplingParams(vision=TokenSampling(temperature=0), guidance=3.0)
     request = image_request(ONE_BLOCK, "dog", 2, 4, sampling=sampling, negative="cat and mouse")
     (tokens,) = continuations(model, VOCAB, [request])
     conditional, unconditional = (
@@ -160,41 +168,49 @@ def test_guidance_draws_from_both_prompts_logits(model):
 def shares(how, logits, draws=4000):
     """How often each id was drawn."""
     requests = torch.tensor([logits]).expand(draws, -1)
-    chances = torch.from_numpy(np.random.default_rng(0).random(draws, dtype=np.float32))
-    from reelmill.eval.generation.sampling import draw
+    uniforms = torch.from_numpy(np.random.default_rng(0).random(draws, dtype=np.float32))
+    from reelmill.eval.generation.sampling import sample
 
-    return torch.bincount(draw(requests, how, chances), minlength=len(logits)) / draws
+    return torch.bincount(sample(requests, how, uniforms), minlength=len(logits)) / draws
 
 
 def test_draws_follow_the_probabilities():
     logits = [0.0, 2.0, 1.0, -1.0]
-    assert torch.allclose(shares(Draw(), logits), torch.tensor(logits).softmax(0), atol=0.03)
+    assert torch.allclose(shares(TokenSampling(), logits), torch.tensor(logits).softmax(0), atol=0.03)
     hot = (torch.tensor(logits) / 4).softmax(0)
-    assert torch.allclose(shares(Draw(temperature=4.0), logits), hot, atol=0.03)
+    assert torch.allclose(shares(TokenSampling(temperature=4.0), logits), hot, atol=0.03)
     two = torch.tensor([0.0, 2.0, 1.0, 0.0]).exp() * torch.tensor([0.0, 1.0, 1.0, 0.0])
-    assert torch.allclose(shares(Draw(top_k=2), logits), two / two.sum(), atol=0.03)
+    assert torch.allclose(shares(TokenSampling(top_k=2), logits), two / two.sum(), atol=0.03)
     # 0.64 + 0.24 hold 0.8; the others are left out.
-    assert torch.allclose(shares(Draw(top_p=0.8), logits), two / two.sum(), atol=0.03)
-    assert shares(Draw(top_p=0.5), logits)[1] == 1
-    assert shares(Draw(temperature=0), logits)[1] == 1
+    assert torch.allclose(shares(TokenSampling(top_p=0.8), logits), two / two.sum(), atol=0.03)
+    assert shares(TokenSampling(top_p=0.5), logits)[1] == 1
+    assert shares(TokenSampling(temperature=0), logits)[1] == 1
 
 
 def test_wrong_prompts_and_settings_are_refused(model):
     def run(sampling=None, **changes):
-        asked = {"prompt": [VOCAB.bos], "most": 3, "end": VOCAB.eos, "sampling": sampling or Sampling(), **changes}
+        asked = {
+            "prompt": [VOCAB.bos],
+            "most": 3,
+            "end": VOCAB.eos,
+            "sampling": sampling or SamplingParams(),
+            **changes,
+        }
         return continuations(model, VOCAB, [Request(**asked)])
 
     with pytest.raises(DocumentError):
         run(prompt=[VOCAB.eoi], grammar=Grammar(VOCAB))
     with pytest.raises(ConfigError, match="temperature is -1"):
-        run(Sampling(text=Draw(temperature=-1)))
+        run(SamplingParams(text=TokenSampling(temperature=-1)))
     with pytest.raises(ConfigError, match="top_k is -1"):
-        run(Sampling(vision=Draw(top_k=-1)))
+        run(SamplingParams(vision=TokenSampling(top_k=-1)))
     with pytest.raises(ConfigError, match="top_p is 0"):
-        run(Sampling(vision=Draw(top_p=0)))
+        run(SamplingParams(vision=TokenSampling(top_p=0)))
     with pytest.raises(ConfigError, match="guidance is -2"):
-        run(Sampling(guidance=-2))
+        run(SamplingParams(guidance=-2))
     engine = Engine(model, VOCAB, rows=1, capacity=20)
     with pytest.raises(ConfigError, match="2 rows of 21 tokens; this engine has 1 of 20"):
         prompt = [VOCAB.bos]
-        engine.submit(0, Request(prompt=prompt, most=20, end=0, unconditional=prompt, sampling=Sampling(guidance=2)))
+        engine.submit(
+            0, Request(prompt=prompt, most=20, end=0, unconditional=prompt, sampling=SamplingParams(guidance=2))
+        )

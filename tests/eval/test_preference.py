@@ -12,7 +12,7 @@ from candidates import VOCAB, rating, write_folder
 from PIL import Image
 
 from reelmill.errors import ConfigError, DataError
-from reelmill.eval.generation import Sampling, Studio
+from reelmill.eval.generation import SamplingParams, Studio
 from reelmill.eval.preference import (
     Candidates,
     Checkpoint,
@@ -36,7 +36,7 @@ from reelmill.tokenize.shards.pairs import PairIndex, verify_pairs
 from reelmill.tokenize.vision import load
 from reelmill.train.model import Decoder, ModelConfig
 
-PLAN = Plan(h=2, w=3, count=3, sampling=Sampling(seed=5))
+PLAN = Plan(h=2, w=3, count=3, sampling=SamplingParams(seed=5))
 PROMPTS = {0: "a cat", 1: "two dogs", 2: "rain"}
 ONE = Checkpoint("/runs/one", 10, "1" * 64)
 
@@ -88,7 +88,7 @@ def test_another_checkpoint_is_added_other_settings_are_refused(studio, tmp_path
     candidates = Candidates(tmp_path)
     assert candidates.checkpoints == [ONE, other] and len(candidates) == 18
     with pytest.raises(ConfigError, match=r"seed: 5 -> 6"):
-        list(sample(studio, ONE, PROMPTS, Plan(h=2, w=3, sampling=Sampling(seed=6)), tmp_path))
+        list(sample(studio, ONE, PROMPTS, Plan(h=2, w=3, sampling=SamplingParams(seed=6)), tmp_path))
     with pytest.raises(ConfigError, match="1 to 100"):
         list(sample(studio, ONE, PROMPTS, Plan(h=2, w=3, count=0), tmp_path / "none"))
 
@@ -108,12 +108,12 @@ def test_candidates_that_are_no_picture_are_found(tmp_path, change, words):
 
 def test_tokens_are_the_same_bytes_from_the_draw_to_the_pair(studio, tmp_path):
     drawn = []
-    plain = studio.draw
-    studio.draw = lambda requests: drawn.extend(plain(requests)) or drawn[-len(requests) :]
+    plain = studio.generate
+    studio.generate = lambda requests: drawn.extend(plain(requests)) or drawn[-len(requests) :]
     try:
         list(sample(studio, ONE, PROMPTS, PLAN, tmp_path))
     finally:
-        del studio.draw
+        del studio.generate
     candidates = Candidates(tmp_path)
     candidates.decode(studio.vision, candidates.undecoded())
     assert candidates.undecoded() == []

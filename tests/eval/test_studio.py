@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from reelmill.errors import DataError
-from reelmill.eval.generation import Clip, Draw, Sampling, Studio, image_request
+from reelmill.eval.generation import Clip, SamplingParams, Studio, TokenSampling, image_request
 from reelmill.eval.generation.media_files import read_clip, read_image, read_settings, write_clip
 from reelmill.tokenize.documents import Header
 from reelmill.tokenize.vision import load
@@ -46,11 +46,11 @@ def test_pictures_of_any_ratio_and_the_tokens_seen_as_they_come(studio):
 
 def test_a_drawing_that_goes_on_is_whole(studio):
     request = image_request(studio.one_block, "a", 2, 3)
-    (whole,) = studio.draw([request])
+    (whole,) = studio.generate([request])
     cut = len(request.prompt) + 5
-    (again,) = studio.draw([replace(request, drawn=whole[len(request.prompt) : cut])])
+    (again,) = studio.generate([replace(request, drawn=whole[len(request.prompt) : cut])])
     assert np.array_equal(again, whole)
-    assert studio.draw([]) == []
+    assert studio.generate([]) == []
 
 
 def test_a_video_begins_with_the_picture_or_clip_it_is_given(studio):
@@ -82,7 +82,7 @@ def test_the_future_is_drawn_window_by_window(studio):
 
 def test_words_about_pictures_hold_no_pictures(studio):
     clip = Clip(moving_square(4), 8.0)
-    sampling = Sampling(text=Draw(temperature=2.0))
+    sampling = SamplingParams(text=TokenSampling(temperature=2.0))
     assert isinstance(studio.caption(clip, most=30, sampling=sampling), str)
     assert isinstance(studio.answer(Clip(clip.frames[:1]), "What is red?", most=30, sampling=sampling), str)
 

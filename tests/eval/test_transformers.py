@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from reelmill.compat import torchvision
-from reelmill.eval.generation import Draw, Sampling, continuations, image_request
+from reelmill.eval.generation import SamplingParams, TokenSampling, continuations, image_request
 from reelmill.tokenize.documents import Grammar
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.hub import export_model, read_model
@@ -80,7 +80,7 @@ def test_greedy_tokens_are_the_same(model, name, guidance, tmp_path):
     is_whole = name == "Emu3ForConditionalGeneration"
     folder = whole_folder(tmp_path / "a", tmp_path / "b") if is_whole else tmp_path / "a"
     theirs = getattr(transformers, name).from_pretrained(folder, dtype=torch.float32).eval()
-    sampling = Sampling(vision=Draw(temperature=0), guidance=guidance)
+    sampling = SamplingParams(vision=TokenSampling(temperature=0), guidance=guidance)
     requests = [
         image_request(GRAMMAR, caption, h, w, sampling=sampling, negative="bad")
         for caption, h, w in [("a dog", 4, 5), ("", 2, 7)]

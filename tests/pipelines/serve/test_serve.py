@@ -19,7 +19,7 @@ from PIL import Image, ImageSequence
 from serving import MANY, VOCAB, chained_studio, gated_steps, random_studio, served
 from web_server import until
 
-from reelmill.eval.generation import Engine, Request, Sampling, engine_thread
+from reelmill.eval.generation import Engine, Request, SamplingParams, engine_thread
 from reelmill.eval.generation.media_files import read_settings
 from reelmill.eval.generation.presets import PRESETS
 
@@ -76,8 +76,8 @@ def bomb():
 def test_pictures_are_those_of_the_studio_with_their_settings_inside(site, client, studio, tmp_path):
     asked = {"seed": 7, "guidance": 2.0, "negative_prompt": "fog"}
     answer = client.images.generate(model="tiny", prompt="ein Böot", n=2, size="40x16", extra_body=asked)
-    expected = studio.images(["ein Böot"] * 2, 2, 5, sampling=Sampling(
-        vision=Sampling().vision, guidance=2.0, seed=7), negative="fog")  # fmt: skip
+    expected = studio.images(["ein Böot"] * 2, 2, 5, sampling=SamplingParams(
+        vision=SamplingParams().vision, guidance=2.0, seed=7), negative="fog")  # fmt: skip
     assert [picture(each.b64_json).tolist() for each in answer.data] == [each.tolist() for each in expected]
     assert answer.size == "40x16" and answer.output_format == "png"
     assert answer.usage.output_tokens == 2 * (2 * 6 + 3)
@@ -302,7 +302,7 @@ def test_fifty_at_once_are_all_drawn_as_each_would_be_alone(site, client, studio
     with ThreadPoolExecutor(50) as pool:
         drawn = list(pool.map(one, range(50)))
     for number in (0, 17, 49):
-        (alone,) = studio.images([f"{number}"], 2, 3, sampling=Sampling(seed=number))
+        (alone,) = studio.images([f"{number}"], 2, 3, sampling=SamplingParams(seed=number))
         assert np.array_equal(drawn[number], alone)
     assert site[1].service.status() == {"waiting": 0, "drawing": 0, "tokens_per_s": 0.0}
 

@@ -53,11 +53,11 @@ def test_the_larger_one_has_emu3s_codebook_and_grid():
 
 @pytest.mark.parametrize(
     ("name", "floor"),
-    [("media-bigbuckbunny", 21.5), ("media-flower", 23.8), ("media-rocket", 27.5), ("media-china", 22.5)],
+    [("media-bigbuckbunny", 21.5), ("media-flower", 23.8)],
 )
 def test_the_larger_one_reconstructs_real_media_it_never_saw(name, floor):
     path = weights.path(name)
-    frames = read_video(Source(path), 256, limit=12) if path.suffix == ".mp4" else read_picture(Source(path), 256)
+    frames = read_video(Source(path), 256, limit=4) if path.suffix == ".mp4" else read_picture(Source(path), 256)
     assert evaluate.evaluate(load("reelmill-tok-s"), {"it": evaluate.fit(frames, 256**2, 8)})["psnr/it"] >= floor
 
 
@@ -84,10 +84,10 @@ def test_it_reconstructs_rendered_video_and_pictures(tokenizer):
     assert evaluate.psnr(clip[0], tokenizer.decode_image(tokenizer.encode_image(clip[0]))) >= 20
 
 
-@pytest.mark.parametrize("name", ["media-bigbuckbunny", "media-carphone", "media-flower", "media-rocket"])
+@pytest.mark.parametrize("name", ["media-carphone", "media-rocket"])
 def test_it_reconstructs_real_media_it_never_saw(tokenizer, name):
     path = weights.path(name)
-    frames = read_video(Source(path), 144, limit=40) if path.suffix == ".mp4" else read_picture(Source(path), 256)
+    frames = read_video(Source(path), 144, limit=12) if path.suffix == ".mp4" else read_picture(Source(path), 256)
     scores = evaluate.evaluate(tokenizer, {"it": evaluate.fit(frames, 128**2, 8)})
     assert scores["psnr/it"] >= 19.5
     assert 0 < scores["codes_used"] < 1
@@ -128,10 +128,10 @@ def test_tiles_cover_a_frame_once_and_are_bounded(height, width, side):
 
 
 def test_large_frames_are_tiled_and_look_the_same(tokenizer):
-    clip = rendered_clip(4, 304, 520)
+    clip = rendered_clip(4, 264, 272)
     tiled = load(NAME, RunConfig(tile=256))
     codes = tiled.encode(clip)
-    assert codes.shape == tokenizer.encode(clip).shape == (1, 38, 65)
+    assert codes.shape == tokenizer.encode(clip).shape == (1, 33, 34)
     whole, parts = tokenizer.decode(tokenizer.encode(clip)), tiled.decode(codes, clip.shape[:3])
     assert evaluate.psnr(clip, parts) > evaluate.psnr(clip, whole) - 1
     assert tiled.decode_image(tiled.encode_image(clip[0])).shape == clip[0].shape
@@ -147,7 +147,7 @@ def test_how_many_frames_are_taken_at_once_changes_no_code(tokenizer):
 
 def test_frames_may_come_one_after_the_other():
     """Through tiles too, each of which goes on where it ended."""
-    clip = rendered_clip(14, 304, 150)
+    clip = rendered_clip(14, 264, 40)
     tokenizer = load("reelmill-tok-s", RunConfig(batch=4, tile=256))
     parts = list(tokenizer.encode_stream(frame for frame in clip))
     assert [len(part) for part in parts] == [1, 1, 1, 1]

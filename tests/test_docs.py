@@ -105,8 +105,10 @@ def test_the_walkthrough_s_dry_runs_say_what_it_says():
     assert f"{found.tokens_per_day / 1e9:.0f} billion tokens a day" in text
 
 
-def test_the_example_that_writes_a_shard_runs_as_written(tmp_path, monkeypatch):
-    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/formats.md").read_text(encoding="utf-8"), re.DOTALL)
+def test_the_examples_of_formats_run_as_written(tmp_path, monkeypatch, capsys):
+    examples = re.findall(r"```python\n(.*?)```", (ROOT / "docs/formats.md").read_text(encoding="utf-8"), re.DOTALL)
     monkeypatch.chdir(tmp_path)
-    exec(compile(example, "docs/formats.md", "exec"), {})
+    for example in examples:
+        exec(compile(example, "docs/formats.md", "exec"), {})
     assert len(ShardIndex(tmp_path / "mine")) == 2
+    assert capsys.readouterr().out == "[('text', 'Morning.'), ('thought', 'a cat on a bed'), ('block', '')]\n"

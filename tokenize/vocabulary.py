@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from reelmill.errors import ConfigError, DataError
 from reelmill.tokenize import text as text_tokenizers
+from reelmill.tokenize.layout import EMU3, LAYOUTS, Layout
 
 _TEXT_SIZES = {"qwen": text_tokenizers.QWEN_SIZE, "bytes": text_tokenizers.BYTES_SIZE}
 _SPECIALS = (
@@ -32,6 +33,12 @@ _STRUCTURE = {
     "IMG": "<|image token|>",
     "BOI": "<|image start|>",
     "EOI": "<|image end|>",
+    "BSS": "<|extra_100|>",
+    "ESS": "<|extra_101|>",
+    "BOG": "<|extra_60|>",
+    "EOG": "<|extra_61|>",
+    "BOC": "<|extra_50|>",
+    "EOC": "<|extra_51|>",
 }
 _ROLES = {string: role for role, string in _STRUCTURE.items()}
 _LARGEST_ID = 2**31 - 1
@@ -39,15 +46,16 @@ _LARGEST_ID = 2**31 - 1
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """A text tokenizer and the size of a visual codebook; every id follows from the two.
+    """A text tokenizer and the size of a visual codebook, from which every id follows, and the layout of documents.
 
-    `Vocabulary()` is Emu3's 184,622 ids (paper, Table 3): 151,643 text, 211 specials, 32,768 codes; with 131,072 codes
-    it is Emu3.5's 282,926. `Vocabulary("bytes", n)` has 256 text ids and the same specials in the same order.
-    Raises ConfigError for an unknown text tokenizer or a codebook that int32 cannot number.
+    `Vocabulary()` is Emu3's 184,622 ids (paper, Table 3): 151,643 text, 211 specials, 32,768 codes;
+    `Vocabulary("qwen", 131_072, EMU3_5)` is Emu3.5's 282,926. `Vocabulary("bytes", n)` has 256 text ids and the same
+    specials in the same order. Raises ConfigError for an unknown text tokenizer or a codebook that int32 cannot number.
     """
 
     text: Literal["qwen", "bytes"] = "qwen"
     codes: int = 32_768
+    layout: Layout = EMU3
 
     def __post_init__(self) -> None:
         if self.text not in _TEXT_SIZES:
@@ -101,6 +109,36 @@ class Vocabulary:
         """End of an image or video."""
         return self._special("EOI")
 
+    @cached_property
+    def bss(self) -> int:
+        """Beginning of an answer (Emu3.5)."""
+        return self._special("BSS")
+
+    @cached_property
+    def ess(self) -> int:
+        """End of an answer (Emu3.5)."""
+        return self._special("ESS")
+
+    @cached_property
+    def bog(self) -> int:
+        """Beginning of a thought about the whole answer (Emu3.5)."""
+        return self._special("BOG")
+
+    @cached_property
+    def eog(self) -> int:
+        """End of a thought about the whole answer (Emu3.5)."""
+        return self._special("EOG")
+
+    @cached_property
+    def boc(self) -> int:
+        """Beginning of a thought about the next image (Emu3.5)."""
+        return self._special("BOC")
+
+    @cached_property
+    def eoc(self) -> int:
+        """End of a thought about the next image (Emu3.5)."""
+        return self._special("EOC")
+
     @property
     def vision_start(self) -> int:
         """The id of code 0."""
@@ -138,8 +176,9 @@ class Vocabulary:
         return f"{token} (outside the vocabulary's 0 to {self.size - 1})"
 
     def to_json(self) -> str:
-        """`{"text": ..., "codes": ...}`."""
-        return json.dumps(asdict(self))
+        """`{"text": ..., "codes": ...}`, and `"layout"` where it is not Emu3's."""
+        fields: dict[str, str | int] = {"text": self.text, "codes": self.codes}
+        return json.dumps(fields if self.layout == EMU3 else {**fields, "layout": self.layout.name})
 
     @classmethod
     def from_json(cls, data: str | bytes) -> Vocabulary:
@@ -148,10 +187,13 @@ class Vocabulary:
             fields = json.loads(data)
         except ValueError as error:
             raise DataError(f"Not a vocabulary: {data[:200]!r} is not JSON ({error}).") from error
-        if not isinstance(fields, dict) or fields.keys() != {"text", "codes"}:
+        if not isinstance(fields, dict) or fields.keys() - {"layout"} != {"text", "codes"}:
             raise DataError(f'Not a vocabulary: {data[:200]!r}; it is {{"text": "qwen" or "bytes", "codes": number}}.')
+        layout = fields.get("layout", EMU3.name)
+        if not isinstance(layout, str) or layout not in LAYOUTS:
+            raise DataError(f"Not a vocabulary: {data[:200]!r}; the layouts are {', '.join(LAYOUTS)}.")
         try:
-            return cls(**fields)
+            return cls(fields["text"], fields["codes"], LAYOUTS[layout])
         except (ConfigError, TypeError) as error:
             raise DataError(f"Not a vocabulary: {data[:200]!r}. {error}") from error
 

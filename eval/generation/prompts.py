@@ -50,11 +50,10 @@ def visual_request(
         opening = generation_prompt(vocab, text, header.h, header.w, fps=header.fps, seconds=header.seconds)
         return np.concatenate((opening, frame_ids(vocab, given)))
 
-    frame = header.h * (header.w + 1) + 1
     return Request(
         prompt=prompt(caption),
         unconditional=prompt(negative) if sampling.guidance != 1 else None,
-        most=(header.t - len(given)) * frame + 2,  # EOI and EOS
+        most=(header.t - len(given)) * vocab.layout.frame_tokens(header.h, header.w) + 2,  # EOI and EOS
         end=vocab.eos,
         sampling=sampling,
         stream=stream,

@@ -1,9 +1,13 @@
-"""Documents: the one owner of ids, layout and grammar (Emu3's layout; `docs/formats.md` shows it token by token)."""
+"""Documents: the one owner of ids, layout and grammar (`docs/formats.md` shows them token by token).
+
+A vocabulary's layout, Emu3's or Emu3.5's, decides how they are written, verified and constrained.
+"""
 
 from reelmill.tokenize.documents.chat import SYSTEM, Chat, Turn, chat_document, chat_prompt
 from reelmill.tokenize.documents.grammar import DocumentError, Grammar, Phase, State, grammar_of
 from reelmill.tokenize.documents.header import Header, latent_frames, read_header, seconds_of
 from reelmill.tokenize.documents.parts import latent_frame_bounds, part_header, video_part
+from reelmill.tokenize.documents.passages import Passage, passages
 from reelmill.tokenize.documents.reading import (
     Block,
     Document,
@@ -14,8 +18,11 @@ from reelmill.tokenize.documents.reading import (
     parse_unchecked,
     token_kinds,
 )
+from reelmill.tokenize.documents.tasks import TASKS, task_document, task_prompt, task_system, unconditional_prompt
 from reelmill.tokenize.documents.writing import (
     LAYOUT_VERSION,
+    Part,
+    Thought,
     Visual,
     caption_after,
     doc_id,
@@ -32,15 +39,19 @@ from reelmill.tokenize.documents.writing import (
 __all__ = [
     "LAYOUT_VERSION",
     "SYSTEM",
+    "TASKS",
     "Block",
     "Chat",
     "Document",
     "DocumentError",
     "Grammar",
     "Header",
+    "Part",
+    "Passage",
     "Phase",
     "Span",
     "State",
+    "Thought",
     "TokenKind",
     "Turn",
     "Visual",
@@ -61,10 +72,15 @@ __all__ = [
     "parse",
     "parse_unchecked",
     "part_header",
+    "passages",
     "read_header",
     "seconds_of",
+    "task_document",
+    "task_prompt",
+    "task_system",
     "text_document",
     "token_kinds",
+    "unconditional_prompt",
     "video_document",
     "video_part",
 ]

@@ -1,12 +1,14 @@
-"""Conversations: Emu3's chat template, and which tokens of it are answers.
+"""Conversations: the chat templates of Emu3 and Emu3.5, and which tokens of them are answers.
 
-Its released processor (emu3/mllm/processing_emu3.py) asks one question about one image:
+Emu3's released processor (emu3/mllm/processing_emu3.py) asks one question about one image, Emu3.5's released
+configurations (configs/example_config_*.py) mark the answer:
 
-    BOS "You are a helpful assistant. USER: " image "QUESTION. ASSISTANT:"
+    Emu3     BOS "You are a helpful assistant. USER: " image "QUESTION. ASSISTANT:" answer EOS
+    Emu3.5   BOS "You are a helpful assistant. USER: " image "QUESTION ASSISTANT: " BSS answer ESS EOS
 
-Not disclosed, chosen here: an answer is its own run of ids and begins with a blank (` A cat`), so that the ids of a
-prompt are the same whether or not an answer follows; further turns go on with `" USER: " ... ". ASSISTANT:"`; the end
-of an answer is EOS in what the model learns, while the document itself goes on with the next turn.
+Not disclosed, chosen here: an answer in Emu3's layout is its own run of ids and begins with a blank (` A cat`), so that
+the ids of a prompt are the same whether or not an answer follows; further turns go on with `" USER: "` and the rest of
+the template; the end of an answer is EOS in what the model learns, while the document goes on with the next turn.
 """
 
 from __future__ import annotations
@@ -17,18 +19,18 @@ from typing import NamedTuple
 import numpy as np
 
 from reelmill.errors import DataError
-from reelmill.tokenize.documents.writing import Ids, Visual, interleaved_document
+from reelmill.tokenize.documents.writing import Ids, Part, Thought, Visual, part_ids
 from reelmill.tokenize.vocabulary import Vocabulary
 
 SYSTEM = "You are a helpful assistant."
 """What a conversation begins with, unless it has words of its own for that."""
 
-Parts = Sequence[str | Visual]
+Parts = Sequence[Part]
 Span = tuple[int, int]
 
 
 class Turn(NamedTuple):
-    """A question and its answer, each texts and visuals in their order."""
+    """A question and its answer, each texts, visuals and (in Emu3.5's layout) thoughts in their order."""
 
     question: Parts
     answer: Parts
@@ -42,8 +44,9 @@ class Chat(NamedTuple):
 
 
 def chat_prompt(vocab: Vocabulary, question: Parts, before: Sequence[Turn] = (), system: str = SYSTEM) -> Ids:
-    """The conversation up to where the model answers `question`: `BOS ... ASSISTANT:`; int32 [tokens]."""
-    return _run_together(vocab, [*before, Turn(question, ())], system)[0][:-1]
+    """The conversation up to where the model answers `question`; int32 [tokens]."""
+    runs = _runs(vocab, before, system)
+    return np.concatenate([[vocab.bos], *runs, _question(vocab, question, system, len(before))], dtype=np.int32)
 
 
 def chat_document(vocab: Vocabulary, turns: Sequence[Turn], system: str = SYSTEM) -> Chat:
@@ -51,25 +54,34 @@ def chat_document(vocab: Vocabulary, turns: Sequence[Turn], system: str = SYSTEM
     if not turns:
         raise DataError("a conversation has at least one question and answer")
     for number, turn in enumerate(turns, 1):
-        if not any(not isinstance(part, str) or part.strip() for part in turn.answer):
+        if not any(isinstance(part, Visual) or _words(part).strip() for part in turn.answer):
             raise DataError(f"the answer of turn {number} is empty")
-    return Chat(*_run_together(vocab, turns, system))
+    runs = _runs(vocab, turns, system)
+    edges = np.cumsum([1, *map(len, runs)]).tolist()  # after BOS
+    answers = list(zip(edges[1:-1:2], edges[2::2], strict=True))
+    return Chat(np.concatenate([[vocab.bos], *runs, [vocab.eos]], dtype=np.int32), answers)
 
 
-def _run_together(vocab: Vocabulary, turns: Sequence[Turn], system: str) -> tuple[Ids, list[Span]]:
-    """The document of these turns, and where their answers stand."""
-    runs: list[Ids] = []
-    answers: list[Span] = []
-    at = 1  # after BOS
-    opening = f"{system} USER: " if system else "USER: "
-    for turn in turns:
-        question = _ids(vocab, [opening, *turn.question, ". ASSISTANT:"])
-        answer = _ids(vocab, _with_blank(turn.answer))
-        runs += [question, answer]
-        answers.append((at + len(question), at + len(question) + len(answer)))
-        at = answers[-1][1]
-        opening = " USER: "
-    return np.concatenate([[vocab.bos], *runs, [vocab.eos]], dtype=np.int32), answers
+def _runs(vocab: Vocabulary, turns: Sequence[Turn], system: str) -> list[Ids]:
+    """Of each turn the ids of its question and of its answer."""
+    runs = []
+    for number, turn in enumerate(turns):
+        runs += [_question(vocab, turn.question, system, number), _answer(vocab, turn.answer)]
+    return runs
+
+
+def _question(vocab: Vocabulary, question: Parts, system: str, number: int) -> Ids:
+    """A question within the template; `number` of them stand before it."""
+    opening = " USER: " if number else f"{system} USER: " if system else "USER: "
+    if not vocab.layout.has_spans:
+        return _ids(vocab, [opening, *question, ". ASSISTANT:"])
+    return np.append(_ids(vocab, [opening, *question, " ASSISTANT: "]), np.int32(vocab.bss))
+
+
+def _answer(vocab: Vocabulary, answer: Parts) -> Ids:
+    if not vocab.layout.has_spans:
+        return _ids(vocab, _with_blank(answer))
+    return np.append(_ids(vocab, answer), np.int32(vocab.ess))
 
 
 def _with_blank(answer: Parts) -> Parts:
@@ -79,12 +91,16 @@ def _with_blank(answer: Parts) -> Parts:
     return [" " + answer[0].lstrip(), *answer[1:]]
 
 
+def _words(part: str | Thought) -> str:
+    return part if isinstance(part, str) else part.text
+
+
 def _ids(vocab: Vocabulary, parts: Parts) -> Ids:
     """The ids of parts in their order; texts that touch are one text to the tokenizer, as in a string."""
-    joined: list[str | Visual] = []
+    joined: list[Part] = []
     for part in parts:
         if isinstance(part, str) and joined and isinstance(joined[-1], str):
             joined[-1] += part
         else:
             joined.append(part)
-    return interleaved_document(vocab, joined)[1:-1]
+    return np.concatenate([np.empty(0, dtype=np.int32), *(part_ids(vocab, part) for part in joined)])

@@ -4,7 +4,11 @@
     block    = BOI meta IMG ((code^W EOL)^H EOF)^T EOI
 
 Every image and video of Emu3 is such a document (paper, section 2.4; EOL after every row, EOF after every frame); the
-meta text fixes H, W and T (`header.py`).
+meta text fixes H, W and T (`header.py`). In Emu3.5's layout
+
+    document = BOS (part | BSS part* ESS?)* EOS PAD*
+    part     = text | block | BOG text EOG | BOC text EOC
+    block    = BOI meta IMG (code^W EOL)^(H-1) code^W EOI
 """
 
 from __future__ import annotations
@@ -44,10 +48,15 @@ class Phase(IntEnum):
     CLOSED = 4  # after the only block, with `one_block`
     DONE = 5  # after EOS
     PADDED = 6  # after PAD
+    THOUGHT = 7  # between BOG and EOG, or BOC and EOC
 
 
 class State(NamedTuple):
-    """A point between two tokens. `offset` counts the body's tokens so far; `h`, `w`, `t` are the block's grid."""
+    """A point between two tokens.
+
+    `offset` counts the body's tokens so far; `h`, `w`, `t` are the block's grid. `in_answer`: after BSS, before ESS.
+    `closing`: the id that ends the thought.
+    """
 
     phase: Phase
     position: int
@@ -56,6 +65,8 @@ class State(NamedTuple):
     h: int = 0
     w: int = 0
     offset: int = 0
+    in_answer: bool = False
+    closing: int = -1
 
     @property
     def is_complete(self) -> bool:
@@ -66,9 +77,9 @@ class State(NamedTuple):
 class Grammar:
     """The state machine of a vocabulary's documents.
 
-    With `one_block`, EOI is followed by EOS only: generation of one image or video, which is Emu3's rule
-    (`prefix_allowed_tokens_fn` of its released inference). Header tokens are those that the text tokenizer writes, so
-    "qwen" needs the weights `qwen-bpe`.
+    With `one_block`, EOI is followed by EOS only (in an answer by ESS and EOS): generation of one image or video, which
+    is Emu3's rule (`prefix_allowed_tokens_fn` of its released inference). Header tokens are those that the text
+    tokenizer writes, so "qwen" needs the weights `qwen-bpe`.
     """
 
     def __init__(self, vocab: Vocabulary, *, one_block: bool = False) -> None:
@@ -78,10 +89,22 @@ class Grammar:
         samples = (*"0123456789*. s", "fps")
         self._pieces = {piece: tokenizer.decode([piece]) for sample in samples for piece in tokenizer.encode(sample)}
         self._codes = ((vocab.vision_start, vocab.vision_stop),)
-        self._bos, self._eol, self._eof, self._eoi, self._eos, self._pad = (
-            ((token, token + 1),) for token in (vocab.bos, vocab.eol, vocab.eof, vocab.eoi, vocab.eos, vocab.pad)
-        )
-        self._text = _as_ranges([*range(vocab.text_size), vocab.boi, vocab.eos])
+        self._eol, self._eof, self._eoi = (((token, token + 1),) for token in (vocab.eol, vocab.eof, vocab.eoi))
+        has_spans = vocab.layout.has_spans
+        self._closing = {vocab.bog: vocab.eog, vocab.boc: vocab.eoc} if has_spans else {}
+        words = range(vocab.text_size)
+        self._thoughts = {end: _as_ranges([*words, end]) for end in self._closing.values()}
+        self._outside: dict[tuple[Phase, bool], Ranges] = {}
+        for in_answer in (False, True) if has_spans else (False,):
+            mark = [vocab.ess if in_answer else vocab.bss] if has_spans else []
+            following = {
+                Phase.START: [vocab.bos],
+                Phase.TEXT: [*words, vocab.boi, vocab.eos, *self._closing, *mark],
+                Phase.CLOSED: [vocab.ess if in_answer else vocab.eos],
+                Phase.DONE: [vocab.pad],
+                Phase.PADDED: [vocab.pad],
+            }
+            self._outside |= {(phase, in_answer): _as_ranges(ids) for phase, ids in following.items()}
 
     def start(self) -> State:
         """The state before the first token."""
@@ -92,14 +115,12 @@ class Grammar:
         phase = state.phase
         if phase == Phase.BODY:
             return self._allowed_in_body(state)
-        if phase == Phase.TEXT:
-            return self._text
         if phase == Phase.HEADER:
             candidates = (*self._pieces, self.vocab.img)
             return _as_ranges([token for token in candidates if self._may_follow(state.header, token)])
-        if phase == Phase.START:
-            return self._bos
-        return self._eos if phase == Phase.CLOSED else self._pad
+        if phase == Phase.THOUGHT:
+            return self._thoughts[state.closing]
+        return self._outside[phase, state.in_answer]
 
     def mask(self, state: State) -> npt.NDArray[np.bool_]:
         """bool [vocabulary size]: which ids may come next."""
@@ -117,14 +138,14 @@ class Grammar:
             is_allowed = any(start <= token < stop for start, stop in self.allowed(state))
         if not is_allowed:
             raise self.refusal(state, token)
-        position = state.position + 1
+        after = state._replace(position=state.position + 1)
         if state.phase == Phase.BODY and token != self.vocab.eoi:
-            return State(Phase.BODY, position, state.header, state.t, state.h, state.w, state.offset + 1)
+            return after._replace(offset=state.offset + 1)
         if state.phase == Phase.HEADER:
             if token == self.vocab.img:
-                return self.body(position, _stated(state.header))
-            return State(Phase.HEADER, position, state.header + self._pieces[token])
-        return State(self._next_phase(state.phase, token), position)
+                return self.body(after, _stated(state.header))
+            return after._replace(header=state.header + self._pieces[token])
+        return self._between_blocks(after, token)
 
     def advance_all(self, state: State, tokens: Iterable[int]) -> State:
         """The state after all `tokens`; DocumentError at the first that may not stand."""
@@ -132,9 +153,9 @@ class Grammar:
             state = self.advance(state, token)
         return state
 
-    def body(self, position: int, header: Header, offset: int = 0) -> State:
-        """The state `offset` tokens after the IMG of a block with this header."""
-        return State(Phase.BODY, position, header.text, header.t, header.h, header.w, offset)
+    def body(self, state: State, header: Header, offset: int = 0) -> State:
+        """`state` as one that stands `offset` tokens after the IMG of a block with this header."""
+        return state._replace(phase=Phase.BODY, header=header.text, t=header.t, h=header.h, w=header.w, offset=offset)
 
     def refusal(self, state: State, token: int | None) -> DocumentError:
         """The error for `token` at `state`; None stands for the end of the document."""
@@ -150,24 +171,36 @@ class Grammar:
         """Whether `token` may follow the meta text so far."""
         if token == self.vocab.img:
             return read_header(meta) is not None
-        return token in self._pieces and is_header_prefix(meta + self._pieces[token])
+        if token not in self._pieces:
+            return False
+        meta += self._pieces[token]
+        return is_header_prefix(meta) and (self.vocab.layout.has_video or " " not in meta)
 
-    def _next_phase(self, phase: Phase, token: int) -> Phase:
-        """The phase after an allowed `token` outside header and codes."""
-        vocab = self.vocab
+    def _between_blocks(self, state: State, token: int) -> State:
+        """The state after an allowed `token` outside header and codes; `state` is the one before it, one further on."""
+        vocab, phase, in_answer = self.vocab, state.phase, state.in_answer
+        if token in self._closing:
+            return State(Phase.THOUGHT, state.position, in_answer=in_answer, closing=self._closing[token])
+        if token in (vocab.bss, vocab.ess):
+            return State(phase, state.position, in_answer=token == vocab.bss)
         if token in (vocab.boi, vocab.eos, vocab.pad):
-            return {vocab.boi: Phase.HEADER, vocab.eos: Phase.DONE, vocab.pad: Phase.PADDED}[token]
-        return Phase.CLOSED if token == vocab.eoi and self.one_block else Phase.TEXT
+            phase = {vocab.boi: Phase.HEADER, vocab.eos: Phase.DONE, vocab.pad: Phase.PADDED}[token]
+        elif token == vocab.eoi:
+            phase = Phase.CLOSED if self.one_block else Phase.TEXT
+        elif phase == Phase.START or token == state.closing:
+            phase = Phase.TEXT
+        is_inside = phase == Phase.THOUGHT
+        return State(phase, state.position, in_answer=in_answer, closing=state.closing if is_inside else -1)
 
     def _allowed_in_body(self, state: State) -> Ranges:
-        row = state.w + 1
-        frame = state.h * row + 1
+        layout = self.vocab.layout
+        frame = layout.frame_tokens(state.h, state.w)
         if state.offset == state.t * frame:
             return self._eoi
         in_frame = state.offset % frame
-        if in_frame == frame - 1:
+        if layout.frames_end and in_frame == frame - 1:
             return self._eof
-        return self._eol if in_frame % row == state.w else self._codes
+        return self._eol if in_frame % (state.w + 1) == state.w else self._codes
 
 
 @lru_cache(maxsize=16)

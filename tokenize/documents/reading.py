@@ -47,8 +47,8 @@ class Block:
 
     @property
     def frame_tokens(self) -> int:
-        """Tokens of a latent frame: (W + 1) x H + 1."""
-        return self.header.h * (self.header.w + 1) + 1
+        """Tokens of a latent frame."""
+        return (self.stop - 1 - self.body) // self.header.t
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,18 +65,21 @@ class Document:
 
     @cached_property
     def kind(self) -> Literal["text", "image", "video", "interleaved"]:
-        """The row's kind in a tokens table; text on both sides of a block, or two blocks, make it interleaved."""
+        """The row's kind in a tokens table; text on both sides of a block, two blocks, or a block in an answer make it
+        interleaved."""
         if not self.blocks:
             return "text"
         before, after = self._outside(0), self._outside(1)
-        if len(self.blocks) > 1 or (before.size and after.size):
+        is_marked = any((ids >= self.vocab.text_size).any() for ids in (before, after))
+        if len(self.blocks) > 1 or (before.size and after.size) or is_marked:
             return "interleaved"
         return "video" if self.blocks[0].header.is_video else "image"
 
     @cached_property
     def texts(self) -> tuple[str, ...]:
-        """The text before each block, and after the last; "" where there is none."""
-        return tuple(self.vocab.tokenizer.decode(self._outside(i).tolist()) for i in range(len(self.blocks) + 1))
+        """The text before each block, and after the last, answers and thoughts among it; "" where there is none."""
+        outside = (self._outside(i) for i in range(len(self.blocks) + 1))
+        return tuple(self.vocab.tokenizer.decode(ids[ids < self.vocab.text_size].tolist()) for ids in outside)
 
     @property
     def caption(self) -> str:
@@ -134,7 +137,10 @@ class Document:
         """int32 [T, H, W]: the codes of one of `blocks`."""
         t, h, w = block.header.t, block.header.h, block.header.w
         frames = self.tokens[block.body : block.stop - 1].reshape(t, -1)
-        return frames[:, :-1].reshape(t, h, w + 1)[:, :, :w] - np.int32(self.vocab.vision_start)
+        if not self.vocab.layout.last_row_ends:
+            frames = np.pad(frames, ((0, 0), (0, 1)))
+        rows = frames[:, : h * (w + 1)].reshape(t, h, w + 1)
+        return rows[:, :, :w] - np.int32(self.vocab.vision_start)
 
     def _outside(self, index: int) -> Ids:
         """The text ids before block `index`, or after the last."""
@@ -156,11 +162,11 @@ def parse(vocab: Vocabulary, tokens: npt.ArrayLike) -> Document:
     kinds = np.full(len(ids), TokenKind.STRUCTURE, dtype=np.uint8)
     blocks: list[Block] = []
     others = np.flatnonzero((ids < 0) | (ids >= vocab.text_size))
-    while state.phase == Phase.TEXT:
+    while state.phase in (Phase.TEXT, Phase.THOUGHT):
         following = int(np.searchsorted(others, state.position))
         stop = int(others[following]) if following < len(others) else len(ids)
         kinds[state.position : stop] = TokenKind.TEXT
-        state = _step(grammar, State(Phase.TEXT, stop), ids)
+        state = _step(grammar, state._replace(position=stop), ids)
         if state.phase == Phase.HEADER:
             block, state = _read_block(grammar, state, ids, kinds)
             blocks.append(block)
@@ -198,7 +204,8 @@ def parse_unchecked(vocab: Vocabulary, tokens: Ids) -> Document:
         header = read_header(vocab.tokenizer.decode(tokens[begin + 1 : end].tolist()))
         assert header is not None  # it is well-formed
         body = end + 1
-        blocks.append(Block(begin, body, body + header.t * (header.h * (header.w + 1) + 1) + 1, header))
+        stop = body + header.t * vocab.layout.frame_tokens(header.h, header.w) + 1
+        blocks.append(Block(begin, body, stop, header))
     return Document(vocab, tokens, token_kinds(vocab, tokens), tuple(blocks))
 
 
@@ -234,17 +241,16 @@ def _read_block(grammar: Grammar, state: State, ids: Ids, kinds: npt.NDArray[np.
     assert header is not None  # the grammar lets IMG follow nothing else
     body = state.position
     kinds[start + 1 : body - 1] = TokenKind.META
-    vocab = grammar.vocab
-    row = header.w + 1
-    frame = header.h * row + 1
+    vocab, layout = grammar.vocab, grammar.vocab.layout
+    frame = layout.frame_tokens(header.h, header.w)
     found = ids[body : body + header.t * frame]
     in_frame = np.arange(len(found), dtype=np.int32) % np.int32(frame)
-    is_eof = in_frame == frame - 1
-    is_eol = ~is_eof & (in_frame % np.int32(row) == header.w)
+    is_eof = (in_frame == frame - 1) & layout.frames_end
+    is_eol = ~is_eof & (in_frame % np.int32(header.w + 1) == header.w)
     is_code = ~(is_eof | is_eol)
     expected = np.where(is_eof, vocab.eof, vocab.eol)
     wrong = np.flatnonzero(np.where(is_code, ~vocab.is_vision(found), found != expected))
     offset = int(wrong[0]) if wrong.size else len(found)
-    state = _step(grammar, grammar.body(body + offset, header, offset), ids)
+    state = _step(grammar, grammar.body(state._replace(position=body + offset), header, offset), ids)
     kinds[body : body + len(found)][is_code] = TokenKind.VISION
     return Block(start, body, state.position, header), state

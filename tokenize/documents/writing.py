@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from reelmill.errors import ConfigError, DataError
 from reelmill.tokenize.documents.header import Header
+from reelmill.tokenize.layout import EMU3, Layout
 from reelmill.tokenize.vocabulary import Vocabulary
 
 LAYOUT_VERSION = 1
@@ -27,6 +28,17 @@ class Visual:
     codes: Codes
     fps: float | None = None
     seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Thought:
+    """What a model thinks before it draws (Emu3.5): of the next image, or with `is_global` of the whole answer."""
+
+    text: str
+    is_global: bool = False
+
+
+Part = str | Visual | Thought
 
 
 def text_document(vocab: Vocabulary, text: str) -> Ids:
@@ -55,10 +67,17 @@ def video_document(
     return interleaved_document(vocab, [visual, caption] if caption_after else [caption, visual])
 
 
-def interleaved_document(vocab: Vocabulary, parts: Sequence[str | Visual]) -> Ids:
-    """`BOS`, the parts in order, `EOS`; int32 [tokens]."""
-    pieces = [_ids(part, vocab) if isinstance(part, str) else _block(part, vocab) for part in parts]
+def interleaved_document(vocab: Vocabulary, parts: Sequence[Part]) -> Ids:
+    """`BOS`, the parts in order, `EOS`; int32 [tokens]. Raises DataError for a part that the layout does not have."""
+    pieces = [part_ids(vocab, part) for part in parts]
     return np.concatenate([[vocab.bos], *pieces, [vocab.eos]], dtype=np.int32)
+
+
+def part_ids(vocab: Vocabulary, part: Part) -> Ids:
+    """A text, an image or video with its header, or a thought between its marks; int32 [tokens]."""
+    if isinstance(part, str):
+        return _ids(part, vocab)
+    return _block(part, vocab) if isinstance(part, Visual) else _thought(part, vocab)
 
 
 def generation_prompt(
@@ -73,27 +92,35 @@ def generation_prompt(
 
 
 def frame_ids(vocab: Vocabulary, codes: Codes) -> Ids:
-    """Latent frames [T, H, W] as they stand after IMG, `((row EOL)xH EOF)xT`; int32 [tokens]."""
+    """Latent frames [T, H, W] as they stand after IMG: Emu3's `((row EOL)xH EOF)xT`, Emu3.5's `(row EOL)x(H-1) row`;
+    int32 [tokens]."""
     t, h, w = codes.shape
     rows = np.full((t, h, w + 1), vocab.eol, dtype=np.int32)
     rows[:, :, :w] = codes + vocab.vision_start
-    frames = np.full((t, h * (w + 1) + 1), vocab.eof, dtype=np.int32)
-    frames[:, :-1] = rows.reshape(t, h * (w + 1))
+    filled = h * (w + 1) - (not vocab.layout.last_row_ends)
+    frames = np.full((t, vocab.layout.frame_tokens(h, w)), vocab.eof, dtype=np.int32)
+    frames[:, :filled] = rows.reshape(t, h * (w + 1))[:, :filled]
     return frames.ravel()
 
 
-def grid_for_ratio(ratio: str, area: int = 518_400) -> tuple[int, int]:
-    """(h, w) in codes for an aspect ratio "W:H" and an area in pixels: Emu3's rule (`calculate_generate_size`).
+def grid_for_ratio(ratio: str, area: int = 518_400, cell: int = 8, layout: Layout = EMU3) -> tuple[int, int]:
+    """(h, w) in codes for an aspect ratio "W:H" and an area in pixels; a code covers `cell` x `cell` of them.
 
-    Sides are rounded to the nearest code of 8 x 8 pixels, half to even. Raises ConfigError for another ratio or area.
+    Emu3's rule (`calculate_generate_size`) rounds sides to the nearest code, half to even; Emu3.5's (`smart_resize`)
+    first drops fractions of a pixel, then rounds half up. Raises ConfigError for another ratio or area.
     """
     w, colon, h = ratio.partition(":")
     if not (colon and w.isascii() and h.isascii() and w.isdigit() and h.isdigit() and int(w) and int(h)):
         raise ConfigError(f'an aspect ratio is "W:H" in whole numbers, such as "16:9", not "{ratio}"')
-    scale = math.sqrt(area / (int(w) * int(h))) if area > 0 else 0.0
-    rows, columns = round(int(h) * scale / 8), round(int(w) * scale / 8)
+    if layout == EMU3:
+        scale = math.sqrt(area / (int(w) * int(h))) if area > 0 else 0.0
+        rows, columns = round(int(h) * scale / cell), round(int(w) * scale / cell)
+    else:
+        aspect = int(w) / int(h)
+        height = int(math.sqrt(max(0, area) / aspect))
+        rows, columns = (height + cell // 2) // cell, (int(height * aspect) + cell // 2) // cell
     if not (rows and columns):
-        raise ConfigError(f"{area} pixels at {ratio} are less than one code of 8 x 8 pixels high or wide")
+        raise ConfigError(f"{area} pixels at {ratio} are less than one code of {cell} x {cell} pixels high or wide")
     return rows, columns
 
 
@@ -108,7 +135,9 @@ def caption_after(key: str, share: float, seed: int = 0) -> bool:
 
 
 def header_ids(vocab: Vocabulary, header: Header) -> list[int]:
-    """The ids of a meta text."""
+    """The ids of a meta text; DataError for a video where the layout has none."""
+    if header.is_video and not vocab.layout.has_video:
+        raise DataError(f"the layout {vocab.layout} has no video: a clip is its frames, each an image of its own")
     return vocab.tokenizer.encode(header.text)
 
 
@@ -118,6 +147,13 @@ def _digest(*fields: str) -> str:
 
 def _ids(text: str, vocab: Vocabulary) -> Ids:
     return np.array(vocab.tokenizer.encode(text), dtype=np.int32)
+
+
+def _thought(thought: Thought, vocab: Vocabulary) -> Ids:
+    if not vocab.layout.has_spans:
+        raise DataError(f"the layout {vocab.layout} has no thoughts; write them as text")
+    begin, end = (vocab.bog, vocab.eog) if thought.is_global else (vocab.boc, vocab.eoc)
+    return np.array([begin, *vocab.tokenizer.encode(thought.text), end], dtype=np.int32)
 
 
 def _block(visual: Visual, vocab: Vocabulary) -> Ids:

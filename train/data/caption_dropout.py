@@ -32,7 +32,7 @@ def lengths_without_caption(vocab: Vocabulary, grid: Ints, fps: npt.NDArray[np.f
     sizes, which = np.unique(np.column_stack((grid, np.nan_to_num(fps))), axis=0, return_inverse=True)
     header = np.array([_header_tokens(vocab, *size) for size in sizes.tolist()], dtype=np.int64)
     t, h, w = grid.T
-    lengths: Ints = np.minimum(n_tokens, _AROUND + header[which.reshape(-1)] + t * (h * (w + 1) + 1))
+    lengths: Ints = np.minimum(n_tokens, _AROUND + header[which.reshape(-1)] + t * vocab.layout.frame_tokens(h, w))
     return lengths
 
 

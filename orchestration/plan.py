@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +12,27 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from reelmill.curation.ledger import PLAN, item_id
-from reelmill.curation.readers import Item, find_reader, read_dump
+from reelmill.curation.readers import find_reader, read_dump
+from reelmill.curation.readers.item import Item
 from reelmill.errors import DataError
 from reelmill.media.source import Source
 from reelmill.orchestration.runfolder import RunFolder
 
 BEGINNING = 64 * 1024
+SHOWN = 8
+"""Suffixes of ignored files that are named one by one."""
 _PLACE = [name for name in PLAN.names if name not in ("unit", "position", "item_id", "uri", "kind", "problem")]
 """Where an item lies; all that may change. Its `problem` stays: a forgotten item is not brought back by a stage."""
 
 
 @dataclass
 class PlanConfig:
-    """How much a unit holds: the first bound that is reached closes it."""
+    """How a dump is read, and how much a unit holds: the first bound that is reached closes it."""
 
     unit_items: int = 64
     unit_mb: int = 2048
+    readers: list[str] = field(default_factory=list)
+    """Readers of one's own, `package.module:Class`, which are asked before those of reelmill."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +42,16 @@ class Planned:
     new_items: int
     known_items: int
     new_units: int
-    ignored: int
-    """Files of the dump that are neither items nor sidecars."""
+    ignored: Mapping[str, int]
+    """Files of the dump that are neither items nor sidecars: how many by suffix."""
+
+    def __str__(self) -> str:
+        words = f"{self.new_items} new items in {self.new_units} units, {self.known_items} known"
+        most = sorted(self.ignored.items(), key=lambda entry: (-entry[1], entry[0]))
+        listed = [f"{count} {what}" for what, count in most[:SHOWN]]
+        if len(most) > SHOWN:
+            listed.append(f"{sum(count for _, count in most[SHOWN:])} others")
+        return f"{words}; not read: {', '.join(listed)}" if listed else words
 
 
 def extend_plan(
@@ -59,7 +72,7 @@ def extend_plan(
     plan = folder.read(folder.plan_path) if folder.plan_path.is_file() else PLAN.empty_table()
     known = {row["item_id"]: row for row in plan.select(["item_id", *_PLACE]).to_pylist()}
     root = str(dump.resolve())
-    reader = find_reader(dump)
+    reader = find_reader(dump, config.readers)
     fresh: list[dict[str, Any]] = []
     seen: set[str] = set()
     moved = False
@@ -77,7 +90,7 @@ def extend_plan(
         else:
             fresh.append(row)
     if moved:
-        plan = _moved(plan, dump, prefix)
+        plan = _moved(plan, dump, prefix, config.readers)
     first = (pc.max(plan["unit"]).as_py() + 1) if len(plan) else 0
     rows = [
         {**row, "unit": first + number, "position": position}
@@ -87,7 +100,7 @@ def extend_plan(
     if rows or moved or not folder.plan_path.is_file():
         folder.commit(folder.plan_path, pa.concat_tables([plan, pa.Table.from_pylist(rows, schema=PLAN)]))
     units = rows[-1]["unit"] - first + 1 if rows else 0
-    return Planned(len(rows), len(seen) - len(rows), units, reader.ignored)
+    return Planned(len(rows), len(seen) - len(rows), units, dict(reader.ignored))
 
 
 def unit_items(plan: pa.Table, unit: int) -> list[dict[str, Any]]:
@@ -142,11 +155,11 @@ def _begin_alike(row: dict[str, Any], known: dict[str, Any]) -> bool:
         return one.read(BEGINNING) == other.read(BEGINNING)
 
 
-def _moved(plan: pa.Table, dump: Path, prefix: str) -> pa.Table:
+def _moved(plan: pa.Table, dump: Path, prefix: str, readers: Sequence[str]) -> pa.Table:
     """The plan with the places of this dump's items as they are now."""
     root = str(dump.resolve())
     places = {}
-    for item in read_dump(dump):
+    for item in read_dump(dump, readers):
         row = _row(item, root, prefix)
         places[row["item_id"]] = {name: row[name] for name in _PLACE}
     rows = [{**row, **places.get(row["item_id"], {})} for row in plan.to_pylist()]

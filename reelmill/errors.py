@@ -1,7 +1,9 @@
 """Errors a person sees: each says what was found, what is allowed, and what to do."""
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 
 class ReelmillError(Exception):
@@ -53,6 +55,17 @@ class Refused(Exception):
 def printable(text: str) -> str:
     """Text that may hold names from a dump, for a terminal: control characters are spelled out, lines stay."""
     return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+
+
+_DEVICE = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.ENODEV, errno.ENXIO}
+
+
+def unreadable(path: Path, error: OSError) -> ReelmillError:
+    """The error of a file or folder that the system does not let us read: the device's fault, or the path's."""
+    words = f"{error.filename or path} cannot be read: {error.strerror}"
+    if error.errno in _DEVICE:
+        return MachineError(f"{words}; see that the disk or the network storage works, then run the same command again")
+    return DataError(f"{words}; change its permissions or take it out of the dump, then run the same command again")
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-Dumps = Annotated[list[Path], typer.Argument(help="Folder trees or WebDataset tars.", show_default=False)]
+Dumps = Annotated[list[Path], typer.Argument(help="What to read: folder trees, WebDataset tars.", show_default=False)]
 Out = Annotated[Path, typer.Option(help="Run folder; made anew, or gone on with.", show_default=False)]
 RunPlace = Annotated[Path, typer.Argument(help="Run folder.", show_default=False)]
 Sets = Annotated[list[str] | None, typer.Option("--set", help="Change one value: rules.motion.min=0.05")]
@@ -30,6 +30,10 @@ def curate(
     set_: Sets = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first items of each dump.")] = None,
     sample: Annotated[float, typer.Option(min=0, max=1, help="Only so many of the items: 0.01 takes 1 %.")] = 1.0,
+    reader: Annotated[
+        list[str] | None,
+        typer.Option(help="A reader of one's own, `package.module:Class`; asked before those of reelmill."),
+    ] = None,
     prefix: Annotated[str, typer.Option(help="Put before the uris of these dumps.")] = "",
     update: Annotated[bool, typer.Option(help="Go on with a changed recipe.")] = False,
     retry: Annotated[
@@ -56,7 +60,8 @@ def curate(
     engine = [f"engine.executor={executor}"] if executor else []
     engine += [f"engine.workers={workers}"] if workers else []
     flow = ['score.scorers.motion_raft.pairs="all"'] if raft else []
-    loaded = recipes.load(recipe, [*(set_ or []), *flow, *engine])
+    readers = [f"plan.readers={json.dumps(reader)}"] if reader else []
+    loaded = recipes.load(recipe, [*(set_ or []), *flow, *engine, *readers])
     console = Console()
     options = CurateOptions(prefix, limit, sample, update, frozenset(retry or ()))
     with resumable():

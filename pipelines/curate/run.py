@@ -20,6 +20,7 @@ from reelmill.curation import scorers
 from reelmill.curation.decide import decide
 from reelmill.curation.ledger import CAPTIONS, FAILURES, ITEMS, TIMINGS, VERDICTS, samples_schema
 from reelmill.curation.readers import find_reader
+from reelmill.curation.readers.folder import LINKS
 from reelmill.curation.scoring import score_columns, score_fingerprint
 from reelmill.errors import ConfigError
 from reelmill.orchestration import score
@@ -56,7 +57,7 @@ def curate(dumps: Sequence[Path], out: Path, recipe: Recipe, options: CurateOpti
     DataError for a dump that is none.
     """
     folder = RunFolder(out)
-    _check_places(dumps, folder)
+    _check_places(dumps, folder, recipe.plan.readers)
     _agree(folder, recipe, options.update, console)
     _require_weights(recipe)
     try:
@@ -125,10 +126,10 @@ def decide_again(folder: RunFolder, recipe: Recipe, console: Console) -> None:
             )
 
 
-def _check_places(dumps: Sequence[Path], folder: RunFolder) -> None:
+def _check_places(dumps: Sequence[Path], folder: RunFolder, readers: Sequence[str]) -> None:
     """A wrong path stops here, before anything is made."""
     for dump in dumps:
-        find_reader(dump)
+        find_reader(dump, readers)
         if folder.root.is_relative_to(dump.resolve()):
             raise ConfigError(f"--out {folder.root} lies in the dump {dump}; choose an --out outside of it")
     if folder.root.is_dir() and not folder.exists():
@@ -185,9 +186,13 @@ def _prepare(folder: RunFolder, recipe: Recipe) -> None:
 
 def _plan(folder: RunFolder, dump: Path, recipe: Recipe, options: CurateOptions, console: Console) -> None:
     planned = extend_plan(folder, dump, recipe.plan, options.prefix, options.limit, options.share)
-    counts = f"{planned.new_items} new items in {planned.new_units} units, {planned.known_items} known"
-    counts += f", {planned.ignored} other files" if planned.ignored else ""
-    console.print(f"[bold]plan[/bold] {escape(str(dump))}: {counts}", highlight=False, soft_wrap=True)
+    console.print(f"[bold]plan[/bold] {escape(f'{dump}: {planned}')}", highlight=False, soft_wrap=True)
+    if LINKS in planned.ignored:
+        advice = "links to folders are not followed: name the folders themselves as dumps"
+        console.print(f"[bold yellow]plan[/bold yellow] {advice}", highlight=False, soft_wrap=True)
+    if not planned.new_items + planned.known_items:
+        advice = f"nothing to curate in {dump}; docs/formats.md, plan, says what is read"
+        console.print(f"[bold yellow]plan[/bold yellow] {escape(advice)}", highlight=False, soft_wrap=True)
 
 
 def _write_run(folder: RunFolder, recipe: Recipe, fingerprint: str, tokenizer: str) -> None:

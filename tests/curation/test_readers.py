@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reelmill.curation.readers import MAX_URI, FolderReader, WebDatasetReader, read_dump
+from reelmill.curation.readers import find_reader, read_dump
+from reelmill.curation.readers.names import MAX_URI
 from reelmill.errors import DataError
 
 
@@ -39,6 +40,12 @@ def text_of(source):
 
 def uris(place):
     return [item.uri for item in read_dump(place)]
+
+
+def ignored(place):
+    reader = find_reader(place)
+    list(reader.items(place))
+    return reader.ignored
 
 
 @pytest.fixture
@@ -96,12 +103,15 @@ def test_sidecars_lie_beside_their_item(dump):
 
 
 def test_what_is_no_item_is_counted(dump):
-    for name in ("readme.html", "b/archive.zip", "b/table.parquet", "z.json", "z.txt"):
+    others = ("readme.html", "b/one.HEIC", "b/two.heic", "b/shards.tar.gz", "LICENSE", ".DS_Store", "b/alone.json")
+    for name in (*others, "z.json", "z.txt", "z.mp4.json"):
         (dump / name).write_text("x")
-    write_tar(dump / "c.tar", [("a.jpg", b"a"), ("a.cls", b"7")])
-    reader = FolderReader()
-    list(reader.items(dump))
-    assert reader.ignored == 4
+    write_tar(dump / "c.tar", [("a.jpg", b"a"), ("a.cls", b"7"), special("a.html", tarfile.SYMTYPE, "x")])
+    (dump / "pages").symlink_to(dump / "a")
+    os.mkfifo(dump / "pipe.tar")
+    assert ignored(dump) == {
+        ".html": 2, ".heic": 2, ".tar.gz": 1, "(no suffix)": 2, ".cls": 1, ".json": 2, "links to folders": 1, ".tar": 1,
+    }  # fmt: skip
 
 
 def test_links(dump, tmp_path):
@@ -166,7 +176,7 @@ def test_a_folder_that_cannot_be_read_is_an_error_not_a_smaller_dump(dump, monke
 @pytest.mark.parametrize("name", ["missing", "file.zip"])
 def test_no_dump(tmp_path, name):
     (tmp_path / "file.zip").write_text("x")
-    with pytest.raises(DataError, match=r"is no dump.*Give a folder tree or a WebDataset tar"):
+    with pytest.raises(DataError, match=r"is no dump: found .*Give a folder tree or a WebDataset tar"):
         read_dump(tmp_path / name)
 
 
@@ -272,6 +282,28 @@ def test_a_broken_header_does_not_end_a_tar_in_silence(tmp_path):
     assert last.problem == "corrupt_tar: a broken header at byte 1536"
 
 
+@pytest.mark.parametrize("gap", [0, 512, 10240, 1 << 21])
+def test_what_follows_the_end_mark_of_a_tar_is_noticed(tmp_path, gap):
+    first = write_tar(tmp_path / "first.tar", [("a.jpg", b"1" * 600)]).read_bytes()
+    second = write_tar(tmp_path / "second.tar", [("b.jpg", b"2" * 600)]).read_bytes()
+    path = tmp_path / "both.tar"
+    path.write_bytes(first + bytes(gap) + second)
+    whole, last = read_dump(path)
+    assert whole.uri == "a.jpg"
+    assert last.problem.startswith(
+        f"corrupt_tar: what follows the end mark, from byte {len(first) + gap} on, is not read"
+    )
+    path.write_bytes(first + bytes(gap))
+    assert [item.problem for item in read_dump(path)] == [None]
+
+
+def test_a_tar_is_known_by_its_bytes(dump):
+    write_tar(dump / "shard-000", [("k.jpg", b"k")])
+    write_tar(dump / "shard.tar.part", [("k.jpg", b"k")])
+    assert {"shard-000/k.jpg", "shard.tar.part/k.jpg"} < set(uris(dump))
+    assert uris(dump / "shard-000") == ["k.jpg"]
+
+
 def test_a_truncated_tar_within_a_folder_costs_one_item(dump):
     write_tar(dump / "c.tar", [("a.jpg", b"1" * 600)])
     (dump / "c.tar").write_bytes((dump / "c.tar").read_bytes()[:700])
@@ -345,8 +377,7 @@ def test_no_name_becomes_a_path(tmp_path_factory, parts, suffix):
         write_tar(path, [(name, b"data")], tarfile.GNU_FORMAT)
     except UnicodeEncodeError:  # a lone surrogate that stands for no byte cannot be written
         return
-    reader = WebDatasetReader()
-    for item in reader.items(path):
+    for item in read_dump(path):
         assert (item.source.path, item.source.size) == (str(path), 4)
         assert item.json is None
         assert item.text is None

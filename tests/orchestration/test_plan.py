@@ -36,7 +36,7 @@ def units(folder):
 
 
 def test_a_unit_holds_so_many_items_or_bytes(folder, dump):
-    assert extend_plan(folder, dump, PlanConfig(unit_items=3)) == Planned(7, 0, 3, 0)
+    assert extend_plan(folder, dump, PlanConfig(unit_items=3)) == Planned(7, 0, 3, {})
     assert units(folder) == [["0.txt", "1.txt", "2.txt"], ["3.txt", "4.txt", "5.txt"], ["6.txt"]]
 
 
@@ -51,7 +51,7 @@ def test_large_items_close_a_unit(folder, dump):
 def test_a_second_look_changes_nothing(folder, dump):
     extend_plan(folder, dump, PlanConfig(unit_items=3))
     before = folder.plan_path.read_bytes()
-    assert extend_plan(folder, dump, PlanConfig(unit_items=2)) == Planned(0, 7, 0, 0)
+    assert extend_plan(folder, dump, PlanConfig(unit_items=2)) == Planned(0, 7, 0, {})
     assert folder.plan_path.read_bytes() == before
 
 
@@ -60,14 +60,14 @@ def test_new_items_make_new_units_and_old_units_keep_their_content(folder, dump)
     before = units(folder)
     (dump / "00.txt").write_text("sorts first")
     (dump / "zz.txt").write_text("sorts last")
-    assert extend_plan(folder, dump, PlanConfig(unit_items=3)) == Planned(2, 7, 1, 0)
+    assert extend_plan(folder, dump, PlanConfig(unit_items=3)) == Planned(2, 7, 1, {})
     assert units(folder) == [*before, ["00.txt", "zz.txt"]]
 
 
 def test_a_limit_takes_the_first_items_and_is_stable(folder, dump):
-    assert extend_plan(folder, dump, PlanConfig(), limit=3) == Planned(3, 0, 1, 0)
-    assert extend_plan(folder, dump, PlanConfig(), limit=3) == Planned(0, 3, 0, 0)
-    assert extend_plan(folder, dump, PlanConfig(), limit=5) == Planned(2, 3, 1, 0)
+    assert extend_plan(folder, dump, PlanConfig(), limit=3) == Planned(3, 0, 1, {})
+    assert extend_plan(folder, dump, PlanConfig(), limit=3) == Planned(0, 3, 0, {})
+    assert extend_plan(folder, dump, PlanConfig(), limit=5) == Planned(2, 3, 1, {})
     assert units(folder) == [["0.txt", "1.txt", "2.txt"], ["3.txt", "4.txt"]]
 
 
@@ -97,7 +97,7 @@ def test_another_item_of_the_same_name_and_size_is_not_taken_for_the_known_one(f
 def test_a_dump_that_moved_or_was_copied_keeps_its_items(folder, dump, tmp_path):
     extend_plan(folder, dump, PlanConfig(unit_items=3))
     shutil.copytree(dump, tmp_path / "copy")
-    assert extend_plan(folder, tmp_path / "copy", PlanConfig()) == Planned(0, 7, 0, 0)
+    assert extend_plan(folder, tmp_path / "copy", PlanConfig()) == Planned(0, 7, 0, {})
     assert all(path.startswith(f"{tmp_path}/copy/") for path in plan(folder)["path"].to_pylist())
     shutil.rmtree(dump)
     (tmp_path / "copy").rename(tmp_path / "moved")
@@ -126,7 +126,7 @@ def test_a_tar_packed_anew_keeps_its_items_at_their_new_places(folder, dump, tmp
             for n in names:
                 tar.add(dump / f"{n}.txt", f"{n}.txt")
         planned = extend_plan(folder, place, PlanConfig())
-    assert planned == Planned(1, 2, 1, 0)
+    assert planned == Planned(1, 2, 1, {})
     for row in plan(folder).to_pylist():
         with place.open("rb") as stream:
             stream.seek(row["offset"])
@@ -143,11 +143,17 @@ def test_a_broken_tar_is_an_item_under_its_own_name(folder, tmp_path):
 
 
 def test_other_files_are_counted(folder, dump):
-    (dump / "table.parquet").write_text("x")
-    assert extend_plan(folder, dump, PlanConfig()) == Planned(7, 0, 1, 1)
+    for n in range(12):
+        (dump / f"picture.t{n}").write_text("x")
+    for n in range(3):
+        (dump / f"{n}.heic").write_text("x")
+    planned = extend_plan(folder, dump, PlanConfig())
+    assert planned == Planned(7, 0, 1, {".heic": 3} | {f".t{n}": 1 for n in range(12)})
+    assert str(planned).startswith("7 new items in 1 units, 0 known; not read: 3 .heic, 1 .t0, ")
+    assert str(planned).endswith(", 5 others")
 
 
 def test_an_empty_dump_is_an_empty_plan(folder, tmp_path):
     (tmp_path / "empty").mkdir()
-    assert extend_plan(folder, tmp_path / "empty", PlanConfig()) == Planned(0, 0, 0, 0)
+    assert extend_plan(folder, tmp_path / "empty", PlanConfig()) == Planned(0, 0, 0, {})
     assert plan(folder).num_rows == 0

@@ -1,10 +1,9 @@
 """A scorer of one's own, as CONTRIBUTING shows it: the file and the recipe are taken from there and run."""
 
 import io
-import re
-from pathlib import Path
 
 import pytest
+from contributing import block
 from dumps import light_recipe
 from rich.console import Console
 from videos import scene_frames, write_video
@@ -14,15 +13,6 @@ from reelmill.errors import ConfigError
 from reelmill.orchestration.views import LedgerQueries
 from reelmill.pipelines.curate import recipes
 from reelmill.pipelines.curate.run import CurateOptions, curate
-
-CONTRIBUTING = Path(__file__).parents[3] / "CONTRIBUTING.md"
-
-
-def block(language, containing):
-    """The one fenced block of CONTRIBUTING in `language` that holds some words."""
-    blocks = re.findall(rf"^```{language}\n(.*?)^```$", CONTRIBUTING.read_text(), re.DOTALL | re.MULTILINE)
-    (found,) = (text for text in blocks if containing in text)
-    return found
 
 
 @pytest.fixture

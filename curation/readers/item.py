@@ -1,0 +1,24 @@
+"""An item of a dump, as a reader finds it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from reelmill.curation.interfaces import Kind
+from reelmill.media.source import Source
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing of a dump: where its bytes are, and its sidecars'.
+
+    `uri` is the place within the dump, `tar/member` for a member; empty for the place itself. `problem` is set when the
+    item is known to be unusable before it is opened (it then becomes a refused row).
+    """
+
+    uri: str
+    kind: Kind
+    source: Source
+    json: Source | None = None
+    text: Source | None = None
+    problem: str | None = None

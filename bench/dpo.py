@@ -30,13 +30,13 @@ from reelmill.tokenize.shards import Footer
 from reelmill.tokenize.shards.pairs import PairIndex, pair_row, write_pairs
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train import hub
-from reelmill.train.data.loader import DataConfig
+from reelmill.train.config import TrainConfig
+from reelmill.train.data.config import DataConfig
 from reelmill.train.model import Decoder, ModelConfig
+from reelmill.train.objectives.preference.data import PairCorpus
+from reelmill.train.objectives.preference.loss import PreferenceConfig
+from reelmill.train.objectives.preference.objective import Preference
 from reelmill.train.parallel import Layout, ParallelConfig, join_ranks, sharded_decoder
-from reelmill.train.post.preference import Preference
-from reelmill.train.post.preference_data import PairCorpus
-from reelmill.train.post.preference_loss import PreferenceConfig
-from reelmill.train.trainer import TrainConfig
 
 KINDS = {
     "trl": "TRL, second model (baseline)",

@@ -64,7 +64,9 @@ def write_run(out: Path, lists: list[np.ndarray], row_group_tokens: int = 2_000_
 
 def ours(out: Path, shuffle_mb: float = 1024.0) -> tuple[int, float, float]:
     """(predictions, CPU-seconds of an epoch's batches, CPU-seconds of index and packing before)."""
-    from reelmill.train.data.loader import Corpus, DataConfig, Loader
+    from reelmill.train.data.config import DataConfig
+    from reelmill.train.data.corpus import Corpus
+    from reelmill.train.data.loader import Loader
 
     config = DataConfig(
         context=CONTEXT, batch_rows=64, micro_rows=8, heldout=0.0, caption_drop=0.05, shuffle_mb=shuffle_mb

@@ -30,15 +30,16 @@ from reelmill.eval.generation import SamplingParams, Studio, TokenSampling, imag
 from reelmill.tokenize.documents import parse
 from reelmill.tokenize.shards import Footer
 from reelmill.tokenize.shards.pairs import pair_row, write_pairs
-from reelmill.train.data.loader import Corpus, Loader
+from reelmill.train.config import TrainConfig
+from reelmill.train.data.corpus import Corpus
+from reelmill.train.data.loader import Loader
 from reelmill.train.init_from import load_init_weights
+from reelmill.train.objectives.preference.loss import PreferenceConfig
+from reelmill.train.objectives.validation import validate
 from reelmill.train.optimizer import OptimizerConfig
 from reelmill.train.parallel import Layout, ParallelConfig, join_ranks, sharded_decoder
-from reelmill.train.post.preference_loss import PreferenceConfig
 from reelmill.train.run import train
 from reelmill.train.saver import CheckpointConfig
-from reelmill.train.trainer import TrainConfig
-from reelmill.train.validation import validate
 
 SAMPLING = SamplingParams(vision=TokenSampling(top_k=50))
 RECIPE = TrainConfig(
@@ -166,7 +167,7 @@ def main() -> None:
 
 
 def report(args: argparse.Namespace, world: Path, base: Path, trained: Path, pairs: Path, colour: str) -> None:
-    from reelmill.train.post.preference_data import PairCorpus
+    from reelmill.train.objectives.preference.data import PairCorpus
 
     corpus = PairCorpus([pairs], "", RECIPE.data)
     prompts = np.array(corpus.index.columns["prompt"].to_pylist())

@@ -31,12 +31,12 @@ from reelmill.pipelines.curate import recipes
 from reelmill.pipelines.curate.run import CurateOptions, curate
 from reelmill.pipelines.ledger.select import SelectOptions, select
 from reelmill.train import checkpoint
-from reelmill.train.data.loader import DataConfig
+from reelmill.train.config import TrainConfig
+from reelmill.train.data.config import DataConfig
 from reelmill.train.optimizer import OptimizerConfig
-from reelmill.train.post.quality import qft
+from reelmill.train.recipes.quality import qft
 from reelmill.train.run import train
 from reelmill.train.saver import CheckpointConfig
-from reelmill.train.train_config import TrainConfig
 
 WORLD = World(pictures=2_400, spoiled=0.5)
 SIDE, LARGER = 48, 64

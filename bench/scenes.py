@@ -31,12 +31,12 @@ from reelmill.pipelines.imports.tokens import import_tokens
 from reelmill.tokenize.vision import VisionTokenizer, load
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train import checkpoint
-from reelmill.train.data.loader import DataConfig
+from reelmill.train.config import TrainConfig
+from reelmill.train.data.config import DataConfig
 from reelmill.train.model import ModelConfig
 from reelmill.train.optimizer import OptimizerConfig
 from reelmill.train.run import train
 from reelmill.train.saver import CheckpointConfig
-from reelmill.train.trainer import TrainConfig
 
 TOKENIZER = "reelmill-tok-xs"
 SIDE = 48

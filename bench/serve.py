@@ -30,10 +30,10 @@ from PIL import Image
 from reelmill.tokenize import documents, vision
 from reelmill.tokenize.shards import document_row, write_shard
 from reelmill.tokenize.vocabulary import Vocabulary
-from reelmill.train.data.loader import DataConfig
+from reelmill.train.config import TrainConfig
+from reelmill.train.data.config import DataConfig
 from reelmill.train.model import ModelConfig
 from reelmill.train.run import train
-from reelmill.train.trainer import TrainConfig
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (96, 128, 3), dtype=np.uint8)
 

@@ -26,7 +26,7 @@ from reelmill.errors import DataError
 from reelmill.eval.generation import Request, SamplingParams, Studio, TokenSampling, continuations
 from reelmill.tokenize.documents import generation_prompt, parse
 from reelmill.train.checkpoint import load_decoder
-from reelmill.train.data.loader import Corpus
+from reelmill.train.data.corpus import Corpus
 from reelmill.train.recipes import recipe
 from reelmill.train.run import train
 

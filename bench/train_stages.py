@@ -22,12 +22,12 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from reelmill.train.data.loader import DataConfig
+from reelmill.train.config import TrainConfig
+from reelmill.train.data.config import DataConfig
 from reelmill.train.model import ModelConfig
 from reelmill.train.optimizer import OptimizerConfig
 from reelmill.train.run import train
 from reelmill.train.saver import CheckpointConfig
-from reelmill.train.trainer import TrainConfig
 from reelmill.train.vision.archives import unpack
 from reelmill.train.vision.sources import fetch, packages
 

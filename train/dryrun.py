@@ -18,12 +18,12 @@ from torch.utils._pytree import tree_leaves
 
 from reelmill.errors import ConfigError
 from reelmill.train.attention import Documents
+from reelmill.train.config import TrainConfig
 from reelmill.train.estimate import CONVENTION, flops_per_token, matmul_parameters
 from reelmill.train.loss import ROWS, chunked_cross_entropy
 from reelmill.train.model import Layer, ModelConfig, count_parameters, rotary
 from reelmill.train.parallel import ParallelConfig
 from reelmill.train.parallel.recompute import recomputing
-from reelmill.train.trainer import TrainConfig
 
 GIB = 2**30
 RESERVE = 0.08

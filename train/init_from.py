@@ -9,8 +9,8 @@ from reelmill.config import from_dict
 from reelmill.errors import ConfigError
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train import checkpoint, hub
+from reelmill.train.config import TrainConfig
 from reelmill.train.model import Decoder, ModelConfig
-from reelmill.train.train_config import TrainConfig
 
 _SIZES = ("vocab_size", "hidden", "layers", "heads", "kv_heads", "head_size", "mlp", "qk_norm")
 _NUMBERS = ("rope_theta", "norm_eps")

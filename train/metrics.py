@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from reelmill.train.data.loader import LOSS_KINDS, Loader
+from reelmill.train.data.config import LOSS_KINDS
+from reelmill.train.data.loader import Loader
 
 _SHOWN = (*(kind.name.lower() for kind in LOSS_KINDS), "ntp", "margin", "accuracy", "kl")
 """Parts of a step's line that a person sees beside the loss, where it has them."""

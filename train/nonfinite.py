@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from reelmill.errors import ReelmillError
-from reelmill.train.data.loader import Batch
-from reelmill.train.objective import Source
+from reelmill.train.data.batches import Batch
+from reelmill.train.objectives.interface import Source
 from reelmill.train.parallel import Layout, Ranks
 
 _MOST = 8

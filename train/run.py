@@ -10,11 +10,12 @@ from reelmill.config import to_toml
 from reelmill.errors import ConfigError
 from reelmill.files import write_text
 from reelmill.train import checkpoint
+from reelmill.train.config import TrainConfig
 from reelmill.train.init_from import find_init_weights, with_init_sizes
-from reelmill.train.objective import Source
-from reelmill.train.objectives import source_of
+from reelmill.train.objectives.interface import Source
+from reelmill.train.objectives.registry import source_of
 from reelmill.train.parallel import join_ranks
-from reelmill.train.trainer import Draw, TrainConfig, Trainer
+from reelmill.train.trainer import Draw, Trainer
 
 Sampler = Callable[[Source, Sequence[str]], Draw]
 """From the documents and the prompts to what draws them."""

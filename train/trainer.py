@@ -16,7 +16,8 @@ from reelmill import __version__
 from reelmill.config import to_dict
 from reelmill.errors import Interrupted, Preempted
 from reelmill.train import checkpoint
-from reelmill.train.data.loader import Batch
+from reelmill.train.config import TrainConfig
+from reelmill.train.data.batches import Batch
 from reelmill.train.estimate import CONVENTION
 from reelmill.train.gather_full import gather_full_decoder
 from reelmill.train.init_from import load_init_weights
@@ -24,16 +25,13 @@ from reelmill.train.meter import Meter
 from reelmill.train.metrics import readable
 from reelmill.train.model import Decoder
 from reelmill.train.nonfinite import gradient_error, loss_error
-from reelmill.train.objective import Source
-from reelmill.train.objectives import objective_of
+from reelmill.train.objectives.interface import Source
+from reelmill.train.objectives.registry import objective_of
 from reelmill.train.optimizer import make_optimizer
 from reelmill.train.parallel import Layout, Ranks, clip_gradients, sharded_decoder
 from reelmill.train.saver import Saver
 from reelmill.train.signals import STOP_FILE, StopRequest, stop_requests
 from reelmill.train.trackers import Tracker, trackers
-from reelmill.train.train_config import TrainConfig
-
-__all__ = ["Draw", "TrainConfig", "Trainer"]
 
 Draw = Callable[[Decoder, Path], None]
 """Draws pictures with a whole model into a folder."""

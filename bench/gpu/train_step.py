@@ -22,13 +22,13 @@ from reelmill.compat import torchvision
 from reelmill.config import override
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train import hub
+from reelmill.train.config import TrainConfig
 from reelmill.train.dryrun import memory_by_part
 from reelmill.train.estimate import CONVENTION, flops_per_token
 from reelmill.train.meter import peak_flops
 from reelmill.train.optimizer import make_optimizer
 from reelmill.train.parallel import Layout, Ranks, clip_gradients, join_ranks, sharded_decoder
 from reelmill.train.recipes import recipe
-from reelmill.train.trainer import TrainConfig
 
 WARM_UP = 3
 

@@ -46,8 +46,8 @@ def train(
     from reelmill.errors import ConfigError, resumable
     from reelmill.pipelines.train.run import train_here, train_on_ray
     from reelmill.train import recipes
+    from reelmill.train.config import TrainConfig
     from reelmill.train.data.config import folders_and_shares
-    from reelmill.train.trainer import TrainConfig
 
     is_file = recipe.endswith(".toml")
     loaded = from_dict(TrainConfig, read_toml(Path(recipe))) if is_file else recipes.recipe(recipe)
@@ -66,7 +66,7 @@ def train(
         raise ConfigError("there is nothing to train on: give --data OUT, a run folder with tokens, or --dry-run.")
     kept = None if selection == "all" else selection
     if check:
-        from reelmill.train.checking import check_data
+        from reelmill.train.check_data import check_data
 
         typer.echo(check_data(config, folders, kept))
         return

@@ -12,9 +12,9 @@ from rich.table import Table
 
 from reelmill.errors import ConfigError
 from reelmill.tokenize.shards import ShardIndex
+from reelmill.train.config import TrainConfig
 from reelmill.train.dryrun import GIB, Estimate, Machine, check_fits, estimate
 from reelmill.train.init_from import with_init_sizes
-from reelmill.train.trainer import TrainConfig
 
 
 def dry_run(

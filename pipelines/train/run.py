@@ -18,8 +18,8 @@ _FUNCTION = "reelmill.pipelines.train.run:train_rank"
 def train_here(settings: dict[str, Any], log_fn: Callable[[str], None] = print) -> None:
     """Train by `settings`: `recipe` (a dict of TrainConfig), `data`, `out`, `selection`, `tokenizer`."""
     from reelmill.pipelines.train.sample_images import sampler
+    from reelmill.train.config import TrainConfig
     from reelmill.train.run import train
-    from reelmill.train.trainer import TrainConfig
 
     config = from_dict(TrainConfig, settings["recipe"])
     draw = sampler(settings["tokenizer"])

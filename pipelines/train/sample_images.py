@@ -14,7 +14,7 @@ from reelmill.eval.generation import continuations, image_request
 from reelmill.tokenize import vision
 from reelmill.tokenize.documents import Grammar, parse
 from reelmill.train.model import Decoder
-from reelmill.train.objective import Source
+from reelmill.train.objectives.interface import Source
 
 
 def sampler(tokenizer: str | None) -> Callable[[Source, Sequence[str]], Callable[[Decoder, Path], None]]:

@@ -7,11 +7,11 @@ from reelmill.pipelines.cli import app
 from reelmill.tokenize import documents, vision
 from reelmill.tokenize.shards import document_row, write_shard
 from reelmill.tokenize.vocabulary import Vocabulary
-from reelmill.train.data.loader import DataConfig
+from reelmill.train.config import TrainConfig
+from reelmill.train.data.config import DataConfig
 from reelmill.train.model import ModelConfig
 from reelmill.train.run import train
 from reelmill.train.saver import CheckpointConfig
-from reelmill.train.trainer import TrainConfig
 
 VOCAB = Vocabulary("bytes", 4096)
 

@@ -4,11 +4,11 @@ import pytest
 from reelmill.tokenize import documents
 from reelmill.tokenize.shards import document_row, write_shard
 from reelmill.tokenize.vocabulary import Vocabulary
-from reelmill.train.data.loader import DataConfig
+from reelmill.train.config import TrainConfig
+from reelmill.train.data.config import DataConfig
 from reelmill.train.model import ModelConfig
 from reelmill.train.optimizer import OptimizerConfig
 from reelmill.train.saver import CheckpointConfig
-from reelmill.train.trainer import TrainConfig
 
 VOCAB = Vocabulary("bytes", 64)
 FINGERPRINT = "ab" * 32

@@ -12,7 +12,9 @@ from reelmill.tokenize.documents import Turn, Visual, chat_document
 from reelmill.tokenize.shards import ShardIndex, document_row, verify_shard, write_shard
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.data.batches import Contents, assemble
-from reelmill.train.data.loader import Corpus, DataConfig, Loader
+from reelmill.train.data.config import DataConfig
+from reelmill.train.data.corpus import Corpus
+from reelmill.train.data.loader import Loader
 
 VOCAB = Vocabulary("bytes", 64)
 FINGERPRINT = "ab" * 32

@@ -15,7 +15,7 @@ from reelmill.tokenize import documents
 from reelmill.tokenize.shards import Footer, document_row, write_shard
 from reelmill.tokenize.shards.pairs import pair_row, write_pairs
 from reelmill.tokenize.vocabulary import Vocabulary
-from reelmill.train.checking import check_data
+from reelmill.train.check_data import check_data
 from reelmill.train.run import train
 
 VOCAB = Vocabulary("bytes", 64)

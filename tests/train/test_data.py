@@ -9,8 +9,9 @@ from reelmill.errors import ConfigError, DataError
 from reelmill.tokenize import documents
 from reelmill.tokenize.documents import TokenKind, parse
 from reelmill.tokenize.vocabulary import Vocabulary
-from reelmill.train.data.config import folders_and_shares
-from reelmill.train.data.loader import Corpus, DataConfig, Loader
+from reelmill.train.data.config import DataConfig, folders_and_shares
+from reelmill.train.data.corpus import Corpus
+from reelmill.train.data.loader import Loader
 from reelmill.train.run import train
 
 CONTEXT = 70

@@ -10,14 +10,14 @@ from typer.testing import CliRunner
 
 from reelmill.errors import ConfigError
 from reelmill.pipelines.cli import app
-from reelmill.train.data.loader import DataConfig
+from reelmill.train.config import TrainConfig
+from reelmill.train.data.config import DataConfig
 from reelmill.train.dryrun import Machine, check_fits, estimate, memory_by_part
 from reelmill.train.estimate import flops_per_token, matmul_parameters
 from reelmill.train.model import Decoder, ModelConfig
 from reelmill.train.optimizer import OptimizerConfig, make_optimizer
 from reelmill.train.parallel import Layout, ParallelConfig, join_ranks, sharded_decoder
 from reelmill.train.recipes import recipe
-from reelmill.train.trainer import TrainConfig
 
 TOY = ModelConfig(
     vocab_size=20_000, hidden=128, layers=6, heads=4, kv_heads=2, mlp=448, dropout=0.0, attention_dropout=0.0

@@ -13,11 +13,11 @@ from reelmill.config import from_dict, to_toml
 from reelmill.errors import ConfigError
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train import checkpoint
-from reelmill.train.checking import check_data
+from reelmill.train.check_data import check_data
 from reelmill.train.hub import export_model
 from reelmill.train.init_from import with_init_sizes
 from reelmill.train.model import ModelConfig
-from reelmill.train.post.quality import qft
+from reelmill.train.recipes.quality import qft
 from reelmill.train.run import train
 
 SCRIPT = """

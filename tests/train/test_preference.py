@@ -17,9 +17,9 @@ from reelmill.tokenize.shards import Footer
 from reelmill.tokenize.shards.pairs import PairIndex, pair_row, write_pairs
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train import checkpoint
-from reelmill.train.data.loader import DataConfig
+from reelmill.train.data.config import DataConfig
 from reelmill.train.dryrun import memory_by_part
-from reelmill.train.post.preference_data import PairCorpus, PairLoader
+from reelmill.train.objectives.preference.data import PairCorpus, PairLoader
 from reelmill.train.recipes import recipe
 from reelmill.train.run import train
 

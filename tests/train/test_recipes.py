@@ -6,9 +6,9 @@ import pytest
 
 from reelmill.config import differences, from_dict, to_toml
 from reelmill.errors import ConfigError
+from reelmill.train.config import TrainConfig
 from reelmill.train.model import ModelConfig, count_parameters
 from reelmill.train.recipes import RECIPES, recipe
-from reelmill.train.trainer import TrainConfig
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -96,7 +96,7 @@ def test_one_rank_two_ranks_one_rank_see_the_rows_of_an_undisturbed_run(run_fold
 
 
 def opened(folders, config):
-    from reelmill.train.data.loader import Corpus
+    from reelmill.train.data.corpus import Corpus
 
     corpus = Corpus(folders, None, config.data)
     return corpus, np.flatnonzero(~corpus.heldout)

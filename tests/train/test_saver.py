@@ -11,7 +11,7 @@ import torch
 
 from reelmill.errors import ConfigError, MachineError
 from reelmill.train import checkpoint
-from reelmill.train.data.loader import Corpus
+from reelmill.train.data.corpus import Corpus
 from reelmill.train.parallel import join_ranks
 from reelmill.train.run import train
 from reelmill.train.saver import CheckpointConfig

@@ -11,12 +11,13 @@ import torch
 from reelmill.errors import ConfigError, ReelmillError
 from reelmill.tokenize import documents
 from reelmill.tokenize.vocabulary import Vocabulary
-from reelmill.train.data.loader import Corpus, DataConfig
+from reelmill.train.data.config import DataConfig
+from reelmill.train.data.corpus import Corpus
+from reelmill.train.objectives.validation import unigram_entropy
 from reelmill.train.optimizer import OptimizerConfig
 from reelmill.train.parallel import join_ranks
 from reelmill.train.run import train
 from reelmill.train.trainer import Trainer
-from reelmill.train.validation import unigram_entropy
 
 
 @contextmanager

@@ -10,12 +10,13 @@ from reelmill.errors import DataError
 from reelmill.tokenize.documents import Turn, Visual, chat_document
 from reelmill.tokenize.shards import document_row, write_shard
 from reelmill.tokenize.vocabulary import Vocabulary
-from reelmill.train.checking import check_data
-from reelmill.train.data.loader import Corpus, DataConfig
-from reelmill.train.post.understanding import conversation_problems
+from reelmill.train.check_data import check_data
+from reelmill.train.config import TrainConfig
+from reelmill.train.data.config import DataConfig
+from reelmill.train.data.corpus import Corpus
 from reelmill.train.recipes import recipe
+from reelmill.train.recipes.understanding import conversation_problems
 from reelmill.train.run import train
-from reelmill.train.trainer import TrainConfig
 
 VOCAB = Vocabulary("bytes", 64)
 FINGERPRINT = "ab" * 32

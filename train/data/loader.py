@@ -16,16 +16,15 @@ from reelmill.errors import DataError
 from reelmill.tokenize.documents import parse_unchecked, video_part
 from reelmill.tokenize.shards import KINDS
 from reelmill.train.data.batches import Batch, Contents, assemble, with_shuffled_codes
+from reelmill.train.data.binpacking import Ints
 from reelmill.train.data.caption_dropout import drop_caption, move_caption
-from reelmill.train.data.config import LOSS_KINDS, DataConfig, Kind
+from reelmill.train.data.config import DataConfig
 from reelmill.train.data.corpus import Corpus
 from reelmill.train.data.epochs import Stream, epoch_quotas, windows
-from reelmill.train.data.packing import Ints, Packing, Pieces, pack
+from reelmill.train.data.packing import Packing, Pieces, pack
 from reelmill.train.data.schedule import Schedule
 from reelmill.train.data.split import split_documents
 from reelmill.train.data.synthetic import SyntheticDocument, synthetic_documents
-
-__all__ = ["LOSS_KINDS", "Batch", "Corpus", "DataConfig", "Kind", "Loader"]
 
 _IMAGE, _VIDEO, _TEXT, _INTERLEAVED = (KINDS.index(kind) for kind in ("image", "video", "text", "interleaved"))
 

@@ -19,8 +19,6 @@ import numpy.typing as npt
 from reelmill.errors import DataError
 from reelmill.train.data.binpacking import Ints, best_fit, bin_pack
 
-__all__ = ["Ints", "Packing", "Pieces", "pack"]
-
 
 @dataclass(frozen=True)
 class Pieces:

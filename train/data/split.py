@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from reelmill.tokenize.shards import KINDS
+from reelmill.train.data.binpacking import Ints
 from reelmill.train.data.caption_dropout import SPELLING
-from reelmill.train.data.packing import Ints, Pieces
+from reelmill.train.data.packing import Pieces
 
 _TEXT, _VIDEO = KINDS.index("text"), KINDS.index("video")
 

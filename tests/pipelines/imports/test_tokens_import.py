@@ -22,7 +22,9 @@ from reelmill.pipelines.imports.tokens import import_tokens
 from reelmill.pipelines.ledger.verify import verify
 from reelmill.tokenize.documents import parse
 from reelmill.tokenize.vocabulary import Vocabulary
-from reelmill.train.data.loader import Corpus, DataConfig, Loader
+from reelmill.train.data.config import DataConfig
+from reelmill.train.data.corpus import Corpus
+from reelmill.train.data.loader import Loader
 
 VOCAB = Vocabulary("bytes", 64)
 FINGERPRINT = "ab" * 32

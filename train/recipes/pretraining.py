@@ -1,19 +1,16 @@
-"""Training recipes: each a function that returns a `TrainConfig`."""
+"""Recipes of pretraining."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
-from reelmill.config import nearest
-from reelmill.errors import ConfigError
 from reelmill.tokenize.vocabulary import Vocabulary
-from reelmill.train.data.loader import DataConfig
+from reelmill.train.config import TrainConfig
+from reelmill.train.data.config import DataConfig
 from reelmill.train.model import ModelConfig
 from reelmill.train.optimizer import OptimizerConfig
 from reelmill.train.parallel import ParallelConfig
 from reelmill.train.saver import CheckpointConfig
-from reelmill.train.trainer import TrainConfig
 
 EMU3_IDS = Vocabulary("qwen", 32_768).size
 EMU3_5_IDS = Vocabulary("qwen", 131_072).size
@@ -144,24 +141,3 @@ def emu3_5_stage1() -> TrainConfig:
         parallel=ParallelConfig(tensor=8, context=2, recompute="selective"),
         steps=700_000,
     )  # fmt: skip
-
-
-RECIPES: dict[str, Callable[[], TrainConfig]] = {
-    "tiny": tiny,
-    "small": small,
-    "1b": one_billion,
-    "emu3_stage1": emu3_stage1,
-    "emu3_stage2": emu3_stage2,
-    "emu3_sft": emu3_sft,
-    "emu3_5_stage1": emu3_5_stage1,
-}
-
-
-def recipe(name: str) -> TrainConfig:
-    """The recipe of that name, for pretraining or after it; ConfigError names the nearest one."""
-    from reelmill.train.post import recipes as post
-
-    every = RECIPES | post.RECIPES
-    if name not in every:
-        raise ConfigError(f"no training recipe {name!r}; {nearest(name, every)}")
-    return every[name]()

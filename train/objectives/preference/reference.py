@@ -21,12 +21,12 @@ from torch import Tensor
 from reelmill.errors import ConfigError, DataError
 from reelmill.files import sha256, write_atomically
 from reelmill.train import checkpoint
+from reelmill.train.config import TrainConfig
 from reelmill.train.init_from import load_init_weights
 from reelmill.train.model import Decoder
+from reelmill.train.objectives.preference.data import PairCorpus, PairLoader
+from reelmill.train.objectives.preference.rows import log_probs
 from reelmill.train.parallel import Layout, sharded_decoder
-from reelmill.train.post.preference_data import PairCorpus, PairLoader
-from reelmill.train.post.preference_rows import log_probs
-from reelmill.train.train_config import TrainConfig
 
 
 def frozen_reference(config: TrainConfig, corpus: PairCorpus, layout: Layout, log_fn: Callable[[str], None]) -> Decoder:

@@ -9,14 +9,14 @@ from pathlib import Path
 from reelmill.errors import DataError
 from reelmill.tokenize.shards import verify_shard
 from reelmill.tokenize.shards.pairs import verify_pairs
+from reelmill.train.config import TrainConfig
 from reelmill.train.data.corpus import Corpus
 from reelmill.train.init_from import find_init_weights, with_init_sizes
-from reelmill.train.objective import Source
-from reelmill.train.objectives import source_of
-from reelmill.train.post.preference_data import PairCorpus
-from reelmill.train.post.understanding import conversation_problems
+from reelmill.train.objectives.interface import Source
+from reelmill.train.objectives.preference.data import PairCorpus
+from reelmill.train.objectives.registry import source_of
+from reelmill.train.recipes.understanding import conversation_problems
 from reelmill.train.run import with_vocabulary
-from reelmill.train.train_config import TrainConfig
 
 _MOST = 20
 

@@ -17,17 +17,17 @@ import torch
 from torch import Tensor
 
 from reelmill.errors import ConfigError
+from reelmill.train.config import TrainConfig
 from reelmill.train.data.batches import Batch
 from reelmill.train.data.config import LOSS_KINDS
 from reelmill.train.model import Decoder
-from reelmill.train.objective import BatchLoss
+from reelmill.train.objectives.interface import BatchLoss
+from reelmill.train.objectives.preference.data import PairCorpus, PairLoader
+from reelmill.train.objectives.preference.loss import pair_losses, scores
+from reelmill.train.objectives.preference.reference import frozen_reference, stored_reference
+from reelmill.train.objectives.preference.rows import PairRows, log_probs
+from reelmill.train.objectives.validation import as_tensors, means_by_kind, sums_by_kind
 from reelmill.train.parallel import Layout
-from reelmill.train.post.preference_data import PairCorpus, PairLoader
-from reelmill.train.post.preference_loss import pair_losses, scores
-from reelmill.train.post.preference_reference import frozen_reference, stored_reference
-from reelmill.train.post.preference_rows import PairRows, log_probs
-from reelmill.train.train_config import TrainConfig
-from reelmill.train.validation import as_tensors, means_by_kind, sums_by_kind
 
 _FACTS = ("loss", "margin", "accuracy", "kl", "chosen", "rejected")
 """What is summed over pairs, in this order, after their number; see `Preference.line`."""

@@ -14,8 +14,9 @@ from reelmill.errors import ConfigError, DataError
 from reelmill.tokenize.documents import parse_unchecked
 from reelmill.tokenize.shards.pairs import PairIndex
 from reelmill.train.data.batches import Batch, Contents, assemble
+from reelmill.train.data.binpacking import Ints
 from reelmill.train.data.config import DataConfig
-from reelmill.train.data.packing import Ints, Packing, Pieces, pack
+from reelmill.train.data.packing import Packing, Pieces, pack
 from reelmill.train.data.schedule import Schedule
 
 _LOOKED_AT = 256

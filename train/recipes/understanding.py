@@ -13,14 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from reelmill.tokenize.vocabulary import Vocabulary
+from reelmill.train.config import TrainConfig
 from reelmill.train.data.config import DataConfig
 from reelmill.train.data.corpus import Corpus
 from reelmill.train.model import ModelConfig
 from reelmill.train.optimizer import OptimizerConfig
 from reelmill.train.parallel import ParallelConfig
-from reelmill.train.train_config import TrainConfig
+from reelmill.train.recipes.pretraining import EMU3_IDS
 
-EMU3_IDS = Vocabulary("qwen", 32_768).size
 _LONGEST_BLANK = 32
 """Tokens; a longer answer is not looked at."""
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from reelmill.train.config import TrainConfig
 from reelmill.train.data.corpus import Corpus
-from reelmill.train.next_token import NextToken
-from reelmill.train.objective import Objective, Source
+from reelmill.train.objectives.interface import Objective, Source
+from reelmill.train.objectives.next_token import NextToken
+from reelmill.train.objectives.preference.data import PairCorpus
+from reelmill.train.objectives.preference.objective import Preference
 from reelmill.train.parallel import Layout
-from reelmill.train.post.preference import Preference
-from reelmill.train.post.preference_data import PairCorpus
-from reelmill.train.train_config import TrainConfig
 
 
 def source_of(config: TrainConfig, data: Sequence[Path], selection: str | None) -> Source:

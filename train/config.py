@@ -7,9 +7,9 @@ from typing import Literal
 
 from reelmill.train.data.config import DataConfig
 from reelmill.train.model import ModelConfig
+from reelmill.train.objectives.preference.loss import PreferenceConfig
 from reelmill.train.optimizer import OptimizerConfig
 from reelmill.train.parallel import Device, ParallelConfig, Precision
-from reelmill.train.post.preference_loss import PreferenceConfig
 from reelmill.train.saver import CheckpointConfig
 from reelmill.train.trackers import LogConfig
 

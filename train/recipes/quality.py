@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from reelmill.tokenize.vocabulary import Vocabulary
+from reelmill.train.config import TrainConfig
 from reelmill.train.data.config import DataConfig
 from reelmill.train.model import ModelConfig
 from reelmill.train.optimizer import OptimizerConfig
 from reelmill.train.parallel import ParallelConfig
-from reelmill.train.train_config import TrainConfig
+from reelmill.train.recipes.pretraining import EMU3_IDS
 
 
 def qft() -> TrainConfig:
@@ -21,7 +21,7 @@ def qft() -> TrainConfig:
     them. For video add it to `data.kinds` and raise `data.context`: a latent frame has about 8,200 tokens.
     """
     return TrainConfig(
-        model=ModelConfig(vocab_size=Vocabulary("qwen", 32_768).size),
+        model=ModelConfig(vocab_size=EMU3_IDS),
         init="runs/emu3_stage2",
         sizes="init",
         data=DataConfig(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from reelmill.tokenize.vocabulary import Vocabulary
-from reelmill.train.data.loader import DataConfig
+from reelmill.train.config import TrainConfig
+from reelmill.train.data.config import DataConfig
 from reelmill.train.model import ModelConfig
+from reelmill.train.objectives.preference.loss import PreferenceConfig
 from reelmill.train.optimizer import OptimizerConfig
 from reelmill.train.parallel import ParallelConfig
-from reelmill.train.post.preference_loss import PreferenceConfig
+from reelmill.train.recipes.pretraining import EMU3_IDS
 from reelmill.train.saver import CheckpointConfig
-from reelmill.train.trainer import TrainConfig
 
 
 def dpo() -> TrainConfig:
@@ -23,7 +23,7 @@ def dpo() -> TrainConfig:
     to a pair.
     """
     return TrainConfig(
-        model=ModelConfig(vocab_size=Vocabulary("qwen", 32_768).size, dropout=0.0, attention_dropout=0.0),
+        model=ModelConfig(vocab_size=EMU3_IDS, dropout=0.0, attention_dropout=0.0),
         init="runs/qft",
         sizes="init",
         objective="preference",

@@ -11,13 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reelmill.train.data.loader import LOSS_KINDS, Batch, Corpus, Loader
+from reelmill.train.config import TrainConfig
+from reelmill.train.data.batches import Batch
+from reelmill.train.data.config import LOSS_KINDS
+from reelmill.train.data.corpus import Corpus
+from reelmill.train.data.loader import Loader
 from reelmill.train.metrics import beginning
 from reelmill.train.model import Decoder
-from reelmill.train.objective import BatchLoss
+from reelmill.train.objectives.interface import BatchLoss
+from reelmill.train.objectives.validation import as_tensors, means_by_kind, sums_by_kind, unigram_entropy, validate
 from reelmill.train.parallel import Layout
-from reelmill.train.train_config import TrainConfig
-from reelmill.train.validation import as_tensors, means_by_kind, sums_by_kind, unigram_entropy, validate
 
 
 class NextToken:

@@ -9,8 +9,11 @@ import torch
 from torch import Tensor
 
 from reelmill.tokenize.documents import TokenKind, parse
-from reelmill.train.data.loader import LOSS_KINDS, Batch, Corpus, Loader
-from reelmill.train.data.packing import Ints
+from reelmill.train.data.batches import Batch
+from reelmill.train.data.binpacking import Ints
+from reelmill.train.data.config import LOSS_KINDS
+from reelmill.train.data.corpus import Corpus
+from reelmill.train.data.loader import Loader
 from reelmill.train.model import Decoder
 from reelmill.train.parallel import Layout
 

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from reelmill.train.data.batches import Batch
 from reelmill.train.model import Decoder
+from reelmill.train.objectives.validation import as_tensors
 from reelmill.train.parallel import Layout
-from reelmill.train.validation import as_tensors
 
 
 @dataclass(frozen=True)

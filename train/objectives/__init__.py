@@ -1,0 +1,1 @@
+"""What a run learns: the interface of an objective, those that there are, their registry."""

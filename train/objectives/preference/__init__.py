@@ -1,0 +1,1 @@
+"""Preference pairs: DPO and its variants."""

@@ -1,1 +1,0 @@
-"""Post-training: quality fine-tuning, preference optimisation, understanding."""

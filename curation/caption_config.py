@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from reelmill.config import from_dict, nearest, read_toml
+from reelmill.config import free, free_table, from_dict, nearest, read_toml
 from reelmill.curation.captioners import CAPTIONERS
 from reelmill.curation.pictures import PixelBounds
 from reelmill.errors import ConfigError
@@ -34,22 +34,22 @@ class CaptionFrames:
 
 @dataclass
 class EndpointConfig:
-    """A chat endpoint that speaks OpenAI's API, such as `vllm serve`. Only `model` changes what comes out."""
+    """A chat endpoint that speaks OpenAI's API, such as `vllm serve`."""
 
-    url: str = ""
+    url: str = free("")
     """Up to and with the version: `http://127.0.0.1:8000/v1`."""
     model: str = ""
-    api_key_env: str = "REELMILL_API_KEY"
+    api_key_env: str = free("REELMILL_API_KEY")
     """Environment variable with the key, sent as a bearer token where it is set."""
-    concurrency: int = 16
+    concurrency: int = free(16)
     """Requests under way at a time, a worker."""
-    connect_s: float = 5.0
-    request_s: float = 120.0
+    connect_s: float = free(5.0)
+    request_s: float = free(120.0)
     """Most seconds for one answer, from the first byte sent to the last received."""
-    tries: int = 4
-    backoff_s: float = 1.0
+    tries: int = free(4)
+    backoff_s: float = free(1.0)
     """Wait before the second try, doubled before each further one, at most 60 s."""
-    max_response_bytes: int = 1 << 20
+    max_response_bytes: int = free(1 << 20)
 
 
 @dataclass
@@ -58,11 +58,11 @@ class VllmConfig:
 
     model: str = ""
     """A model's name or folder, as vLLM takes it."""
-    gpus: int = 1
+    gpus: int = free(1)
     """GPUs of one worker; more than one shards the model (tensor parallel)."""
-    workers: int = 1
-    max_model_len: int = 16_384
-    gpu_memory: float = 0.9
+    workers: int = free(1)
+    max_model_len: int = free(16_384)
+    gpu_memory: float = free(0.9)
     """Share of a GPU's memory that vLLM takes."""
 
 
@@ -72,14 +72,14 @@ class CheckpointConfig:
 
     model: str = ""
     """A checkpoint folder, or a training run's."""
-    tokenizer: str = ""
+    tokenizer: str = free("")
     """Vision tokenizer that it was trained with, where that is no shipped one."""
-    pictures: PixelBounds = field(default_factory=PixelBounds)
+    pictures: PixelBounds = free_table(PixelBounds)
     """Of a frame; what `reelmill chat import` was told for the pairs."""
-    rows: int = 16
+    rows: int = free(16)
     """Samples that are captioned at a time."""
-    workers: int = 1
-    gpus: float = 0.0
+    workers: int = free(1)
+    gpus: float = free(0.0)
     """Share of a GPU for one worker; 0 leaves the GPUs alone."""
 
 
@@ -93,7 +93,7 @@ class CaptionConfig:
     """The first with a caption that has no problem is the sample's caption; a source not named here is never chosen."""
     languages: list[str] = field(default_factory=lambda: ["en", "zh"])
     """Languages of good captions, of en, zh and other; an empty list takes all."""
-    wait: bool = True
+    wait: bool = free(True)
     """A sample whose model failed to answer is not tokenized before a rerun has asked again; false: the next good
     caption does, and a rerun that gets the answer tokenizes the sample again."""
     prompts: str = ""
@@ -103,7 +103,7 @@ class CaptionConfig:
     max_tokens: int = 400
     """Longest answer; one that is cut off keeps its whole sentences."""
     temperature: float = 0.0
-    batch: int = 64
+    batch: int = free(64)
     """Samples whose captions are committed together: what a kill may cost."""
     frames: CaptionFrames = field(default_factory=CaptionFrames)
     endpoint: EndpointConfig = field(default_factory=EndpointConfig)

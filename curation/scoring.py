@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from reelmill.config import nearest, to_dict
+from reelmill.config import free_table, identity, nearest, to_dict
 from reelmill.curation import scorers as registry
 from reelmill.curation.interfaces import ColumnType, Frames, Sample, Scorer
 from reelmill.curation.ledger import ARROW_TYPES, ITEMS, RESERVED, sample_id, samples_schema
@@ -55,7 +55,7 @@ class ScoreConfig:
     """The score stage: how items are decoded, cut and measured."""
 
     decode: DecodeConfig = field(default_factory=DecodeConfig)
-    isolation: IsolationConfig = field(default_factory=IsolationConfig)
+    isolation: IsolationConfig = free_table(IsolationConfig)
     scenes: ScenesConfig = field(default_factory=ScenesConfig)
     expanders: dict[str, str] = field(default_factory=lambda: dict(EXPANDERS))
     """Kind of item to `module:function` of its expander."""
@@ -91,9 +91,8 @@ def make_scorers(config: ScoreConfig) -> list[tuple[str, str, Scorer]]:
 
 
 def score_fingerprint(config: ScoreConfig) -> str:
-    """What scores depend on: how items are decoded, cut and measured (the limits of the child do not count)."""
-    parts = [to_dict(part) for part in (config.decode, config.scenes, config.expanders, config.scorers)]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+    """What scores depend on: how items are decoded, cut and measured."""
+    return hashlib.sha256(json.dumps(list(identity(config).values())).encode()).hexdigest()[:16]
 
 
 class ItemScorer:

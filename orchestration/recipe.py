@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from reelmill.config import free_table
 from reelmill.curation.caption_config import CaptionConfig
 from reelmill.curation.rules import Rule
 from reelmill.curation.scoring import ScoreConfig
@@ -14,7 +15,7 @@ from reelmill.orchestration.tokens_config import TokensConfig
 
 @dataclass
 class Recipe:
-    """Everything `reelmill curate` does, in the order it does it. `engine` alone does not change what comes out."""
+    """Everything `reelmill curate` does, in the order it does it."""
 
     name: str
     plan: PlanConfig = field(default_factory=PlanConfig)
@@ -24,4 +25,4 @@ class Recipe:
     rules: dict[str, Rule] = field(default_factory=dict)
     captions: CaptionConfig = field(default_factory=CaptionConfig)
     tokens: TokensConfig = field(default_factory=TokensConfig)
-    engine: EngineConfig = field(default_factory=EngineConfig)
+    engine: EngineConfig = free_table(EngineConfig)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from reelmill.config import from_dict, to_dict
+from reelmill.config import from_dict, identity, to_dict
 from reelmill.curation import clips as jobs
 from reelmill.curation.ledger import FAILURES, TIMINGS
 from reelmill.curation.scoring import MACHINE_TRIES, ScoreConfig
@@ -34,7 +34,7 @@ JOBS = {"video": jobs.VIDEO_JOB, "image": jobs.IMAGE_JOB, "text": jobs.TEXT_JOB}
 
 def tokens_fingerprint(config: TokensConfig, tokenizer_fingerprint: str) -> str:
     """What a token depends on beside its sample: the tokenizer's weights and every option."""
-    parts = [to_dict(config), tokenizer_fingerprint, documents.LAYOUT_VERSION]
+    parts = [identity(config), tokenizer_fingerprint, documents.LAYOUT_VERSION]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

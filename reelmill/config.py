@@ -2,6 +2,9 @@
 
 A config is a dataclass whose fields are str, int, float, bool, `X | None`, `Literal`, list[X], dict[str, X], Any or
 another such dataclass. TOML has no null: a field whose value is None is left out.
+
+A field that changes no result (how many workers, where to run, how often to log) is declared with `free`. `identity`
+leaves it out; fingerprints and the check that a run goes on with its own recipe use that, and nothing else.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ import dataclasses
 import difflib
 import tomllib
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -19,6 +22,18 @@ import tomli_w
 from reelmill.errors import ConfigError
 
 T = TypeVar("T")
+
+_IDENTITY = "identity"
+
+
+def free(default: T) -> T:
+    """The default of a dataclass field that changes no result: `workers: int = free(4)`."""
+    return dataclasses.field(default=default, metadata={_IDENTITY: False})
+
+
+def free_table(factory: Callable[[], T]) -> T:
+    """The same for a field with a default factory: `log: LogConfig = free_table(LogConfig)`."""
+    return dataclasses.field(default_factory=factory, metadata={_IDENTITY: False})
 
 
 def from_dict(cls: type[T], data: Mapping[str, Any], where: str = "") -> T:
@@ -56,6 +71,26 @@ def to_dict(config: Any) -> dict[str, Any]:
 
     result: dict[str, Any] = plain(config)
     return result
+
+
+def identity(config: Any, cls: type | None = None) -> dict[str, Any]:
+    """`to_dict` without the fields that are `free`: what the results depend on.
+
+    `config` is a dataclass, or a nested mapping of the dataclass `cls`; keys that `cls` does not have stay.
+    """
+
+    def kept(cls: type, data: Mapping[str, Any]) -> dict[str, Any]:
+        hints = get_type_hints(cls)
+        dropped = {f.name for f in dataclasses.fields(cls) if not f.metadata.get(_IDENTITY, True)}
+        return {
+            key: kept(hints[key], value)
+            if dataclasses.is_dataclass(hints.get(key)) and isinstance(value, Mapping)
+            else value
+            for key, value in data.items()
+            if key not in dropped
+        }
+
+    return kept(cls or type(config), to_dict(config))
 
 
 def to_toml(config: Any) -> str:

@@ -34,9 +34,8 @@ from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.model import Decoder, ModelConfig
 
 _NAME = re.compile(r"step-(\d{6,})")
-_FREE = {"device", "data.micro_rows", "validate_every", "validate_rows", "sample_prompts", "checkpoint_every"}
-_FREE_TABLES = ("checkpoint.", "log.", "parallel.")
-"""Recipe keys that change no number of a run, or none beyond the order of sums (`checkpoint_every`: of version 0.1)."""
+_RETIRED = {"checkpoint_every"}
+"""Recipe keys of earlier versions that changed no number of a run."""
 _FLAT = StateDictOptions(flatten_optimizer_state_dict=True)
 
 
@@ -88,12 +87,12 @@ def read_state(checkpoint: Path) -> TrainState:
 def check_same_run(state: TrainState, recipe: Any, data: str, checkpoint: Path) -> None:
     """Raise ConfigError where a recipe (its dataclass) or its data are not those that the checkpoint was trained with.
 
-    What changes no number of the run may differ (`_FREE`). A key that the checkpoint's version did not know yet counts
-    as its default: what it does was not done.
+    What changes no number of the run, or none beyond the order of sums, may differ (`config.free`). A key that the
+    checkpoint's version did not know yet counts as its default: what it does was not done.
     """
-    before = _merged(configuration.to_dict(type(recipe)()), state.recipe)
-    lines = configuration.differences(before, recipe)
-    changed = [line for line in lines if not _is_free(line.partition(":")[0])]
+    made_with = {key: value for key, value in state.recipe.items() if key not in _RETIRED}
+    before = _merged(configuration.to_dict(type(recipe)()), made_with)
+    changed = configuration.differences(configuration.identity(before, type(recipe)), configuration.identity(recipe))
     if data != state.data:
         changed.append("the training documents")
     if changed:
@@ -101,10 +100,6 @@ def check_same_run(state: TrainState, recipe: Any, data: str, checkpoint: Path) 
             f"{checkpoint} was trained otherwise; changed since: {'; '.join(changed)}. Go on with the old settings and "
             "data, or train into another folder."
         )
-
-
-def _is_free(key: str) -> bool:
-    return key in _FREE or (key.startswith(_FREE_TABLES) and key != "parallel.float8")
 
 
 def _merged(defaults: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from reelmill.config import free, free_table
 from reelmill.train.data.config import DataConfig
 from reelmill.train.model import ModelConfig
 from reelmill.train.objectives.preference.loss import PreferenceConfig
@@ -37,11 +38,11 @@ class TrainConfig:
     """Weight of the squared log-normaliser of the logits in each token's loss (`loss.py`); 0: none."""
     precision: Precision = "bfloat16"
     """What the layers compute in; parameters, optimizer and gradient sums are float32."""
-    device: Device = "auto"
-    validate_every: int = 1_000
-    validate_rows: int = 256
+    device: Device = free("auto")
+    validate_every: int = free(1_000)
+    validate_rows: int = free(256)
     """At most so many rows of held-out documents."""
-    sample_prompts: list[str] = field(default_factory=list)
+    sample_prompts: list[str] = free_table(list)
     """Captions of pictures that are drawn at each validation, into RUN/samples/step-N."""
-    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
-    log: LogConfig = field(default_factory=LogConfig)
+    checkpoint: CheckpointConfig = free_table(CheckpointConfig)
+    log: LogConfig = free_table(LogConfig)

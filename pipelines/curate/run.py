@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from rich.markup import escape
 
 import reelmill
 from reelmill import weights
-from reelmill.config import differences, from_dict, override, read_toml, to_toml
+from reelmill.config import differences, from_dict, identity, override, read_toml, to_toml
 from reelmill.curation import scorers
 from reelmill.curation.decide import decide
 from reelmill.curation.ledger import CAPTIONS, FAILURES, ITEMS, TIMINGS, VERDICTS, samples_schema
@@ -145,18 +145,7 @@ def _agree(folder: RunFolder, recipe: Recipe, update: bool, console: Console) ->
     if not folder.exists():
         return
     old = from_dict(Recipe, read_toml(folder.recipe_path))
-    old.engine = recipe.engine
-    # where and how wide models are asked changes no row; which model does
-    before, captions = old.captions, recipe.captions
-    old.captions = replace(
-        before,
-        wait=captions.wait,
-        batch=captions.batch,
-        endpoint=replace(captions.endpoint, model=before.endpoint.model),
-        vllm=replace(captions.vllm, model=before.vllm.model),
-        checkpoint=replace(captions.checkpoint, model=before.checkpoint.model),
-    )
-    changes = differences(old, recipe)
+    changes = differences(identity(old), identity(recipe))
     if changes and not update:
         lines = "\n  ".join(changes)
         raise ConfigError(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from reelmill.config import free
 from reelmill.errors import ConfigError
 from reelmill.tokenize.documents import TokenKind
 
@@ -22,7 +23,7 @@ class DataConfig:
     """Predictions of a row."""
     batch_rows: int = 1024
     """Rows of a step over all ranks; what does not run at once is accumulated."""
-    micro_rows: int = 1
+    micro_rows: int = free(1)
     """Rows of one forward pass on one rank."""
     kinds: tuple[Kind, ...] = ("text", "image", "video", "interleaved")
     """Kinds of documents that are trained on and validated with; Emu3's first stage leaves out video."""

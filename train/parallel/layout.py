@@ -10,6 +10,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
+from reelmill.config import free
 from reelmill.errors import ConfigError
 from reelmill.train.attention import Backend
 from reelmill.train.context import ContextPart
@@ -21,20 +22,20 @@ from reelmill.train.parallel.ranks import Ranks
 class ParallelConfig:
     """How the ranks share the work. None of it changes what is computed, but for the order of sums and float8."""
 
-    tensor: int = 1
+    tensor: int = free(1)
     """Ranks that share each layer's heads, MLP width and the vocabulary (tensor and sequence parallelism)."""
-    context: int = 1
+    context: int = free(1)
     """Ranks that share the positions of each row (`context.py`)."""
-    shard: int = 0
+    shard: int = free(0)
     """Ranks over which weights, gradients and optimizer are split; times `context`, over which they always are. 0: all
     that tensor and context leave (FSDP). Fewer: so many groups have a copy each (HSDP)."""
-    recompute: Literal["none", "selective", "full"] = "none"
+    recompute: Literal["none", "selective", "full"] = free("none")
     """What backward computes again: nothing; all but attention and the narrow projections; whole layers."""
-    compile: bool = False
+    compile: bool = free(False)
     """Compile each layer (torch.compile)."""
     float8: bool = False
     """The layers' projections in float8 (torchao; CUDA with compute capability 8.9 or more)."""
-    attention: Literal["auto", "documents", "varlen", "flex"] = "auto"
+    attention: Literal["auto", "documents", "varlen", "flex"] = free("auto")
     """The way of attention (`attention.py`); auto takes the fastest that can do it."""
 
     def check(self, model: ModelConfig, row: int, ranks: int) -> None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from reelmill.config import free
 from reelmill.errors import ConfigError, DataError
 from reelmill.train.vision.media import SEGMENT, Frames, Library, Source, duration_s
 from reelmill.train.vision.render import rendered
@@ -40,8 +41,8 @@ class DataConfig:
     real_clips: float = 0.5
     video_stills: float = 0.2
     short_side: int = 384
-    cache_gb: float = 4.0
-    workers: int = 0
+    cache_gb: float = free(4.0)
+    workers: int = free(0)
 
     def __post_init__(self) -> None:
         if len(self.latents) not in (1, len(self.sizes)):

@@ -19,7 +19,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from reelmill.config import differences, to_dict
+from reelmill.config import differences, free, identity, to_dict
 from reelmill.errors import ConfigError, ReelmillError
 from reelmill.files import write_atomically
 from reelmill.tokenize.vision.evaluate import evaluate
@@ -35,9 +35,6 @@ from reelmill.train.vision.losses import LossConfig, perceptual_term, pixel_term
 from reelmill.train.vision.media import Source, fingerprint
 from reelmill.train.vision.parallel import load_state, state_of, trainable
 from reelmill.train.vision.revival import Revival
-
-_FREE = {"device", "log_every", "checkpoint_every", "data.workers", "data.cache_gb", "steps"}
-"""What may differ when a run goes on. Only `steps` changes a number: the learning rate follows the new end."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +64,8 @@ class TokenizerRecipe:
     data: DataConfig = field(default_factory=DataConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optimizer: AdamConfig = field(default_factory=AdamConfig)
-    steps: int = 10_000
+    steps: int = free(10_000)
+    """May change when a run goes on: the learning rate follows the new end."""
     ema: float = 0.998
     revive_every: int = 0
     """Every so many steps codes that went unused become vectors of the batch (learned codebooks only; 0: never). Not in
@@ -81,9 +79,9 @@ class TokenizerRecipe:
     seed: int = 0
     precision: Precision = "float32"
     parallel: Literal["ddp", "fsdp"] = "ddp"
-    device: Device = "auto"
-    log_every: int = 100
-    checkpoint_every: int = 1_000
+    device: Device = free("auto")
+    log_every: int = free(100)
+    checkpoint_every: int = free(1_000)
 
     def __post_init__(self) -> None:
         if self.train_only == "decoder" and (not self.init or self.fit or self.revive_every):
@@ -228,7 +226,7 @@ class Trainer:
             return
         state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
         recipe = json.loads(state["recipe"])
-        changed = [d for d in differences(recipe, to_dict(self.recipe)) if d.partition(":")[0] not in _FREE]
+        changed = differences(identity(recipe, TokenizerRecipe), identity(self.recipe))
         if state["data"] != self.data_fingerprint:
             changed.append("the training media")
         if changed:

@@ -1,0 +1,109 @@
+"""What a recipe's identity is: fingerprints that stay, fields that may change, runs of earlier recipes that go on."""
+
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from reelmill.config import differences, from_dict, identity, override, to_dict, to_toml
+from reelmill.curation.scoring import score_fingerprint
+from reelmill.errors import ConfigError
+from reelmill.orchestration.recipe import Recipe
+from reelmill.orchestration.tokens import tokens_fingerprint
+from reelmill.pipelines.curate import recipes
+from reelmill.pipelines.curate.run import CurateOptions, curate
+from reelmill.train import recipes as train_recipes
+from reelmill.train.checkpoint import TrainState, check_same_run
+from reelmill.train.vision import recipes as vision_recipes
+from reelmill.train.vision.trainer import TokenizerRecipe
+
+DATA = Path(__file__).with_name("data")
+
+CURATE_FREE = {
+    "engine": {"executor", "gpus_per_worker", "workers"},
+    "score.isolation": {"item_s", "memory_mb", "stall_s"},
+    "captions": {"batch", "wait"},
+    "captions.endpoint": {
+        "api_key_env", "backoff_s", "concurrency", "connect_s", "max_response_bytes", "request_s", "tries", "url"
+    },
+    "captions.vllm": {"gpu_memory", "gpus", "max_model_len", "workers"},
+    "captions.checkpoint": {"gpus", "rows", "tokenizer", "workers"},
+    "captions.checkpoint.pictures": {"least", "most"},
+}  # fmt: skip
+TRAIN_FREE = {
+    "": {"device", "sample_prompts", "validate_every", "validate_rows"},
+    "checkpoint": {"every", "keep", "keep_every"},
+    "data": {"micro_rows"},
+    "log": {"tensorboard", "wandb"},
+    "parallel": {"attention", "compile", "context", "recompute", "shard", "tensor"},
+}
+VISION_FREE = {"": {"checkpoint_every", "device", "log_every", "steps"}, "data": {"cache_gb", "workers"}}
+
+
+@pytest.mark.parametrize(
+    ("name", "assignments", "score", "tokens"),
+    [
+        ("video", [], "7ba259e05724cb59", "77ec19fae7f9b7cd01c2c1de26edce9a1c7732f989f1b252c1af89fb0c35dfab"),
+        ("sample", [], "b5e61f19b682e829", "c293eff1d70502bffb14b14115431796ff75d1e20bf752139fb6dd2bca35be03"),
+        ("video", ['score.scorers.motion_raft.pairs="all"', "tokens.fps=12.0"], "9b8c40d457151319", None),
+        ("video", ["score.isolation.stall_s=5.0", "engine.workers=3"], "7ba259e05724cb59", None),
+    ],
+)
+def test_fingerprints_stay(name, assignments, score, tokens):
+    """Another fingerprint would score or tokenize every run folder again."""
+    recipe = recipes.load(name, assignments)
+    assert score_fingerprint(recipe.score) == score
+    if tokens:
+        assert tokens_fingerprint(recipe.tokens, "0" * 64) == tokens
+
+
+@pytest.mark.parametrize(
+    ("recipe", "free"),
+    [
+        (recipes.video(), CURATE_FREE),
+        (train_recipes.RECIPES["tiny"](), TRAIN_FREE),
+        (vision_recipes.RECIPES["reelmill-tok-s"](), VISION_FREE),
+    ],
+    ids=["curate", "train", "tokenizer"],
+)
+def test_only_these_fields_change_no_result(recipe, free):
+    left_out = {line.partition(": ")[0] for line in differences(to_dict(recipe), identity(recipe))}
+    assert left_out == {f"{table}.{key}".strip(".") for table, keys in free.items() for key in keys}
+
+
+def test_a_run_folder_of_an_earlier_recipe_goes_on(tmp_path):
+    dump, out, console = tmp_path / "dump", tmp_path / "out", Console(quiet=True)
+    dump.mkdir()
+    out.mkdir()
+    (out / "recipe.toml").write_bytes((DATA / "curate-video.toml").read_bytes())
+    elsewhere = ['captions.endpoint.url="http://127.0.0.1:9/v1"', 'engine.executor="inline"', "captions.wait=false"]
+    curate([dump], out, recipes.load("video", elsewhere), CurateOptions(), console)
+    with pytest.raises(ConfigError, match=r"captions\.endpoint\.model:  -> m\nAdd --update"):
+        curate(
+            [dump], out, recipes.load("video", [*elsewhere, 'captions.endpoint.model="m"']), CurateOptions(), console
+        )
+
+
+def test_a_checkpoint_of_an_earlier_recipe_goes_on():
+    old = json.loads((DATA / "train-tiny.json").read_text())
+    del old["checkpoint"], old["parallel"]["compile"]
+    state = TrainState(
+        step=1, recipe={**old, "checkpoint_every": 7}, vocabulary="{}", tokenizer="t", data="d", version="0.1.0"
+    )
+    recipe = train_recipes.RECIPES["tiny"]()
+    check_same_run(state, override(recipe, ["parallel.tensor=2", "log.wandb=x", "checkpoint.keep=1"]), "d", Path("c"))
+    with pytest.raises(ConfigError, match=r"changed since: parallel\.float8: False -> True\. Go on"):
+        check_same_run(state, override(recipe, ["parallel.float8=true"]), "d", Path("c"))
+    with pytest.raises(ConfigError, match="the training documents"):
+        check_same_run(state, recipe, "other", Path("c"))
+
+
+def test_earlier_recipes_are_still_recipes():
+    """`from_dict` refuses a key that is gone; what is read from a file equals what the recipe's function gives."""
+    old = json.loads((DATA / "vision-tokenizer.json").read_text())
+    made = vision_recipes.RECIPES["reelmill-tok-s"]()
+    assert not differences(identity(old, TokenizerRecipe), identity(made))
+    read = from_dict(Recipe, tomllib.loads((DATA / "curate-video.toml").read_text()))
+    assert to_toml(read) == to_toml(recipes.video())

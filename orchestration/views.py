@@ -103,12 +103,12 @@ class LedgerQueries:
         rows: list[dict[str, Any]] = self.table(query, parameters).to_pylist()
         return rows
 
-    def ask(self, query: str) -> list[dict[str, Any]]:
-        """Rows of a person's own query. ConfigError when it fails or is anything but one SELECT."""
+    def ask(self, query: str, parameters: Sequence[Any] = ()) -> pa.Table:
+        """Result of a person's own query. ConfigError when it fails or is anything but one SELECT."""
         try:
             kinds = [statement.type for statement in duckdb.extract_statements(query)]
             if kinds == [duckdb.StatementType.SELECT]:
-                return self.rows(query)
+                return self.table(query, parameters)
         except duckdb.Error as error:
             raise ConfigError(f"the query failed: {error}") from None
         raise ConfigError(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 
 # torch.library keeps a registration only as long as its Library object lives.
 _fragments: list[torch.library.Library] = []
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 @cache
@@ -39,6 +42,26 @@ def torchvision() -> ModuleType:
     return importlib.import_module("torchvision")
 
 
+@contextmanager
+def restored_threads() -> Iterator[None]:
+    """Give this process back the numbers of threads that it had: around work that calls `one_thread` in a notebook."""
+    variables = {name: os.environ.get(name) for name in _THREADS}
+    cv2, torch = sys.modules.get("cv2"), sys.modules.get("torch")
+    before = cv2.getNumThreads() if cv2 else -1, torch.get_num_threads() if torch else os.cpu_count() or 1
+    try:
+        yield
+    finally:
+        for name, value in variables.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        if cv2 := sys.modules.get("cv2"):
+            cv2.setNumThreads(before[0])
+        if torch := sys.modules.get("torch"):
+            torch.set_num_threads(before[1])
+
+
 def one_thread() -> None:
     """Bind this process's OpenMP, torch and OpenCV to one thread each.
 
@@ -46,7 +69,7 @@ def one_thread() -> None:
     serve libraries that are loaded later (torch, which takes 1.5 CPU-seconds to load and not every worker needs;
     onnxruntime, BLAS) and child processes.
     """
-    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    for variable in _THREADS:
         os.environ[variable] = "1"
     import cv2
 

@@ -7,12 +7,11 @@ from pathlib import Path
 import duckdb
 import pytest
 import typer
-from dumps import light_recipe, write_dump
+from dumps import small_run
 
 from reelmill.config import override
 from reelmill.pipelines.cli import app
 from reelmill.pipelines.curate import recipes
-from reelmill.pipelines.curate.run import CurateOptions, curate
 from reelmill.tokenize.shards import ShardIndex
 from reelmill.train import recipes as training
 from reelmill.train.dryrun import Machine, estimate
@@ -25,13 +24,7 @@ _BLOCK = re.compile(r"```sql\n(.*?)```", re.DOTALL)
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    from rich.console import Console
-
-    folder = tmp_path_factory.mktemp("docs")
-    recipe = recipes.load(str(light_recipe(folder / "light.toml")), ["engine.executor=inline"])
-    out = folder / "out"
-    curate([write_dump(folder / "dump", videos=2)], out, recipe, CurateOptions(), Console(quiet=True))
-    return out
+    return small_run(tmp_path_factory.mktemp("docs"))
 
 
 def statements():

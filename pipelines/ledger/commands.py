@@ -33,7 +33,7 @@ def sql(
     from reelmill.pipelines.tables import print_table
 
     with LedgerQueries(RunFolder(out).require().root) as ledger:
-        rows = ledger.ask(query)
+        rows = ledger.ask(query).to_pylist()
     if as_json:
         typer.echo(json.dumps(rows, indent=2, default=str))
     else:

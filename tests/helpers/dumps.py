@@ -9,11 +9,14 @@ from pathlib import Path
 
 import duckdb
 from PIL import Image
+from rich.console import Console
 from videos import scene_frames, textured, write_video
 
 from reelmill.config import to_toml
 from reelmill.orchestration.plan import PlanConfig
 from reelmill.pipelines.curate import recipes
+from reelmill.pipelines.curate.run import CurateOptions
+from reelmill.pipelines.curate.run import curate as run
 
 TABLES = ("items", "samples", "verdicts", "captions", "failures", "tokens")
 
@@ -56,6 +59,13 @@ def light_recipe(path: Path, **changes) -> Path:
         setattr(recipe, name, value)
     path.write_text(to_toml(recipe))
     return path
+
+
+def small_run(folder: Path) -> Path:
+    """A run folder of a dump of two videos and a few other things, made in this process in about two seconds."""
+    recipe = recipes.load(str(light_recipe(folder / "light.toml")), ["engine.executor=inline"])
+    run([write_dump(folder / "dump", videos=2)], folder / "out", recipe, CurateOptions(), Console(quiet=True))
+    return folder / "out"
 
 
 def curate(dump, out, recipe, *options, check=True, **how):

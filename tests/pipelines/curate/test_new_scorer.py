@@ -51,7 +51,7 @@ def test_it_makes_columns_and_its_rule_decides(place):
     mine = recipes.load(str(place / "mine.toml"))
     curate([place / "dump"], place / "out", mine, CurateOptions(), Console(file=io.StringIO()))
     with LedgerQueries((place / "out").resolve()) as ledger:
-        found = {row["uri"]: row for row in ledger.ask("SELECT * FROM samples")}
+        found = {row["uri"]: row for row in ledger.ask("SELECT * FROM samples").to_pylist()}
     calm, blinks = found["calm.mp4"], found["blinks.mp4"]
     assert 0 <= calm["flicker"] < 5 < 12 < blinks["flicker"]
     assert 20 < blinks["brightness"] < calm["brightness"] * 2 < 510

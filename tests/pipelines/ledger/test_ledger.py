@@ -82,7 +82,7 @@ def select(out, name, *assignments, complete=False):
 
 def ask(out, query):
     with LedgerQueries(out.resolve()) as ledger:
-        return ledger.ask(query)
+        return ledger.ask(query).to_pylist()
 
 
 def number(out, query):

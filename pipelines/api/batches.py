@@ -13,10 +13,10 @@ from reelmill.config import override
 from reelmill.pipelines.api.settings import Settings, assignments
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.data.batches import Batch
+from reelmill.train.data.binpacking import Ints
 from reelmill.train.data.config import DataConfig, Kind
 from reelmill.train.data.corpus import Corpus
 from reelmill.train.data.loader import Loader
-from reelmill.train.data.packing import Ints
 
 __all__ = ["Batch", "Batches", "batches"]
 
@@ -102,4 +102,4 @@ class Batches:
         held = np.flatnonzero(self._corpus.of_kinds(self._config.kinds) & self._corpus.heldout)
         if not len(held):
             return None
-        return Batches(self._corpus, held, self._config.as_they_are(), self._seed, (self._rank, self._ranks))
+        return Batches(self._corpus, held, self._config.for_validation(), self._seed, (self._rank, self._ranks))

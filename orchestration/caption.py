@@ -14,8 +14,9 @@ from typing import Any
 import pyarrow as pa
 
 from reelmill.config import from_dict
-from reelmill.curation import caption_checks, captioners
-from reelmill.curation.caption_config import MODEL_SOURCES, CaptionConfig
+from reelmill.curation.captions import checks as caption_checks
+from reelmill.curation.captions import plain as captioners
+from reelmill.curation.captions.config import MODEL_SOURCES, CaptionConfig
 from reelmill.curation.ledger import CAPTIONS
 from reelmill.orchestration.engine import Receipt, Task
 from reelmill.orchestration.plan import group_by

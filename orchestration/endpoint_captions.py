@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reelmill.curation.endpoint import Endpoint, EndpointFailed
+from reelmill.curation.captions.chat_client import Endpoint, EndpointFailed
 from reelmill.orchestration.model_captions import ModelCaptionWorker, Outcome, Question, answered
 
 GIVE_UP = 32

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from reelmill.config import from_dict, to_dict
-from reelmill.curation import caption_checks
-from reelmill.curation.caption_config import CaptionConfig, load_prompts, prompt_language
-from reelmill.curation.caption_frames import JOBS, chat_message, see
-from reelmill.curation.endpoint import Answer
+from reelmill.curation.captions import checks as caption_checks
+from reelmill.curation.captions.chat_client import Answer
+from reelmill.curation.captions.config import CaptionConfig, load_prompts, prompt_language
+from reelmill.curation.captions.frames import JOBS, chat_message, see
 from reelmill.curation.scoring import ScoreConfig
 from reelmill.curation.sidecars import clean_text
 from reelmill.isolation.parent import Child, ItemFailed

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from reelmill.config import free_table
-from reelmill.curation.caption_config import CaptionConfig
+from reelmill.curation.captions.config import CaptionConfig
 from reelmill.curation.rules import Rule
 from reelmill.curation.scoring import ScoreConfig
 from reelmill.orchestration.engine import EngineConfig

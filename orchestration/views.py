@@ -17,7 +17,7 @@ import duckdb
 import pyarrow as pa
 
 from reelmill.config import from_dict, read_toml
-from reelmill.curation.caption_config import CaptionConfig
+from reelmill.curation.captions.config import CaptionConfig
 from reelmill.errors import ConfigError, DataError, MachineError
 from reelmill.files import write_atomically
 

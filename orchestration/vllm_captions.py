@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reelmill.curation.endpoint import Answer
+from reelmill.curation.captions.chat_client import Answer
 from reelmill.errors import ConfigError
 from reelmill.orchestration.model_captions import ModelCaptionWorker, Outcome, answered
 

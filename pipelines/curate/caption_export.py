@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from reelmill.config import from_dict, nearest, read_toml, to_dict
-from reelmill.curation.caption_config import MODEL_SOURCES, Prompts, load_prompts
-from reelmill.curation.caption_frames import JOBS, see
-from reelmill.curation.captioners import CAPTIONERS
+from reelmill.curation.captions.config import MODEL_SOURCES, Prompts, load_prompts
+from reelmill.curation.captions.frames import JOBS, see
+from reelmill.curation.captions.plain import CAPTIONERS
 from reelmill.errors import ConfigError
 from reelmill.files import write_atomically
 from reelmill.isolation.parent import Child, ItemFailed

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from reelmill.config import from_dict, override, read_toml
-from reelmill.curation.caption_config import MODEL_SOURCES
+from reelmill.curation.captions.config import MODEL_SOURCES
 from reelmill.errors import ConfigError, MachineError
 from reelmill.orchestration import caption
 from reelmill.orchestration.engine import EngineConfig, stop_ray
@@ -20,7 +20,7 @@ from reelmill.orchestration.views import LedgerQueries
 from reelmill.pipelines.curate import recipes
 from reelmill.pipelines.tables import print_table
 
-WORKERS = {**caption.MODEL_WORKERS, "checkpoint": "reelmill.pipelines.curate.checkpoint_captions:CheckpointWorker"}
+WORKERS = {**caption.MODEL_WORKERS, "checkpoint": "reelmill.pipelines.curate.checkpoint_captioner:CheckpointWorker"}
 """Who asks each model source; a checkpoint of our own is run by rooms that orchestration does not know."""
 
 _BY_SOURCE = """

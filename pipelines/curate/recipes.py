@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from reelmill.config import from_dict, nearest, override, read_toml, to_dict
-from reelmill.curation import caption_config, rules
+from reelmill.curation import rules
+from reelmill.curation.captions import config as caption_config
 from reelmill.curation.interfaces import Kind
 from reelmill.curation.ledger import samples_schema
 from reelmill.curation.rules import Rule

@@ -15,9 +15,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from reelmill import weights
-from reelmill.curation.caption_config import EndpointConfig
-from reelmill.curation.caption_frames import chat_message, jpeg
-from reelmill.curation.endpoint import Answer, Endpoint, EndpointFailed
+from reelmill.curation.captions.chat_client import Answer, Endpoint, EndpointFailed
+from reelmill.curation.captions.config import EndpointConfig
+from reelmill.curation.captions.frames import chat_message, jpeg
 from reelmill.curation.scorers.aesthetic import ARCHITECTURE, CLIP_WEIGHTS
 from reelmill.curation.scorers.image_quality import quality
 from reelmill.errors import ConfigError, DataError, MachineError, WeightsError

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reelmill.curation.caption_checks import language, n_words, problem, whole_sentences
-from reelmill.curation.caption_config import CaptionFrames, load_prompts, prompt_language
-from reelmill.curation.caption_frames import clips, pieces
+from reelmill.curation.captions.checks import language, n_words, problem, whole_sentences
+from reelmill.curation.captions.config import CaptionFrames, load_prompts, prompt_language
+from reelmill.curation.captions.frames import clips, pieces
 from reelmill.pipelines.sampledump import contents
 
 HONEST = [

@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx2
 
-from reelmill.curation.caption_config import EndpointConfig
+from reelmill.curation.captions.config import EndpointConfig
 from reelmill.errors import ConfigError
 
 MAX_WAIT_S = 60.0

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from reelmill.curation.caption_config import CaptionFrames
+from reelmill.curation.captions.config import CaptionFrames
 from reelmill.curation.clips import IMAGE_JOB, VIDEO_JOB
 from reelmill.curation.decode import fit
 from reelmill.isolation.parent import Child, ItemFailed

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from reelmill.curation.endpoint import Answer
+from reelmill.curation.captions.chat_client import Answer
 from reelmill.curation.pictures import size_within
 from reelmill.eval.generation import Request, SamplingParams, Studio, TokenSampling, chat_request, continuations
 from reelmill.eval.generation.loading import found_checkpoint

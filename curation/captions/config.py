@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from reelmill.config import free, free_table, from_dict, nearest, read_toml
-from reelmill.curation.captioners import CAPTIONERS
+from reelmill.curation.captions.plain import CAPTIONERS
 from reelmill.curation.pictures import PixelBounds
 from reelmill.errors import ConfigError
 

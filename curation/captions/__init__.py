@@ -1,0 +1,1 @@
+"""Captions: where they come from, what a model sees and is asked, and what is wrong with an answer."""

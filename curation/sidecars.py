@@ -3,28 +3,51 @@
 from __future__ import annotations
 
 import json
+import math
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from reelmill.curation.text_cleaning import clean_text
 from reelmill.errors import DataError
 from reelmill.media.source import Source
 
 MAX_BYTES = 1024 * 1024
-MAX_TEXT = 20_000
-_KEYS = {
-    "alt": ("caption", "alt", "alt_text", "text", "title"),
-    "licence": ("licence", "license"),
-    "url": ("url", "URL"),
-    "source": ("source", "dataset"),
-}
-"""Names that crawls use, in the order of preference."""
-_JOINERS = "\u200c\u200d"
-"""Unprintable by themselves, but they shape words (Persian, Hindi) and emoji."""
+MAX_DEPTH = 4
+"""Lists and objects within one another that are looked into for a caption or a licence."""
+_CAPTION = ("caption", "captions", "alt", "alttext", "text")
+_TITLE, _DESCRIPTION = ("title",), ("description",)
+_LICENCE = ("licence", "license", "licences", "licenses", "licencename", "licensename", "licenceurl", "licenseurl")
+_URL = ("url", "webpageurl")
+_SOURCE = ("source", "dataset")
+"""Names that crawls use, in the order of preference; written without case, hyphens, underscores and blanks."""
+_NAMES = (
+    "name",
+    "title",
+    "spdx",
+    "spdxid",
+    "identifier",
+    "id",
+    "code",
+    "type",
+    "label",
+    "url",
+    "href",
+    "text",
+    "value",
+)
+"""What an object that is a licence or a source calls itself by."""
+_KNOWN = {*_CAPTION, *_TITLE, *_DESCRIPTION, *_LICENCE, *_URL, *_SOURCE}
+
+Values = Mapping[str, Sequence[tuple[str, Any]]]
+"""Values of a JSON object by plain name, each with the name as it was written."""
 
 
 @dataclass(frozen=True)
 class Sidecar:
-    """What is known about an item from beside it; `problem` says why a sidecar could not be read."""
+    """What is known about an item from beside it; `problem` says what of it could not be read or used."""
 
     alt: str | None = None
     licence: str | None = None
@@ -35,55 +58,154 @@ class Sidecar:
 
 def read_sidecar(json_source: Source | None, text_source: Source | None) -> Sidecar:
     """Join a JSON and a text sidecar; the JSON's caption wins over the text's."""
-    values: dict[str, str | None] = {}
-    problems = []
-    if json_source is not None:
-        found, problem = _json(json_source)
-        values.update({name: _first(found, keys) for name, keys in _KEYS.items()})
-        problems.append(problem)
-    if text_source is not None and not values.get("alt"):
-        values["alt"], problem = _text(text_source)
-        problems.append(problem)
-    return Sidecar(**values, problem="; ".join(p for p in problems if p) or None)
+    problems: list[str] = []
+    known = _known(_json(json_source, problems), problems) if json_source is not None else {}
+    if text_source is not None and not known.get("alt"):
+        known["alt"] = _text(text_source, problems)
+    return Sidecar(**known, problem="; ".join(problems) or None)
 
 
-def _json(source: Source) -> tuple[dict[str, Any], str | None]:
-    data, problem = _bytes(source, "json")
-    if problem:
-        return {}, problem
+def _json(source: Source, problems: list[str]) -> dict[str, Any]:
+    data = _bytes(source, "json", problems)
+    if data is None:
+        return {}
     try:
         found = json.loads(data.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        return {}, f"malformed_json: {' '.join(str(error).split())[:200]}"
+        problems.append(f"malformed_json: {' '.join(str(error).split())[:200]}")
+        return {}
     if not isinstance(found, dict):
-        return {}, f"malformed_json: an object is wanted, found {type(found).__name__}"
-    return found, None
+        problems.append(f"malformed_json: an object is wanted, found {type(found).__name__}")
+        return {}
+    return found
 
 
-def _text(source: Source) -> tuple[str | None, str | None]:
-    data, problem = _bytes(source, "text")
-    return clean_text(data.decode("utf-8-sig", "replace")), problem
+def _text(source: Source, problems: list[str]) -> str | None:
+    data = _bytes(source, "text", problems)
+    if data is None:
+        return None
+    try:
+        return clean_text(data.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        problems.append(f"text_not_utf8: byte {error.start}")
+        return clean_text(data.decode("utf-8-sig", "replace"))
 
 
-def _bytes(source: Source, what: str) -> tuple[bytes, str | None]:
+def _bytes(source: Source, what: str, problems: list[str]) -> bytes | None:
     if source.size > MAX_BYTES:
-        return b"", f"{what}_too_large: {source.size} bytes, allowed {MAX_BYTES}"
+        problems.append(f"{what}_too_large: {source.size} bytes, allowed {MAX_BYTES}")
+        return None
     try:
         with source.open() as stream:
-            return stream.read(), None
+            return stream.read()
     except (DataError, OSError) as error:
-        return b"", f"unreadable_{what}: {error}"
+        problems.append(f"unreadable_{what}: {error}")
+        return None
 
 
-def _first(found: dict[str, Any], keys: tuple[str, ...]) -> str | None:
-    for key in keys:
-        if isinstance(found.get(key), str) and (text := clean_text(found[key])):
-            return text
+def _known(found: Mapping[str, Any], problems: list[str]) -> dict[str, str | None]:
+    """Caption, licence, URL and source of a JSON sidecar. What is there and is none of them is a problem."""
+    values: defaultdict[str, list[tuple[str, Any]]] = defaultdict(list)
+    for name, value in found.items():
+        values[_plain(name)].append((name, value))
+    if found and not _KNOWN & values.keys():
+        problems.append(f"unknown_keys: {_shown(', '.join(found))}")
+    return {
+        "alt": _pick(values, _CAPTION, _caption, problems) or _title_and_description(values, problems),
+        "licence": _pick(values, _LICENCE, _licence, problems),
+        "url": _pick(values, _URL, _address, problems),
+        "source": _pick(values, _SOURCE, _named, problems),
+    }
+
+
+def _pick(values: Values, names: Sequence[str], read: Callable[[Any], str | None], problems: list[str]) -> str | None:
+    """The first value that `read` makes something of; one that is not empty and gives nothing is a problem."""
+    for name in names:
+        for written, value in values.get(name, ()):
+            if text := read(value):
+                return text
+            if not _is_blank(value):
+                problems.append(f"unusable_{names[0]}: {_shown(written)} is {_described(value)}")
     return None
 
 
-def clean_text(text: str) -> str | None:
-    """One line of printable text, bounded; None when nothing is left."""
-    encodable = text.encode("utf-8", "replace").decode()
-    printable = "".join(c if c.isprintable() or c in _JOINERS else " " for c in encodable)
-    return " ".join(printable.split())[:MAX_TEXT].strip(f" {_JOINERS}") or None
+def _title_and_description(values: Values, problems: list[str]) -> str | None:
+    title = _pick(values, _TITLE, _caption, problems)
+    description = _pick(values, _DESCRIPTION, _caption, problems)
+    if not (title and description):
+        return title or description
+    if description.startswith(title):
+        return description
+    return clean_text(f"{title}{'' if re.search(r'[.!?…:。！？]$', title) else '.'} {description}")
+
+
+def _caption(value: Any, depth: int = MAX_DEPTH) -> str | None:
+    """A text, the first one of a list, or the caption of an object."""
+    if isinstance(value, str):
+        return clean_text(value)
+    inner = value if isinstance(value, list) else list(_members(value, _CAPTION))
+    return next(filter(None, (_caption(one, depth - 1) for one in inner if depth)), None)
+
+
+def _licence(value: Any) -> str | None:
+    """The names of all licences that are stated: one of several may be the stricter."""
+    return clean_text("; ".join(dict.fromkeys(_names(value, MAX_DEPTH))))
+
+
+def _named(value: Any) -> str | None:
+    """The first name that a value states."""
+    return next(_names(value, MAX_DEPTH), None)
+
+
+def _address(value: Any) -> str | None:
+    """The first name that a value states, unless it is a number."""
+    return None if isinstance(value, int | float) else _named(value)
+
+
+def _names(value: Any, depth: int) -> Iterator[str]:
+    """A text or number, all of a list, and the first name of each object."""
+    if isinstance(value, list) and depth:
+        for one in value:
+            yield from _names(one, depth - 1)
+    elif isinstance(value, dict) and depth:
+        named = (name for member in _members(value, _NAMES) for name in _names(member, depth - 1))
+        yield from (name for name in [next(named, None)] if name)
+    elif isinstance(value, str) and (text := clean_text(value)):
+        yield text
+    elif isinstance(value, float) and math.isfinite(value):
+        yield f"{value:g}"
+    elif isinstance(value, int) and not isinstance(value, bool):
+        yield str(value)
+
+
+def _members(value: Any, names: Sequence[str]) -> Iterator[Any]:
+    """Values of an object under `names`, in the order of those."""
+    if isinstance(value, dict):
+        plain = {_plain(name): member for name, member in reversed(value.items())}
+        yield from (plain[name] for name in names if name in plain)
+
+
+def _is_blank(value: Any, depth: int = MAX_DEPTH) -> bool:
+    """Whether a value states nothing: null, an empty list or object, no visible text."""
+    if isinstance(value, str):
+        return clean_text(value) is None
+    if isinstance(value, list) and depth:
+        return all(_is_blank(one, depth - 1) for one in value)
+    return value is None or value == {}
+
+
+def _described(value: Any) -> str:
+    """A value that cannot be used, as a problem tells of it."""
+    if isinstance(value, dict):
+        return f"an object of {_shown(', '.join(value))}"
+    return f"a list of {len(value)}" if isinstance(value, list) else json.dumps(value)[:80]
+
+
+def _plain(name: str) -> str:
+    """A key without case, hyphens, underscores and blanks."""
+    return re.sub(r"[\s_-]", "", name).casefold()
+
+
+def _shown(text: str) -> str:
+    """A part of a sidecar inside a problem."""
+    return (clean_text(text) or "")[:80]

@@ -14,7 +14,7 @@ from reelmill.curation.captions.chat_client import Answer
 from reelmill.curation.captions.config import CaptionConfig, load_prompts, prompt_language
 from reelmill.curation.captions.frames import JOBS, chat_message, see
 from reelmill.curation.scoring import ScoreConfig
-from reelmill.curation.sidecars import clean_text
+from reelmill.curation.text_cleaning import clean_text
 from reelmill.isolation.parent import Child, ItemFailed
 from reelmill.media.source import Source
 from reelmill.orchestration.caption import caption_row, commit_captions

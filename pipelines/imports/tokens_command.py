@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from reelmill.terminal import echo
+
 app = typer.Typer(no_args_is_help=True)
 
 
@@ -30,8 +32,8 @@ def import_(
 
     size, whose, name = _vision_tokenizer(tokenizer, codes, fingerprint)
     vocab = Vocabulary(text, size)  # type: ignore[arg-type]  # it says which there are
-    import_tokens(source, out, vocab, whose, name, typer.echo)
-    typer.echo(f"Next: reelmill stats {out} · reelmill verify {out} · reelmill train RECIPE --data {out}")
+    import_tokens(source, out, vocab, whose, name, echo)
+    echo(f"Next: reelmill stats {out} · reelmill verify {out} · reelmill train RECIPE --data {out}")
 
 
 def _vision_tokenizer(tokenizer: str, codes: int, fingerprint: str) -> tuple[int, str, str]:

@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from reelmill.orchestration.engine import Receipt, Task
-from reelmill.terminal import say
 
 PLAIN_EVERY_S = 5.0
 
@@ -25,7 +24,7 @@ def follow(stage: str, tasks: list[Task], receipts: Iterable[Receipt], console: 
         sums.update({k: v for k, v in receipt.items() if k != "unit" and isinstance(v, int | float)})
     if tasks:
         line = describe(sums, time.monotonic() - began)
-        say(console, line, head=stage)
+        console.print(f"[bold]{stage}[/bold] {line}", highlight=False, soft_wrap=True)
     return sums
 
 
@@ -57,6 +56,6 @@ def _lines(stage: str, total: int, receipts: Iterable[Receipt], console: Console
             left = (now - began) * (total - sums["items"]) / max(sums["items"], 1)
             text = describe(sums, now - began)
             line = f"{stage} {sums['items']:.0f}/{total}: {text}, {left:.0f} s left"
-            say(console, line)
+            console.print(line, highlight=False, soft_wrap=True)
             shown = now
         yield receipt

@@ -39,8 +39,8 @@ def tokens_fingerprint(config: TokensConfig, tokenizer_fingerprint: str) -> str:
 
 
 def vocabulary(config: TokensConfig, tokenizer: vision.VisionTokenizer) -> Vocabulary:
-    """The id space: the recipe's text tokenizer and the vision tokenizer's codebook."""
-    return Vocabulary(text=config.text, codes=tokenizer.codes)
+    """The id space and the layout: the recipe's text tokenizer, the vision tokenizer's codebook and layout."""
+    return Vocabulary(config.text, tokenizer.codes, tokenizer.layout)
 
 
 _ROW = """unit, sample_id, item_id, kind, start_s, end_s, width, height, fps, uri, licence, source, url,
@@ -136,7 +136,7 @@ class TokenWorker:
             except ItemFailed as failure:
                 failures.extend(self._failure(sample, failure) for sample in samples)
         done = {row["sample_id"] for row in rows} | {row["sample_id"] for row in failures}
-        short = ItemFailed("item", "too_short: less than one latent frame of 4 frames")
+        short = ItemFailed("item", f"too_short: less than one latent frame of {self._tokenizer.temporal} frames")
         failures.extend(self._failure(sample, short) for sample in task["rows"] if sample["sample_id"] not in done)
         tag = task.get("tag") or content_tag(row["sample_id"] for row in task["rows"])
         seconds = {"decode": self._child.cpu_s - decoding, "encode": time.process_time() - began}
@@ -202,8 +202,7 @@ class TokenWorker:
             codes = self._tokenizer.encode_image(frames[0])
             return documents.image_document(self._vocab, codes, caption, caption_after=after)
         codes = self._tokenizer.encode(frames)
-        seconds = documents.seconds_of(len(codes), clip["fps"])
-        return documents.video_document(self._vocab, codes, caption, clip["fps"], seconds, caption_after=after)
+        return documents.clip_document(self._vocab, codes, caption, clip["fps"], caption_after=after)
 
     def _clips(self, sample: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """The parts of a sample, each at most `max_latent_frames` long; none for a clip shorter than a latent frame."""
@@ -211,8 +210,9 @@ class TokenWorker:
         if sample["kind"] == "text":
             yield {"key": f"{sample['sample_id']}/0", "part": 0, "start_s": 0.0}
             return
-        rows, columns = documents.grid_for_ratio(f"{sample['width']}:{sample['height']}", config.area)
-        size = {"height": rows * self._tokenizer.spatial, "width": columns * self._tokenizer.spatial}
+        cell, ratio = self._tokenizer.spatial, f"{sample['width']}:{sample['height']}"
+        rows, columns = documents.grid_for_ratio(ratio, config.area, cell, self._vocab.layout)
+        size = {"height": rows * cell, "width": columns * cell}
         if sample["kind"] == "image":
             yield {"key": f"{sample['sample_id']}/0", "part": 0, "start_s": 0.0, **size}
             return

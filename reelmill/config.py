@@ -1,7 +1,8 @@
 """Typed configuration: dataclasses from and to TOML, dotted overrides, errors that name the nearest key.
 
 A config is a dataclass whose fields are str, int, float, bool, `X | None`, `Literal`, list[X], dict[str, X], Any or
-another such dataclass. TOML has no null: a field whose value is None is left out.
+another such dataclass, or one of several, told apart by their keys. TOML has no null: a field whose value is None is
+left out.
 
 A field that changes no result (how many workers, where to run, how often to log) is declared with `free`. `identity`
 leaves it out; fingerprints and the check that a run goes on with its own recipe use that, and nothing else.
@@ -23,10 +24,6 @@ from reelmill.errors import ConfigError
 
 T = TypeVar("T")
 
-PLUGIN_TABLES = {"plugin_tables": True}
-"""Metadata of a field, a dict of tables: it takes the tables of a recipe that no other field takes, under their own
-names. They are those of classes that the recipe names."""
-
 _IDENTITY = "identity"
 
 
@@ -47,7 +44,6 @@ def from_dict(cls: type[T], data: Mapping[str, Any], where: str = "") -> T:
     """
     hints = get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
-    data = _with_plugin_tables(fields, data)
     for key in data:
         if key not in fields:
             raise ConfigError(_unknown(key, fields, where))
@@ -67,11 +63,7 @@ def to_dict(config: Any) -> dict[str, Any]:
 
     def plain(value: Any) -> Any:
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            fields = dataclasses.fields(value)
-            values = {f.name: getattr(value, f.name) for f in fields}
-            for tables in [values.pop(f.name) for f in fields if "plugin_tables" in f.metadata]:
-                values |= tables
-            return plain(values)
+            return plain({f.name: getattr(value, f.name) for f in dataclasses.fields(value)})
         if isinstance(value, Mapping):
             return {str(k): plain(v) for k, v in value.items() if v is not None}
         if isinstance(value, list | tuple):
@@ -156,17 +148,6 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     return f"{hint}allowed: {', '.join(options) or '(none)'}"
 
 
-def _with_plugin_tables(fields: Mapping[str, dataclasses.Field[Any]], data: Mapping[str, Any]) -> Mapping[str, Any]:
-    """`data` with the tables that are no field's brought together under the field that takes them, if there is one."""
-    taker = next((name for name, field in fields.items() if "plugin_tables" in field.metadata), None)
-    if taker is None:
-        return data
-    own = {key: value for key, value in data.items() if key in fields and key != taker}
-    others = {key: value for key, value in data.items() if key not in own}
-    tables = {key: value for key, value in others.items() if isinstance(value, Mapping)}
-    return {**own, **{key: value for key, value in others.items() if key not in tables}, taker: tables}
-
-
 def _leaves(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     leaves: dict[str, Any] = {}
     for key, value in data.items():
@@ -200,7 +181,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:  # noqa: PLR0911  (one r
         options = [option for option in get_args(hint) if option is not type(None)]
         if value is None:
             return None
-        return _convert(options[0], value, where)
+        return _convert(_best(options, value), value, where)
     if origin is Literal:
         if value not in get_args(hint):
             raise ConfigError(f"{where} is {value!r}; {nearest(str(value), map(str, get_args(hint)))}")
@@ -220,6 +201,15 @@ def _convert(hint: Any, value: Any, where: str) -> Any:  # noqa: PLR0911  (one r
             raise ConfigError(_wrong(where, value, "a table"))
         return from_dict(hint, value, where)  # type: ignore[arg-type]
     return _scalar(hint, value, where)
+
+
+def _best(options: list[Any], value: Any) -> Any:
+    """Of several dataclasses the first that has all keys of the value; else the first option."""
+    tables = [option for option in options if dataclasses.is_dataclass(option)]
+    if len(tables) < 2 or not isinstance(value, Mapping):
+        return options[0]
+    fitting = (table for table in tables if value.keys() <= {f.name for f in dataclasses.fields(table)})
+    return next(fitting, options[0])
 
 
 def _scalar(hint: Any, value: Any, where: str) -> Any:

@@ -75,3 +75,29 @@ def test_wrong_assignments_say_what_is_allowed(assignment, message):
 def test_differences_name_the_leaves():
     old, new = Config(bounds={"m": Bound(1.0)}), Config(count=2, bounds={"m": Bound(1.5)})
     assert differences(old, new) == ["bounds.m.min: 1.0 -> 1.5", "count: 1 -> 2"]
+
+
+@dataclass
+class Square:
+    side: int = 1
+    shape: Literal["square"] = "square"
+
+
+@dataclass
+class Circle:
+    radius: float = 1.0
+
+
+@dataclass
+class Drawing:
+    figure: Circle | Square = field(default_factory=Circle)
+
+
+def test_one_of_several_tables_is_told_by_its_keys():
+    for drawing in (Drawing(), Drawing(Square(3))):
+        assert from_dict(Drawing, tomllib.loads(to_toml(drawing))) == drawing
+    assert override(Drawing(Square(3)), ["figure.side=4"]) == Drawing(Square(4))
+    with pytest.raises(ConfigError, match=r"figure\.shape is 'cube'; allowed: square"):
+        from_dict(Drawing, {"figure": {"shape": "cube"}})
+    with pytest.raises(ConfigError, match=r"unknown key .figure\.radios.; did you mean .radius."):
+        from_dict(Drawing, {"figure": {"radios": 3}})

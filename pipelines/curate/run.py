@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 from rich.console import Console
+from rich.markup import escape
 
 import reelmill
 from reelmill import weights
@@ -31,7 +32,6 @@ from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.stages import StageRunner
 from reelmill.orchestration.views import LedgerQueries, write_database
 from reelmill.pipelines.curate import captions as caption
-from reelmill.terminal import say
 from reelmill.tokenize.shards import TOKENS_SCHEMA
 
 DEFAULT = "default"
@@ -121,7 +121,9 @@ def decide_again(folder: RunFolder, recipe: Recipe, console: Console) -> None:
         try:
             write_verdicts(folder, path.stem, override(recipe, assignments), assignments)
         except ConfigError as error:
-            say(console, str(error), head=f"selection {path.stem} is as it was:", style="bold yellow")
+            console.print(
+                f"[bold yellow]selection {path.stem} is as it was:[/bold yellow] {escape(str(error))}", highlight=False
+            )
 
 
 def _check_places(dumps: Sequence[Path], folder: RunFolder, readers: Sequence[str]) -> None:
@@ -151,7 +153,7 @@ def _agree(folder: RunFolder, recipe: Recipe, update: bool, console: Console) ->
             "changes is done anew, the rest is kept), or choose another --out."
         )
     if changes:
-        say(console, "; ".join(changes), head="recipe")
+        console.print("[bold]recipe[/bold] " + escape("; ".join(changes)), highlight=False, soft_wrap=True)
 
 
 def _require_weights(recipe: Recipe) -> None:
@@ -173,13 +175,13 @@ def _prepare(folder: RunFolder, recipe: Recipe) -> None:
 
 def _plan(folder: RunFolder, dump: Path, recipe: Recipe, options: CurateOptions, console: Console) -> None:
     planned = extend_plan(folder, dump, recipe.plan, options.prefix, options.limit, options.share)
-    say(console, f"{dump}: {planned}", head="plan")
+    console.print(f"[bold]plan[/bold] {escape(f'{dump}: {planned}')}", highlight=False, soft_wrap=True)
     if LINKS in planned.ignored:
         advice = "links to folders are not followed: name the folders themselves as dumps"
-        say(console, advice, head="plan", style="bold yellow")
+        console.print(f"[bold yellow]plan[/bold yellow] {advice}", highlight=False, soft_wrap=True)
     if not planned.new_items + planned.known_items:
         advice = f"nothing to curate in {dump}; docs/formats.md, plan, says what is read"
-        say(console, advice, head="plan", style="bold yellow")
+        console.print(f"[bold yellow]plan[/bold yellow] {escape(advice)}", highlight=False, soft_wrap=True)
 
 
 def _write_run(folder: RunFolder, recipe: Recipe, fingerprint: str, tokenizer: str) -> None:

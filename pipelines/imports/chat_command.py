@@ -7,8 +7,6 @@ from typing import Annotated
 
 import typer
 
-from reelmill.terminal import echo
-
 app = typer.Typer(no_args_is_help=True)
 
 
@@ -42,8 +40,8 @@ def import_(
 
     loaded = vision.load(tokenizer)
     pictures = images or (source if source.is_dir() else source.parent)
-    vocab = Vocabulary(text, loaded.codes)  # type: ignore[arg-type]  # it says which there are
+    vocab = Vocabulary(text, loaded.codes, loaded.layout)  # type: ignore[arg-type]  # it says which there are
     how = ChatImport(pictures, loaded, tokenizer, vocab, PixelBounds(least, most), skip_bad)
     with resumable():
-        import_chats(source, out, how, echo)
-    echo(f"Next: reelmill stats {out} · reelmill verify {out} · reelmill train understanding_stage2 --data {out}")
+        import_chats(source, out, how, typer.echo)
+    typer.echo(f"Next: reelmill stats {out} · reelmill verify {out} · reelmill train understanding_stage2 --data {out}")

@@ -104,7 +104,8 @@ def _units(source: Path, vocab: Vocabulary, fingerprint: str) -> Iterator[Docume
 def _document(row: Row, vocab: Vocabulary, fingerprint: str) -> dict[str, Any]:
     """The row's document as a row of a token shard; DataError where there is none."""
     item = ledger.item_id(row.place)
-    place: dict[str, Any] = {"item_id": item, "sample_id": ledger.sample_id(item, 0.0, _seconds(row)), "uri": row.place}
+    sample = ledger.sample_id(item, 0.0, _seconds(row, vocab))
+    place: dict[str, Any] = {"item_id": item, "sample_id": sample, "uri": row.place}
     facts: dict[str, Any] = {"source": row.source, "licence": row.licence, "url": row.url, "fingerprint": fingerprint}
     if row.codes is None:
         if row.fps is not None or row.caption_after:
@@ -117,19 +118,17 @@ def _document(row: Row, vocab: Vocabulary, fingerprint: str) -> dict[str, Any]:
     else:
         if row.fps is None:
             raise DataError("codes are [T][H][W], a video's, and fps is missing")
-        ids = documents.video_document(
-            vocab, row.codes, row.text, row.fps, _seconds(row), caption_after=row.caption_after
-        )
+        ids = documents.clip_document(vocab, row.codes, row.text, row.fps, caption_after=row.caption_after)
     return document_row(vocab, ids, start_s=0.0, caption_source=CAPTION_SOURCE, **place, **facts)
 
 
-def _seconds(row: Row) -> float:
+def _seconds(row: Row, vocab: Vocabulary) -> float:
     """Duration of a video, else 0. Raises DataError for a rate that no header can state."""
     if row.codes is None or row.codes.ndim != 3 or row.fps is None:
         return 0.0
     if not row.fps > 0:
         raise DataError(f"fps is {row.fps:g}; it must be above 0")
-    return documents.seconds_of(len(row.codes), row.fps)
+    return documents.seconds_of(len(row.codes), row.fps) if vocab.layout.has_video else len(row.codes) / row.fps
 
 
 def write_unit(
@@ -153,8 +152,8 @@ def write_unit(
         write_atomically(folder.unit_path(f"tokens/{fingerprint[:12]}", unit), write, root=folder.root)
     tables = {
         "captions": (ledger.CAPTIONS, [_caption(row, document) for row, document in batch if _is_captioned(row)]),
-        "samples": (ledger.samples_schema({}), [_sample(row, document) for row, document in batch]),
-        "items": (ledger.ITEMS, [*(_item(row, document) for row, document in batch), *refused]),
+        "samples": (ledger.samples_schema({}), [_sample(row, document, vocab) for row, document in batch]),
+        "items": (ledger.ITEMS, [*(_item(row, document, vocab) for row, document in batch), *refused]),
     }
     for table, (schema, entries) in tables.items():
         made = pa.Table.from_pylist([{"unit": unit, **entry} for entry in entries], schema=schema)
@@ -171,12 +170,12 @@ def _caption(row: Row, document: dict[str, Any]) -> dict[str, Any]:
     return {**ids, "caption": row.text, "parts": 1, "created": created}
 
 
-def _sample(row: Row, document: dict[str, Any]) -> dict[str, Any]:
+def _sample(row: Row, document: dict[str, Any], vocab: Vocabulary) -> dict[str, Any]:
     ids = {key: document[key] for key in ("sample_id", "item_id", "kind", "fps")}
-    return {**ids, "start_s": 0.0, "end_s": _seconds(row), "n_frames": 0}
+    return {**ids, "start_s": 0.0, "end_s": _seconds(row, vocab), "n_frames": 0}
 
 
-def _item(row: Row, document: dict[str, Any]) -> dict[str, Any]:
+def _item(row: Row, document: dict[str, Any], vocab: Vocabulary) -> dict[str, Any]:
     ids = {key: document[key] for key in ("item_id", "uri", "kind", "fps", "source", "licence", "url")}
     alt = row.text if _is_captioned(row) else None
-    return {**ids, "status": "done", "n_samples": 1, "duration_s": _seconds(row), "alt": alt}
+    return {**ids, "status": "done", "n_samples": 1, "duration_s": _seconds(row, vocab), "alt": alt}

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
-
-from reelmill.terminal import echo, echo_json
 
 Out = Annotated[Path, typer.Argument(help="Run folder.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
@@ -36,7 +35,7 @@ def sql(
     with LedgerQueries(RunFolder(out).require().root) as ledger:
         rows = ledger.ask(query).to_pylist()
     if as_json:
-        echo_json(rows)
+        typer.echo(json.dumps(rows, indent=2, default=str))
     else:
         print_table(Console(), rows)
 
@@ -91,9 +90,9 @@ def verify(out: Out, as_json: Json = False) -> None:
     preferences = holds_preferences(out) and not RunFolder(out).exists()
     found = verify_preferences(out) if preferences else verify_run(RunFolder(out).require())
     if as_json:
-        echo_json({"problems": found.problems, "files": found.files, "documents": found.documents})
+        typer.echo(json.dumps({"problems": found.problems, "files": found.files, "documents": found.documents}))
     if found.problems:
         several = "s" * (len(found.problems) != 1)
         raise DataError(f"{len(found.problems)} problem{several} in {out}:\n  " + "\n  ".join(found.problems))
     if not as_json:
-        echo(f"{out}: {found.files} files and {found.documents} documents, all sound")
+        typer.echo(f"{out}: {found.files} files and {found.documents} documents, all sound")

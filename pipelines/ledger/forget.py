@@ -21,7 +21,6 @@ from reelmill.orchestration.recipe import Recipe
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries
 from reelmill.pipelines.curate.run import decide_again
-from reelmill.terminal import say
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ def forget(folder: RunFolder, criterion: Criterion, console: Console) -> int:
         recipe = from_dict(Recipe, read_toml(locked.recipe_path))
         decide_again(locked, recipe, console)
         samples = prune(locked)
-    say(console, f"forgot {len(ids)} items; captions and tokens of {samples} samples are gone")
+    console.print(f"forgot {len(ids)} items; captions and tokens of {samples} samples are gone", highlight=False)
     return len(ids)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -25,13 +26,13 @@ def describe(name: str) -> dict[str, Any]:
     """
     import torch
 
-    from reelmill.tokenize.vision.movq import MoVQ
+    from reelmill.tokenize.vision.architectures import build
 
     is_here = name not in PRESETS or name in vision.names()
     tokenizer = vision.load(name) if is_here else None
     config = tokenizer.config if tokenizer else PRESETS[name]
     with torch.device("meta"):
-        model = MoVQ(config)
+        model = build(config)
     parts = {part: sum(p.numel() for p in module.parameters()) for part, module in model.named_children()}
     return {
         "name": tokenizer.name if tokenizer else name,
@@ -46,6 +47,11 @@ def describe(name: str) -> dict[str, Any]:
         "fingerprint": tokenizer.fingerprint if tokenizer else None,
         "config": asdict(config),
     }
+
+
+def printed(value: object) -> str:
+    """JSON for a script."""
+    return json.dumps(value, indent=2)
 
 
 def training_media(

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from reelmill.errors import ConfigError
-from reelmill.tokenize.vision.movq import EMU3, MoVQ, MoVQConfig, Stream
+from reelmill.tokenize.vision.model import Stream
+from reelmill.tokenize.vision.movq import EMU3, MoVQ, MoVQConfig
 
 TINY = MoVQConfig(channels=16, channel_multipliers=(1, 2), res_blocks=1, attention_levels=(1,), norm_groups=4, codes=64)
 TINY_PATCH = MoVQConfig(

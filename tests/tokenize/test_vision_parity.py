@@ -13,7 +13,8 @@ from reelmill import weights
 from reelmill.compat import torchvision
 from reelmill.errors import WeightsError
 from reelmill.tokenize.vision import load
-from reelmill.tokenize.vision.movq import EMU3, MoVQ, Stream
+from reelmill.tokenize.vision.model import Stream
+from reelmill.tokenize.vision.movq import EMU3, MoVQ
 from reelmill.tokenize.vision.published import NAME, our_name, read_config
 
 torchvision()  # transformers imports it

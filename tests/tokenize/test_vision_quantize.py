@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reelmill.errors import ConfigError
-from reelmill.tokenize.vision.quantize import FiniteScalar, NearestCode, make_quantizer
+from reelmill.tokenize.vision.quantize import FiniteScalar, NearestCode
+from reelmill.tokenize.vision.quantizers import make_quantizer
 
 LEVELS = st.lists(st.integers(2, 9), min_size=1, max_size=4).map(tuple).filter(lambda levels: math.prod(levels) <= 4096)
 
@@ -49,7 +50,8 @@ def test_training_output_is_what_decode_gives_and_carries_a_gradient():
     torch.manual_seed(0)
     for quantizer in (FiniteScalar((8, 8), dim=6), NearestCode(64, dim=6)):
         vectors = torch.randn(2, 6, 1, 3, 4, requires_grad=True)
-        quantized, codes, loss = quantizer(vectors)
+        quantized, codes, loss, entropy = quantizer(vectors)
+        assert entropy is None
         torch.testing.assert_close(quantized, quantizer.decode(codes))
         assert torch.equal(codes, quantizer.encode(vectors))
         (quantized.square().sum() + loss).backward()

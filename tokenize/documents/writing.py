@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reelmill.errors import ConfigError, DataError
-from reelmill.tokenize.documents.header import Header
+from reelmill.tokenize.documents.header import Header, seconds_of
 from reelmill.tokenize.layout import EMU3, Layout
 from reelmill.tokenize.vocabulary import Vocabulary
 
@@ -65,6 +65,16 @@ def video_document(
     """
     visual = Visual(codes, fps, seconds)
     return interleaved_document(vocab, [visual, caption] if caption_after else [caption, visual])
+
+
+def clip_document(vocab: Vocabulary, codes: Codes, caption: str, fps: float, *, caption_after: bool = False) -> Ids:
+    """A clip of `fps` frames a second whose codes are [T, H, W]: a video, or in Emu3.5's layout an image a frame;
+    int32 [tokens]. Raises as `video_document` does."""
+    if vocab.layout.has_video:
+        seconds = seconds_of(len(codes), fps)
+        return video_document(vocab, codes, caption, fps, seconds, caption_after=caption_after)
+    images: list[Part] = [Visual(frame) for frame in codes]
+    return interleaved_document(vocab, [*images, caption] if caption_after else [caption, *images])
 
 
 def interleaved_document(vocab: Vocabulary, parts: Sequence[Part]) -> Ids:

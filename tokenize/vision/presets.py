@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from reelmill.tokenize.vision.architectures import Config
+from reelmill.tokenize.vision.ibq import EMU3_5
 from reelmill.tokenize.vision.movq import EMU3, MoVQConfig
 
 XS = MoVQConfig(
@@ -45,4 +47,9 @@ S = MoVQConfig(
 Emu3's three finest levels: all work is done at 1/8 resolution, where a second of one CPU core learns most. A linear
 codec of patches stands beside the network, so that training begins where that ends."""
 
-PRESETS: dict[str, MoVQConfig] = {"reelmill-tok-s": S, "reelmill-tok-xs": XS, "emu3-vision-tokenizer": EMU3}
+PRESETS: dict[str, Config] = {
+    "reelmill-tok-s": S,
+    "reelmill-tok-xs": XS,
+    "emu3-vision-tokenizer": EMU3,
+    "emu3.5-vision-tokenizer": EMU3_5,
+}

@@ -1,32 +1,28 @@
-"""Emu3's published tokenizer (Wang et al. 2024, section 2.2): folders of config.json and safetensors, and the card.
+"""Published tokenizers: folders as they are published, and the card of Emu3's (Wang et al. 2024, section 2.2).
 
-Two layouts are read. `BAAI/Emu3-VisionTokenizer` (model type Emu3VisionVQ) holds the tokenizer alone, under the names
-that this package uses too. transformers holds it as `Emu3VQVAE` under names of its own, alone or inside a whole Emu3
-model, whose other tensors are not opened.
+Emu3's comes in two forms. `BAAI/Emu3-VisionTokenizer` (model type Emu3VisionVQ) holds the tokenizer alone, under the
+names that this package uses too. transformers holds it as `Emu3VQVAE` under names of its own, alone or inside a whole
+Emu3 model, whose other tensors are not opened. Emu3.5's folders are read by `published_ibq.py`.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from reelmill import weights
 from reelmill.errors import ConfigError, WeightsError
-from reelmill.tokenize.vision.convolution import freeze
-from reelmill.tokenize.vision.movq import EMU3, MoVQ, MoVQConfig
+from reelmill.tokenize.vision import published_ibq
+from reelmill.tokenize.vision.model import TokenizerModel
+from reelmill.tokenize.vision.movq import EMU3, MoVQConfig
+from reelmill.tokenize.vision.published_files import fill, names_in, open_file, owned, read_json, weight_map
 
 NAME = "emu3-vision-tokenizer"
 """The card of the published weights."""
-
-WEIGHTS_FILE = "model.safetensors"
-INDEX_FILE = "model.safetensors.index.json"
 
 _FIELDS = {
     "codebook_size": "codes",
@@ -57,7 +53,7 @@ _RENAMED = [
 ]
 
 
-def read(place: str | Path) -> tuple[MoVQ, str]:
+def read(place: str | Path) -> tuple[TokenizerModel, str]:
     """The model in folder `place`, or that of the card when `place` is `NAME`, for inference; and its name.
 
     A folder is named by its last part. Raises WeightsError when a file is missing, damaged or pickled, config.json
@@ -65,10 +61,12 @@ def read(place: str | Path) -> tuple[MoVQ, str]:
     """
     if str(place) == NAME:
         file = weights.path(NAME)
-        return _build(EMU3, _tensors(file.parent, dict.fromkeys(_names(file), file.name)), file), NAME
+        return fill(EMU3, _tensors(file.parent, dict.fromkeys(names_in(file), file.name)), file), NAME
     folder = Path(place)
+    if published_ibq.is_one(folder):
+        return fill(*published_ibq.read(folder), folder), folder.resolve().name
     config = read_config(folder / "config.json")
-    return _build(config, _tensors(folder, _weight_map(folder)), folder), folder.resolve().name
+    return fill(config, _tensors(folder, weight_map(folder)), folder), folder.resolve().name
 
 
 def read_config(path: Path) -> MoVQConfig:
@@ -76,7 +74,7 @@ def read_config(path: Path) -> MoVQConfig:
 
     Raises WeightsError when the file is missing or not JSON, or a field has a value that cannot be expressed here.
     """
-    data = _read_json(path)
+    data = read_json(path)
     kind = data.get("model_type")
     if kind == "emu3":
         data = data.get("vq_config") or {}
@@ -117,35 +115,15 @@ def _value(path: Path, field: str, ours: str, value: Any) -> Any:
     return tuple(value) if ours in _LISTS else value
 
 
-def _weight_map(folder: Path) -> dict[str, str]:
-    """Name of every tensor of the folder, and the file that holds it."""
-    if (folder / INDEX_FILE).is_file():
-        listed = _read_json(folder / INDEX_FILE).get("weight_map")
-        if not isinstance(listed, dict) or not all(Path(str(file)).name == file for file in listed.values()):
-            raise WeightsError(f"{folder / INDEX_FILE}: weight_map must give a file of the same folder for each tensor")
-        return listed
-    if not (folder / WEIGHTS_FILE).is_file():
-        raise WeightsError(
-            f"{folder} has neither {WEIGHTS_FILE} nor {INDEX_FILE}. Download the whole repository, for example: "
-            "hf download BAAI/Emu3-VisionTokenizer --local-dir FOLDER. Pickled weights (.bin, .pt) are never loaded"
-        )
-    return dict.fromkeys(_names(folder / WEIGHTS_FILE), WEIGHTS_FILE)
-
-
-def _names(file: Path) -> list[str]:
-    with _open(file) as opened:
-        return list(opened.keys())
-
-
-def _tensors(folder: Path, weight_map: dict[str, str]) -> dict[str, Tensor]:
+def _tensors(folder: Path, files: dict[str, str]) -> dict[str, Tensor]:
     """The tokenizer's tensors under our names, floats as float32; of a whole model only its `vqmodel` part."""
-    part = {name for name in weight_map if re.search(r"(^|\.)vqmodel\.", name)} or set(weight_map)
+    part = {name for name in files if re.search(r"(^|\.)vqmodel\.", name)} or set(files)
     by_file: dict[str, list[str]] = defaultdict(list)
     for name in sorted(part):
-        by_file[weight_map[name]].append(name)
+        by_file[files[name]].append(name)
     tensors: dict[str, Tensor] = {}
     for file, names in by_file.items():
-        with _open(folder / file) as opened:
+        with open_file(folder / file) as opened:
             for name in names:
                 tensors[our_name(name)] = _ours(our_name(name), opened.get_tensor(name))
     return tensors
@@ -155,46 +133,4 @@ def _ours(name: str, tensor: Tensor) -> Tensor:
     # transformers projects by linear layers what are 1x1 convolutions in Emu3's own code.
     if re.search(r"\battn\w*\..*weight$", name) and tensor.ndim == 2:
         tensor = tensor[:, :, None, None]
-    # A copy, for a tensor that is read shares the memory of its whole file. Channels last is what `freeze` wants.
-    layout = torch.channels_last if tensor.ndim == 4 else torch.contiguous_format
-    kind = torch.float32 if tensor.is_floating_point() else tensor.dtype
-    return torch.empty_like(tensor, dtype=kind, memory_format=layout).copy_(tensor)
-
-
-def _build(config: MoVQConfig, tensors: dict[str, Tensor], place: Path) -> MoVQ:
-    with torch.device("meta"):
-        model = MoVQ(config)
-    wanted = model.state_dict()
-    # Counters of BatchNorm's training steps, which older files lack, say nothing here.
-    missing = sorted(name for name in wanted.keys() - tensors.keys() if not name.endswith("num_batches_tracked"))
-    unexpected = sorted(tensors.keys() - wanted.keys())
-    shapes = [name for name in wanted.keys() & tensors.keys() if wanted[name].shape != tensors[name].shape]
-    if missing or unexpected or shapes:
-        raise WeightsError(
-            f"{place} does not fit its configuration; missing {missing[:5]} ({len(missing)}), unexpected "
-            f"{unexpected[:5]} ({len(unexpected)}), of another shape {sorted(shapes)[:5]} ({len(shapes)})"
-        )
-    model.load_state_dict(tensors, assign=True)
-    freeze(model)
-    return model
-
-
-def _open(file: Path) -> Any:
-    if not file.is_file():
-        raise WeightsError(f"{file} is missing: the download is incomplete")
-    try:
-        return safe_open(file, framework="pt")
-    except SafetensorError as error:
-        raise WeightsError(f"{file} is damaged or not a safetensors file: {error}") from error
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise WeightsError(f"{path} is missing: give a folder with config.json and {WEIGHTS_FILE}")
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise WeightsError(f"{path} is not JSON: {error}") from error
-    if not isinstance(data, dict):
-        raise WeightsError(f"{path} must hold a JSON object")
-    return data
+    return owned(tensor)

@@ -1,14 +1,15 @@
 """Quantizers: a vector a site to one integer code and back, behind one small interface.
 
 Two are here: nearest-code vector quantization (Emu3's), and finite scalar quantization (FSQ; Mentzer et al. 2023,
-"Finite Scalar Quantization: VQ-VAE Made Simple"), which has no codebook to collapse.
+"Finite Scalar Quantization: VQ-VAE Made Simple"), which has no codebook to collapse. A third is Emu3.5's
+(`index_backprop.py`).
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Literal
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,16 @@ from reelmill.errors import ConfigError
 _CPU_CHUNK, _GPU_CHUNK = 128, 8192
 """Sites compared with the codebook at once: on a CPU 128 x 32,768 distances (17 MB) stay near the cache."""
 _GROUP = 256
+
+
+class Quantized(NamedTuple):
+    """A training pass. `vectors` [B, D, T, H, W] with a straight-through gradient, `codes` [B, T, H, W], `loss` the
+    quantizer's own, a scalar, and `entropy` that of its choices, where it has one."""
+
+    vectors: Tensor
+    codes: Tensor
+    loss: Tensor
+    entropy: Tensor | None = None
 
 
 class Quantizer(nn.Module, ABC):
@@ -38,8 +49,8 @@ class Quantizer(nn.Module, ABC):
         """Vectors of the codes."""
 
     @abstractmethod
-    def forward(self, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """For training: (quantized vectors with a straight-through gradient, codes, a scalar loss of its own)."""
+    def forward(self, vectors: Tensor) -> Quantized:
+        """For training."""
 
 
 class NearestCode(Quantizer):
@@ -65,12 +76,12 @@ class NearestCode(Quantizer):
         rows: Tensor = self.embedding(codes)
         return rows.movedim(-1, 1)
 
-    def forward(self, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Quantize with a straight-through gradient; the third value is the codebook and commitment loss."""
+    def forward(self, vectors: Tensor) -> Quantized:
+        """Quantize with a straight-through gradient; the loss is that of codebook and commitment."""
         codes = self.encode(vectors)
         chosen = self.decode(codes)
         loss = (chosen - vectors.detach()).square().mean() + self.beta * (chosen.detach() - vectors).square().mean()
-        return vectors + (chosen - vectors).detach(), codes, loss
+        return Quantized(vectors + (chosen - vectors).detach(), codes, loss)
 
 
 @torch.no_grad()
@@ -83,11 +94,13 @@ def nearest(vectors: Tensor, book: Tensor) -> Tensor:
         factors = torch.cat([F.pad(-2 * book, (0, 0, 0, missing)).T, norms.unsqueeze(0)]).contiguous()
         sites = F.pad(vectors.to(book.dtype), (0, 1), value=1.0)
         chunk = _CPU_CHUNK if vectors.device.type == "cpu" else _GPU_CHUNK
-        return torch.cat([_lowest(part @ factors) for part in torch.split(sites, chunk)])
+        return torch.cat([lowest(part @ factors) for part in torch.split(sites, chunk)])
 
 
-def _lowest(values: Tensor) -> Tensor:
+def lowest(values: Tensor) -> Tensor:
     """The index of the lowest of [N, K] values: first the group, then within it, because argmin over all is slow."""
+    if values.shape[1] % _GROUP:
+        return values.argmin(1)
     groups = values.reshape(len(values), -1, _GROUP)
     group = groups.amin(2).argmin(1)
     return group * _GROUP + groups[torch.arange(len(values), device=values.device), group].argmin(1)
@@ -129,10 +142,10 @@ class FiniteScalar(Quantizer):
         """Levels spread evenly over [-1, 1], projected back to `dim` channels."""
         return self._vectors(self.digits(codes))
 
-    def forward(self, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, vectors: Tensor) -> Quantized:
         """Quantize with a straight-through gradient through the rounding.
 
-        The third value keeps the coordinates spread over their levels and different from each other: squared distance
+        The loss keeps the coordinates spread over their levels and different from each other: squared distance
         of their means from 0 and of their covariance from that of independent coordinates of variance pi^2 / 12, which
         atanh of a uniform number has. Without it they drift into the flat ends of tanh and all come to say the same
         (brightness), so that most codes go unused.
@@ -145,7 +158,7 @@ class FiniteScalar(Quantizer):
         wanted = math.pi**2 / 12 * torch.eye(sites.shape[1], device=sites.device)
         covariance = torch.cov(sites.T).reshape(wanted.shape)
         loss = sites.mean(0).square().mean() + (covariance - wanted).square().sum(1).mean()
-        return self._vectors(through), self.codes(digits.long()), loss
+        return Quantized(self._vectors(through), self.codes(digits.long()), loss)
 
     def _project(self, vectors: Tensor) -> Tensor:
         # Always float32: rounding must not depend on the precision that the network runs in.
@@ -162,19 +175,3 @@ class FiniteScalar(Quantizer):
             spread = digits * (2 / (self.levels - 1)) - 1
             vectors: Tensor = self.project_out(spread)
             return vectors.movedim(-1, 1)
-
-
-def make_quantizer(kind: Literal["nearest", "fsq"], codes: int, levels: tuple[int, ...], dim: int) -> Quantizer:
-    """The quantizer that a configuration names.
-
-    Raises ConfigError when `kind` is unknown or the levels of `fsq` do not multiply to `codes`.
-    """
-    if kind == "nearest":
-        return NearestCode(codes, dim)
-    if kind != "fsq":
-        raise ConfigError(f"quantizer {kind!r}; allowed: nearest, fsq")
-    if math.prod(levels) != codes:
-        raise ConfigError(
-            f"levels {list(levels)} multiply to {math.prod(levels)}, but codes is {codes}; make them equal"
-        )
-    return FiniteScalar(levels, dim)

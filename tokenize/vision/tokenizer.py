@@ -1,10 +1,11 @@
-"""A trained tokenizer: pictures and clips to codes and back.
+"""A trained tokenizer: pictures and clips to codes and back. Shapes are written for Emu3's 4 frames of 8 x 8 pixels.
 
-A clip is encoded chunk by chunk, 4 frames to one latent frame, so that memory does not grow with its length. A
-tokenizer whose configuration says `causal` carries what its causal convolutions saw from one chunk to the next: the
-codes are those of the whole clip at once, and neighbouring chunks join without a seam. The others (Emu3's own example
-among them) encode every 4 frames by themselves: then any latent frame decodes by itself, and the picture jumps a little
-every fourth frame.
+A tokenizer without a time axis (Emu3.5's) gives the frames of a clip their codes one by one. With the others a clip is
+encoded chunk by chunk, 4 frames to one latent frame, so that memory does not grow with its length. A tokenizer whose
+configuration says `causal` carries what its causal convolutions saw from one chunk to the next: the codes are those of
+the whole clip at once, and neighbouring chunks join without a seam. The others (Emu3's own example among them) encode
+every 4 frames by themselves: then any latent frame decodes by itself, and the picture jumps a little every fourth
+frame.
 """
 
 from __future__ import annotations
@@ -28,8 +29,14 @@ from torch.nn import functional as F
 from reelmill.config import nearest
 from reelmill.errors import ConfigError, DataError, WeightsError
 from reelmill.files import write_atomically
+from reelmill.tokenize.layout import EMU3 as EMU3_LAYOUT
+from reelmill.tokenize.layout import EMU3_5 as EMU3_5_LAYOUT
+from reelmill.tokenize.layout import Layout
 from reelmill.tokenize.vision import published
-from reelmill.tokenize.vision.movq import EMU3, MoVQ, MoVQConfig, Stream
+from reelmill.tokenize.vision.architectures import build, config_from
+from reelmill.tokenize.vision.ibq import EMU3_5, IBQConfig
+from reelmill.tokenize.vision.model import Stream, TokenizerModel
+from reelmill.tokenize.vision.movq import EMU3
 from reelmill.tokenize.vision.tiles import MARGIN, grid, tiles
 
 WEIGHTS = Path(__file__).with_name("weights")
@@ -63,12 +70,13 @@ DEFAULT_RUN = RunConfig()
 class VisionTokenizer:
     """Frames to codes and back. Make one with `load`.
 
-    `name`; `codes`, the size of the codebook; `spatial` (8) pixels a side and `temporal` (4) frames a code; `config`;
-    `fingerprint`, a hex SHA-256 of configuration, weights and how they are run: equal fingerprints mean the same codes
-    (up to rounding, on hardware of another kind).
+    `name`; `codes`, the size of the codebook; `spatial` (8) pixels a side and `temporal` (4) frames a code; `layout`,
+    that of documents with its codes (Emu3.5's where there is no time axis); `config`; `fingerprint`, a hex SHA-256 of
+    configuration, weights and how they are run: equal fingerprints mean the same codes (up to rounding, on hardware of
+    another kind).
     """
 
-    def __init__(self, model: MoVQ, name: str, run: RunConfig = DEFAULT_RUN) -> None:
+    def __init__(self, model: TokenizerModel, name: str, run: RunConfig = DEFAULT_RUN) -> None:
         self.model = model.float().eval().requires_grad_(False).to(run.device)
         self.name = name
         self.run = run
@@ -76,6 +84,7 @@ class VisionTokenizer:
         self.codes = model.quantize.size
         self.spatial = model.config.spatial_factor
         self.temporal = model.config.temporal_factor
+        self.layout: Layout = EMU3_5_LAYOUT if self.temporal == 1 else EMU3_LAYOUT
         self.fingerprint = _fingerprint(self.model, run)
         if run.tile % self.spatial or run.tile < 4 * MARGIN * self.spatial:
             raise ConfigError(
@@ -83,9 +92,9 @@ class VisionTokenizer:
             )
         if run.batch < self.temporal or run.batch % self.temporal:
             raise ConfigError(f"batch is {run.batch}; it must be a positive multiple of {self.temporal} frames")
-        encoder, decoder = self.model.encoder.spatial, self.model.decoder.spatial
-        self._encode_frames = torch.compile(encoder) if run.compile else encoder
-        self._decode_frames = torch.compile(decoder) if run.compile else decoder
+        encode, decode = self.model.encode_frames, self.model.decode_frames
+        self._encode_frames = torch.compile(encode) if run.compile else encode
+        self._decode_frames = torch.compile(decode) if run.compile else decode
 
     def encode(self, frames: Frames) -> Codes:
         """[T, H, W, 3] uint8 RGB to [ceil(T/4), ceil(H/8), ceil(W/8)] int32 codes.
@@ -231,8 +240,8 @@ def names() -> list[str]:
 
 
 def load(name_or_path: str | Path, run: RunConfig = DEFAULT_RUN) -> VisionTokenizer:
-    """A shipped tokenizer by name, one from a file that `save` wrote, or Emu3's: "emu3-vision-tokenizer" once it was
-    pulled, or a folder as it is published (`published.py`).
+    """A shipped tokenizer by name, one from a file that `save` wrote, or a published one: "emu3-vision-tokenizer" once
+    it was pulled, or a folder as Emu3's or Emu3.5's is published (`published.py`).
 
     Raises WeightsError when there is no such tokenizer, or the file is damaged or not a tokenizer.
     """
@@ -252,7 +261,7 @@ def load(name_or_path: str | Path, run: RunConfig = DEFAULT_RUN) -> VisionTokeni
             f"{path} carries no {_FORMAT!r} metadata; a file written by this package's training is needed"
         )
     header = json.loads(metadata[_FORMAT])
-    model = MoVQ(_config(header["config"]))
+    model = build(config_from(header["config"]))
     missing, unexpected = model.load_state_dict(tensors, strict=False)
     if missing or unexpected:
         raise WeightsError(f"{path} does not fit its configuration; missing {missing}, unexpected {unexpected}")
@@ -279,7 +288,7 @@ def load_by_fingerprint(fingerprint: str, name_or_path: str | None = None) -> Vi
     )
 
 
-def save(model: MoVQ, name: str, path: Path) -> None:
+def save(model: TokenizerModel, name: str, path: Path) -> None:
     """Write the weights in float16 and, as metadata, name and configuration: one file that `load` takes."""
     header = json.dumps({"name": name, "config": asdict(model.config)})
     tensors = {
@@ -289,14 +298,12 @@ def save(model: MoVQ, name: str, path: Path) -> None:
     write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata={_FORMAT: header}))
 
 
-def _config(data: dict[str, object]) -> MoVQConfig:
-    lists = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
-    return MoVQConfig(**lists)  # type: ignore[arg-type]
-
-
-def _fingerprint(model: MoVQ, run: RunConfig) -> str:
-    # What is as Emu3 has it stays out, so that an option which comes later leaves old fingerprints alone.
-    special = {key: value for key, value in asdict(model.config).items() if value != getattr(EMU3, key)}
+def _fingerprint(model: TokenizerModel, run: RunConfig) -> str:
+    # What is as Emu3 (or Emu3.5) has it stays out, so that an option which comes later leaves old fingerprints alone.
+    usual = asdict(EMU3_5 if isinstance(model.config, IBQConfig) else EMU3)
+    special = {
+        key: value for key, value in asdict(model.config).items() if value != usual[key] or key == "architecture"
+    }
     digest = hashlib.sha256(json.dumps(special, sort_keys=True).encode())
     for key, value in sorted(model.state_dict().items()):
         digest.update(key.encode())

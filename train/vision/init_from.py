@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from reelmill.config import differences
 from reelmill.errors import ConfigError
 from reelmill.tokenize.vision.layers import ResBlock
-from reelmill.tokenize.vision.movq import MoVQ
+from reelmill.tokenize.vision.model import TokenizerModel
 from reelmill.tokenize.vision.tokenizer import load
 
 
 @torch.no_grad()
-def init_from(model: MoVQ, init: str) -> None:
+def init_from(model: TokenizerModel, init: str) -> None:
     """Fill `model` from the tokenizer of that name or file, whose decoder may have fewer blocks: the further ones
     begin as the identity, so that both decode alike at first. ConfigError where another thing differs."""
     begun = load(init)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from reelmill.tokenize.vision.movq import Outputs
+from reelmill.tokenize.vision.model import Outputs
 from reelmill.tokenize.vision.perceptual import LPIPS
 
 _WINDOW, _SIGMA = 11, 1.5

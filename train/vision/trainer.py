@@ -22,8 +22,10 @@ from torch import Tensor, nn
 from reelmill.config import differences, free, identity, to_dict
 from reelmill.errors import ConfigError, ReelmillError
 from reelmill.files import write_atomically
+from reelmill.tokenize.vision.architectures import build
 from reelmill.tokenize.vision.evaluate import evaluate
-from reelmill.tokenize.vision.movq import MoVQ, MoVQConfig
+from reelmill.tokenize.vision.ibq import IBQConfig
+from reelmill.tokenize.vision.movq import MoVQConfig
 from reelmill.tokenize.vision.perceptual import load_lpips
 from reelmill.tokenize.vision.tokenizer import Frames, VisionTokenizer, save
 from reelmill.train.parallel import Device, Precision, Ranks
@@ -60,7 +62,7 @@ class TokenizerRecipe:
     """How to train a tokenizer. `name` is what it will be called; `ema` the decay of the average that is kept."""
 
     name: str
-    model: MoVQConfig
+    model: MoVQConfig | IBQConfig
     data: DataConfig = field(default_factory=DataConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optimizer: AdamConfig = field(default_factory=AdamConfig)
@@ -107,7 +109,7 @@ class Trainer:
         self.crops = Crops(sources, recipe.data)
         self.data_fingerprint = fingerprint(sources)
         torch.manual_seed(recipe.seed)
-        model, average = MoVQ(recipe.model), MoVQ(recipe.model)
+        model, average = build(recipe.model), build(recipe.model)
         if recipe.init:
             init_from(model, recipe.init)
         average.load_state_dict(model.state_dict())
@@ -210,7 +212,7 @@ class Trainer:
         """Write the tokenizer, its scores and pictures on the held-out media, and the state to resume from."""
         average, state = state_of(self.average), self._state()
         if self.ranks.is_first:
-            whole = MoVQ(self.recipe.model)
+            whole = build(self.recipe.model)
             whole.load_state_dict(average)
             save(whole, self.recipe.name, self.out / f"{self.recipe.name}.safetensors")
             write_atomically(self.out / "state.pt", lambda temporary: torch.save(state, temporary))

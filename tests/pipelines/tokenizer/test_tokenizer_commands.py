@@ -31,6 +31,10 @@ def test_list_and_show_say_how_large_each_is():
     listed = {row["name"]: row for row in json.loads(run("tokenizer", "list", "--json"))}
     assert listed["emu3-vision-tokenizer"]["parameters"] == 270_740_287
     assert listed["emu3-vision-tokenizer"]["codes"] == 32_768 and not listed["emu3-vision-tokenizer"]["shipped"]
+    ibq = listed["emu3.5-vision-tokenizer"]
+    assert (ibq["parameters"], ibq["encoder"], ibq["decoder"]) == (455_336_963, 184_533_760, 237_117_187)
+    assert (ibq["quantize"], ibq["quant_conv"] + ibq["post_quant_conv"]) == (33_554_432, 131_584)
+    assert (ibq["spatial"], ibq["temporal"], ibq["codes"], ibq["quantizer"]) == (16, 1, 131_072, "ibq")
     shown = json.loads(run("tokenizer", "show", NAME, "--json"))
     assert shown == listed[NAME]
     assert (shown["spatial"], shown["temporal"], shown["fingerprint"]) == (8, 4, load(NAME).fingerprint)

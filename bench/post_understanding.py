@@ -39,7 +39,7 @@ from scenes import (
 )
 from scenes import pictures as drawn_scenes
 
-from reelmill.curation.captions.config import load_prompts
+from reelmill.curation.captions.prompts import load_prompts
 from reelmill.curation.pictures import PixelBounds
 from reelmill.eval.generation import Clip, Request, SamplingParams, Studio, TokenSampling, chat_request, free_request
 from reelmill.pipelines.imports.chat import ChatImport, import_chats

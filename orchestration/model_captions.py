@@ -1,40 +1,30 @@
-"""What all workers share that show a sample to a model: frames, prompts, checks, and what counts as done."""
+"""The caption stage's worker for sources that show samples to a model: frames, prompts, checks of the answers."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from reelmill.config import from_dict, to_dict
-from reelmill.curation.captions import checks as caption_checks
-from reelmill.curation.captions.chat_client import Answer
-from reelmill.curation.captions.config import CaptionConfig, load_prompts, prompt_language
-from reelmill.curation.captions.frames import JOBS, chat_message, see
+from reelmill.curation.captions import checks
+from reelmill.curation.captions.config import CaptionConfig
+from reelmill.curation.captions.contract import AnswerSettings, ModelCaptioner, Question, Reply, Unavailable
+from reelmill.curation.captions.frames import JOBS, decode_frames
+from reelmill.curation.captions.prompts import load_prompts, prompt_language
 from reelmill.curation.scoring import ScoreConfig
 from reelmill.curation.text_cleaning import clean_text
 from reelmill.isolation.parent import Child, ItemFailed
-from reelmill.media.source import Source
 from reelmill.orchestration.caption import caption_row, commit_captions
 from reelmill.orchestration.engine import Receipt, Task
 from reelmill.orchestration.plan import group_by
 from reelmill.orchestration.runfolder import RunFolder
 
+WORKER = "reelmill.orchestration.model_captions:ModelCaptionWorker"
 
-@dataclass(frozen=True)
-class Question:
-    """A sample to ask about: its row, the words, and the JPEG files of each part."""
-
-    row: Mapping[str, Any]
-    words: str
-    pictures: list[list[bytes]]
-
-    @property
-    def parts(self) -> list[list[dict[str, Any]]]:
-        """One conversation a part, as OpenAI's chat API has them."""
-        return [[chat_message(part, self.words)] for part in self.pictures]
+Wanted = Mapping[str, Any]
+"""An entry of a task: a row of `samples`, and the source and model whose caption it lacks."""
 
 
 @dataclass
@@ -45,18 +35,22 @@ class Outcome:
     failures: list[str] = field(default_factory=list)
 
 
-class ModelCaptionWorker(ABC):
-    """Shows a task's samples to a model and commits its captions; subclasses ask the model."""
+class ModelCaptionWorker:
+    """Shows a task's samples to the model of one source and commits its captions."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
         self._folder = RunFolder(Path(settings["out"]), settings["epoch"])
-        self._config = from_dict(CaptionConfig, settings["captions"])
-        self._prompts = load_prompts(self._config.prompts)
+        self._config = config = from_dict(CaptionConfig, settings["captions"])
+        (name,) = settings["caption_sources"]
+        captioner = config.source(name)
+        assert isinstance(captioner, ModelCaptioner)
+        captioner.setup(AnswerSettings(config.max_tokens, config.temperature, config.frames.frames))
+        self._captioner = captioner
+        self._prompts = load_prompts(config.prompts)
         score = from_dict(ScoreConfig, settings["score"])
         self._options = to_dict(score.decode)
         self._child = Child(score.isolation, preload=tuple(JOBS.values()))
-        plan = self._folder.read(self._folder.plan_path).select(["item_id", "path", "offset", "size"]).to_pylist()
-        self._sources = {row["item_id"]: Source(row["path"], row["offset"], row["size"]) for row in plan}
+        self._sources = self._folder.sources()
 
     def close(self) -> None:
         """Stop the decoding child."""
@@ -64,45 +58,53 @@ class ModelCaptionWorker(ABC):
 
     def __call__(self, task: Task) -> Receipt:
         """Caption and commit a task's samples."""
-        outcome = self._ask(task["rows"])
+        outcome = self._ask(task["wanted"])
         receipt = commit_captions(self._folder, task, outcome.rows)
         failed: Receipt = {"failed": len(outcome.failures), "failure": outcome.failures[0]} if outcome.failures else {}
         return {**receipt, **failed}
 
-    @abstractmethod
-    def _ask(self, rows: Sequence[Mapping[str, Any]]) -> Outcome:
-        """Ask the model about the samples `rows`, those of an item next to one another."""
-
-    def _items(self, rows: Sequence[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
-        for _, group in group_by((dict(row) for row in rows), "item_id"):
-            yield list(group)
-
-    def _questions(self, rows: Sequence[Mapping[str, Any]], outcome: Outcome) -> list[Question]:
-        """Questions about the samples of one item. What cannot be decoded is junk; a failing machine is a failure."""
-        config = self._config
+    def _ask(self, wanted: Sequence[Wanted]) -> Outcome:
+        outcome = Outcome()
+        by_id = {entry["sample"]["sample_id"]: entry for entry in wanted}
         try:
-            seen = see(self._child, self._sources[rows[0]["item_id"]], rows, config.frames, self._options)
-        except ItemFailed as failure:
-            if failure.reason_class == "item":
-                outcome.rows.extend(caption_row(row, None, "undecodable") for row in rows)
-            else:
-                outcome.failures.extend(failure.reason for _ in rows)
-            return []
-        questions = []
-        for row, pictures in zip(rows, seen, strict=True):
-            words = self._prompts[prompt_language(row["sample_id"], config.prompt_languages)].words(row["kind"])
-            questions.append(Question(row, words, pictures.parts))
-        return questions
+            for reply in self._captioner.ask(self._questions(wanted, outcome)):
+                if reply.failure:
+                    outcome.failures.append(reply.failure)
+                else:
+                    outcome.rows.append(answered(by_id[reply.question.row["sample_id"]], reply))
+        except Unavailable as reason:
+            left = len(wanted) - len(outcome.rows) - len(outcome.failures)
+            outcome.failures.extend([f"not asked: {reason}"] * left)
+        return outcome
+
+    def _questions(self, wanted: Sequence[Wanted], outcome: Outcome) -> Iterator[Question]:
+        """Questions, item by item. What cannot be decoded is junk; a failing machine is a failure."""
+        config = self._config
+        keyed = ({"item_id": entry["sample"]["item_id"], "entry": entry} for entry in wanted)
+        for item_id, group in group_by(keyed, "item_id"):
+            entries = [row["entry"] for row in group]
+            rows = [entry["sample"] for entry in entries]
+            try:
+                decoded = decode_frames(self._child, self._sources[item_id], rows, config.frames, self._options)
+            except ItemFailed as failure:
+                if failure.reason_class == "item":
+                    outcome.rows.extend(caption_row(entry, None, "undecodable") for entry in entries)
+                else:
+                    outcome.failures.extend(failure.reason for _ in entries)
+                continue
+            for row, frames in zip(rows, decoded, strict=True):
+                prompts = self._prompts[prompt_language(row["sample_id"], config.prompt_languages)]
+                yield Question(row, prompts.prompt(row["kind"]), frames.parts)
 
 
-def answered(question: Question, answers: Sequence[Answer]) -> dict[str, Any]:
+def answered(wanted: Wanted, reply: Reply) -> dict[str, Any]:
     """The caption row of a sample whose parts were all answered; the first part that is junk makes the whole junk."""
     texts: list[str] = []
     problems: list[str] = []
-    for answer in answers:
-        text = clean_text(caption_checks.whole_sentences(answer.text) if answer.cut_off else answer.text) or ""
-        problem = caption_checks.problem(text, [question.words])
+    for answer in reply.answers:
+        text = clean_text(checks.whole_sentences(answer.text) if answer.cut_off else answer.text) or ""
+        problem = checks.problem(text, [reply.question.prompt])
         problems.extend([problem] if problem else [])
         if text and text not in texts[-1:]:  # a clip that does not change is described once
             texts.append(text)
-    return caption_row(question.row, " ".join(texts), problems[0] if problems else None, len(answers))
+    return caption_row(wanted, " ".join(texts), problems[0] if problems else None, len(reply.answers))

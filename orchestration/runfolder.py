@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 from reelmill.curation.ledger import read_table, write_table
 from reelmill.errors import ConfigError, DataError, MachineError
 from reelmill.files import checksum_path, damaged_files, write_atomically, write_text
+from reelmill.media.source import Source
 
 TABLES = ("items", "samples", "captions", "failures", "tokens", "verdicts", "timings")
 
@@ -82,6 +83,11 @@ class RunFolder:
     def commit_text(self, path: Path, text: str) -> None:
         """A small text file, whole or not at all."""
         write_text(path, text, root=self.root)
+
+    def sources(self) -> dict[str, Source]:
+        """Where the bytes of each item of the plan lie, by item_id."""
+        plan = self.read(self.plan_path).select(["item_id", "path", "offset", "size"]).to_pylist()
+        return {row["item_id"]: Source(row["path"], row["offset"], row["size"]) for row in plan}
 
     def read(self, path: Path) -> pa.Table:
         """A committed table, page checksums verified."""

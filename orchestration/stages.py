@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from rich.console import Console
 
@@ -31,9 +32,14 @@ class StageRunner:
             "tokens": to_dict(recipe.tokens),
         }
 
-    def run(self, stage: str, worker: str, tasks: list[Task], engine: EngineConfig | None = None) -> bool:
-        """Run a stage, on the recipe's engine unless another is given; False when nothing was left to do."""
-        receipts = run_tasks(worker, self._settings, tasks, engine or self.recipe.engine)
+    def run(
+        self, stage: str, worker: str, tasks: list[Task], engine: EngineConfig | None = None, **settings: Any
+    ) -> bool:
+        """Run a stage, on the recipe's engine unless another is given; False when nothing was left to do.
+
+        `settings` go to the stage's workers beside those that all workers share.
+        """
+        receipts = run_tasks(worker, {**self._settings, **settings}, tasks, engine or self.recipe.engine)
         follow(stage, tasks, self._watched(receipts), self.console)
         return bool(tasks)
 

@@ -17,7 +17,6 @@ from reelmill.curation.ledger import FAILURES, TIMINGS
 from reelmill.curation.scoring import MACHINE_TRIES, ScoreConfig
 from reelmill.files import write_atomically
 from reelmill.isolation.parent import Child, ItemFailed
-from reelmill.media.source import Source
 from reelmill.orchestration.engine import Receipt, Task
 from reelmill.orchestration.plan import group_by
 from reelmill.orchestration.runfolder import RunFolder
@@ -118,8 +117,7 @@ class TokenWorker:
         score = from_dict(ScoreConfig, settings["score"])
         self._options = to_dict(score.decode)
         self._child = Child(score.isolation, preload=tuple(JOBS.values()))
-        plan = self._folder.read(self._folder.plan_path).select(["item_id", "path", "offset", "size"]).to_pylist()
-        self._sources = {row["item_id"]: Source(row["path"], row["offset"], row["size"]) for row in plan}
+        self._sources = self._folder.sources()
 
     def close(self) -> None:
         """Stop the decoding child."""

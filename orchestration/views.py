@@ -134,7 +134,7 @@ def _create_views(connection: duckdb.DuckDBPyConnection, root: Path, prefix: str
         "{root}": prefix.replace("'", "''"),
         "{prefer}": _place("caption_source", captions.prefer),
         "{languages}": _list(captions.languages),
-        "{models}": _list(f"{source}={model}" for source, model in captions.asked()),
+        "{models}": _list(f"{source}={model}" for source, model in captions.requested()),
     }
     for name, query in VIEWS.items():
         if name in LATER and not (root / name).is_dir():

@@ -140,6 +140,13 @@ def differences(old: Any, new: Any) -> list[str]:
     ]
 
 
+def at_least(table: str, config: Any, **bounds: float) -> None:
+    """Raise ConfigError for a field of a recipe's table that lies below its bound, as in `batch=1`."""
+    for key, bound in bounds.items():
+        if getattr(config, key) < bound:
+            raise ConfigError(f"{table}.{key} is {getattr(config, key):g}; it must be at least {bound:g}")
+
+
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """A hint such as `did you mean 'motion'?` followed by the allowed names; for error messages."""
     options = sorted(allowed)

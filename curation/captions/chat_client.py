@@ -7,13 +7,13 @@ import json
 import os
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
 import httpx2
 
 from reelmill.curation.captions.config import EndpointConfig
+from reelmill.curation.captions.contract import Answer
 from reelmill.errors import ConfigError
 
 MAX_WAIT_S = 60.0
@@ -31,14 +31,6 @@ class TransientError(EndpointFailed):
     def __init__(self, message: str, wait_s: float | None = None) -> None:
         super().__init__(message)
         self.wait_s = wait_s
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A model's text; `cut_off` when it ran into its limit of tokens."""
-
-    text: str
-    cut_off: bool
 
 
 class Endpoint:

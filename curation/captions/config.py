@@ -1,22 +1,30 @@
-"""A recipe's `[captions]`: where captions come from, which one is chosen, and how models are asked."""
+"""A recipe's `[captions]`: the caption sources by name, the options of each, and the choice between their captions.
+
+A source of reelmill's own is a line in `CAPTION_SOURCES` and, where it has options, a table of `CaptionConfig` under
+its name. Any other class has its options under `captions.custom`. Reading a recipe imports none of these classes.
+"""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
-from urllib.parse import urlsplit
+from typing import Any
 
-from reelmill.config import free, free_table, from_dict, nearest, read_toml
-from reelmill.curation.captions.plain import CAPTIONERS
+from reelmill.config import at_least, free, free_table, from_dict, nearest
+from reelmill.curation.captions.contract import Captioner, CaptionSource, ModelCaptioner
+from reelmill.curation.captions.prompts import load_prompts
 from reelmill.curation.pictures import PixelBounds
 from reelmill.errors import ConfigError
+from reelmill.registry import find_class
 
-MODEL_SOURCES = ("endpoint", "vllm", "checkpoint")
-"""Sources that look at the picture; each row of theirs names its model."""
-
-PROMPTS = Path(__file__).with_name("prompts.toml")
+CAPTION_SOURCES: dict[str, str] = {
+    "sidecar": "reelmill.curation.captions.plain:SidecarCaptioner",
+    "facts": "reelmill.curation.captions.plain:FactsCaptioner",
+    "endpoint": "reelmill.curation.captions.endpoint:EndpointCaptioner",
+    "vllm": "reelmill.curation.captions.vllm:VllmCaptioner",
+    "checkpoint": "reelmill.pipelines.curate.checkpoint_captioner:CheckpointCaptioner",
+}
+LANGUAGES = ("en", "zh", "other")
 
 
 @dataclass
@@ -88,7 +96,8 @@ class CaptionConfig:
     """Sources, the choice between their captions, and how models are asked."""
 
     sources: list[str] = field(default_factory=lambda: ["sidecar", "facts"])
-    """Each gives a row a sample: sidecar, facts, endpoint, vllm, checkpoint."""
+    """Each gives a row a sample: sidecar, facts, endpoint, vllm, checkpoint, a name of `custom`, or
+    `package.module:Class`."""
     prefer: list[str] = field(default_factory=lambda: ["vllm", "endpoint", "checkpoint", "sidecar", "facts"])
     """The first with a caption that has no problem is the sample's caption; a source not named here is never chosen."""
     languages: list[str] = field(default_factory=lambda: ["en", "zh"])
@@ -109,87 +118,61 @@ class CaptionConfig:
     endpoint: EndpointConfig = field(default_factory=EndpointConfig)
     vllm: VllmConfig = field(default_factory=VllmConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    custom: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """More sources, by name: `use` names the class (`package.module:Class`, or one of ours), the rest are its
+    options."""
 
-    def model_of(self, source: str) -> str | None:
-        """The model that a source's rows name; None for a source without one."""
-        models = {"endpoint": self.endpoint.model, "vllm": self.vllm.model, "checkpoint": self.checkpoint.model}
-        return models.get(source)
+    def table(self, source: str) -> str:
+        """The place of a source's options in the recipe, such as `captions.endpoint`."""
+        return f"captions.{source}" if self._own(source) else f"captions.custom.{source}"
 
-    def asked(self) -> list[tuple[str, str]]:
-        """Source and model of each model source of the recipe."""
-        return [(source, self.model_of(source) or "") for source in self.sources if source in MODEL_SOURCES]
+    def model_of(self, source: str) -> str:
+        """The model that a source's rows name; empty for a source without one."""
+        own = self._own(source)
+        return str(own.model if own else self.custom.get(source, {}).get("model", ""))
 
+    def requested(self) -> list[tuple[str, str]]:
+        """Source and model of each source of the recipe that asks one."""
+        return [(source, model) for source in self.sources if (model := self.model_of(source))]
 
-@dataclass
-class Prompts:
-    """The words of one language."""
+    def source(self, name: str) -> CaptionSource:
+        """A source with its options. ConfigError when there is none of this name, or an option is wrong."""
+        options = dict(self.custom.get(name, {}))
+        target = str(options.pop("use", name))
+        cls = find_class("caption source", target, CAPTION_SOURCES, CaptionSource)
+        return cls(self._own(name) or from_dict(cls.Config, options, self.table(name)))
 
-    image: str
-    content: str
-    motion: str
-
-    def words(self, kind: str) -> str:
-        """What a model is asked about a sample of this kind."""
-        return self.image if kind == "image" else f"{self.content} {self.motion}"
-
-
-def load_prompts(file: str = "") -> dict[str, Prompts]:
-    """Prompts by language, from a TOML file or the shipped one. Raises ConfigError."""
-    tables = read_toml(Path(file) if file else PROMPTS)
-    loaded = {language: from_dict(Prompts, table, language) for language, table in tables.items()}
-    return {language: Prompts(p.image.strip(), p.content.strip(), p.motion.strip()) for language, p in loaded.items()}
-
-
-def prompt_language(sample_id: str, languages: Sequence[str]) -> str:
-    """The language to ask in, drawn by a hash of the sample's id."""
-    digest = hashlib.sha256(f"prompt|{sample_id}".encode()).digest()
-    return languages[int.from_bytes(digest[:8], "big") % len(languages)]
+    def _own(self, source: str) -> EndpointConfig | VllmConfig | CheckpointConfig | None:
+        """The typed table of a source of ours that has one."""
+        return getattr(self, source, None) if source in CAPTION_SOURCES else None
 
 
 def check(config: CaptionConfig) -> None:
-    """Raise ConfigError for sources, models, addresses, prompts or numbers that cannot be used."""
-    known = {*CAPTIONERS, *MODEL_SOURCES}
-    for key, names, allowed in (
-        ("sources", config.sources, known),
-        ("prefer", config.prefer, known),
-        ("languages", config.languages, {"en", "zh", "other"}),
-        ("prompt_languages", config.prompt_languages, set(load_prompts(config.prompts))),
-    ):
-        for name in names:
-            if name not in allowed:
-                raise ConfigError(f"captions.{key}: unknown {name!r}; {nearest(name, allowed)}")
+    """Raise ConfigError for sources, models, options, prompts or numbers that cannot be used."""
+    known = {*CAPTION_SOURCES, *config.custom, *(name for name in config.sources if ":" in name)}
+    _check_names("sources", config.sources, known)
+    _check_names("prefer", config.prefer, known)
+    _check_names("languages", config.languages, LANGUAGES)
+    _check_names("prompt_languages", config.prompt_languages, load_prompts(config.prompts))
     for key, names in (("prefer", config.prefer), ("prompt_languages", config.prompt_languages)):
         if not names:
             raise ConfigError(f"captions.{key} is empty; it must name at least one")
-    for source, model in config.asked():
-        if not model:
-            raise ConfigError(f"captions.{source}.model is empty; name the model whose captions these are")
-    if "endpoint" in config.sources:
-        _check_url(config.endpoint.url)
-    frames, endpoint = config.frames, config.endpoint
-    for key, value, least in (
-        ("frames.frames", frames.frames, 1),
-        ("frames.part_s", frames.part_s, 1),
-        ("frames.short_side", frames.short_side, 16),
-        ("batch", config.batch, 1),
-        ("max_tokens", config.max_tokens, 1),
-        ("endpoint.concurrency", endpoint.concurrency, 1),
-        ("endpoint.tries", endpoint.tries, 1),
-        ("vllm.workers", config.vllm.workers, 1),
-        ("checkpoint.workers", config.checkpoint.workers, 1),
-        ("checkpoint.rows", config.checkpoint.rows, 1),
-        ("checkpoint.pictures.least", config.checkpoint.pictures.least, 1),
-        ("checkpoint.pictures.most", config.checkpoint.pictures.most, config.checkpoint.pictures.least),
-    ):
-        if value < least:
-            raise ConfigError(f"captions.{key} is {value:g}; it must be at least {least}")
+    for name in sorted(config.custom.keys() & CAPTION_SOURCES.keys()):
+        raise ConfigError(f"captions.custom.{name}: {name} is a source of reelmill's own; give yours another name")
+    at_least("captions", config, batch=1, max_tokens=1)
+    at_least("captions.frames", config.frames, frames=1, part_s=1, short_side=16)
+    for name in config.sources:
+        source, table = config.source(name), config.table(name)
+        if not isinstance(source, Captioner | ModelCaptioner):
+            raise ConfigError(
+                f"caption source {name!r} is neither a Captioner nor a ModelCaptioner; derive it from one"
+            )
+        if isinstance(source, ModelCaptioner) and not config.model_of(name):
+            raise ConfigError(f"{table}.model is empty; name the model whose captions these are")
+        source.check(table)
 
 
-def _check_url(url: str) -> None:
-    """Any http(s) address may be the operator's own, this machine's included; nothing else is one."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        example = "http://127.0.0.1:8000/v1"
-        raise ConfigError(f"captions.endpoint.url is {url!r}; it must be an http or https address such as {example}")
-    if parts.username or parts.password:
-        raise ConfigError("captions.endpoint.url holds a password; put the key into the variable of api_key_env")
+def _check_names(key: str, names: Iterable[str], allowed: Iterable[str]) -> None:
+    for name in names:
+        if name not in allowed:
+            raise ConfigError(f"captions.{key}: unknown {name!r}; {nearest(name, allowed)}")

@@ -14,31 +14,25 @@ import numpy.typing as npt
 from PIL import Image
 
 from reelmill.curation.captions.config import CaptionFrames
+from reelmill.curation.captions.contract import Question, Row
 from reelmill.curation.clips import IMAGE_JOB, VIDEO_JOB
 from reelmill.curation.decode import fit
+from reelmill.curation.scenes import divide
 from reelmill.isolation.parent import Child, ItemFailed
 from reelmill.media.source import Source
 
 JOBS = {"video": VIDEO_JOB, "image": IMAGE_JOB}
 MACHINE_TRIES = 2
 
-Row = Mapping[str, Any]
 Message = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Seen:
+class SampleFrames:
     """JPEG files of one sample: a list a part, in the order of time."""
 
     sample_id: str
     parts: list[list[bytes]]
-
-
-def pieces(start_s: float, end_s: float, part_s: float) -> list[tuple[float, float]]:
-    """A span as equal pieces of at most `part_s` seconds (so of at least half of it, when there are several)."""
-    length = end_s - start_s
-    count = max(math.ceil(length / part_s - 1e-9), 1)
-    return [(start_s + length * n / count, start_s + length * (n + 1) / count) for n in range(count)]
 
 
 def clips(row: Row, config: CaptionFrames) -> list[dict[str, Any]]:
@@ -51,7 +45,7 @@ def clips(row: Row, config: CaptionFrames) -> list[dict[str, Any]]:
     if row["kind"] == "image":
         return [{"key": f"{row['sample_id']}/0", **size}]
     found = []
-    for n, (start_s, end_s) in enumerate(pieces(row["start_s"], row["end_s"], config.part_s)):
+    for n, (start_s, end_s) in enumerate(divide(row["start_s"], row["end_s"], config.part_s)):
         native = math.floor((end_s - start_s) * row["fps"] + 1e-6)
         frames = max(min(config.frames, native), 1)
         step_s = max(end_s - start_s, 1e-3) / frames
@@ -62,9 +56,9 @@ def clips(row: Row, config: CaptionFrames) -> list[dict[str, Any]]:
     return found
 
 
-def see(
+def decode_frames(
     child: Child, source: Source, rows: Sequence[Row], config: CaptionFrames, options: Mapping[str, Any]
-) -> list[Seen]:
+) -> list[SampleFrames]:
     """Decode the samples `rows` of one item. Raises ItemFailed; a failure of the machine is tried once more."""
     for attempt in range(MACHINE_TRIES):
         try:
@@ -77,13 +71,13 @@ def see(
 
 def _decoded(
     child: Child, source: Source, rows: Sequence[Row], config: CaptionFrames, options: Mapping[str, Any]
-) -> Iterator[Seen]:
+) -> Iterator[SampleFrames]:
     wanted = [clip for row in rows for clip in clips(row, config)]
     pictures: dict[str, list[bytes]] = {}
     for body, arrays in child.run(JOBS[rows[0]["kind"]], source, {**options, "clips": wanted}):
         pictures[str(body["key"])] = [jpeg(frame, config.jpeg_quality) for frame in arrays["frames"]]
     for row in rows:
-        yield Seen(row["sample_id"], [pictures[clip["key"]] for clip in clips(row, config)])
+        yield SampleFrames(row["sample_id"], [pictures[clip["key"]] for clip in clips(row, config)])
 
 
 def jpeg(frame: npt.NDArray[np.uint8], quality: int) -> bytes:
@@ -93,8 +87,13 @@ def jpeg(frame: npt.NDArray[np.uint8], quality: int) -> bytes:
     return buffer.getvalue()
 
 
-def chat_message(pictures: Sequence[bytes], words: str) -> Message:
-    """One user's turn of OpenAI's chat format: the pictures as data URIs, then the words."""
+def conversations(question: Question) -> list[list[Message]]:
+    """One conversation a part, as OpenAI's chat API has them."""
+    return [[chat_message(part, question.prompt)] for part in question.parts]
+
+
+def chat_message(pictures: Sequence[bytes], text: str) -> Message:
+    """One user's turn of OpenAI's chat format: the pictures as data URIs, then the text."""
     images = [f"data:image/jpeg;base64,{base64.b64encode(picture).decode('ascii')}" for picture in pictures]
     content: list[dict[str, Any]] = [{"type": "image_url", "image_url": {"url": image}} for image in images]
-    return {"role": "user", "content": [*content, {"type": "text", "text": words}]}
+    return {"role": "user", "content": [*content, {"type": "text", "text": text}]}

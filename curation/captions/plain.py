@@ -1,34 +1,14 @@
-"""Captioners that need no model: a sample's row in, a caption out."""
+"""Captions without a model: what the crawl said, and a sentence of measured facts."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
-
-from reelmill.config import nearest
-from reelmill.errors import ConfigError
-
-
-class Captioner(ABC):
-    """The captioner contract: `name` becomes `caption_source`; `caption` may decline with None.
-
-    A row has the columns of the `samples` view and the item's `alt` and `uri`.
-    """
-
-    name: ClassVar[str]
-
-    @abstractmethod
-    def caption(self, row: Mapping[str, Any]) -> str | None:
-        """A caption of the sample, or None."""
+from reelmill.curation.captions.contract import Captioner, Row
 
 
 class SidecarCaptioner(Captioner):
     """What the crawl said: alt text or a caption file."""
 
-    name = "sidecar"
-
-    def caption(self, row: Mapping[str, Any]) -> str | None:
+    def caption(self, row: Row) -> str | None:
         """The sidecar's text, unless there is none."""
         return row["alt"] or None
 
@@ -36,32 +16,16 @@ class SidecarCaptioner(Captioner):
 class FactsCaptioner(Captioner):
     """A sentence assembled from what was measured; says only what the columns say."""
 
-    name = "facts"
-
-    def caption(self, row: Mapping[str, Any]) -> str | None:
+    def caption(self, row: Row) -> str | None:
         """For instance `A landscape video, 4.0 seconds, colourful, with gentle motion.`"""
-        shape = _shape(row["width"], row["height"])
-        words = [f"A {shape} {row['kind']}"]
+        phrases = [f"A {_shape(row['width'], row['height'])} {row['kind']}"]
         if row["kind"] == "video":
-            words.append(f"{row['end_s'] - row['start_s']:.1f} seconds")
-        if row["colourfulness"] is not None:
-            words.append(_grade(row["colourfulness"], ((15, "muted in colour"), (45, "colourful")), "vividly coloured"))
-        if row["kind"] == "video" and row["motion_score"] is not None:
-            words.append(
-                _grade(row["motion_score"], ((0.02, "almost still"), (0.1, "with gentle motion")), "moving fast")
-            )
-        return ", ".join(words) + "."
-
-
-CAPTIONERS: dict[str, type[Captioner]] = {c.name: c for c in (SidecarCaptioner, FactsCaptioner)}
-
-
-def create(names: Sequence[str]) -> list[Captioner]:
-    """Captioners by name. ConfigError names the nearest one."""
-    for name in names:
-        if name not in CAPTIONERS:
-            raise ConfigError(f"unknown captioner {name!r}; {nearest(name, CAPTIONERS)}")
-    return [CAPTIONERS[name]() for name in names]
+            phrases.append(f"{row['end_s'] - row['start_s']:.1f} seconds")
+        if (colour := row.get("colourfulness")) is not None:
+            phrases.append(_grade(colour, ((15, "muted in colour"), (45, "colourful")), "vividly coloured"))
+        if row["kind"] == "video" and (motion := row.get("motion_score")) is not None:
+            phrases.append(_grade(motion, ((0.02, "almost still"), (0.1, "with gentle motion")), "moving fast"))
+        return ", ".join(phrases) + "."
 
 
 def _shape(width: int, height: int) -> str:
@@ -71,4 +35,4 @@ def _shape(width: int, height: int) -> str:
 
 
 def _grade(value: float, steps: tuple[tuple[float, str], ...], above: str) -> str:
-    return next((word for bound, word in steps if value < bound), above)
+    return next((phrase for bound, phrase in steps if value < bound), above)

@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
 @caption_app.command("run")
 def run(
     out: Out,
-    source: Annotated[str, typer.Option(help="endpoint, vllm, checkpoint, sidecar or facts.")],
+    source: Annotated[str, typer.Option(help="A caption source of the recipe, such as endpoint, or module:Class.")],
     url: Annotated[str, typer.Option(help="The endpoint's address, up to /v1.")] = "",
     model: Annotated[str, typer.Option(help="The model to ask; of checkpoint its folder.")] = "",
     selection: Selection = "default",
@@ -30,15 +30,13 @@ def run(
     executor: Annotated[str, typer.Option(help="ray or inline; the recipe's when not given.")] = "",
 ) -> None:
     """Caption the kept samples of a run by one source, beside the captions they have. Run it again and it goes on."""
-    import json
-
     from rich.console import Console
 
     from reelmill.pipelines.curate.captions import run_captions
 
-    options = [(f"captions.{source}.url", url), (f"captions.{source}.model", model), ("engine.executor", executor)]
-    assignments = [f"{key}={json.dumps(value)}" for key, value in options if value]
-    run_captions(out, selection, source, [*assignments, *(set_ or [])], tokenize, Console())
+    own = {key: value for key, value in (("url", url), ("model", model)) if value}
+    assignments = [*([f"engine.executor={executor}"] if executor else []), *(set_ or [])]
+    run_captions(out, selection, source, assignments, tokenize, Console(), own)
 
 
 @caption_app.command("export")

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from reelmill.config import from_dict, nearest, read_toml, to_dict
-from reelmill.curation.captions.config import MODEL_SOURCES, Prompts, load_prompts
-from reelmill.curation.captions.frames import JOBS, see
-from reelmill.curation.captions.plain import CAPTIONERS
+from reelmill.curation.captions.config import CAPTION_SOURCES
+from reelmill.curation.captions.frames import JOBS, decode_frames
+from reelmill.curation.captions.prompts import Prompts, load_prompts
 from reelmill.errors import ConfigError
 from reelmill.files import write_atomically
 from reelmill.isolation.parent import Child, ItemFailed
-from reelmill.media.source import Source
 from reelmill.orchestration.plan import group_by
 from reelmill.orchestration.recipe import Recipe
 from reelmill.orchestration.runfolder import RunFolder
@@ -42,11 +41,11 @@ def export_pairs(out: Path, file: Path, selection: str, sources: Sequence[str], 
     to the file), `prompts` (`content`, and `motion` of a video) in the caption's language, `caption`, the same as
     `messages` of a chat, and where it all came from.
     """
-    for source in sources:
-        if source not in (known := {*CAPTIONERS, *MODEL_SOURCES}):
-            raise ConfigError(f"unknown caption source {source!r}; {nearest(source, known)}")
     folder = RunFolder(out).require()
     recipe = from_dict(Recipe, read_toml(folder.recipe_path))
+    for source in sources:
+        if source not in (known := {*CAPTION_SOURCES, *recipe.captions.sources, *recipe.captions.custom}):
+            raise ConfigError(f"unknown caption source {source!r}; {nearest(source, known)}")
     with LedgerQueries(folder.root) as ledger:
         rows = ledger.rows(_QUERY, [selection, list(sources)])
     written = 0
@@ -67,16 +66,15 @@ def _pairs(
 ) -> Iterator[dict[str, Any]]:
     prompts = load_prompts(recipe.captions.prompts)
     config = replace(recipe.captions.frames, frames=frames, part_s=WHOLE_CLIP_S)
-    plan = folder.read(folder.plan_path).select(["item_id", "path", "offset", "size"]).to_pylist()
-    sources = {row["item_id"]: Source(row["path"], row["offset"], row["size"]) for row in plan}
+    sources = folder.sources()
     options = to_dict(recipe.score.decode)
     with Child(recipe.score.isolation, preload=tuple(JOBS.values())) as child:
         for item_id, group in group_by(rows, "item_id"):
             try:
-                seen = see(child, sources[item_id], group, config, options)
+                decoded = decode_frames(child, sources[item_id], group, config, options)
             except ItemFailed:  # counted: fewer pairs than rows
                 continue
-            for row, sample in zip(group, seen, strict=True):
+            for row, sample in zip(group, decoded, strict=True):
                 (part,) = sample.parts
                 names = [_save(pictures / row["sample_id"] / f"{n}.jpg", data) for n, data in enumerate(part)]
                 yield _pair(row, names, prompts.get(row["language"], prompts["en"]))
@@ -90,17 +88,17 @@ def _save(path: Path, data: bytes) -> str:
 
 
 def _pair(row: dict[str, Any], images: list[str], prompts: Prompts) -> dict[str, Any]:
-    asked = (
+    questions = (
         {"content": prompts.image} if row["kind"] == "image" else {"content": prompts.content, "motion": prompts.motion}
     )
     pictures = [{"type": "image", "image": name} for name in images]
-    question = [*pictures, {"type": "text", "text": prompts.words(row["kind"])}]
+    question = [*pictures, {"type": "text", "text": prompts.prompt(row["kind"])}]
     origin = ("caption_source", "model", "language", "uri", "start_s", "end_s", "licence", "source", "url")
     return {
         "sample_id": row["sample_id"],
         "kind": row["kind"],
         "images": images,
-        "prompts": asked,
+        "prompts": questions,
         "caption": row["caption"],
         "messages": [{"role": "user", "content": question}, {"role": "assistant", "content": row["caption"]}],
         **{key: row[key] for key in origin},

@@ -86,7 +86,7 @@ def complete_selection(folder: RunFolder, selection: str, recipe: Recipe, consol
     if runner.run("score again", score.WORKER, again):
         write_verdicts(folder, selection, recipe, assignments_of(folder, selection))
     caption.caption_selection(runner, selection)
-    fingerprint, tokenizer = tokens.tokenize_selection(runner, selection, caption.awaited(recipe))
+    fingerprint, tokenizer = tokens.tokenize_selection(runner, selection, caption.required(recipe))
     if selection == DEFAULT:  # another selection may have tokens of its own, which are not the run's
         _write_run(folder, recipe, fingerprint, tokenizer)
     caption.require_captions(runner, selection)

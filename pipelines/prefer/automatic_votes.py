@@ -15,8 +15,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from reelmill import weights
-from reelmill.curation.captions.chat_client import Answer, Endpoint, EndpointFailed
+from reelmill.curation.captions.chat_client import Endpoint, EndpointFailed
 from reelmill.curation.captions.config import EndpointConfig
+from reelmill.curation.captions.contract import Answer
 from reelmill.curation.captions.frames import chat_message, jpeg
 from reelmill.curation.scorers.aesthetic import ARCHITECTURE, CLIP_WEIGHTS
 from reelmill.curation.scorers.image_quality import quality

@@ -1,6 +1,5 @@
 """Junk among captions is recognised, honest captions are left alone, languages are told apart by script and words."""
 
-import itertools
 import time
 
 import pytest
@@ -8,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reelmill.curation.captions.checks import language, n_words, problem, whole_sentences
-from reelmill.curation.captions.config import CaptionFrames, load_prompts, prompt_language
-from reelmill.curation.captions.frames import clips, pieces
+from reelmill.curation.captions.config import CaptionFrames
+from reelmill.curation.captions.frames import clips
+from reelmill.curation.captions.prompts import load_prompts, prompt_language
 from reelmill.pipelines.sampledump import contents
 
 HONEST = [
@@ -95,7 +95,7 @@ def test_languages(name, text):
 @pytest.mark.parametrize("name", ["en", "zh"])
 def test_repeating_the_prompt_is_a_leak(name):
     prompts = load_prompts()[name]
-    words = prompts.words("video")
+    words = prompts.prompt("video")
     assert problem(f"Sure. {words}", [words]) == "leaked_template"
     assert problem(HONEST[0], [words]) is None
 
@@ -130,15 +130,13 @@ def test_whole_sentences():
     assert n_words("two words 四个汉字") == 4
 
 
-@given(st.floats(0.04, 3600), st.floats(0, 1000))
-def test_clips_under_20_s_stay_whole_and_longer_ones_become_pieces_of_10_to_20_s(length, start):
-    found = pieces(start, start + length, 20.0)
-    assert (len(found) == 1) == (length <= 20 + 1e-6)
-    assert found[0][0] == start
-    assert found[-1][1] == pytest.approx(start + length)
-    if len(found) > 1:
-        assert all(10 - 1e-6 <= end - begin <= 20 + 1e-6 for begin, end in found)
-        assert all(a[1] == pytest.approx(b[0]) for a, b in itertools.pairwise(found))
+@pytest.mark.parametrize(("length", "parts"), [(0.5, 1), (20, 1), (20.1, 2), (45, 3)])
+def test_clips_up_to_20_s_stay_whole_and_longer_ones_become_equal_parts(length, parts):
+    row = {"sample_id": "s", "kind": "video", "start_s": 4.0, "end_s": 4 + length, "width": 64, "height": 64, "fps": 24}
+    found = clips(row, CaptionFrames())
+    assert [clip["key"] for clip in found] == [f"s/{n}" for n in range(parts)]
+    part_s, step_s = length / parts, 1 / found[0]["fps"]
+    assert [clip["start_s"] for clip in found] == pytest.approx([4 + n * part_s + step_s / 2 for n in range(parts)])
 
 
 def test_twelve_frames_lie_evenly_within_the_clip():

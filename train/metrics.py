@@ -60,7 +60,9 @@ def _duration(seconds: float) -> str:
 
 def _validation(line: dict[str, Any]) -> str:
     if line["validation"] is None:
-        return "validation: no held-out items (data.heldout is 0)"
+        share = line["heldout"]
+        why = f"too few items for data.heldout {share:g}, of a single one none is" if share else "data.heldout is 0"
+        return f"validation: no held-out items ({why})"
     entropy = line.get("unigram_entropy", {})
     parts = []
     for kind, nll in line["validation"].items():

@@ -278,3 +278,10 @@ def test_psnr_and_flicker_of_known_errors():
     blinking = black.copy()
     blinking[1::2] = 6
     assert evaluate.flicker(black, blinking) == 6
+
+
+def test_an_unknown_name_is_answered_with_everything_that_is_allowed():
+    with pytest.raises(WeightsError, match="no vision tokenizer 'reelmill-tok'") as refused:
+        load("reelmill-tok")
+    for allowed in ("reelmill-tok-s", "reelmill-tok-xs", "emu3-vision-tokenizer", ".safetensors", "folder"):
+        assert allowed in str(refused.value)

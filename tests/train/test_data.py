@@ -196,7 +196,10 @@ def test_documents_that_cannot_fit_are_left_out_and_counted(corpus, config):
     loader = Loader(corpus, everything, replace(config, context=24), seed=0)
     assert set(corpus.kind[loader.left_out]) == {0, 1}
     assert all((batch.kinds != TokenKind.VISION).all() for batch in epoch(loader))
-    with pytest.raises(DataError, match="none of the 10 documents fits a context of 24"):
+    with pytest.raises(
+        DataError,
+        match=r"none of 10 documents \(30 in all\) fits a context of 24: the shortest takes \d\d; raise data.context",
+    ):
         Loader(corpus, np.flatnonzero(corpus.kind == 1), replace(config, context=24), seed=0)
 
 

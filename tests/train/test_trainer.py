@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from reelmill.errors import ConfigError, ReelmillError
+from reelmill.errors import ConfigError, DataError, ReelmillError
 from reelmill.tokenize import documents
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.data.config import DataConfig
@@ -87,7 +87,22 @@ def test_without_held_out_items_it_trains_and_says_so(run_folder, toy_config, tm
     messages = []
     config = replace(toy_config, data=replace(toy_config.data, heldout=0.0))
     train(config, [run_folder], tmp_path, log_fn=messages.append)
-    assert any("no held-out items" in line for line in messages)
+    assert any("no held-out items (data.heldout is 0)" in line for line in messages)
+
+
+def test_one_text_trains_and_what_is_missing_is_said_rightly(tmp_path, shard_writer, toy_config):
+    vocab = Vocabulary("bytes", 64)
+    shard_writer(tmp_path / "one", [documents.text_document(vocab, "ab" * 50)])
+    messages = []
+    config = replace(toy_config, steps=1, data=replace(toy_config.data, heldout=0.1))
+    train(config, [tmp_path / "one"], tmp_path / "run", log_fn=messages.append)
+    assert any("no held-out items (too few items for data.heldout 0.1" in line for line in messages)
+    everything = replace(config, data=replace(config.data, heldout=0.999999))
+    with pytest.raises(DataError, match=r"none of 1 documents is left to train on: .* leaves out 0, .* holds out 1;"):
+        train(everything, [tmp_path / "one"], tmp_path / "second")
+    pictures = replace(config, data=replace(config.data, kinds=("image", "video")))
+    with pytest.raises(DataError, match=r"data.kinds \(image, video\) leaves out 1, .* holds out 0;"):
+        train(pictures, [tmp_path / "one"], tmp_path / "third")
 
 
 def test_a_loss_that_is_not_finite_names_the_document(run_folder, toy_config, tmp_path):

@@ -249,7 +249,11 @@ def load(name_or_path: str | Path, run: RunConfig = DEFAULT_RUN) -> VisionTokeni
         return VisionTokenizer(*published.read(name_or_path), run)
     path = WEIGHTS / f"{name_or_path}.safetensors" if str(name_or_path) in names() else Path(name_or_path)
     if not path.is_file():
-        raise WeightsError(f"no vision tokenizer {str(name_or_path)!r}, nor such a file; {nearest(path.name, names())}")
+        known = nearest(path.name, [*names(), published.NAME])
+        raise WeightsError(
+            f"no vision tokenizer {str(name_or_path)!r}, nor such a file; {known}, a .safetensors file that `reelmill "
+            "tokenizer train` wrote, or a folder as Emu3's is published"
+        )
     try:
         with safe_open(path, framework="pt") as opened:
             metadata = opened.metadata() or {}

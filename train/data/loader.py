@@ -48,9 +48,7 @@ class Loader:
         self._caption_dropped = lru_cache(maxsize=1)(self._drop_captions)
         self._caption_moved = lru_cache(maxsize=1)(self._move_captions)
         if not self.packing(0).rows:
-            raise DataError(
-                f"none of the {len(documents)} documents fits a context of {config.context}; raise data.context."
-            )
+            raise DataError(self._why_nothing())
         self._weights = np.array([config.text_weight, config.structure_weight, config.vision_weight], dtype=np.float32)
 
     def micro_batches(self, step: int, rank: int) -> list[Batch]:
@@ -99,6 +97,22 @@ class Loader:
                 yield Contents(number, document.tokens, repeated, text_counts=not first)
             else:
                 yield Contents(number, tokens[first : stop + 1])
+
+    def _why_nothing(self) -> str:
+        """What is wrong where there is not one row."""
+        corpus, config, count = self.corpus, self.config, len(self.documents)
+        if count:
+            return (
+                f"none of {count} documents ({len(corpus)} in all) fits a context of {config.context}: the shortest "
+                f"takes {int(corpus.n_tokens[self.documents].min()) - 1}; raise data.context."
+            )
+        wanted = corpus.of_kinds(config.kinds)
+        held_out = int((wanted & corpus.heldout).sum())
+        return (
+            f"none of {len(corpus)} documents is left to train on: data.kinds ({', '.join(config.kinds)}) leaves out "
+            f"{int((~wanted).sum())}, data.heldout {config.heldout:g} holds out {held_out}; change these, or add "
+            "documents."
+        )
 
     def _packing(self, epoch: int) -> Packing:
         rng, corpus = self._random(epoch), self.corpus

@@ -73,7 +73,7 @@ class NextToken:
     def validate(self, model: Decoder) -> dict[str, Any]:
         """NLL by kind, the same with every document's codes shuffled, reference entropies."""
         if self.heldout is None:
-            return {"validation": None}
+            return {"validation": None, "heldout": self.config.data.heldout}
         rows = self.config.validate_rows
         plain = validate(model, self.heldout, self.layout, rows)
         shuffled = validate(model, self.heldout, self.layout, rows, shuffle_vision=True)

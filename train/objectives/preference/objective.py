@@ -122,7 +122,7 @@ class Preference:
     def validate(self, model: Decoder) -> dict[str, Any]:
         """The same of held-out pairs, over the first `validate_rows` rows of them."""
         if self.heldout is None:
-            return {"validation": None}
+            return {"validation": None, "heldout": self.config.data.heldout}
         model.eval()
         packing, layout = self.heldout.packing(0), self.layout
         rows = min(packing.rows, self.config.validate_rows)

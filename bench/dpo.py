@@ -34,7 +34,6 @@ from reelmill.train.config import TrainConfig
 from reelmill.train.data.config import DataConfig
 from reelmill.train.model import Decoder, ModelConfig
 from reelmill.train.objectives.preference.data import PairCorpus
-from reelmill.train.objectives.preference.loss import PreferenceConfig
 from reelmill.train.objectives.preference.objective import Preference
 from reelmill.train.parallel import Layout, ParallelConfig, join_ranks, sharded_decoder
 
@@ -87,7 +86,7 @@ def ours(folder: Path, reference: str) -> None:
         model=sizes,
         data=DataConfig(context=context, batch_rows=1, heldout=0.0, vision_weight=1.0),
         objective="preference",
-        preference=PreferenceConfig(reference=reference),  # type: ignore[arg-type]
+        settings={"preference": {"reference": reference}},
         init=str(folder / "reference"),
         precision="float32",
         device="cpu",
@@ -104,9 +103,9 @@ def ours(folder: Path, reference: str) -> None:
             objective.prepare(folder, lambda _: None)
         (batch,) = objective.micro_batches(0)
         begin = measured()
-        part = objective.loss(model, batch, objective.weights(batch))
+        part = objective.loss(model, batch, objective.denominators(batch))
         part.total.backward()
-        report(begin, held, model.parameters(), objective.line(part.sums)["loss"])
+        report(begin, held, model.parameters(), objective.metrics(part.sums)["loss"])
 
 
 def theirs(folder: Path, *, stored: bool) -> None:

@@ -46,7 +46,7 @@ RECIPE = TrainConfig(
     model=scenes.CONFIG.model,
     data=replace(scenes.CONFIG.data, context=512, batch_rows=4, heldout=0.34, vision_weight=1.0),
     objective="preference",
-    preference=PreferenceConfig(beta=0.1, ntp_weight=1.0),
+    settings={"preference": PreferenceConfig(beta=0.1, ntp_weight=1.0)},
     optimizer=OptimizerConfig(lr=3e-4, schedule="linear", warmup_steps=5, weight_decay=0.0),
     steps=50,
     precision="float32",

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from reelmill.orchestration.engine import Receipt, Task
+from reelmill.terminal import say
 
 PLAIN_EVERY_S = 5.0
 
@@ -24,7 +25,7 @@ def follow(stage: str, tasks: list[Task], receipts: Iterable[Receipt], console: 
         sums.update({k: v for k, v in receipt.items() if k != "unit" and isinstance(v, int | float)})
     if tasks:
         line = describe(sums, time.monotonic() - began)
-        console.print(f"[bold]{stage}[/bold] {line}", highlight=False, soft_wrap=True)
+        say(console, line, head=stage)
     return sums
 
 
@@ -56,6 +57,6 @@ def _lines(stage: str, total: int, receipts: Iterable[Receipt], console: Console
             left = (now - began) * (total - sums["items"]) / max(sums["items"], 1)
             text = describe(sums, now - began)
             line = f"{stage} {sums['items']:.0f}/{total}: {text}, {left:.0f} s left"
-            console.print(line, highlight=False, soft_wrap=True)
+            say(console, line)
             shown = now
         yield receipt

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from typing import Any, NoReturn
 
 import typer
 from rich.console import Console
 
 import reelmill
-from reelmill.errors import ReelmillError, printable
+from reelmill.errors import ReelmillError
 from reelmill.pipelines.curate import caption_commands as caption
 from reelmill.pipelines.curate import commands as curate
 from reelmill.pipelines.doctor import commands as doctor
@@ -24,6 +25,10 @@ from reelmill.pipelines.serve import commands as serve
 from reelmill.pipelines.tokenizer import commands as tokenizer
 from reelmill.pipelines.tokenizer import evaluate
 from reelmill.pipelines.train import commands as train
+from reelmill.terminal import echo, say, set_up
+
+_UsageError: type[Any] = typer.BadParameter.__bases__[0]
+"""Of whichever click Typer was built on: an option or argument that is wrong or missing."""
 
 app = typer.Typer(
     name="reelmill",
@@ -53,22 +58,27 @@ app.add_typer(models.app, name="models", help="Weights and sample media: list, p
 @app.command()
 def version() -> None:
     """Print the version."""
-    typer.echo(reelmill.__version__)
+    echo(reelmill.__version__)
 
 
 def main() -> None:
     """Run the command line: expected failures print one message and exit with their own code."""
+    set_up()
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
     except ReelmillError as error:
-        Console(stderr=True).print(f"[bold red]error:[/bold red] {_escape(printable(str(error)))}", highlight=False)
-        sys.exit(error.exit_code)
+        _end(str(error), error.exit_code)
+    except _UsageError as error:
+        message = error.format_message()
+        if not message:  # a group of commands without a command: its help has been shown
+            sys.exit(error.exit_code)
+        help_ = f"\nSee `{error.ctx.command_path} --help`." if error.ctx else ""
+        _end(f"{message}{help_}", error.exit_code)
 
 
-def _escape(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
+def _end(message: str, code: int) -> NoReturn:
+    say(Console(stderr=True), message, head="error:", style="bold red")
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
-from reelmill.errors import printable
+from reelmill.terminal import cell, say
 
 MAX_WIDTH = 2000
 
@@ -17,24 +16,23 @@ MAX_WIDTH = 2000
 def print_table(console: Console, rows: Sequence[dict[str, Any]], title: str | None = None) -> None:
     """Rows as a table, as wide as its values: nothing is cut or folded, a terminal may wrap the lines."""
     if not rows:
-        console.print("(no rows)")
+        say(console, "(no rows)")
         return
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table(title=cell(title) if title else None, title_justify="left", title_style="bold")
     for name, value in rows[0].items():
         numeric = isinstance(value, int | float) and not isinstance(value, bool)
-        table.add_column(name, justify="right" if numeric else "left", no_wrap=True)
+        table.add_column(cell(name), justify="right" if numeric else "left", no_wrap=True)
     for row in rows:
-        table.add_row(*(_cell(value) for value in row.values()))
+        table.add_row(*(cell(_text(value)) for value in row.values()))
     wide = Console(file=console.file, width=MAX_WIDTH, force_terminal=console.is_terminal)
     wide.print(table, soft_wrap=True)
 
 
-def _cell(value: Any) -> str:
+def _text(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, float):
         return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
     if isinstance(value, list) and len(value) > 12:
-        return escape(f"[{', '.join(map(str, value[:12]))}, … {len(value)}]")
-    text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
-    return escape(printable(text))
+        return f"[{', '.join(map(str, value[:12]))}, … {len(value)}]"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

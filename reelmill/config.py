@@ -24,6 +24,10 @@ from reelmill.errors import ConfigError
 
 T = TypeVar("T")
 
+PLUGIN_TABLES = {"plugin_tables": True}
+"""Metadata of a field, a dict of tables: it takes the tables of a recipe that no other field takes, under their own
+names. They are those of classes that the recipe names."""
+
 _IDENTITY = "identity"
 
 
@@ -44,6 +48,7 @@ def from_dict(cls: type[T], data: Mapping[str, Any], where: str = "") -> T:
     """
     hints = get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
+    data = _with_plugin_tables(fields, data)
     for key in data:
         if key not in fields:
             raise ConfigError(_unknown(key, fields, where))
@@ -63,7 +68,11 @@ def to_dict(config: Any) -> dict[str, Any]:
 
     def plain(value: Any) -> Any:
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            return plain({f.name: getattr(value, f.name) for f in dataclasses.fields(value)})
+            fields = dataclasses.fields(value)
+            values = {f.name: getattr(value, f.name) for f in fields}
+            for tables in [values.pop(f.name) for f in fields if "plugin_tables" in f.metadata]:
+                values |= tables
+            return plain(values)
         if isinstance(value, Mapping):
             return {str(k): plain(v) for k, v in value.items() if v is not None}
         if isinstance(value, list | tuple):
@@ -153,6 +162,17 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, options, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return f"{hint}allowed: {', '.join(options) or '(none)'}"
+
+
+def _with_plugin_tables(fields: Mapping[str, dataclasses.Field[Any]], data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`data` with the tables that are no field's brought together under the field that takes them, if there is one."""
+    taker = next((name for name, field in fields.items() if "plugin_tables" in field.metadata), None)
+    if taker is None:
+        return data
+    own = {key: value for key, value in data.items() if key in fields and key != taker}
+    others = {key: value for key, value in data.items() if key not in own}
+    tables = {key: value for key, value in others.items() if isinstance(value, Mapping)}
+    return {**own, **{key: value for key, value in others.items() if key not in tables}, taker: tables}
 
 
 def _leaves(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -53,8 +53,9 @@ class Refused(Exception):
 
 
 def printable(text: str) -> str:
-    """Text that may hold names from a dump, for a terminal: control characters are spelled out, lines stay."""
-    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+    """Text that may hold names from a dump, for a terminal: control, direction and other invisible characters are
+    spelled out; lines stay, and so do the joiners of emoji and of Persian and Indian words."""
+    return "".join(c if c.isprintable() or c in "\n\u200c\u200d" else ascii(c)[1:-1] for c in text)
 
 
 _DEVICE = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.ENODEV, errno.ENXIO}

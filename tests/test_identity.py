@@ -16,6 +16,7 @@ from reelmill.pipelines.curate import recipes
 from reelmill.pipelines.curate.run import CurateOptions, curate
 from reelmill.train import recipes as train_recipes
 from reelmill.train.checkpoint import TrainState, check_same_run
+from reelmill.train.config import TrainConfig
 from reelmill.train.vision import recipes as vision_recipes
 from reelmill.train.vision.trainer import TokenizerRecipe
 
@@ -93,11 +94,12 @@ def test_a_checkpoint_of_an_earlier_recipe_goes_on():
         step=1, recipe={**old, "checkpoint_every": 7}, vocabulary="{}", tokenizer="t", data="d", version="0.1.0"
     )
     recipe = train_recipes.RECIPES["tiny"]()
-    check_same_run(state, override(recipe, ["parallel.tensor=2", "log.wandb=x", "checkpoint.keep=1"]), "d", Path("c"))
+    elsewhere = override(recipe, ["parallel.tensor=2", "log.wandb=x", "checkpoint.keep=1"])
+    check_same_run(state, elsewhere, TrainConfig(), "d", Path("c"))
     with pytest.raises(ConfigError, match=r"changed since: parallel\.float8: False -> True\. Go on"):
-        check_same_run(state, override(recipe, ["parallel.float8=true"]), "d", Path("c"))
+        check_same_run(state, override(recipe, ["parallel.float8=true"]), TrainConfig(), "d", Path("c"))
     with pytest.raises(ConfigError, match="the training documents"):
-        check_same_run(state, recipe, "other", Path("c"))
+        check_same_run(state, recipe, TrainConfig(), "other", Path("c"))
 
 
 def test_earlier_recipes_are_still_recipes():

@@ -84,15 +84,17 @@ def read_state(checkpoint: Path) -> TrainState:
         raise DataError(f"{path} is damaged ({error}); use an earlier checkpoint.") from error
 
 
-def check_same_run(state: TrainState, recipe: Any, data: str, checkpoint: Path) -> None:
+def check_same_run(state: TrainState, recipe: Any, defaults: Any, data: str, checkpoint: Path) -> None:
     """Raise ConfigError where a recipe (its dataclass) or its data are not those that the checkpoint was trained with.
 
     What changes no number of the run, or none beyond the order of sums, may differ (`config.free`). A key that the
-    checkpoint's version did not know yet counts as its default: what it does was not done.
+    checkpoint's version did not know yet counts as the one of `defaults`: what it does was not done. A table that the
+    recipe does not have belongs to an objective that it does not have.
     """
-    made_with = {key: value for key, value in state.recipe.items() if key not in _RETIRED}
-    before = _merged(configuration.to_dict(type(recipe)()), made_with)
-    changed = configuration.differences(configuration.identity(before, type(recipe)), configuration.identity(recipe))
+    now = configuration.identity(recipe)
+    before = configuration.identity(_merged(configuration.to_dict(defaults), state.recipe), type(recipe))
+    before = {key: value for key, value in before.items() if key in now or not isinstance(value, Mapping)}
+    changed = [line for line in configuration.differences(before, now) if line.partition(":")[0] not in _RETIRED]
     if data != state.data:
         changed.append("the training documents")
     if changed:

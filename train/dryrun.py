@@ -22,6 +22,7 @@ from reelmill.train.config import TrainConfig
 from reelmill.train.estimate import CONVENTION, flops_per_token, matmul_parameters
 from reelmill.train.loss import ROWS, chunked_cross_entropy
 from reelmill.train.model import Layer, ModelConfig, count_parameters, rotary
+from reelmill.train.objectives import objective_class
 from reelmill.train.parallel import ParallelConfig
 from reelmill.train.parallel.recompute import recomputing
 
@@ -128,11 +129,9 @@ def memory_by_part(config: TrainConfig, shard: int, rows: int = ROWS["cuda"]) ->
     in_loss = table * wide.itemsize + loss_memory(model, tokens, layout.tensor, rows, wide)
     # A layer's gradient is there twice while it is summed over the ranks: as computed, and in float32.
     in_layer = 2 * layer * wide.itemsize + working + layer * (wide.itemsize + 4)
-    preference = config.preference
-    has_second = config.objective == "preference" and preference.needs_reference and preference.reference == "model"
     return {
         "weights": own,
-        **({"reference": own} if has_second else {}),
+        **objective_class(config.objective).extra_memory(config, own),
         "gradients": own,
         "AdamW": 2 * own,
         "embedding, gathered": table * wide.itemsize,

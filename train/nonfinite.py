@@ -11,14 +11,14 @@ from torch.distributed.tensor import DTensor
 
 from reelmill.errors import ReelmillError
 from reelmill.train.data.batches import Batch
-from reelmill.train.objectives.interface import Source
+from reelmill.train.objectives.interface import DataSource
 from reelmill.train.parallel import Layout, Ranks
 
 _MOST = 8
 _WHAT_TO_DO = "Nothing was updated and the last checkpoint is sound."
 
 
-def loss_error(step: int, losses: Sequence[tuple[Batch, Tensor]], source: Source, layout: Layout) -> ReelmillError:
+def loss_error(step: int, losses: Sequence[tuple[Batch, Tensor]], source: DataSource, layout: Layout) -> ReelmillError:
     """The error for a step whose loss is not finite; `losses` are the rank's micro-batches with their tokens' NLLs.
 
     All ranks call this and get the same: the documents on all ranks, at most 8, in which the NLL is not finite.

@@ -12,12 +12,12 @@ from reelmill.files import write_text
 from reelmill.train import checkpoint
 from reelmill.train.config import TrainConfig
 from reelmill.train.init_from import find_init_weights, with_init_sizes
-from reelmill.train.objectives.interface import Source
-from reelmill.train.objectives.registry import source_of
+from reelmill.train.objectives import objective_class
+from reelmill.train.objectives.interface import DataSource
 from reelmill.train.parallel import join_ranks
 from reelmill.train.trainer import Draw, Trainer
 
-Sampler = Callable[[Source, Sequence[str]], Draw]
+Sampler = Callable[[DataSource, Sequence[str]], Draw]
 """From the documents and the prompts to what draws them."""
 
 
@@ -39,7 +39,7 @@ def train(
     run or that differs from the one that `out` was begun with, DataError for missing or damaged documents, Preempted
     when a signal stopped it, saved.
     """
-    source = source_of(config, data, selection)
+    source = objective_class(config.objective).read(config, data, selection)
     config, sizes = with_init_sizes(config, out)
     config = with_vocabulary(config, source)
     if config.init and checkpoint.latest(out / "checkpoints") is None:
@@ -63,7 +63,7 @@ def train(
     return last
 
 
-def with_vocabulary(config: TrainConfig, source: Source) -> TrainConfig:
+def with_vocabulary(config: TrainConfig, source: DataSource) -> TrainConfig:
     """The config with the data's vocabulary size; ConfigError if it names another."""
     size = source.vocab.size
     if config.model.vocab_size not in (0, size):

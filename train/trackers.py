@@ -37,7 +37,7 @@ class LogConfig:
 class Tracker(Protocol):
     """Takes the log's lines."""
 
-    def write(self, line: dict[str, Any]) -> None:
+    def write(self, metrics: dict[str, Any]) -> None:
         """Note a line."""
 
     def close(self) -> None:
@@ -54,14 +54,13 @@ def trackers(out: Path, config: LogConfig, recipe: dict[str, Any], step: int) ->
     return found
 
 
-def scalars(line: dict[str, Any]) -> tuple[int, dict[str, float]]:
-    """(steps made, numbers by name) of a line, for trackers that draw curves."""
-    if "validation" in line:
-        values = {f"validation/{kind}": nll for kind, nll in (line["validation"] or {}).items()}
-        if line.get("vision_shuffled") is not None:
-            values["validation/vision_shuffled"] = line["vision_shuffled"]
-        return line["step"], values
-    return line["step"] + 1, {f"train/{name}": value for name, value in line.items() if name != "step"}
+def scalars(metrics: dict[str, Any]) -> tuple[int, dict[str, float]]:
+    """(steps completed, numbers by name) of a step's or a validation's metrics, for trackers that draw curves."""
+    own = {name: value for name, value in metrics.items() if isinstance(value, int | float) and name != "step"}
+    if "validation" in metrics:
+        own |= metrics["validation"] or {}
+        return metrics["step"], {f"validation/{name}": value for name, value in own.items()}
+    return metrics["step"] + 1, {f"train/{name}": value for name, value in own.items()}
 
 
 class JsonLines:
@@ -75,10 +74,10 @@ class JsonLines:
             if kept != before:
                 write_text(path, kept)
 
-    def write(self, line: dict[str, Any]) -> None:
+    def write(self, metrics: dict[str, Any]) -> None:
         """Add the line."""
-        with self._path.open("a", encoding="utf-8") as metrics:
-            metrics.write(json.dumps(line) + "\n")
+        with self._path.open("a", encoding="utf-8") as lines:
+            lines.write(json.dumps(metrics) + "\n")
 
     def close(self) -> None:
         """Nothing is left open."""
@@ -92,9 +91,9 @@ class TensorBoard:
 
         self._writer = SummaryWriter(str(folder), purge_step=step + 1 if step else None)
 
-    def write(self, line: dict[str, Any]) -> None:
+    def write(self, metrics: dict[str, Any]) -> None:
         """Add the line's numbers."""
-        step, values = scalars(line)
+        step, values = scalars(metrics)
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
 
@@ -118,9 +117,9 @@ class WandB:
         )
         self._run.define_metric("*", step_metric="step")
 
-    def write(self, line: dict[str, Any]) -> None:
+    def write(self, metrics: dict[str, Any]) -> None:
         """Add the line's numbers."""
-        step, values = scalars(line)
+        step, values = scalars(metrics)
         self._run.log({"step": step, **values})
 
     def close(self) -> None:
@@ -132,5 +131,4 @@ def _is_before(text: str, step: int) -> bool:
     """Whether a line of the log belongs to the first `step` steps; a line cut off by a kill does not."""
     if not text.endswith("\n"):
         return False
-    line = json.loads(text)
-    return bool(scalars(line)[0] <= step)
+    return bool(scalars(json.loads(text))[0] <= step)

@@ -22,11 +22,11 @@ from reelmill.train.estimate import CONVENTION
 from reelmill.train.gather_full import gather_full_decoder
 from reelmill.train.init_from import load_init_weights
 from reelmill.train.meter import Meter
-from reelmill.train.metrics import readable
+from reelmill.train.metrics import format_step
 from reelmill.train.model import Decoder
 from reelmill.train.nonfinite import gradient_error, loss_error
-from reelmill.train.objectives.interface import Source
-from reelmill.train.objectives.registry import objective_of
+from reelmill.train.objectives import objective_class
+from reelmill.train.objectives.interface import DataSource
 from reelmill.train.optimizer import make_optimizer
 from reelmill.train.parallel import Layout, Ranks, clip_gradients, sharded_decoder
 from reelmill.train.saver import Saver
@@ -46,7 +46,7 @@ class Trainer:
     def __init__(
         self,
         config: TrainConfig,
-        source: Source,
+        source: DataSource,
         out: Path,
         ranks: Ranks,
         log_fn: Callable[[str], None],
@@ -57,7 +57,7 @@ class Trainer:
         self.draw = draw
         self.log_fn = log_fn if ranks.is_first else lambda _: None
         self.layout = layout = Layout.of(config.parallel, config.model, config.data.context, ranks)
-        self.objective = objective_of(config, source, layout)
+        self.objective = objective_class(config.objective)(config, source, layout)
         self.model = sharded_decoder(config.model, layout, config.precision, config.seed)
         self.optimizer = make_optimizer(self.model, config.optimizer)
         self.saver = Saver(out / "checkpoints", config.checkpoint, ranks)
@@ -81,7 +81,8 @@ class Trainer:
                 self.log_fn(f"begins with the {found}")
             return
         state = checkpoint.read_state(last)
-        checkpoint.check_same_run(state, self.config, self.source.fingerprint, last)
+        defaults = TrainConfig(objective=self.config.objective)
+        checkpoint.check_same_run(state, self.config, defaults, self.source.fingerprint, last)
         checkpoint.load(last, self.model, self.optimizer)
         self.next_step, self.saved_step, self.tokens = state.step, state.step, state.tokens
         self.log_fn(f"resumed from {last}")
@@ -138,19 +139,19 @@ class Trainer:
         torch.manual_seed(int(seeds.generate_state(1, np.uint64)[0] >> 1))
         batches = self.objective.micro_batches(step)
         # Normalised by the whole global batch: the same whatever ranks and micro-batches it is cut into.
-        own = np.sum([[*self.objective.weights(batch), *_sizes(batch)] for batch in batches], axis=0)
+        own = np.sum([[*self.objective.denominators(batch), *_sizes(batch)] for batch in batches], axis=0)
         own = torch.from_numpy(own / self.config.parallel.context).to(self.ranks.device)
-        *weights, tokens, squares = self.layout.sum(own).tolist()
+        *denominators, tokens, squares = self.layout.sum(own).tolist()
         losses: list[tuple[Batch, Tensor]] = []
         sums: list[Tensor] = []
         for micro_batch in batches:
-            total, part, nll = self.objective.loss(self.model, micro_batch, weights)
+            total, part, nll = self.objective.loss(self.model, micro_batch, denominators)
             # FSDP averages gradients over the ranks with other tokens; the loss is a sum over them.
             (total * self.layout.tokens_size).backward()  # type: ignore[no-untyped-call]
             sums.append(part)
             losses.append((micro_batch, nll))
-        line = self.objective.line(self.layout.sum(torch.stack(sums).sum(0)))
-        loss = line["loss"]
+        metrics = self.objective.metrics(self.layout.sum(torch.stack(sums).sum(0)))
+        loss = metrics["loss"]
         if not math.isfinite(loss):
             raise loss_error(step, losses, self.source, self.layout)
         norm = clip_gradients(self.model, self.config.optimizer.grad_clip)
@@ -164,7 +165,7 @@ class Trainer:
         self.tokens += int(tokens)
         return {
             "step": step,
-            **line,
+            **metrics,
             "lr": rate,
             "grad_norm": norm,
             **self.meter.end(step, tokens, squares),
@@ -210,10 +211,17 @@ class Trainer:
         if self.meter.peak:
             self.log_fn(f"MFU: {CONVENTION}; of {self.meter.peak / 1e12:,.0f} TFLOP/s, dense bfloat16, on all GPUs")
 
-    def _log(self, line: dict[str, Any]) -> None:
+    def _log(self, metrics: dict[str, Any]) -> None:
         for tracker in self.trackers:
-            tracker.write(line)
-        self.log_fn(readable(line, self.config.steps))
+            tracker.write(metrics)
+        if "validation" not in metrics:
+            self.log_fn(format_step(metrics, self.objective.shown, self.config.steps))
+        elif metrics["validation"] is None:
+            share = self.config.data.heldout
+            why = f"too few items for data.heldout {share:g}, of a single one none is" if share else "data.heldout is 0"
+            self.log_fn(f"validation: no held-out items ({why})")
+        else:
+            self.log_fn(self.objective.format_validation(metrics))
 
 
 def _sizes(batch: Batch) -> npt.NDArray[np.float64]:

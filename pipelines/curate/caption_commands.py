@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from reelmill.terminal import echo
+
 Out = Annotated[Path, typer.Argument(help="Run folder.", show_default=False)]
 Selection = Annotated[str, typer.Option(help="Whose kept samples.")]
 
@@ -51,4 +53,4 @@ def export(
     from reelmill.pipelines.curate.caption_export import export_pairs
 
     pairs, left_out = export_pairs(out, file, selection, [name for name in sources.split(",") if name], frames)
-    typer.echo(f"{file}: {pairs} pairs" + (f"; {left_out} samples could not be decoded" if left_out else ""))
+    echo(f"{file}: {pairs} pairs" + (f"; {left_out} samples could not be decoded" if left_out else ""))

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from reelmill.terminal import echo, echo_json, say
+
 Dumps = Annotated[list[Path], typer.Argument(help="What to read: folder trees, WebDataset tars.", show_default=False)]
 Out = Annotated[Path, typer.Option(help="Run folder; made anew, or gone on with.", show_default=False)]
 RunPlace = Annotated[Path, typer.Argument(help="Run folder.", show_default=False)]
@@ -68,7 +70,7 @@ def curate(
         folder = run(dumps, out, loaded, options, console)
     print_stats(folder.root, console)
     following = (f'sql {out} "SELECT * FROM samples"', f"verify {out}", f"train tiny --data {out}")
-    console.print("\nNext: " + " · ".join(f"reelmill {f}" for f in following), highlight=False, soft_wrap=True)
+    say(console, "\nNext: " + " · ".join(f"reelmill {f}" for f in following))
 
 
 def stats(
@@ -82,7 +84,7 @@ def stats(
     from reelmill.pipelines.curate.stats import gather, print_stats
 
     if as_json:
-        typer.echo(json.dumps(gather(out, selection), indent=2))
+        echo_json(gather(out, selection))
     else:
         print_stats(out, Console(), selection)
 
@@ -93,7 +95,7 @@ def recipe_list() -> None:
     from reelmill.pipelines.curate import recipes
 
     for name, make in recipes.RECIPES.items():
-        typer.echo(f"{name:8} {(make.__doc__ or '').splitlines()[0]}")
+        echo(f"{name:8} {(make.__doc__ or '').splitlines()[0]}")
 
 
 @recipe_app.command("show")
@@ -106,5 +108,5 @@ def recipe_show(
     from reelmill.pipelines.curate import recipes
 
     loaded = recipes.load(name, set_ or [])
-    typer.echo(recipes.graph(loaded))
-    typer.echo(to_toml(loaded))
+    echo(recipes.graph(loaded))
+    echo(to_toml(loaded))

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 from rich.console import Console
-from rich.markup import escape
 
 import reelmill
 from reelmill import weights
@@ -32,6 +31,7 @@ from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.stages import StageRunner
 from reelmill.orchestration.views import LedgerQueries, write_database
 from reelmill.pipelines.curate import captions as caption
+from reelmill.terminal import say
 from reelmill.tokenize.shards import TOKENS_SCHEMA
 
 DEFAULT = "default"
@@ -121,9 +121,7 @@ def decide_again(folder: RunFolder, recipe: Recipe, console: Console) -> None:
         try:
             write_verdicts(folder, path.stem, override(recipe, assignments), assignments)
         except ConfigError as error:
-            console.print(
-                f"[bold yellow]selection {path.stem} is as it was:[/bold yellow] {escape(str(error))}", highlight=False
-            )
+            say(console, str(error), head=f"selection {path.stem} is as it was:", style="bold yellow")
 
 
 def _check_places(dumps: Sequence[Path], folder: RunFolder, readers: Sequence[str]) -> None:
@@ -153,7 +151,7 @@ def _agree(folder: RunFolder, recipe: Recipe, update: bool, console: Console) ->
             "changes is done anew, the rest is kept), or choose another --out."
         )
     if changes:
-        console.print("[bold]recipe[/bold] " + escape("; ".join(changes)), highlight=False, soft_wrap=True)
+        say(console, "; ".join(changes), head="recipe")
 
 
 def _require_weights(recipe: Recipe) -> None:
@@ -175,13 +173,13 @@ def _prepare(folder: RunFolder, recipe: Recipe) -> None:
 
 def _plan(folder: RunFolder, dump: Path, recipe: Recipe, options: CurateOptions, console: Console) -> None:
     planned = extend_plan(folder, dump, recipe.plan, options.prefix, options.limit, options.share)
-    console.print(f"[bold]plan[/bold] {escape(f'{dump}: {planned}')}", highlight=False, soft_wrap=True)
+    say(console, f"{dump}: {planned}", head="plan")
     if LINKS in planned.ignored:
         advice = "links to folders are not followed: name the folders themselves as dumps"
-        console.print(f"[bold yellow]plan[/bold yellow] {advice}", highlight=False, soft_wrap=True)
+        say(console, advice, head="plan", style="bold yellow")
     if not planned.new_items + planned.known_items:
         advice = f"nothing to curate in {dump}; docs/formats.md, plan, says what is read"
-        console.print(f"[bold yellow]plan[/bold yellow] {escape(advice)}", highlight=False, soft_wrap=True)
+        say(console, advice, head="plan", style="bold yellow")
 
 
 def _write_run(folder: RunFolder, recipe: Recipe, fingerprint: str, tokenizer: str) -> None:

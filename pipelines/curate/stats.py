@@ -12,6 +12,7 @@ from reelmill.errors import ConfigError
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries
 from reelmill.pipelines.tables import print_table
+from reelmill.terminal import say
 
 _QUERIES = {
     "items": """SELECT kind, count(*) FILTER (status = 'done') AS done,
@@ -61,8 +62,9 @@ def print_stats(out: Path, console: Console, selection: str = "default") -> None
         print_table(console, found["failures"], "Kept samples without tokens")
     (unscored,) = found["unscored"]
     if unscored["samples"]:
-        console.print(
-            f"[bold yellow]The aesthetic rule is OFF for {unscored['samples']} kept samples:[/bold yellow] they have "
-            "no aesthetic_score (`reelmill models list` shows the weights it needs).",
-            highlight=False,
+        say(
+            console,
+            "they have no aesthetic_score (`reelmill models list` shows the weights it needs).",
+            head=f"The aesthetic rule is OFF for {unscored['samples']} kept samples:",
+            style="bold yellow",
         )

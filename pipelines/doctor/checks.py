@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Console
-from rich.markup import escape
 
 import reelmill
 from reelmill import weights
 from reelmill.files import write_atomically
 from reelmill.isolation.parent import Child, IsolationConfig, ItemFailed
 from reelmill.media.source import Source
+from reelmill.terminal import say
 
 State = Literal["ok", "note", "bad"]
 PACKAGES = ("torch", "ray", "duckdb", "pyarrow", "av", "opencv-python-headless", "onnxruntime", "rapidocr", "numpy")
@@ -50,11 +50,12 @@ def examine() -> list[Check]:
 
 def print_checks(checks: list[Check], console: Console) -> None:
     """A line a check, and what to do in sum."""
-    marks = {"ok": "[green]ok  [/green]", "note": "[yellow]note[/yellow]", "bad": "[bold red]BAD [/bold red]"}
+    marks = {"ok": ("ok  ", "green"), "note": ("note", "yellow"), "bad": ("BAD ", "bold red")}
     for check in checks:
-        console.print(f"{marks[check.state]} {check.name:<22} {escape(check.message)}", highlight=False, soft_wrap=True)
+        mark, style = marks[check.state]
+        say(console, f"{check.name:<22} {check.message}", head=mark, style=style)
     bad = [check.name for check in checks if check.state == "bad"]
-    console.print(f"not in order: {', '.join(bad)}" if bad else "all in order", highlight=False)
+    say(console, f"not in order: {', '.join(bad)}" if bad else "all in order")
 
 
 def _versions() -> Iterator[Check]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
+
+from reelmill.terminal import echo_json
 
 
 def register(app: typer.Typer) -> None:
@@ -21,7 +22,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON for 
 
     checks = examine()
     if as_json:
-        typer.echo(json.dumps([check.as_dict() for check in checks], indent=2))
+        echo_json([check.as_dict() for check in checks])
     else:
         print_checks(checks, Console())
     if any(check.state == "bad" for check in checks):

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from reelmill.terminal import echo
+
 Checkpoint = Annotated[
     Path, typer.Argument(help="A checkpoint, a training run, or a folder of Hugging Face's.", show_default=False)
 ]
@@ -98,7 +100,7 @@ def generate(
         compile=compile,
     )
     for line in run_task(checkpoint, tokenizer, task, out, preview):
-        typer.echo(line)
+        echo(line)
 
 
 def ask(
@@ -124,9 +126,9 @@ def ask(
     studio = studio_of(checkpoint, tokenizer)
     clip = read_media(file, area, studio.vision.spatial, fps, seconds)
     if question:
-        typer.echo(studio.answer(clip, question, most=most, sampling=sampling))
+        echo(studio.answer(clip, question, most=most, sampling=sampling))
     else:
-        typer.echo(studio.caption(clip, most=most, sampling=sampling))
+        echo(studio.caption(clip, most=most, sampling=sampling))
 
 
 def _given(**options: float | None) -> dict[str, Any]:

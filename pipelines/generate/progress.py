@@ -18,6 +18,7 @@ from rich.text import Text
 from reelmill.errors import ConfigError
 from reelmill.eval.generation import GenerationProgress, Studio, preview
 from reelmill.files import write_atomically
+from reelmill.terminal import say
 from reelmill.tokenize.vision import Frames
 
 TERMINAL = "terminal"
@@ -81,9 +82,7 @@ class Show:
             if self._last is not None and self.preview:
                 self._show(self._last)
             seconds = time.monotonic() - self.began
-            self.console.print(
-                f"{self._drawn:,} tokens in {seconds:,.1f} s, {self._drawn / seconds:,.0f} a second", highlight=False
-            )
+            say(self.console, f"{self._drawn:,} tokens in {seconds:,.1f} s, {self._drawn / seconds:,.0f} a second")
 
     def see(self, progress: GenerationProgress) -> None:
         """Note a token."""
@@ -103,12 +102,12 @@ class Show:
     def _warn_of_length(self, longest: int) -> None:
         trained = self.studio.context
         if trained is not None and longest > trained:
-            self.console.print(
-                f"A sequence has up to {longest:,} tokens; the model was trained on rows of {trained:,} and may draw "
+            say(
+                self.console,
+                f"a sequence has up to {longest:,} tokens; the model was trained on rows of {trained:,} and may draw "
                 "badly beyond. A smaller --area, --seconds, --context or --most keeps it within.",
+                head="note:",
                 style="yellow",
-                soft_wrap=True,
-                highlight=False,
             )
 
     def _show(self, progress: GenerationProgress) -> None:

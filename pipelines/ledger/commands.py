@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from reelmill.terminal import echo, echo_json
 
 Out = Annotated[Path, typer.Argument(help="Run folder.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
@@ -35,7 +36,7 @@ def sql(
     with LedgerQueries(RunFolder(out).require().root) as ledger:
         rows = ledger.ask(query).to_pylist()
     if as_json:
-        typer.echo(json.dumps(rows, indent=2, default=str))
+        echo_json(rows)
     else:
         print_table(Console(), rows)
 
@@ -90,9 +91,9 @@ def verify(out: Out, as_json: Json = False) -> None:
     preferences = holds_preferences(out) and not RunFolder(out).exists()
     found = verify_preferences(out) if preferences else verify_run(RunFolder(out).require())
     if as_json:
-        typer.echo(json.dumps({"problems": found.problems, "files": found.files, "documents": found.documents}))
+        echo_json({"problems": found.problems, "files": found.files, "documents": found.documents})
     if found.problems:
         several = "s" * (len(found.problems) != 1)
         raise DataError(f"{len(found.problems)} problem{several} in {out}:\n  " + "\n  ".join(found.problems))
     if not as_json:
-        typer.echo(f"{out}: {found.files} files and {found.documents} documents, all sound")
+        echo(f"{out}: {found.files} files and {found.documents} documents, all sound")

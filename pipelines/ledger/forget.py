@@ -21,6 +21,7 @@ from reelmill.orchestration.recipe import Recipe
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries
 from reelmill.pipelines.curate.run import decide_again
+from reelmill.terminal import say
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def forget(folder: RunFolder, criterion: Criterion, console: Console) -> int:
         recipe = from_dict(Recipe, read_toml(locked.recipe_path))
         decide_again(locked, recipe, console)
         samples = prune(locked)
-    console.print(f"forgot {len(ids)} items; captions and tokens of {samples} samples are gone", highlight=False)
+    say(console, f"forgot {len(ids)} items; captions and tokens of {samples} samples are gone")
     return len(ids)
 
 

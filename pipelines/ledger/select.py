@@ -21,6 +21,7 @@ from reelmill.pipelines.curate.run import DEFAULT, complete_selection, write_ver
 from reelmill.pipelines.ledger.presets import Preset, preset
 from reelmill.pipelines.ledger.ranking import Ranking, rank
 from reelmill.pipelines.tables import print_table
+from reelmill.terminal import say
 
 _CHANGED = """
 SELECT coalesce(o.status, 'undecided') AS before, n.status AS after, n.rule, count(*) AS samples
@@ -120,9 +121,7 @@ def _report(folder: RunFolder, name: str, fingerprint: str, console: Console) ->
         (lacking,) = ledger.rows(_LACKING, [name, fingerprint])
     print_table(console, changed, f"{name}, against {DEFAULT}")
     if lacking["samples"]:
-        console.print(
-            f"{lacking['samples']} kept samples have no tokens yet; add --complete to make them", highlight=False
-        )
+        say(console, f"{lacking['samples']} kept samples have no tokens yet; add --complete to make them")
     elif fingerprint:
         own = f"--selection {name} --set data.fingerprint={fingerprint[:12]}"
-        console.print(f"It has tokens of its own; train on them with {own}", highlight=False, soft_wrap=True)
+        say(console, f"It has tokens of its own; train on them with {own}")

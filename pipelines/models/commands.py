@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
+
+from reelmill.terminal import echo, echo_json
 
 app = typer.Typer(no_args_is_help=True, help="Model weights and sample media: list, pull, verify.")
 
@@ -22,7 +23,7 @@ def list_(as_json: AsJson = False) -> None:
     states = weights.verify()
     rows = [{**asdict(card), "state": states[name]} for name, card in weights.cards().items()]
     if as_json:
-        typer.echo(json.dumps(rows, indent=2))
+        echo_json(rows)
         return
     from rich.console import Console
     from rich.table import Table
@@ -51,9 +52,9 @@ def pull(
     for name in chosen:
         paths[name] = str(weights.pull(name, consent=accept_licence))
         if not as_json:
-            typer.echo(f"{name}: {paths[name]}")
+            echo(f"{name}: {paths[name]}")
     if as_json:
-        typer.echo(json.dumps(paths, indent=2))
+        echo_json(paths)
 
 
 @app.command()
@@ -64,10 +65,10 @@ def verify(names: Names = None, as_json: AsJson = False) -> None:
     required = set(names or [card.name for card in weights.cards().values() if card.default])
     states = weights.verify(names)
     if as_json:
-        typer.echo(json.dumps(states, indent=2))
+        echo_json(states)
     else:
         for name, state in states.items():
-            typer.echo(f"{name}: {state}")
+            echo(f"{name}: {state}")
     bad = [name for name, state in states.items() if state == "damaged" or (state == "missing" and name in required)]
     if bad:
         from reelmill.errors import WeightsError

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from reelmill.terminal import echo
+
 app = typer.Typer(no_args_is_help=True)
 
 Folder = Annotated[Path, typer.Argument(help="Folder of `prefer sample`.", show_default=False)]
@@ -60,8 +62,8 @@ def sample(
     plan.check()
     texts = read_prompts(prompts, prompt or [])
     for line in sample_candidates(checkpoints, tokenizer, texts, plan, out):
-        typer.echo(line)
-    typer.echo(f"Next: reelmill prefer vote {out}")
+        echo(line)
+    echo(f"Next: reelmill prefer vote {out}")
 
 
 @app.command()
@@ -94,23 +96,23 @@ def vote(
     if from_:
         from reelmill.pipelines.prefer.automatic_votes import take_votes
 
-        typer.echo(take_votes(candidates, from_))
+        echo(take_votes(candidates, from_))
         return
     decode_pictures(candidates, tokenizer)
     if scorer:
         from reelmill.pipelines.prefer.automatic_votes import let_vote
 
         for line in let_vote(scorer, candidates, url, model):
-            typer.echo(line)
+            echo(line)
         return
     from reelmill.pipelines.prefer.vote_page import Poll, vote_app
     from reelmill.pipelines.web import address_of, listen, serve
 
     poll = Poll(candidates, ask or ("compare" if len(candidates.checkpoints) > 1 else "rate"))
     listener, access = listen(host, port)
-    typer.echo(f"{len(poll.tasks):,} tasks. Vote at {address_of(listener, access)} (Ctrl-C ends it)")
+    echo(f"{len(poll.tasks):,} tasks. Vote at {address_of(listener, access)} (Ctrl-C ends it)")
     serve(vote_app(poll, access), listener)
-    typer.echo(f"Next: reelmill prefer {'compare' if poll.mode == 'compare' else 'build'} {folder}")
+    echo(f"Next: reelmill prefer {'compare' if poll.mode == 'compare' else 'build'} {folder}")
 
 
 @app.command()

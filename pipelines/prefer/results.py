@@ -28,6 +28,7 @@ from reelmill.eval.preference import (
 from reelmill.files import write_text
 from reelmill.pipelines.prefer.candidates import open_candidates
 from reelmill.pipelines.tables import print_table
+from reelmill.terminal import say
 
 RULE = (
     "score: mean over voters of the mean over questions, of voters who judged all candidates; chosen: the best, "
@@ -68,7 +69,7 @@ def build_pairs(
     counts = ("pairs", "tied", "too_few_voters", "same_tokens")
     print_table(console, [{key: result[key] for key in counts} | {"voters": len(voted)}], "Pairs")
     print_table(console, agreement(found.values()), "Agreement")
-    console.print(f"{path}\nNext: reelmill train dpo --data {folder} --set init=CHECKPOINT", highlight=False)
+    say(console, f"{path}\nNext: reelmill train dpo --data {folder} --set init=CHECKPOINT")
 
 
 def agreement(found: Iterable[Tally]) -> list[dict[str, Any]]:
@@ -105,7 +106,7 @@ def compare_checkpoints(folder: Path, voters: Sequence[str], console: Console) -
         )
     names = {checkpoint.weights: chr(ord("A") + n) for n, checkpoint in enumerate(candidates.checkpoints)}
     for checkpoint in candidates.checkpoints:
-        console.print(f"{names[checkpoint.weights]}: {checkpoint.place}, step {checkpoint.step}", highlight=False)
+        say(console, f"{names[checkpoint.weights]}: {checkpoint.place}, step {checkpoint.step}")
     votes = VoteFile(folder).read(candidates)
     for title, group in _groups(votes, voters).items():
         rows = [

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from reelmill.terminal import echo, echo_json
 
 Out = Annotated[Path, typer.Argument(help="Run folder.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
@@ -25,10 +26,10 @@ def report(out: Out, as_json: Json = False) -> None:
     written = write_report(out)
     if as_json:
         facts = {"page": str(written.page), "card": str(written.card), "bytes": written.bytes}
-        typer.echo(json.dumps({**facts, "tiles": written.tiles, "pairs": written.pairs}))
+        echo_json({**facts, "tiles": written.tiles, "pairs": written.pairs})
     else:
         size = f"{written.bytes / 1e6:.1f} MB, {written.tiles} clips, {written.pairs} reconstructions"
-        typer.echo(f"{written.page}: {size}\n{written.card}")
+        echo(f"{written.page}: {size}\n{written.card}")
 
 
 def explain(
@@ -50,6 +51,6 @@ def explain(
     if png is not None:
         draw(out, found, png)
     if as_json:
-        typer.echo(json.dumps(found, indent=2))
+        echo_json(found)
     else:
         print_explained(found, Console())

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 
 from reelmill.config import from_dict, read_toml
 from reelmill.curation.rules import Rule
@@ -17,6 +16,7 @@ from reelmill.orchestration.recipe import Recipe
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries
 from reelmill.pipelines.tables import print_table
+from reelmill.terminal import say
 
 MOST = 8
 """Samples named when an id or a uri is not of one sample."""
@@ -65,11 +65,11 @@ def print_explained(found: Mapping[str, Any], console: Console) -> None:
     """The same on a terminal."""
     facts, verdict, origin = found["facts"], found["verdict"], found["origin"]
     colour = {"kept": "green", "rejected": "red"}.get(verdict["status"], "yellow")
-    console.print(f"[bold]{facts['sample_id']}[/bold]  [{colour}]{verdict['status']}[/{colour}]", highlight=False)
+    say(console, verdict["status"] or "undecided", head=facts["sample_id"], style=f"bold {colour}")
     for line in lines(found):
-        console.print(escape(line), highlight=False, soft_wrap=True)
+        say(console, line)
     if origin["caption"]:
-        console.print(f"[bold]“{escape(origin['caption'])}”[/bold] ({origin['caption_source']})", highlight=False)
+        say(console, f"({origin['caption_source']})", head=f"“{origin['caption']}”")
     print_table(console, [{"score": k, "value": v} for k, v in found["scores"].items() if v is not None], "Scores")
     print_table(console, found["rules"], "Rules")
     for title in ("documents", "captions", "selections", "failures"):

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from reelmill.terminal import echo
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -18,4 +20,4 @@ def sample_dump(folder: Annotated[Path, typer.Argument(help="Where to write it; 
     from reelmill.pipelines.sampledump.write import write_sample_dump
 
     manifest = write_sample_dump(folder)
-    typer.echo(f"{folder}: {manifest.summary()}")
+    echo(f"{folder}: {manifest.summary()}")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from reelmill.pipelines.generate.commands import AREA, Checkpoint, Tokenizer
+from reelmill.terminal import echo
 
 
 def register(app: typer.Typer) -> None:
@@ -67,7 +68,7 @@ def serve(
     listener, access = listen(host, port)
     with listener, opened(Studio.open(place, tokenizer), checkpoint.resolve().name, str(place), config) as serving:
         cache = f"{config.rows} x {config.capacity:,} tokens at a time, {serving.service.cache_bytes / 2**20:,.0f} MiB"
-        typer.echo(f"{checkpoint}: {cache}; pictures in {config.out}/")
-        typer.echo(f"{address_of(listener, access)}\nCtrl-C ends it.")
+        echo(f"{checkpoint}: {cache}; pictures in {config.out}/")
+        echo(f"{address_of(listener, access)}\nCtrl-C ends it.")
         run(serve_app(serving, access), listener, serving.service.stop)
-    typer.echo("ended")
+    echo("ended")

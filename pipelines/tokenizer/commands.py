@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from reelmill.terminal import echo, echo_json
+
 app = typer.Typer(no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="A shipped tokenizer, or a .safetensors file.", show_default=False)]
@@ -19,12 +21,12 @@ def list_(json: Json = False) -> None:
     from rich.console import Console
     from rich.table import Column, Table
 
-    from reelmill.pipelines.tokenizer.run import describe, printed
+    from reelmill.pipelines.tokenizer.run import describe
     from reelmill.tokenize.vision.presets import PRESETS
 
     rows = [describe(name) for name in PRESETS]
     if json:
-        typer.echo(printed(rows))
+        echo_json(rows)
         return
     table = Table("name", Column("parameters", justify="right"), "covers", "codes", "weights")
     for row in rows:
@@ -37,15 +39,15 @@ def list_(json: Json = False) -> None:
 @app.command("show")
 def show(name: Name, json: Json = False) -> None:
     """One tokenizer: configuration, parameters by part, grid, codebook, fingerprint where its weights are here."""
-    from reelmill.pipelines.tokenizer.run import describe, printed
+    from reelmill.pipelines.tokenizer.run import describe
 
     described = describe(name)
     if json:
-        typer.echo(printed(described))
+        echo_json(described)
         return
     for key, value in described.items():
         is_count = isinstance(value, int) and not isinstance(value, bool)
-        typer.echo(f"{key:16}{value:,}" if is_count else f"{key:16}{value}")
+        echo(f"{key:16}{value:,}" if is_count else f"{key:16}{value}")
 
 
 @app.command("train")
@@ -76,8 +78,8 @@ def train(
     loaded = from_dict(TokenizerRecipe, read_toml(Path(recipe))) if is_file else recipes.recipe(recipe)
     chosen, judged = training_media(data or [], held_out or [], share, media or out / "media", selection)
     with resumable():
-        path = run(override(loaded, set_ or []), chosen, judged, out, until=until)
-    typer.echo(f"{path}; measure it: reelmill eval reconstruction {path} FOLDER")
+        path = run(override(loaded, set_ or []), chosen, judged, out, until=until, log_fn=echo)
+    echo(f"{path}; measure it: reelmill eval reconstruction {path} FOLDER")
 
 
 @app.command("encode")
@@ -88,10 +90,10 @@ def encode(
     fps: Annotated[float, typer.Option(help="Frames a second that are taken of a video.")] = 8.0,
     area: Annotated[int, typer.Option(help="Pixels a frame is resized to, its aspect kept; 0: as it is.")] = 0,
 ) -> None:
-    """Write the codes of a picture [h, w] or a video [T, h, w], with size and frame rate, as a NumPy archive."""
+    """Write the codes of a picture (h, w) or a video (T, h, w), with size and frame rate, as a NumPy archive."""
     from reelmill.pipelines.tokenizer.run import encode_file
 
-    typer.echo(encode_file(name, file, codes, fps, area))
+    echo(encode_file(name, file, codes, fps, area))
 
 
 @app.command("decode")
@@ -103,4 +105,4 @@ def decode(
     """Write the picture or the video that codes stand for."""
     from reelmill.pipelines.tokenizer.run import decode_file
 
-    typer.echo(decode_file(name, codes, file))
+    echo(decode_file(name, codes, file))

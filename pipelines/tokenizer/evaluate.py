@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from reelmill.terminal import cell, echo, say
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -58,7 +60,7 @@ def reconstruction(
     if out is not None:
         write_text(out / "scores.json", report)
     if as_json:
-        typer.echo(report)
+        echo(report)
     else:
         _print(evaluation, Console(), out)
 
@@ -81,11 +83,11 @@ def _print(evaluation: Evaluation, console: Console, out: Path | None) -> None:
         if summary is not None:
             console.print(_table(evaluation, kind, summary))
             if summary.rfid is not None and summary.frames < FEW:
-                console.print(f"rFID over {summary.frames} frames: compare it only with rFID over the same ones.")
+                say(console, f"rFID over {summary.frames} frames: compare it only with rFID over the same ones.")
     for reason in evaluation.left_out:
-        console.print(f"left out: {reason}", markup=False, highlight=False)
+        say(console, f"left out: {reason}")
     if out is not None:
-        console.print(f"side by side: {out / 'pictures'}; file by file: {out / 'scores.json'}", highlight=False)
+        say(console, f"side by side: {out / 'pictures'}; file by file: {out / 'scores.json'}")
 
 
 def _table(evaluation: Evaluation, kind: Kind, summary: Summary) -> Table:
@@ -107,7 +109,7 @@ def _table(evaluation: Evaluation, kind: Kind, summary: Summary) -> Table:
     )
     table.add_column("")
     for name in columns:
-        table.add_column(name, justify="right")
+        table.add_column(cell(name), justify="right")
     for row in columns[evaluation.tokenizer.name]:
         table.add_row(row, *(cells.get(row, "") for cells in columns.values()))
     return table

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -47,11 +46,6 @@ def describe(name: str) -> dict[str, Any]:
         "fingerprint": tokenizer.fingerprint if tokenizer else None,
         "config": asdict(config),
     }
-
-
-def printed(value: object) -> str:
-    """JSON for a script."""
-    return json.dumps(value, indent=2)
 
 
 def training_media(

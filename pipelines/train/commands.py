@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from reelmill.terminal import echo
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
@@ -68,7 +70,7 @@ def train(
     if check:
         from reelmill.train.check_data import check_data
 
-        typer.echo(check_data(config, folders, kept))
+        echo(check_data(config, folders, kept))
         return
     place = out or Path("runs") / Path(recipe).stem
     settings = {
@@ -84,7 +86,7 @@ def train(
         else:
             train_here(settings)
     if os.environ.get("RANK", "0") == "0":
-        typer.echo(f'Next: reelmill generate {place} --prompt "a windmill turning on a hill"')
+        echo(f'Next: reelmill generate {place} --prompt "a windmill turning on a hill"')
 
 
 def export(
@@ -109,4 +111,4 @@ def export(
         raise ConfigError(f"no dtype {dtype!r}; {nearest(dtype, dtypes)}")
     model, vocab, _ = load_decoder(found_checkpoint(checkpoint))
     written = export_model(model, vocab, out, layout=layout or None, dtype=getattr(torch, dtype), context=context)
-    typer.echo(f"{out}: {CLASSES[written].name}, {dtype}")
+    echo(f"{out}: {CLASSES[written].name}, {dtype}")

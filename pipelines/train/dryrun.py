@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from reelmill.errors import ConfigError
+from reelmill.terminal import plain
 from reelmill.tokenize.shards import ShardIndex
 from reelmill.train.config import TrainConfig
 from reelmill.train.dryrun import GIB, Estimate, Machine, check_fits, estimate
@@ -29,7 +29,7 @@ def dry_run(
         config, _ = with_init_sizes(config)
     found = estimate(_with_vocabulary(config, data), machine, document)
     if as_json:
-        console.print_json(json.dumps({**dataclasses.asdict(found), "fits": found.fits}))
+        console.print_json(data=plain({**dataclasses.asdict(found), "fits": found.fits}))
     else:
         _show(found, console)
     check_fits(found, config)

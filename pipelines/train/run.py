@@ -11,11 +11,12 @@ from typing import Any
 
 from reelmill.config import from_dict
 from reelmill.files import write_text
+from reelmill.terminal import echo
 
 _FUNCTION = "reelmill.pipelines.train.run:train_rank"
 
 
-def train_here(settings: dict[str, Any], log_fn: Callable[[str], None] = print) -> None:
+def train_here(settings: dict[str, Any], log_fn: Callable[[str], None] = echo) -> None:
     """Train by `settings`: `recipe` (a dict of TrainConfig), `data`, `out`, `selection`, `tokenizer`."""
     from reelmill.pipelines.train.sample_images import sampler
     from reelmill.train.config import TrainConfig
@@ -29,7 +30,7 @@ def train_here(settings: dict[str, Any], log_fn: Callable[[str], None] = print) 
     )  # fmt: skip
 
 
-def train_on_ray(settings: dict[str, Any], workers: int, log_fn: Callable[[str], None] = print) -> None:
+def train_on_ray(settings: dict[str, Any], workers: int, log_fn: Callable[[str], None] = echo) -> None:
     """The same on so many Ray workers, each with a GPU where Ray has GPUs and the recipe's device is not cpu.
 
     A signal to this process goes to the workers as a file in the run's folder.

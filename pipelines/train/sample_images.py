@@ -14,16 +14,16 @@ from reelmill.eval.generation import continuations, image_request
 from reelmill.tokenize import vision
 from reelmill.tokenize.documents import Grammar, parse
 from reelmill.train.model import Decoder
-from reelmill.train.objectives.interface import Source
+from reelmill.train.objectives.interface import DataSource
 
 
-def sampler(tokenizer: str | None) -> Callable[[Source, Sequence[str]], Callable[[Decoder, Path], None]]:
+def sampler(tokenizer: str | None) -> Callable[[DataSource, Sequence[str]], Callable[[Decoder, Path], None]]:
     """For `train(sampler=...)`: draws with the vision tokenizer of that name (None: the shipped one of the codes).
 
     Pictures are as large as most of the corpus's, drawn as Emu3 draws, with the same random numbers at each validation.
     """
 
-    def made(corpus: Source, prompts: Sequence[str]) -> Callable[[Decoder, Path], None]:
+    def made(corpus: DataSource, prompts: Sequence[str]) -> Callable[[Decoder, Path], None]:
         decoder = vision.load_by_fingerprint(corpus.tokenizer, tokenizer)
         h, w = _usual_grid(corpus)
         grammar = Grammar(corpus.vocab, one_block=True)
@@ -40,7 +40,7 @@ def sampler(tokenizer: str | None) -> Callable[[Source, Sequence[str]], Callable
     return made
 
 
-def _usual_grid(corpus: Source) -> tuple[int, int]:
+def _usual_grid(corpus: DataSource) -> tuple[int, int]:
     """Height and width in codes of most of the corpus's images."""
     grids = corpus.image_grids()
     if not len(grids):

@@ -81,7 +81,7 @@ import os, pathlib, sys
 from reelmill.config import from_dict, read_toml
 from reelmill.train.run import train
 from reelmill.train.saver import CheckpointConfig
-from reelmill.train.trainer import TrainConfig
+from reelmill.train.config import TrainConfig
 
 config, data, out = from_dict(TrainConfig, read_toml(pathlib.Path(sys.argv[1]))), *map(pathlib.Path, sys.argv[2:])
 rename = pathlib.Path.rename

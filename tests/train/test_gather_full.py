@@ -16,9 +16,10 @@ from pathlib import Path
 import torch
 from reelmill.config import from_dict
 from reelmill.train import checkpoint
-from reelmill.train.data.loader import Corpus
+from reelmill.train.data.corpus import Corpus
 from reelmill.train.parallel import ParallelConfig, join_ranks
-from reelmill.train.trainer import TrainConfig, Trainer
+from reelmill.train.config import TrainConfig
+from reelmill.train.trainer import Trainer
 from reelmill.train.gather_full import gather_full_decoder
 
 recipe, data, out = map(Path, sys.argv[1:])

@@ -25,7 +25,7 @@ import sys, tomllib
 from pathlib import Path
 from reelmill.config import from_dict
 from reelmill.train.run import train
-from reelmill.train.trainer import TrainConfig
+from reelmill.train.config import TrainConfig
 
 recipe, data, out = map(Path, sys.argv[1:])
 train(from_dict(TrainConfig, tomllib.loads(recipe.read_text())), [data], out)

@@ -9,8 +9,9 @@ import torch
 from reelmill.errors import ConfigError
 from reelmill.train import meter, trackers
 from reelmill.train.estimate import flops_per_token
-from reelmill.train.metrics import readable
+from reelmill.train.metrics import format_step
 from reelmill.train.model import ModelConfig
+from reelmill.train.objectives.next_token import NextToken
 from reelmill.train.run import train
 from reelmill.train.trackers import LogConfig
 
@@ -19,15 +20,17 @@ LINE = {
     "tokens_per_s": 81234.5, "memory_gib": 61.25, "eta_s": 93784.0, "epoch": 0.25, "tokens": 123_456_789,
 }  # fmt: skip
 
+SHOWN = NextToken.shown
+
 
 def test_the_line_for_a_person():
-    assert readable(LINE, 100_000) == (
+    assert format_step(LINE, SHOWN, 100_000) == (
         "step 12/100000  loss 3.2500 (text 3.000 structure 0.500 vision 4.125)  lr 5.00e-05  grad 0.75  "
         "81,234 tokens/s  61.2 GiB  epoch 0.25, 123.5 M tokens  1 d 2 h left"
     )
-    assert "tokens/s  MFU 41.2%  61.2 GiB" in readable({**LINE, "mfu": 0.412}, 100_000)
-    assert readable({**LINE, "eta_s": 3725.0, "tokens": 900}, 12).endswith("900 tokens  1 h 02 min left")
-    assert readable({**LINE, "eta_s": 80.4}, 12).endswith("1 min 20 s left")
+    assert "tokens/s  MFU 41.2%  61.2 GiB" in format_step({**LINE, "mfu": 0.412}, SHOWN, 100_000)
+    assert format_step({**LINE, "eta_s": 3725.0, "tokens": 900}, SHOWN, 12).endswith("900 tokens  1 h 02 min left")
+    assert format_step({**LINE, "eta_s": 80.4}, SHOWN, 12).endswith("1 min 20 s left")
 
 
 @pytest.mark.parametrize(

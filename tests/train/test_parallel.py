@@ -25,7 +25,7 @@ from pathlib import Path
 import torch.distributed as dist
 from reelmill.config import from_dict, read_toml
 from reelmill.train.run import train
-from reelmill.train.trainer import TrainConfig
+from reelmill.train.config import TrainConfig
 
 dist.init_process_group("gloo")  # once for all cases
 for recipe, data, out, until in json.loads(sys.argv[1]):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from reelmill.config import to_toml
+from reelmill.config import override, to_toml
 from reelmill.errors import ConfigError, DataError
 from reelmill.pipelines.cli import app
 from reelmill.tokenize import documents
@@ -117,7 +117,7 @@ def test_an_interrupted_run_goes_on_bit_by_bit_with_the_stored_reference(pairs, 
 def test_a_stored_reference_says_what_a_frozen_model_says(pairs, config, tmp_path):
     config = replace(config, steps=4, validate_every=4)
     train(config, [pairs], tmp_path / "stored", log_fn=lambda _: None)
-    frozen = replace(config, preference=replace(config.preference, reference="model"))
+    frozen = override(config, ["preference.reference=model"])
     train(frozen, [pairs], tmp_path / "model", log_fn=lambda _: None)
     assert not (tmp_path / "model/reference").exists()
     for stored, model in zip(*(lines_of(tmp_path / name)[0] for name in ("stored", "model")), strict=True):
@@ -169,14 +169,11 @@ def test_what_cannot_be_trained_is_refused(pairs, config, tmp_path):
                 replace(config, **changes), [changes.pop("data_folder", pairs)], tmp_path / "x", log_fn=lambda _: None
             )
 
-    def preference(**changes):
-        return replace(config.preference, **changes)
-
-    refused(ConfigError, "compares with the model that training begins with", init="")
-    refused(ConfigError, "beta must be above 0", preference=preference(beta=0.0))
-    refused(ConfigError, "with ipo set it to 0", preference=preference(loss="ipo", label_smoothing=0.1))
+    refused(ConfigError, "compare with the model that training begins with", init="")
+    refused(ConfigError, "beta must be above 0", settings={"preference": {"beta": 0.0}})
+    refused(ConfigError, "with ipo set it to 0", settings={"preference": {"loss": "ipo", "label_smoothing": 0.1}})
     refused(ConfigError, "z_loss is for the next token", z_loss=1e-4)
-    refused(DataError, r"no pairs 'mine' in .*there are: toy", preference=preference(pairs="mine"))
+    refused(DataError, r"no pairs 'mine' in .*there are: toy", settings={"preference": {"pairs": "mine"}})
     refused(DataError, "none of the .* pairs fits a context of 32", data=replace(config.data, context=32))
     refused(ConfigError, "pairs are taken as they are", data=replace(config.data, caption_drop=0.1))
 
@@ -189,9 +186,9 @@ def test_pairs_of_another_tokenizer_than_init_are_refused(pairs, config, tmp_pat
 
 
 def test_simpo_needs_no_reference(pairs, config, tmp_path):
-    simpo = replace(config.preference, loss="simpo", beta=2.0)
+    simpo = {"preference": {"loss": "simpo", "beta": 2.0}}
     train(
-        replace(config, preference=simpo, steps=6, validate_every=6), [pairs], tmp_path / "simpo", log_fn=lambda _: None
+        replace(config, settings=simpo, steps=6, validate_every=6), [pairs], tmp_path / "simpo", log_fn=lambda _: None
     )
     steps, validations = lines_of(tmp_path / "simpo")
     assert "kl" not in steps[0]
@@ -212,7 +209,7 @@ def test_the_command_trains_on_the_pairs_of_a_run_folder(pairs, config, tmp_path
 
 def test_a_dry_run_counts_a_frozen_second_model():
     stored = recipe("dpo")
-    frozen = replace(stored, preference=replace(stored.preference, reference="model"))
+    frozen = override(stored, ["preference.reference=model"])
     memory = memory_by_part(frozen, 8)
     assert memory["reference"] == memory["weights"] > 0
     assert "reference" not in memory_by_part(stored, 8)

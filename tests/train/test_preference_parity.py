@@ -72,7 +72,7 @@ def ours(place, out, preference):
         model=MODEL,
         data=DataConfig(context=220, batch_rows=100, micro_rows=2, heldout=0.0, vision_weight=1.0),
         objective="preference",
-        preference=preference,
+        settings={"preference": preference},
         init=str(place / "reference"),
         precision="float32",
         device="cpu",
@@ -85,13 +85,13 @@ def ours(place, out, preference):
         objective.prepare(out, lambda _: None)
         batches = objective.micro_batches(0)
         assert len(batches) > 1
-        weights = np.sum([objective.weights(batch) for batch in batches], axis=0).tolist()
+        weights = np.sum([objective.denominators(batch) for batch in batches], axis=0).tolist()
         sums = []
         for batch in batches:
             part = objective.loss(model, batch, weights)
             part.total.backward()
             sums.append(part.sums)
-        line = objective.line(torch.stack(sums).sum(0))
+        line = objective.metrics(torch.stack(sums).sum(0))
         gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
         return line, {name: g.full_tensor() if isinstance(g, DTensor) else g for name, g in gradients.items()}
 

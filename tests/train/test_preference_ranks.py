@@ -36,7 +36,7 @@ from pathlib import Path
 import torch.distributed as dist
 from reelmill.config import from_dict, read_toml
 from reelmill.train.run import train
-from reelmill.train.trainer import TrainConfig
+from reelmill.train.config import TrainConfig
 
 dist.init_process_group("gloo")  # once for all cases
 for recipe, out in json.loads(sys.argv[2]):
@@ -78,9 +78,10 @@ def test_two_ranks_equal_one_however_they_share_the_work(run_folder, toy_config,
     train(config, [pairs], tmp_path / "alone", log_fn=lambda _: None)
     jobs = []
     for name, (parallel, reference) in CASES.items():
-        preference = replace(config.preference, reference=reference)
         recipe = tmp_path / f"{name}.toml"
-        recipe.write_text(to_toml(replace(config, parallel=parallel, preference=preference)))
+        recipe.write_text(
+            to_toml(replace(config, parallel=parallel, settings={"preference": {"reference": reference}}))
+        )
         jobs.append((str(recipe), str(tmp_path / name)))
     (tmp_path / "script.py").write_text(SCRIPT)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]

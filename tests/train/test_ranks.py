@@ -19,7 +19,7 @@ import sys, tomllib
 from pathlib import Path
 from reelmill.config import from_dict
 from reelmill.train.run import train
-from reelmill.train.trainer import TrainConfig
+from reelmill.train.config import TrainConfig
 
 config = from_dict(TrainConfig, tomllib.loads(Path(sys.argv[1]).read_text()))
 train(config, [Path(sys.argv[2])], Path(sys.argv[3]), until=int(sys.argv[4]))

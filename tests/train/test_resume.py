@@ -25,7 +25,7 @@ from pathlib import Path
 from reelmill.config import from_dict
 from reelmill.train.data.loader import Loader
 from reelmill.train.run import train
-from reelmill.train.trainer import TrainConfig
+from reelmill.train.config import TrainConfig
 
 recipe, out, until, *data = sys.argv[1:]
 micro_batches = Loader.micro_batches

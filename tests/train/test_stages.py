@@ -72,7 +72,7 @@ def test_every_stage_after_pretraining_makes_its_steps(run_folder, toy_config, t
             toy,
             init=str(base),
             objective=large.objective,
-            preference=large.preference,
+            settings=large.settings,
             data=replace(large.data, context=256, batch_rows=2, heldout=0.2),
             parallel=ParallelConfig(recompute=large.parallel.recompute),
             steps=2,

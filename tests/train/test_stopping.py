@@ -85,7 +85,7 @@ from pathlib import Path
 from reelmill.config import from_dict
 from reelmill.errors import Preempted
 from reelmill.train.run import train
-from reelmill.train.trainer import TrainConfig
+from reelmill.train.config import TrainConfig
 
 recipe, data, out = map(Path, sys.argv[1:])
 
@@ -123,9 +123,10 @@ import os, sys, tomllib
 from pathlib import Path
 from reelmill.config import from_dict
 from reelmill.errors import ReelmillError
-from reelmill.train.data.loader import Corpus
+from reelmill.train.data.corpus import Corpus
 from reelmill.train.parallel import join_ranks
-from reelmill.train.trainer import TrainConfig, Trainer
+from reelmill.train.config import TrainConfig
+from reelmill.train.trainer import Trainer
 
 recipe, data, out = map(Path, sys.argv[1:])
 config = from_dict(TrainConfig, tomllib.loads(recipe.read_text()))

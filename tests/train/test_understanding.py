@@ -13,9 +13,9 @@ from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.check_data import check_data
 from reelmill.train.config import TrainConfig
 from reelmill.train.data.config import DataConfig
+from reelmill.train.data.conversations import conversation_problems
 from reelmill.train.data.corpus import Corpus
 from reelmill.train.recipes import recipe
-from reelmill.train.recipes.understanding import conversation_problems
 from reelmill.train.run import train
 
 VOCAB = Vocabulary("bytes", 64)

@@ -1,30 +1,37 @@
-"""What a run learns, as the trainer sees it: the batches of a step, their loss, its log lines, its validation.
+"""What a run learns, as the trainer sees it: data, the batches of a step, their loss, metrics and validation.
 
-Pretraining, quality fine-tuning and understanding are one objective, the next token (`next_token.py`), with other
-weights; preferences are another (`post/preference.py`).
+Pretraining, quality fine-tuning and understanding share one objective, the next token (`next_token.py`), with different
+weights. Preference pairs are another (`preference/`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from reelmill.config import from_dict
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.data.batches import Batch
 from reelmill.train.model import Decoder
+from reelmill.train.parallel import Layout
+
+if TYPE_CHECKING:
+    from reelmill.train.config import TrainConfig
 
 
-class Source(Protocol):
+class DataSource(Protocol):
     """What a run is trained on."""
 
     @property
     def vocab(self) -> Vocabulary:
-        """Of all its documents."""
+        """The vocabulary of all its documents."""
 
     @property
     def tokenizer(self) -> str:
@@ -32,21 +39,29 @@ class Source(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Hex digest of all that is trained on."""
+        """Hex digest of everything that is trained on."""
 
     def name(self, document: int) -> str:
         """What a person finds a document of a batch by."""
 
     def image_grids(self) -> npt.NDArray[np.int64]:
-        """int64 [images, 2]: height and width in codes of its images, or of some hundreds of them."""
+        """int64 [images, 2]: height and width in codes of its images, or of a few hundred of them."""
+
+
+S = TypeVar("S", bound=DataSource)
+
+
+@dataclass(kw_only=True)
+class NoSettings:
+    """The settings of an objective that has none."""
 
 
 class BatchLoss(NamedTuple):
-    """What a micro-batch gives.
+    """The result of a micro-batch.
 
     total: a scalar; its gradient, summed over micro-batches and ranks, is that of the step's loss. sums: float64 [n],
-    what `Objective.line` is made of once summed over micro-batches and ranks with other tokens. nll: of each prediction
-    [rows, this rank's columns], to find what is not finite.
+    the input of `Objective.metrics` once summed over micro-batches and the ranks with other tokens. nll: negative
+    log-likelihood of each prediction [rows, this rank's columns], to find what is not finite.
     """
 
     total: Tensor
@@ -54,29 +69,78 @@ class BatchLoss(NamedTuple):
     nll: Tensor
 
 
-class Objective(Protocol):
-    """A kind of training; one is made a run, on each rank."""
+class Objective(ABC, Generic[S]):
+    """A kind of training. The class says what its recipes read and need; each rank makes one instance per run."""
+
+    name: ClassVar[str]
+    """The table of its settings in a recipe."""
+    shown: ClassVar[tuple[str, ...]] = ()
+    """The metrics that a step's line on the terminal shows beside the loss, where a step has them."""
+
+    Config: ClassVar[type] = NoSettings
+    """A dataclass of its settings; `self.settings` is one."""
+
+    def __init__(self, config: TrainConfig, source: S, layout: Layout) -> None:
+        self.config, self.source, self.layout = config, source, layout
+        self.settings: Any = self.settings_of(config)
+
+    @classmethod
+    def settings_of(cls, config: TrainConfig) -> Any:
+        """The recipe's table of this objective as its `Config`."""
+        return from_dict(cls.Config, config.settings.get(cls.name, {}), cls.name)
+
+    @classmethod
+    @abstractmethod
+    def read(cls, config: TrainConfig, folders: Sequence[Path], selection: str | None) -> S:
+        """The data in `folders`; DataError where it is missing or does not fit together."""
+
+    @classmethod
+    @abstractmethod
+    def problems(cls, config: TrainConfig, source: S) -> Iterator[str]:
+        """What is wrong with the data, one sentence per row; reads all of it (`reelmill train --check-data`)."""
+
+    @classmethod
+    @abstractmethod
+    def summary(cls, config: TrainConfig, source: S) -> str:
+        """What `--check-data` prints for data without problems."""
+
+    @classmethod
+    def extra_memory(cls, config: TrainConfig, weights: int) -> dict[str, int]:
+        """Bytes per GPU by part, beyond what every training needs (`dryrun.py`). `weights`: those of one model."""
+        return {}
 
     def prepare(self, out: Path, log_fn: Callable[[str], None]) -> None:
-        """Called once before the first step, on all ranks together; `out` is the run's folder."""
+        """Called once before the first step, on all ranks together. `out` is the run's folder."""
 
+    @abstractmethod
     def describe(self) -> list[str]:
-        """What is trained on, in lines."""
+        """Lines for the log that say what is trained on."""
 
+    @abstractmethod
     def micro_batches(self, step: int) -> list[Batch]:
-        """What this rank computes in a step, in order; every rank gets equally many."""
+        """What this rank computes in a step, in order. Every rank gets the same number."""
 
+    @abstractmethod
     def epoch(self, step: int) -> float:
-        """Epochs made when the step is done."""
+        """Epochs completed when the step is done."""
 
-    def weights(self, batch: Batch) -> list[float]:
-        """What the losses of the whole rows of a batch are divided by, summed over the global batch before `loss`."""
+    @abstractmethod
+    def denominators(self, batch: Batch) -> list[float]:
+        """What the losses of a batch's rows are divided by. `loss` gets their sums over the global batch."""
 
-    def loss(self, model: Decoder, batch: Batch, weights: list[float]) -> BatchLoss:
-        """The loss of a micro-batch; `weights` are those of the whole global batch."""
+    @abstractmethod
+    def loss(self, model: Decoder, batch: Batch, denominators: list[float]) -> BatchLoss:
+        """The loss of a micro-batch, divided by the denominators of the whole global batch."""
 
-    def line(self, sums: Tensor) -> dict[str, float]:
-        """The step's part of the log, `loss` among it, from the sums of all its batches."""
+    @abstractmethod
+    def metrics(self, sums: Tensor) -> dict[str, float]:
+        """The step's metrics, `loss` among them, from the sums over all its batches."""
 
+    @abstractmethod
     def validate(self, model: Decoder) -> dict[str, Any]:
-        """The line of a validation, but for its step: `validation` holds numbers by name, or None without any data."""
+        """The metrics of a validation: `validation` holds numbers by name, or None where nothing is held out."""
+
+    def format_validation(self, metrics: dict[str, Any]) -> str:
+        """A validation's line on the terminal; its `step` is in `metrics`, and `validation` holds numbers."""
+        numbers = "  ".join(f"{name} {value:.3f}" for name, value in metrics["validation"].items())
+        return f"validation after step {metrics['step']}: {numbers}"

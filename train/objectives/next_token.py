@@ -1,61 +1,95 @@
-"""The objective of pretraining and of most that follows it: the next token, each token at its weight."""
+"""The objective of pretraining and of most stages after it: predict the next token, each with its weight."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from reelmill.tokenize.shards import verify_shard
 from reelmill.train.config import TrainConfig
 from reelmill.train.data.batches import Batch
 from reelmill.train.data.config import LOSS_KINDS
+from reelmill.train.data.conversations import conversation_problems
 from reelmill.train.data.corpus import Corpus
 from reelmill.train.data.loader import Loader
-from reelmill.train.metrics import beginning
 from reelmill.train.model import Decoder
-from reelmill.train.objectives.interface import BatchLoss
-from reelmill.train.objectives.validation import as_tensors, means_by_kind, sums_by_kind, unigram_entropy, validate
+from reelmill.train.objectives.by_kind import KIND_NAMES, as_tensors, means_by_kind, sums_by_kind
+from reelmill.train.objectives.interface import BatchLoss, Objective
+from reelmill.train.objectives.validation import unigram_entropy, validate
 from reelmill.train.parallel import Layout
 
 
-class NextToken:
-    """Predict the documents of a corpus; held-out ones are validated with."""
+class NextToken(Objective[Corpus]):
+    """Predict the documents of a corpus. Held-out documents are for validation."""
 
-    def __init__(self, config: TrainConfig, corpus: Corpus, layout: Layout) -> None:
-        self.config, self.corpus, self.layout = config, corpus, layout
-        wanted = corpus.of_kinds(config.data.kinds)
-        self.training, heldout = (np.flatnonzero(wanted & part) for part in (~corpus.heldout, corpus.heldout))
-        self.loader = Loader(corpus, self.training, config.data, config.seed, layout.data_size)
+    name: ClassVar[str] = "next_token"
+    shown: ClassVar[tuple[str, ...]] = KIND_NAMES
+
+    def __init__(self, config: TrainConfig, source: Corpus, layout: Layout) -> None:
+        super().__init__(config, source, layout)
+        wanted = source.of_kinds(config.data.kinds)
+        self.training, heldout = (np.flatnonzero(wanted & part) for part in (~source.heldout, source.heldout))
+        self.loader = Loader(source, self.training, config.data, config.seed, layout.data_size)
         plain = config.data.for_validation()
-        self.heldout = Loader(corpus, heldout, plain, config.seed, layout.data_size) if len(heldout) else None
+        self.heldout = Loader(source, heldout, plain, config.seed, layout.data_size) if len(heldout) else None
 
-    def prepare(self, out: Path, log_fn: Callable[[str], None]) -> None:
-        """Nothing is needed beforehand."""
+    @classmethod
+    def read(cls, config: TrainConfig, folders: Sequence[Path], selection: str | None) -> Corpus:
+        """The documents of the run folders."""
+        return Corpus(folders, selection, config.data)
+
+    @classmethod
+    def problems(cls, config: TrainConfig, source: Corpus) -> Iterator[str]:
+        """Damaged or ill-formed documents, then conversations whose answers teach nothing."""
+        sound = True
+        for path in source.paths:
+            for problem in verify_shard(path, source.vocab):
+                sound = False
+                yield problem
+        if sound:  # what cannot be parsed cannot be read as a conversation
+            yield from conversation_problems(source)
+
+    @classmethod
+    def summary(cls, config: TrainConfig, source: Corpus) -> str:
+        """How many documents there are."""
+        return f"{len(source):,} documents are sound, {int(source.heldout.sum()):,} of them held out"
 
     def describe(self) -> list[str]:
-        """Documents, rows, steps of an epoch."""
-        return beginning(self.loader, len(self.heldout.documents) if self.heldout else 0)
+        """Documents, rows, steps per epoch."""
+        loader, packing = self.loader, self.loader.packing(0)
+        heldout = len(self.heldout.documents) if self.heldout else 0
+        lines = [
+            f"{len(loader.documents):,} documents in {packing.rows:,} rows of {packing.context:,} "
+            f"({packing.fill:.1%} full), {loader.batches(0):,} steps an epoch; {heldout:,} documents held out"
+        ]
+        if len(loader.left_out):
+            lines.append(
+                f"left out: {len(loader.left_out):,} documents longer than data.context that cannot be split (an "
+                "image, or one latent frame of a video); raise data.context to train on them"
+            )
+        return lines
 
     def micro_batches(self, step: int) -> list[Batch]:
         """This rank's rows of the step."""
         return self.loader.micro_batches(step, self.layout.data_index)
 
     def epoch(self, step: int) -> float:
-        """Epochs made when the step is done."""
+        """Epochs completed when the step is done."""
         return self.loader.schedule.epoch(step)
 
-    def weights(self, batch: Batch) -> list[float]:
+    def denominators(self, batch: Batch) -> list[float]:
         """The weight of the batch's tokens."""
         return [float(batch.weights.sum(dtype=np.float64))]
 
-    def loss(self, model: Decoder, batch: Batch, weights: list[float]) -> BatchLoss:
-        """The weighted mean over the global batch; sums: loss and z-loss, then NLL and number by kind."""
-        weight = weights[0] or 1.0  # a small batch may have nothing that counts: nothing is learnt from it
+    def loss(self, model: Decoder, batch: Batch, denominators: list[float]) -> BatchLoss:
+        """The weighted mean over the global batch. sums: loss and z-loss, then NLL and number of tokens by kind."""
+        weight = denominators[0] or 1.0  # a small batch may have no token that counts: nothing is learned from it
         ids, positions, targets, token_weights, kinds = as_tensors(batch, self.layout)
         hidden = model(ids, positions, batch.lengths)
         total, nll, log_z = model.lm_head.loss(hidden, targets, token_weights, self.config.z_loss)
@@ -64,16 +98,16 @@ class NextToken:
         own = torch.stack((total.detach().double(), z_loss.double()))
         return BatchLoss(total, torch.cat((own, sums_by_kind(nll, kinds).flatten())), nll)
 
-    def line(self, sums: Tensor) -> dict[str, float]:
-        """Loss, NLL by kind, z-loss where there is one."""
+    def metrics(self, sums: Tensor) -> dict[str, float]:
+        """Loss, NLL by kind, and the z-loss where there is one."""
         loss, z_loss, *_ = sums.tolist()
         by_kind = means_by_kind(sums[2:].view(2, len(LOSS_KINDS)))
         return {"loss": loss, **by_kind, **({"z_loss": z_loss} if self.config.z_loss else {})}
 
     def validate(self, model: Decoder) -> dict[str, Any]:
-        """NLL by kind, the same with every document's codes shuffled, reference entropies."""
+        """NLL by kind, the same with every document's codes shuffled, and reference entropies."""
         if self.heldout is None:
-            return {"validation": None, "heldout": self.config.data.heldout}
+            return {"validation": None}
         rows = self.config.validate_rows
         plain = validate(model, self.heldout, self.layout, rows)
         shuffled = validate(model, self.heldout, self.layout, rows, shuffle_vision=True)
@@ -83,6 +117,17 @@ class NextToken:
             "unigram_entropy": self._unigram_entropy,
         }
 
+    def format_validation(self, metrics: dict[str, Any]) -> str:
+        """NLL by kind, each with what a model that learns falls below."""
+        parts = []
+        for kind, nll in metrics["validation"].items():
+            entropy = metrics["unigram_entropy"].get(kind)
+            references = [] if entropy is None else [f"unigram {entropy:.3f}"]
+            if kind == "vision":
+                references.append(f"shuffled {metrics['vision_shuffled']:.3f}")
+            parts.append(f"{kind} {nll:.3f}" + (f" ({', '.join(references)})" if references else ""))
+        return f"validation after step {metrics['step']}, nats a token: " + "  ".join(parts)
+
     @cached_property
     def _unigram_entropy(self) -> dict[str, float]:
-        return unigram_entropy(self.corpus, self.training)
+        return unigram_entropy(self.source, self.training)

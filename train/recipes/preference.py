@@ -27,7 +27,7 @@ def dpo() -> TrainConfig:
         init="runs/qft",
         sizes="init",
         objective="preference",
-        preference=PreferenceConfig(loss="dpo", beta=0.1, ntp_weight=1.0),
+        settings={"preference": PreferenceConfig(loss="dpo", beta=0.1, ntp_weight=1.0)},
         data=DataConfig(context=18_432, batch_rows=64, heldout=0.05, vision_weight=1.0),
         optimizer=OptimizerConfig(lr=5e-7, schedule="linear", warmup_steps=50, weight_decay=0.0),
         parallel=ParallelConfig(recompute="selective"),

@@ -6,23 +6,14 @@ and mixtures are chosen here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
-import numpy as np
-import numpy.typing as npt
-
-from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.config import TrainConfig
 from reelmill.train.data.config import DataConfig
-from reelmill.train.data.corpus import Corpus
 from reelmill.train.model import ModelConfig
 from reelmill.train.optimizer import OptimizerConfig
 from reelmill.train.parallel import ParallelConfig
 from reelmill.train.recipes.pretraining import EMU3_IDS
-
-_LONGEST_BLANK = 32
-"""Tokens; a longer answer is not looked at."""
 
 
 def understanding_stage1() -> TrainConfig:
@@ -96,24 +87,3 @@ def captioner() -> TrainConfig:
     whose context holds 8 frames of 384 x 384 (18,900 tokens), and half of its steps.
     """
     return replace(understanding_stage2(), init="runs/understanding_stage2", steps=5_000)
-
-
-def conversation_problems(corpus: Corpus) -> Iterator[str]:
-    """What is wrong with the conversations of a corpus, a sentence each that names document and run folder.
-
-    An answer without words or codes, and one that does not lie in its document. (`write_shard` refuses the second.)
-    """
-    for document in np.flatnonzero(corpus.answered).tolist():
-        tokens, name = corpus.view(document), f"conversation {corpus.name(document)}"
-        for number, (start, stop) in enumerate(corpus.answers(document).reshape(-1, 2).tolist(), 1):
-            if not 1 <= start < stop < len(tokens):
-                yield f"{name}: answer {number} is tokens {start} to {stop} of {len(tokens)}"
-            elif _is_blank(corpus.vocab, tokens[start:stop]):
-                yield f"{name}: answer {number} is empty"
-
-
-def _is_blank(vocab: Vocabulary, answer: npt.NDArray[np.int32]) -> bool:
-    """Whether an answer has neither codes nor words."""
-    if len(answer) > _LONGEST_BLANK or vocab.is_vision(answer).any():
-        return False
-    return not vocab.tokenizer.decode(answer[answer < vocab.text_size].tolist()).strip()

@@ -33,8 +33,8 @@ def frozen_reference(config: TrainConfig, corpus: PairCorpus, layout: Layout, lo
     """The model that `config.init` names, split as the trained one is, in evaluation mode; ConfigError without one."""
     if not config.init:
         raise ConfigError(
-            f"preference.loss {config.preference.loss!r} compares with the model that training begins with: name it "
-            "by --set init=RUN (a checkpoint, a training run or a folder in Hugging Face's layout), or take simpo."
+            "preference.loss dpo and ipo compare with the model that training begins with: name it with --set init=RUN "
+            "(a checkpoint, a training run or a folder in Hugging Face's layout), or set preference.loss to simpo."
         )
     model = sharded_decoder(config.model, layout, config.precision, config.seed)
     found = load_init_weights(Path(config.init), model, corpus.vocab, corpus.tokenizer)

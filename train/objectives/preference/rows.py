@@ -11,7 +11,7 @@ from torch import Tensor
 
 from reelmill.train.data.batches import Batch
 from reelmill.train.model import Decoder
-from reelmill.train.objectives.validation import as_tensors
+from reelmill.train.objectives.by_kind import as_tensors
 from reelmill.train.parallel import Layout
 
 

@@ -179,8 +179,10 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]], schema: pa.Schema)
 
 
 def write_table(path: Path, table: pa.Table) -> None:
-    """Write a table as Parquet with page checksums (zstd)."""
-    pq.write_table(table, path, compression="zstd", write_page_checksum=True)
+    """Write a table as Parquet with page checksums (zstd). No row group is empty: some readers fall over one."""
+    with pq.ParquetWriter(path, table.schema, compression="zstd", write_page_checksum=True) as writer:
+        if len(table):
+            writer.write_table(table)
 
 
 def read_table(path: Path) -> pa.Table:

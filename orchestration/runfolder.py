@@ -5,6 +5,7 @@
     samples/ captions/ tokens/     tables by unit
     verdicts/NAME.parquet          one row a sample
     checksums/                     SHA-256 beside every table
+    schemas/                       an empty file of each table: its columns, before there are rows
     reelmill.duckdb                views
 
 Only one driver writes at a time (`lock`). Each driver has an epoch; a worker left over from a killed driver finds
@@ -27,6 +28,7 @@ from reelmill.files import checksum_path, damaged_files, write_atomically, write
 from reelmill.media.source import Source
 
 TABLES = ("items", "samples", "captions", "failures", "tokens", "verdicts", "timings")
+SCHEMAS = "schemas"
 
 
 class StaleEpoch(MachineError):
@@ -117,11 +119,15 @@ class RunFolder:
             raise StaleEpoch(f"{self.root} belongs to a newer run; this worker writes nothing")
 
     def prepare(self, schemas: dict[str, pa.Schema]) -> None:
-        """Make the tables' folders, each with an empty `schema.parquet`, so that queries work before the first row."""
-        for folder, schema in schemas.items():
-            path = self.root / folder / "schema.parquet"
+        """Write each table's columns as an empty file `schemas/TABLE.parquet`: queries work before the first row.
+
+        Earlier versions had it among the table's own files, where readers of the table met a file without rows.
+        """
+        for table, schema in schemas.items():
+            path = self.root / SCHEMAS / f"{table}.parquet"
             if not path.is_file() or pq.read_schema(path) != schema:
                 self.commit(path, schema.empty_table())
+            self.remove(self.root / table / "schema.parquet")
 
     def sweep(self) -> int:
         """Remove temporary files that killed writers left; returns how many."""
@@ -132,7 +138,7 @@ class RunFolder:
 
     def damaged(self) -> list[str]:
         """Files whose bytes differ from their SHA-256, that lack one, or that are gone."""
-        visible = {path for folder in TABLES for path in (self.root / folder).rglob("*.parquet")}
+        visible = {path for folder in (*TABLES, SCHEMAS) for path in (self.root / folder).rglob("*.parquet")}
         return damaged_files(
             self.root, visible | {path for path in (self.plan_path, self.recipe_path) if path.is_file()}
         )

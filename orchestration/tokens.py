@@ -87,6 +87,8 @@ def stale_tasks(folder: RunFolder, selection: str, fingerprint: str) -> list[Tas
 
     The shard keeps its name, so that it is replaced at once and no document is missing or doubled at any time.
     """
+    if not any((folder.root / "tokens").glob("*/unit-*.parquet")):
+        return []
     with LedgerQueries(folder.root) as ledger:
         rows = ledger.rows(
             f"""WITH held AS (
@@ -97,7 +99,7 @@ def stale_tasks(folder: RunFolder, selection: str, fingerprint: str) -> list[Tas
                 WHERE t.fingerprint = $2)
             SELECT {_ROW}, filename FROM held JOIN samples USING (sample_id)
             WHERE filename IN (SELECT filename FROM held WHERE changed) ORDER BY filename, item_id, start_s""",
-            [selection, fingerprint, f"{literal_pattern(str(folder.root))}/tokens/**/*.parquet"],
+            [selection, fingerprint, f"{literal_pattern(str(folder.root))}/tokens/*/unit-*.parquet"],
         )
     return [
         {"unit": group[0]["unit"], "items": len(group), "rows": group, "tag": Path(name).stem.rpartition("-")[2]}

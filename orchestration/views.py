@@ -1,12 +1,15 @@
 """DuckDB over a run folder: the views that people query, and our own queries through the same views.
 
-`reelmill.duckdb` holds views with paths relative to the run folder (`cd OUT && duckdb reelmill.duckdb`). They show
-committed units only. Our own connections see the same views over absolute paths, and no other file.
+`reelmill.duckdb` holds them for any DuckDB, started anywhere: its paths begin with the folder's place when it was
+written, or with the variable `run_folder` where a session sets one (the folder has moved). They show committed units
+only. Our own connections see the same views, and no file outside the folder.
+
+A table without rows has no files, and DuckDB makes no view over none: a view reads the table's empty file under
+`schemas/` too, and its files only once there are some. So the database is written again when a table gets its first.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
@@ -20,19 +23,30 @@ from reelmill.config import from_dict, read_toml
 from reelmill.curation.captions.config import CaptionConfig
 from reelmill.errors import ConfigError, DataError, MachineError
 from reelmill.files import write_atomically
+from reelmill.orchestration.runfolder import SCHEMAS
 
 DATABASE = "reelmill.duckdb"
 
-VIEWS = {  # {root} is the run folder with a slash, or nothing; {prefer}, {languages}, {models} are the recipe's
-    "items": "SELECT * FROM read_parquet('{root}items/*.parquet', union_by_name = true)",
-    "scored": """SELECT * FROM read_parquet('{root}samples/*.parquet', union_by_name = true)
+PLACE = "run_folder"
+
+TABLES = {
+    "plan": "plan.parquet",
+    **{name: f"{name}/*.parquet" for name in ("items", "samples", "verdicts", "captions", "failures", "timings")},
+    "tokens": "tokens/**/*.parquet",
+}
+"""The files of each table, in the run folder."""
+
+VIEWS = {  # {table} is the table's files, a SQL list; {prefer}, {languages}, {models} are the recipe's
+    "plan": "SELECT * FROM read_parquet({plan}, union_by_name = true)",
+    "items": "SELECT * FROM read_parquet({items}, union_by_name = true)",
+    "scored": """SELECT * FROM read_parquet({samples}, union_by_name = true)
         WHERE unit IN (SELECT DISTINCT unit FROM items)""",
     "verdicts": """SELECT * EXCLUDE (filename),
         regexp_extract(filename, '([^/\\\\]+)[.]parquet$', 1) AS selection
-        FROM read_parquet('{root}verdicts/*.parquet', filename = true, union_by_name = true)""",
+        FROM read_parquet({verdicts}, filename = true, union_by_name = true)""",
     "captions": """SELECT * EXCLUDE (unit) REPLACE (CASE WHEN problem IS NULL AND len({languages}) > 0
         AND language NOT IN {languages} THEN 'wrong_language' ELSE problem END AS problem)
-        FROM read_parquet('{root}captions/*.parquet', union_by_name = true)""",
+        FROM read_parquet({captions}, union_by_name = true)""",
     "chosen_captions": """SELECT sample_id, arg_min(caption, place) AS caption,
             arg_min(caption_source, place) AS caption_source
         FROM (SELECT *, (2 * {prefer} + (model IS NOT NULL AND
@@ -44,21 +58,40 @@ VIEWS = {  # {root} is the run folder with a slash, or nothing; {prefer}, {langu
         FROM scored s JOIN items i USING (item_id)
         LEFT JOIN verdicts v ON v.sample_id = s.sample_id AND v.selection = 'default'
         LEFT JOIN chosen_captions c ON c.sample_id = s.sample_id""",
-    "failures": "SELECT * EXCLUDE (unit) FROM read_parquet('{root}failures/*.parquet', union_by_name = true)",
-    "tokens": "SELECT * FROM read_parquet('{root}tokens/**/*.parquet', union_by_name = true)",
-    "timings": "SELECT * FROM read_parquet('{root}timings/*.parquet', union_by_name = true)",
+    "failures": "SELECT * EXCLUDE (unit) FROM read_parquet({failures}, union_by_name = true)",
+    "tokens": "SELECT * FROM read_parquet({tokens}, union_by_name = true)",
+    "timings": "SELECT * FROM read_parquet({timings}, union_by_name = true)",
 }
-LATER = {"timings"}
-"""Tables that folders of earlier versions lack."""
+LATER = {"plan", "timings"}
+"""Tables without which a folder may be: one before its first plan, an imported one, one of an earlier version."""
 
 
-def write_database(root: Path) -> None:
-    """Write `reelmill.duckdb` anew (its views depend on the layout and on which captions the recipe prefers)."""
+class Database:
+    """`reelmill.duckdb` of a run folder while a driver writes to it."""
+
+    def __init__(self, root: Path) -> None:
+        self._root, self._shown = root, frozenset[str]()
+
+    def refresh(self) -> None:
+        """Write it again if since the last time some table got its first file."""
+        shown = self._shown | {table for table in TABLES if table not in self._shown and _has_files(self._root, table)}
+        if shown != self._shown:
+            write_database(self._root)
+            self._shown = shown
+
+
+def write_database(root: Path, place: Path | None = None) -> None:
+    """Write `reelmill.duckdb` anew: its views depend on the recipe, the folder's place and which tables have files.
+
+    `place`: where the folder will be, if not at `root`.
+    """
 
     def write(temporary: Path) -> None:
         try:
-            with duckdb.connect(str(temporary)) as connection, contextlib.chdir(root):
-                _create_views(connection, root, "")
+            with duckdb.connect(str(temporary)) as connection:
+                connection.execute(f"SET VARIABLE {PLACE} = {_text(literal_pattern(str(root)))}")
+                there = _text(literal_pattern(str(place or root)))
+                _create_views(connection, root, f"coalesce(getvariable('{PLACE}'), {there})")
         except duckdb.Error as error:
             raise MachineError(
                 f"cannot write {root / DATABASE}: {error}. Free space, then run the same command again."
@@ -77,7 +110,7 @@ class LedgerQueries:
         self.connection.execute("SET enable_external_access = false")
         self.connection.execute("SET lock_configuration = true")
         try:
-            _create_views(self.connection, root, literal_pattern(f"{root}/"))
+            _create_views(self.connection, root, _text(literal_pattern(str(root))))
         except duckdb.Error as error:
             message = str(error).splitlines()[0]
             raise DataError(
@@ -127,22 +160,36 @@ def content_tag(ids: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()[:10]
 
 
-def _create_views(connection: duckdb.DuckDBPyConnection, root: Path, prefix: str) -> None:
+def _has_files(root: Path, table: str) -> bool:
+    return any(root.glob(TABLES[table]))
+
+
+def _create_views(connection: duckdb.DuckDBPyConnection, root: Path, place: str) -> None:
+    """`place`: SQL for the folder's path."""
     recipe = root / "recipe.toml"
     captions = from_dict(CaptionConfig, read_toml(recipe).get("captions", {}) if recipe.is_file() else {})
     values = {
-        "{root}": prefix.replace("'", "''"),
         "{prefer}": _place("caption_source", captions.prefer),
         "{languages}": _list(captions.languages),
         "{models}": _list(f"{source}={model}" for source, model in captions.requested()),
     }
+    files = {table: _files(root, table) for table in TABLES}
+    for table, paths in files.items():
+        values[f"{{{table}}}"] = f"[{', '.join(f'{place} || {_text(path)}' for path in paths)}]"
     for name, query in VIEWS.items():
-        if name in LATER and not (root / name).is_dir():
+        if name in LATER and not files[name]:
             continue
         filled = query
         for placeholder, value in values.items():
             filled = filled.replace(placeholder, value)
         connection.execute(f"CREATE OR REPLACE VIEW {name} AS {filled}")
+
+
+def _files(root: Path, table: str) -> list[str]:
+    """What a view of the table reads, under the run folder: its empty file, and its files where there are some."""
+    empty = f"{SCHEMAS}/{table}.parquet"
+    found = [empty] if (root / empty).is_file() else []
+    return [f"/{path}" for path in (*found, *([TABLES[table]] if _has_files(root, table) else []))]
 
 
 def _place(column: str, values: Sequence[str]) -> str:

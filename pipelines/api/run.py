@@ -184,9 +184,9 @@ class Run:
 
     def _sample(self, sample_id: str) -> dict[str, Any]:
         query = """SELECT s.kind, s.start_s, s.end_s, s.width, s.height, s.uri, p.path, p."offset", p.size
-            FROM samples s JOIN read_parquet(?) p USING (item_id) WHERE s.sample_id = ?"""
+            FROM samples s JOIN plan p USING (item_id) WHERE s.sample_id = ?"""
         with LedgerQueries(self.path) as ledger:
-            found = ledger.rows(query, [str(self.path / "plan.parquet"), sample_id])
+            found = ledger.rows(query, [sample_id]) if ledger.has("plan") else []
         if not found:
             raise DataError(f"no sample {sample_id!r} with a source in {self.path}")
         if found[0]["kind"] == "text":

@@ -28,6 +28,7 @@ from reelmill.media.source import Source
 from reelmill.orchestration.recipe import Recipe
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.tokens_config import TokensConfig
+from reelmill.orchestration.views import write_database
 from reelmill.pipelines.curate.run import DEFAULT, write_verdicts
 from reelmill.pipelines.imports.chat_rows import ChatRow, Part, Picture, chat_files, chat_rows
 from reelmill.pipelines.imports.folder import Row
@@ -89,6 +90,7 @@ def import_chats(source: Path, out: Path, how: ChatImport, say: Callable[[str], 
             shutil.rmtree(unfinished)
             raise DataError(f"{source} holds no row that can be used; nothing was imported.")
         write_verdicts(folder, DEFAULT, recipe)
+        write_database(folder.root, out.resolve())
     if out.exists():
         out.rmdir()
     unfinished.rename(out)

@@ -62,6 +62,7 @@ def import_tokens(
             if not imported:
                 raise DataError(f"{source} holds no rows; nothing was imported.")
             write_verdicts(folder, DEFAULT, recipe)
+            write_database(folder.root, out.resolve())
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
@@ -72,12 +73,11 @@ def import_tokens(
 
 
 def prepare_folder(folder: RunFolder, recipe: Recipe) -> None:
-    """Write an imported run folder's recipe, empty tables and views."""
+    """Write an imported run folder's recipe and the columns of its tables."""
     folder.commit_text(folder.recipe_path, to_toml(recipe))
     tables = {"items": ledger.ITEMS, "samples": ledger.samples_schema({}), "captions": ledger.CAPTIONS}
     tables |= {"failures": ledger.FAILURES, "timings": ledger.TIMINGS, "verdicts": ledger.VERDICTS}
     folder.prepare({**tables, "tokens": TOKENS_SCHEMA})
-    write_database(folder.root)
 
 
 Documents = list[tuple[Row, dict[str, Any]]]

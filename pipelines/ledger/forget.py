@@ -19,7 +19,7 @@ from reelmill.errors import ConfigError, DataError
 from reelmill.orchestration.prune import prune
 from reelmill.orchestration.recipe import Recipe
 from reelmill.orchestration.runfolder import RunFolder
-from reelmill.orchestration.views import LedgerQueries
+from reelmill.orchestration.views import LedgerQueries, write_database
 from reelmill.pipelines.curate.run import decide_again
 from reelmill.terminal import say
 
@@ -63,6 +63,7 @@ def forget(folder: RunFolder, criterion: Criterion, console: Console) -> int:
         recipe = from_dict(Recipe, read_toml(locked.recipe_path))
         decide_again(locked, recipe, console)
         samples = prune(locked)
+        write_database(locked.root)
     say(console, f"forgot {len(ids)} items; captions and tokens of {samples} samples are gone")
     return len(ids)
 

@@ -15,7 +15,7 @@ from reelmill.curation.scoring import score_columns
 from reelmill.errors import ConfigError
 from reelmill.orchestration.recipe import Recipe
 from reelmill.orchestration.runfolder import RunFolder
-from reelmill.orchestration.views import LedgerQueries
+from reelmill.orchestration.views import LedgerQueries, write_database
 from reelmill.pipelines.curate.recipes import check
 from reelmill.pipelines.curate.run import DEFAULT, complete_selection, write_verdicts
 from reelmill.pipelines.ledger.presets import Preset, preset
@@ -77,6 +77,7 @@ def select(out: Path, name: str, options: SelectOptions, console: Console) -> No
             assignments += _ranks(locked, recipe, changes.ranking, console)
             recipe = _changed(base, assignments)
         write_verdicts(locked, name, recipe, assignments)
+        write_database(locked.root)
         if options.complete:
             complete_selection(locked, name, recipe, console)
     _report(folder, name, "" if recipe.tokens == base.tokens else _fingerprint(recipe), console)

@@ -84,8 +84,12 @@ def test_sweep_takes_what_killed_writers_left(folder):
 
 
 def test_prepare_makes_every_table_readable_and_follows_the_schema(folder):
+    earlier = folder.root / "items" / "schema.parquet"
+    folder.commit(earlier, TABLE.schema.empty_table())
     folder.prepare({"items": TABLE.schema})
-    path = folder.root / "items" / "schema.parquet"
+    assert not earlier.exists()
+    assert folder.damaged() == []
+    path = folder.root / "schemas" / "items.parquet"
     before = path.stat().st_mtime_ns
     folder.prepare({"items": TABLE.schema})
     assert path.stat().st_mtime_ns == before

@@ -22,12 +22,13 @@ import pyarrow as pa
 from reelmill.config import from_dict, read_toml
 from reelmill.curation.captions.config import CaptionConfig
 from reelmill.errors import ConfigError, DataError, MachineError
-from reelmill.files import write_atomically
+from reelmill.files import CHECKSUMS, write_atomically
 from reelmill.orchestration.runfolder import SCHEMAS
 
 DATABASE = "reelmill.duckdb"
 
 PLACE = "run_folder"
+_VERIFY = "`reelmill verify {root}` says what is wrong."
 
 TABLES = {
     "plan": "plan.parquet",
@@ -113,9 +114,7 @@ class LedgerQueries:
             _create_views(self.connection, root, _text(literal_pattern(str(root))))
         except duckdb.Error as error:
             message = str(error).splitlines()[0]
-            raise DataError(
-                f"{root} cannot be queried: {message}. `reelmill verify {root}` says what is wrong."
-            ) from None
+            raise DataError(f"{root} cannot be queried: {message}. {_VERIFY.format(root=root)}") from None
 
     def __enter__(self) -> LedgerQueries:
         return self
@@ -187,6 +186,8 @@ def _create_views(connection: duckdb.DuckDBPyConnection, root: Path, place: str)
 
 def _files(root: Path, table: str) -> list[str]:
     """What a view of the table reads, under the run folder: its empty file, and its files where there are some."""
+    if not _has_files(root, table) and any((root / CHECKSUMS / table).rglob("*.sha256")):
+        raise DataError(f"{root} cannot be queried: the files of {table} are gone. {_VERIFY.format(root=root)}")
     empty = f"{SCHEMAS}/{table}.parquet"
     found = [empty] if (root / empty).is_file() else []
     return [f"/{path}" for path in (*found, *([TABLES[table]] if _has_files(root, table) else []))]

@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from reelmill.media.kinds import VIDEO_SUFFIXES
 from reelmill.tokenize import vision
 from reelmill.train.vision.choose import choose
-from reelmill.train.vision.media import VIDEOS, Source, read_picture
+from reelmill.train.vision.media import Source, read_picture
 from reelmill.train.vision.sources import fetch
 
 SIDE = 256
@@ -41,7 +42,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     tokenizer = vision.load(arguments.tokenizer)
-    listed = [[path for path in paths if path.suffix not in VIDEOS] for paths in fetch(arguments.media)]
+    listed = [[path for path in paths if path.suffix not in VIDEO_SUFFIXES] for paths in fetch(arguments.media)]
     more = [path for folder in arguments.more for path in sorted(folder.rglob("*.jpg")) if not path.is_symlink()]
     photographs = listed[1] + choose(more, listed[0] + listed[1])
     found = np.stack([tokenizer.encode_image(square).ravel() for path in photographs for square in squares(path)])

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from reelmill.curation.expanders.image import open_image
 from reelmill.errors import Refused
 from reelmill.isolation import wire
+from reelmill.media.limits import Limits
+from reelmill.media.pictures import open_picture
 from reelmill.media.source import Source
 
 PICTURE_JOB = "reelmill.curation.pictures:picture"
@@ -46,7 +47,7 @@ def size_within(height: int, width: int, bounds: PixelBounds, multiple: int) -> 
 
 def picture(source: Source, options: dict[str, Any]) -> Iterator[wire.Message]:
     """The image by `size_within` of `options` least, most and multiple; `frames` is uint8 [1, H, W, 3]."""
-    image = open_image(source, options)
+    image, _ = open_picture(source, Limits.of(options))
     width, height = image.size
     if max(width, height) > LONGEST_SHAPE * min(width, height):
         raise Refused(f"too_long: {width}x{height}, one side may be {LONGEST_SHAPE:g} times the other")

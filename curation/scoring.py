@@ -24,6 +24,7 @@ from reelmill.curation.scenes import ScenesConfig
 from reelmill.curation.sidecars import read_sidecar
 from reelmill.errors import ConfigError
 from reelmill.isolation.parent import Child, IsolationConfig, ItemFailed
+from reelmill.media.limits import Limits
 from reelmill.media.source import Source
 
 log = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ EXPANDERS = {kind: f"reelmill.curation.expanders.{kind}:expand" for kind in ("vi
 
 
 @dataclass
-class DecodeConfig:
+class DecodeConfig(Limits):
     """What is decoded, and the bounds on untrusted input."""
 
     sample_fps: float = 2.0
@@ -43,11 +44,7 @@ class DecodeConfig:
     short_side: int = 256
     """Shorter side of those frames (Emu3 section 2.1: 256)."""
     long_side: int = 1024
-    max_bytes: int = 16 * 1024**3
-    max_image_bytes: int = 256 * 1024**2
     max_text_bytes: int = 2 * 1024**2
-    max_pixels: int = 8192 * 4320
-    max_duration_s: float = 6 * 3600.0
 
 
 @dataclass

@@ -16,9 +16,9 @@ from PIL import Image
 from reelmill.curation.captions.config import CaptionFrames
 from reelmill.curation.captions.contract import Question, Row
 from reelmill.curation.clips import IMAGE_JOB, VIDEO_JOB
-from reelmill.curation.decode import fit
 from reelmill.curation.scenes import divide
 from reelmill.isolation.parent import Child, ItemFailed
+from reelmill.media.geometry import fit
 from reelmill.media.source import Source
 
 JOBS = {"video": VIDEO_JOB, "image": IMAGE_JOB}

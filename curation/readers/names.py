@@ -10,13 +10,13 @@ import unicodedata
 from pathlib import PurePosixPath
 
 from reelmill.curation.interfaces import Kind
+from reelmill.media.kinds import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
-_SUFFIXES: dict[Kind, str] = {
-    "video": ".mp4 .m4v .mov .mkv .webm .avi .flv .ogv .wmv .asf .mpg .mpeg .ts .3gp",
-    "image": ".jpg .jpeg .png .webp .gif .bmp .tif .tiff .avif",
-    "text": ".txt .md",
+KINDS: dict[str, Kind] = {
+    **dict.fromkeys(VIDEO_SUFFIXES, "video"),
+    **dict.fromkeys(IMAGE_SUFFIXES, "image"),
+    **dict.fromkeys((".txt", ".md"), "text"),
 }
-KINDS: dict[str, Kind] = {suffix: kind for kind, suffixes in _SUFFIXES.items() for suffix in suffixes.split()}
 PLAIN = {*KINDS, ".json"}
 """Suffixes of items and sidecars: such a file is never looked into for what else it may be."""
 MAX_URI = 1024

@@ -15,27 +15,28 @@ from reelmill.eval.generation.studio import Clip
 from reelmill.files import write_atomically
 from reelmill.tokenize.vision import Frames
 from reelmill.tokenize.vision.evaluate import fit
-from reelmill.train.vision.media import Source, frames_at, read_picture
+from reelmill.train.vision.media import Source, file_source, frames_at, read_picture
 
 LARGEST_SIDE = 1 << 14
 
 
+def read_media(path: Path, area: int, multiple: int, fps: float, seconds: float) -> Clip:
+    """A picture, or the last `seconds` of a video at `fps`, by the file's first bytes. Raises DataError."""
+    if file_source(path).is_video:
+        return read_clip(path, area, multiple, fps, seconds)
+    return read_image(path, area, multiple)
+
+
 def read_image(path: Path, area: int, multiple: int) -> Clip:
     """A picture of about `area` pixels, sides a multiple of `multiple`; DataError where it cannot be read."""
-    _require(path)
-    try:
-        return Clip(fit(read_picture(Source(path), LARGEST_SIDE), area, multiple))
-    except OSError as error:
-        raise DataError(f"{path} cannot be read as a picture ({error}); give a PNG, JPEG or WebP") from error
+    return Clip(fit(read_picture(Source(path), LARGEST_SIDE), area, multiple))
 
 
 def read_clip(path: Path, area: int, multiple: int, fps: float, seconds: float) -> Clip:
     """The last `seconds` of a video at `fps`, frames of about `area` pixels; DataError where it is shorter."""
-    _require(path)
-    source = Source(path)
     wanted = max(1, round(seconds * fps))
     frames: list[Frames] = []
-    for frame in frames_at(source, fps, LARGEST_SIDE):
+    for frame in frames_at(Source(path), fps, LARGEST_SIDE):
         frames.append(fit(frame[None], area, multiple)[0])
         del frames[:-wanted]
     if len(frames) < wanted:
@@ -67,11 +68,6 @@ def read_settings(path: Path) -> dict[str, Any]:
             found = container.metadata.get("comment", "{}")
     settings: dict[str, Any] = json.loads(found)
     return settings
-
-
-def _require(path: Path) -> None:
-    if not path.is_file():
-        raise DataError(f"there is no {path}; give a picture or a video")
 
 
 def write_mp4(frames: Frames, fps: float, path: Path, comment: str = "") -> None:

@@ -162,7 +162,7 @@ class Run:
         The bytes are decoded in a process of their own, as in curation. Raises DataError where the sample is unknown or
         a text, or the source is gone.
         """
-        from reelmill.curation.decode import fit
+        from reelmill.media.geometry import fit
 
         sample = self._sample(sample_id)
         decode = self.recipe.score.decode

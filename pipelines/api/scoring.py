@@ -15,11 +15,11 @@ import numpy.typing as npt
 from av.video.reformatter import Interpolation
 
 from reelmill.curation import scorers as registry
-from reelmill.curation.decode import fit
 from reelmill.curation.interfaces import Frames, Kind, Sample, Scorer
 from reelmill.curation.scenes import detect_size
 from reelmill.curation.scoring import DecodeConfig
 from reelmill.errors import ConfigError, DataError
+from reelmill.media.geometry import fit
 
 RUN = 3
 """Neighbouring native frames that show shake."""

@@ -26,7 +26,7 @@ State = Literal["ok", "note", "bad"]
 PACKAGES = ("torch", "ray", "duckdb", "pyarrow", "av", "opencv-python-headless", "onnxruntime", "rapidocr", "numpy")
 LEAST_DISK = 2 * 10**9
 DECODE_JOB = "reelmill.curation.clips:decode_only"
-LIMITS = {"max_bytes": 10**8, "max_pixels": 10**7, "max_duration_s": 60.0}
+LIMITS = {"max_bytes": 10**8, "max_duration_s": 60.0}
 
 
 @dataclass(frozen=True)

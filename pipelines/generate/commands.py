@@ -119,7 +119,8 @@ def ask(
 ) -> None:
     """Caption a picture or video, or answer a question about it, with a trained checkpoint."""
     from reelmill.eval.generation import SamplingParams, TokenSampling
-    from reelmill.pipelines.generate.run import read_media, studio_of
+    from reelmill.eval.generation.media_files import read_media
+    from reelmill.pipelines.generate.run import studio_of
 
     sampling = SamplingParams(text=TokenSampling(temperature=temperature, top_k=top_k, top_p=top_p), seed=seed)
     sampling.check()

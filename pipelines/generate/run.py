@@ -17,7 +17,6 @@ from reelmill.eval.generation.pages import ENDINGS, write_page
 from reelmill.pipelines.generate.progress import Show, check_preview
 from reelmill.tokenize.documents import Header, grid_for_ratio
 from reelmill.tokenize.vision.tokenizer import MAX_PIXELS
-from reelmill.train.vision.media import Source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,13 +119,6 @@ def described(task: Task, studio: Studio) -> dict[str, Any]:
 def studio_of(checkpoint: Path, tokenizer: str | None) -> Studio:
     """The studio of what `found_model` finds."""
     return Studio.open(found_model(checkpoint), tokenizer)
-
-
-def read_media(path: Path, area: int, multiple: int, fps: float, seconds: float) -> Clip:
-    """A picture, or the last `seconds` of a video at `fps`."""
-    if Source(path).is_video:
-        return read_clip(path, area, multiple, fps, seconds)
-    return read_image(path, area, multiple)
 
 
 def read_prompts(path: Path) -> list[str]:

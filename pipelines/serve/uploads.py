@@ -9,6 +9,7 @@ import re
 import tempfile
 import threading
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,16 @@ from PIL.PngImagePlugin import PngInfo
 
 from reelmill.eval.generation import Clip
 from reelmill.isolation.parent import Child, IsolationConfig, ItemFailed
+from reelmill.media.limits import Limits
+from reelmill.media.reader import PICTURE_JOB
 from reelmill.media.source import Source
 from reelmill.pipelines.web.errors import Refusal
 from reelmill.tokenize.vision import Frames
 from reelmill.tokenize.vision.evaluate import fit
 
 LARGEST_BYTES = 16 << 20
-LARGEST_PIXELS = 64 << 20
+LARGEST_MB = 256
+"""MiB that a picture may take decoded: 64 megapixels."""
 LONGEST_SIDE = 4096
 """Pictures with longer sides are shrunk while they are read."""
 _DATA_URI = re.compile(r"data:image/[a-z0-9.+-]{1,20};base64,([A-Za-z0-9+/]*={0,2})", re.ASCII)
@@ -68,7 +72,9 @@ class Uploads:
     """Decodes pictures of clients in a process of its own (`reelmill/isolation/parent.py`), one at a time."""
 
     def __init__(self) -> None:
-        self._child = Child(IsolationConfig(stall_s=10.0, item_s=10.0, memory_mb=2048))
+        limits = Limits(max_image_bytes=LARGEST_BYTES, max_picture_mb=LARGEST_MB)
+        self._options = {**asdict(limits), "short_side": LONGEST_SIDE, "long_side": LONGEST_SIDE}
+        self._child = Child(IsolationConfig(stall_s=10.0, item_s=10.0, memory_mb=2048), preload=(PICTURE_JOB,))
         self._lock = threading.Lock()
 
     def close(self) -> None:
@@ -78,20 +84,14 @@ class Uploads:
 
     def picture(self, data: bytes, area: int, multiple: int, field: str) -> Frames:
         """[H, W, 3] of about `area` pixels, sides a multiple of `multiple`; Refusal where it cannot be read."""
-        options = {
-            "short_side": LONGEST_SIDE,
-            "long_side": LONGEST_SIDE,
-            "max_image_bytes": LARGEST_BYTES,
-            "max_pixels": LARGEST_PIXELS,
-        }
         with tempfile.TemporaryDirectory(prefix="reelmill-upload-") as folder:
             path = Path(folder) / "picture"
             path.write_bytes(data)
             source = Source(str(path), 0, len(data))
             try:
                 with self._lock:
-                    messages = list(self._child.run("reelmill.curation.expanders.image:expand", source, options))
+                    ((_, arrays),) = self._child.run(PICTURE_JOB, source, self._options)
             except ItemFailed as failed:
                 raise Refusal(400, f"{field} cannot be read: {failed}", param=field) from None
-        picture: Frames = fit(messages[0][1]["images"], area, multiple)[0]
+        picture: Frames = fit(arrays["frames"], area, multiple)[0]
         return picture

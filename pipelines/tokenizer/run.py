@@ -14,7 +14,7 @@ from reelmill.eval.generation.media_files import write_mp4
 from reelmill.files import write_atomically
 from reelmill.tokenize import vision
 from reelmill.tokenize.vision.presets import PRESETS
-from reelmill.train.vision.media import Source, find, frames_at, read_picture
+from reelmill.train.vision.media import Source, file_source, find, frames_at, read_picture
 from reelmill.train.vision.run import split
 
 
@@ -98,9 +98,7 @@ def encode_file(name: str, file: Path, codes: Path, fps: float, area: int) -> st
     from reelmill.tokenize.vision.evaluate import fit
 
     tokenizer = vision.load(name)
-    source = Source(file)
-    if not file.is_file():
-        raise DataError(f"there is no {file}; give a picture or a video")
+    source = file_source(file)
     sizes: list[tuple[int, ...]] = []
 
     def prepared(frame: vision.Frames) -> vision.Frames:

@@ -111,7 +111,7 @@ def test_a_truncated_mkv_is_found_though_it_raises_nothing(tmp_path):
     path = write_video(tmp_path / "t.mkv", scene_frames([(1, 96)]))
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * 0.6)])
-    with pytest.raises(Refused, match=r"truncated: \d"):
+    with pytest.raises(Refused, match="truncated: "):
         expand(path)
 
 

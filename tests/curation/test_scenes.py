@@ -12,19 +12,22 @@ from hypothesis import strategies as st
 from scenedetect import AdaptiveDetector, ContentDetector, FrameTimecode
 from videos import scene_frames, textured, write_video
 
-from reelmill.curation.decode import Video, VideoLimits
 from reelmill.curation.scenes import CutFinder, ScenesConfig, detect_size, divide
+from reelmill.media.limits import Limits
+from reelmill.media.moving import Renderer
 from reelmill.media.source import Source
+from reelmill.media.video import Video
 
 
 def found_cuts(path, config):
     """Cuts as the expander asks for them, and how late each was known (frames)."""
-    video = Video(Source(str(path), 0, path.stat().st_size), VideoLimits())
-    finder = CutFinder(config, video.fps)
+    video = Video(Source(str(path), 0, path.stat().st_size), Limits())
+    finder = CutFinder(config, video.facts.fps)
+    renderer = Renderer()
     cuts, late, start = [], [], 0
     for decoded in video.frames():
         size = detect_size(decoded.frame.width, decoded.frame.height)
-        finder.feed(video.small(decoded.frame, *size))
+        finder.feed(renderer.small(decoded, *size))
         for cut in finder.settled(after=start):
             cuts.append(cut)
             late.append(decoded.index - cut)

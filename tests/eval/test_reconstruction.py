@@ -65,7 +65,7 @@ def test_a_clip_holds_what_is_on_screen_at_each_moment(tmp_path):
 def test_a_playlist_that_is_called_a_video_opens_nothing(tmp_path):
     write_video(tmp_path / "real.mp4", steps(24), fps=12)
     (tmp_path / "list.mp4").write_text(f"ffconcat version 1.0\nfile {tmp_path / 'real.mp4'}\n")
-    with pytest.raises(av.FFmpegError):
+    with pytest.raises(DataError, match="not_a_video"):
         clip_at(Source(tmp_path / "list.mp4"), 64, 12, 5)
 
 

@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from reelmill.train.vision.media import VIDEOS
+from reelmill.media.kinds import VIDEO_SUFFIXES
+from reelmill.media.limits import Limits
+from reelmill.media.source import Source
 
 SMALLEST = 256
 """Short side, in pixels, below which a picture is taken for an icon."""
@@ -61,9 +63,11 @@ def _look(path: Path) -> tuple[float, Signature]:
     """How flat the visible part of a picture is; its grey thumbnail as a vector of mean 0 and length 1."""
     from PIL import Image
 
-    with Image.open(path) as opened:
-        opened.draft("RGB", (ENOUGH, ENOUGH))
-        picture = opened.convert("RGBA" if opened.has_transparency_data else "RGB")
+    from reelmill.media.pictures import open_layers
+
+    picture, alpha = open_layers(_source(path), Limits(), draft=ENOUGH)
+    if alpha is not None:
+        picture.putalpha(alpha)
     picture.thumbnail((ENOUGH, ENOUGH), reducing_gap=2.0)
     pixels = np.asarray(picture)
     same = (pixels[:, 1:] == pixels[:, :-1]).all(axis=2)
@@ -80,11 +84,15 @@ def _look(path: Path) -> tuple[float, Signature]:
 
 
 def _short_side(path: Path) -> int:
-    from PIL import Image
+    from reelmill.media.pictures import opened
 
-    with Image.open(path) as picture:
-        return min(picture.size)
+    with opened(_source(path), Limits()) as picture:
+        return min(picture.file.size)
+
+
+def _source(path: Path) -> Source:
+    return Source(str(path), 0, path.stat().st_size)
 
 
 def _is_video(path: Path) -> bool:
-    return path.suffix.lower() in VIDEOS
+    return path.suffix.lower() in VIDEO_SUFFIXES

@@ -1,0 +1,346 @@
+"""Videos, decoded with PyAV inside the untrusted child: one sequential pass, upright frames, one clock."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterator
+from functools import cache
+from itertools import chain, islice, pairwise
+from typing import Any, cast
+
+import av
+import numpy as np
+from av.codec.context import CodecContext
+from av.packet import Packet
+from av.sidedata.sidedata import Type
+from av.video.codeccontext import VideoCodecContext
+from av.video.format import VideoFormat
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from reelmill.errors import Refused
+from reelmill.media.clock import LONGEST_STEP_S, Clock, measured_rate
+from reelmill.media.colour import PRIMARIES, RANGES, TRANSFERS, conversion, over_white
+from reelmill.media.containers import demuxer, ending
+from reelmill.media.deinterlace import Deinterlacer
+from reelmill.media.geometry import UPRIGHT, Orientation, displayed
+from reelmill.media.limits import Limits
+from reelmill.media.moving import Decoded, Facts, Look, Moving
+from reelmill.media.source import Source
+from reelmill.media.streams import choose, duration_s
+
+MAX_ERROR_SHARE = 0.05
+"""A file in which more than this share of the packets fails to decode is refused."""
+HEAD_PACKETS = 32
+"""Packets that are read ahead, for the frame rate that their timestamps show."""
+RATE_DIFFERS = 0.1
+"""A declared rate that differs by more than this share from the timestamps' is not the rate."""
+MOST_HELD = 256 * 1024**2
+"""Bytes of packets that are held while frames are left out."""
+REORDERED = 64
+"""Packets after which a frame has surely left the decoder."""
+SEEK_MARGIN_S = 1.0
+"""An index has decoding times; a frame is shown by less than this later."""
+TRAILER_BYTES = 64 * 1024
+"""Indexes and tags may follow the last packet."""
+_ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+"""FFmpeg's own decoders leave the alpha of WebM out."""
+
+
+class Video(Moving):
+    """An opened video: facts, then `frames()`, once. Sizes are as displayed. Raises Refused."""
+
+    def __init__(self, source: Source, limits: Limits) -> None:
+        limits.check_video_bytes(source.size)
+        self._limits, self._size = limits, source.size
+        self._file = source.open()
+        name = demuxer(self._file)
+        self._ending = ending(self._file, source.size, name)
+        if self._ending.missing:
+            raise Refused(f"truncated: {source.size} bytes of at least {source.size + self._ending.missing}")
+        try:
+            self._container = av.open(self._file, mode="r", format=name, metadata_errors="replace")
+        except (av.error.FFmpegError, ValueError) as error:
+            raise Refused(f"cannot_open: {_words(error)}") from None
+        self._stream, streams = choose(self._container)
+        self._decoder = _decoder(self._stream)
+        context = self._stream.codec_context
+        limits.check_frame(context.width, context.height, context.format.bits_per_pixel if context.format else 12)
+        if not self._stream.time_base:
+            raise Refused("no_clock: the video's timestamps have no unit")
+        self._tick = self._stream.time_base
+        self._tick_s = float(self._tick)
+        self._heard_s = -math.inf  # how far the sound goes
+        self._last_byte = 0
+        self._demuxed = self._demux()
+        self._head = deque(islice(self._demuxed, HEAD_PACKETS))
+        fps = self._rate()
+        limits.check_duration(self._stream.frames / fps, "declared")
+        end_s, _ = self._declared_end()
+        start_s = (self._stream.start_time or 0) * self._tick_s
+        self.declared_s = None if end_s is None else end_s - start_s
+        self._clock = Clock(self._tick, 1 / fps)
+        self._pixels_are_fixed = self._stream.sample_aspect_ratio != context.sample_aspect_ratio
+        self._look: Look | None = None
+        self._key: tuple[Any, ...] | None = None
+        self._deinterlacer: Deinterlacer | None = None
+        self._skip_to_s = -math.inf
+        self._packets_read = self._errors = 0
+        width, height = displayed(context.width, context.height, self._aspect(), UPRIGHT)
+        self.facts = Facts(
+            width, height, fps, codec=context.name, stream=self._stream.index, video_streams=streams,
+            interlaced=False, clock_steps=0,
+        )  # fmt: skip
+
+    def close(self) -> None:
+        """Release the decoder."""
+        self._container.close()
+        self._file.close()
+
+    def frames(self) -> Iterator[Decoded]:
+        """All frames in the order in which they are shown, from the first that can be decoded.
+
+        Packets that fail are counted, not fatal, up to MAX_ERROR_SHARE.
+        """
+        facts, clock = self.facts, self._clock
+        for frame, time_s in clock.times(self._pictures()):
+            look = self._seen(frame)
+            if facts.frames == 0:
+                self._describe(frame, look)
+            if time_s > self._limits.max_duration_s:
+                self._limits.check_duration(time_s, "decoded")
+            facts.duration_s = clock.end_s
+            facts.frames += 1
+            yield Decoded(facts.frames - 1, time_s, _over_white(frame), look)
+        facts.duration_s, facts.clock_steps = clock.end_s, clock.steps
+
+    def skip_to(self, time_s: float) -> None:
+        """Leave frames out up to the last key frame before `time_s`.
+
+        Where the file's clock steps on the way, everything from the key frame before the step is decoded: so times are
+        those of reading it all.
+        """
+        self._skip_to_s = time_s
+
+    def check_length(self) -> None:
+        """Refused when packets failed, or when less was decoded than the file declares.
+
+        A truncated file may raise no error by itself. Where the container's own sizes vouch for its end, or the sound
+        goes on to the declared end, nothing is missing.
+        """
+        if self._errors > MAX_ERROR_SHARE * self._packets_read:
+            raise Refused(f"corrupt: {self._errors} of {self._packets_read} packets failed to decode")
+        if not self.facts.frames:
+            raise Refused("no_frames: nothing could be decoded")
+        declared_s, tolerance_s = self._declared_end()
+        if self._is_whole() or declared_s is None or self._clock.raw_end_s is None:
+            return
+        missing_s = declared_s - max(self._clock.raw_end_s, self._heard_s)
+        if missing_s > max(tolerance_s, 0.02 * declared_s):
+            raise Refused(
+                f"truncated: {self.facts.duration_s:.2f} s decoded, {missing_s:.2f} s of what is declared are missing"
+            )
+
+    # Packets: as they come, or left out.
+
+    def _demux(self) -> Iterator[Packet[VideoStream]]:
+        """The video's packets. Of the sound only how far it goes is kept, where the index does not know."""
+        sound = [] if self._ending.indexed else list(self._container.streams.audio)
+        for packet in self._container.demux(self._stream, *sound):
+            if packet.pos is not None and packet.size:
+                self._last_byte = max(self._last_byte, packet.pos + packet.size)
+            if packet.stream.index == self._stream.index:  # a last, empty packet has no stream_index
+                yield cast("Packet[VideoStream]", packet)
+            elif packet.pts is not None and packet.time_base:
+                end = (packet.pts + (packet.duration or 0)) * float(packet.time_base)
+                self._heard_s = max(self._heard_s, end)
+
+    def _packets(self) -> Iterator[Packet[VideoStream]]:
+        while self._head:
+            yield self._head.popleft()
+        yield from self._demuxed
+
+    def _kept_packets(self) -> Iterator[Packet[VideoStream]]:
+        """The packets without those that `skip_to` leaves out."""
+        packets = self._packets()
+        before_s, since_step = math.nan, 0
+        for packet in packets:
+            now_s = self._read_s(packet)
+            since_step = since_step + 1 if 0 <= now_s - before_s <= LONGEST_STEP_S else 0
+            before_s = now_s
+            if self._skip_to_s == -math.inf or since_step <= REORDERED or not self.facts.frames:
+                yield packet
+                continue
+            target_s, self._skip_to_s, before_s = self._skip_to_s, -math.inf, math.nan
+            if not (self._ending.indexed and self._index_is_steady()):
+                yield from self._left_out(chain([packet], packets), target_s)
+            elif not self._seek(now_s, target_s):
+                yield packet
+
+    def _left_out(self, packets: Iterator[Packet[VideoStream]], target_s: float) -> Iterator[Packet[VideoStream]]:
+        """Read on to `target_s`, or to a step of the file's clock; give what has to be decoded from there."""
+        held: list[Packet[VideoStream]] = []
+        held_bytes, from_key, before_s = 0, False, math.nan
+        for packet in packets:
+            now_s = self._read_s(packet)
+            pts_s = now_s if packet.pts is None else packet.pts * self._tick_s
+            if packet.is_keyframe and pts_s + self._clock.offset_s <= target_s:
+                held, held_bytes, from_key = [], 0, True
+            held.append(packet)
+            held_bytes += packet.size
+            if now_s - before_s < 0 or now_s - before_s > LONGEST_STEP_S or math.isnan(now_s):
+                break
+            if now_s + self._clock.offset_s > target_s or held_bytes > MOST_HELD:
+                break
+            before_s = now_s
+        if from_key:
+            self._decoder.flush_buffers()
+            self._left()
+        yield from held
+
+    def _seek(self, now_s: float, target_s: float) -> bool:
+        """Jump to the last key frame before `target_s` by the index; False where that would be a jump back."""
+        wanted = math.floor((target_s - self._clock.offset_s - SEEK_MARGIN_S) / self._tick_s)
+        place = self._stream.index_entries.search_timestamp(wanted)
+        if place < 0 or self._stream.index_entries[place].timestamp * self._tick_s <= now_s:
+            return False
+        self._container.seek(wanted, stream=self._stream)
+        self._head.clear()
+        self._left()
+        return True
+
+    def _left(self) -> None:
+        """Frames were left out."""
+        self._clock.resume()
+        if self._deinterlacer is not None:
+            self._deinterlacer.reset()
+
+    def _index_is_steady(self) -> bool:
+        """Whether the file's clock makes no step, by the index."""
+        ticks = [entry.timestamp for entry in self._stream.index_entries]
+        longest = LONGEST_STEP_S / self._tick_s
+        return len(ticks) > 1 and all(0 <= later - earlier <= longest for earlier, later in pairwise(ticks))
+
+    def _read_s(self, packet: Packet[VideoStream]) -> float:
+        """When a packet is decoded, by the file's clock; NaN where it does not say."""
+        ticks = packet.pts if packet.dts is None else packet.dts
+        return math.nan if ticks is None else ticks * self._tick_s
+
+    # Frames: decoded, and what they look like.
+
+    def _pictures(self) -> Iterator[VideoFrame]:
+        """Decoded frames, deinterlaced from the first one on that is interlaced."""
+        for packet in self._kept_packets():
+            self._packets_read += 1
+            try:
+                frames = self._decoder.decode(packet)
+            except av.error.InvalidDataError:
+                self._errors += self.facts.frames > 0  # what comes before the first key frame is no damage
+                continue
+            for frame in frames:
+                if frame.interlaced_frame and self._deinterlacer is None:
+                    self.facts.interlaced = True
+                    self._deinterlacer = Deinterlacer(self._tick)
+                if self._deinterlacer is None:
+                    yield frame
+                else:
+                    yield from self._deinterlacer.feed(frame)
+        if self._deinterlacer is not None:
+            yield from self._deinterlacer.finish()
+
+    def _seen(self, frame: VideoFrame) -> Look:
+        """How the frame lies in the file. One that equals the last one's is the same object."""
+        key = (frame.width, frame.height, frame.format.name, frame.color_trc, frame.color_primaries)
+        if self._look is not None and key == self._key and not frame.key_frame:
+            return self._look
+        if key != self._key:
+            self._limits.check_frame(frame.width, frame.height, frame.format.bits_per_pixel)
+        self._key = key
+        orientation = _orientation(frame)
+        shown = displayed(frame.width, frame.height, self._aspect(), orientation)
+        how = conversion(frame.color_trc, frame.color_primaries)
+        look = Look((frame.width, frame.height), *shown, orientation, how)
+        if look != self._look:
+            self._look = look
+        return self._look
+
+    def _describe(self, frame: VideoFrame, look: Look) -> None:
+        """What the first frame says of the file."""
+        facts = self.facts
+        facts.width, facts.height = look.width, look.height
+        facts.transfer, facts.primaries = TRANSFERS.get(frame.color_trc), PRIMARIES.get(frame.color_primaries)
+        facts.colour_range = "pc" if frame.format.name.startswith("yuvj") else RANGES.get(frame.color_range)
+        facts.bit_depth = max(component.bits for component in frame.format.components)
+
+    def _aspect(self) -> float:
+        """Width over height of a pixel. The container's word counts; without one that of the stream, now."""
+        said = self._stream if self._pixels_are_fixed else self._stream.codec_context
+        return float(said.sample_aspect_ratio or 1) or 1.0
+
+    # What the file declares.
+
+    def _rate(self) -> float:
+        """Frames a second: as declared, unless timestamps show another rate."""
+        stream = self._stream
+        ticks = [packet.pts if packet.pts is not None else packet.dts for packet in self._head]
+        measured = measured_rate([tick for tick in ticks if tick is not None], self._tick_s)
+        declared = float(stream.average_rate or stream.guessed_rate or 0)
+        agree = measured is None or abs(declared / measured - 1) <= RATE_DIFFERS
+        rate = declared if agree else measured
+        if not rate:
+            raise Refused("no_clock: the file has neither timestamps nor a frame rate")
+        return rate
+
+    def _declared_end(self) -> tuple[float | None, float]:
+        """Where the video ends by the file's words and its own clock, and how far off that may be, seconds."""
+        stream, container = self._stream, self._container
+        if stream.duration:
+            return (stream.duration + (stream.start_time or 0)) * self._tick_s, 0.25
+        seconds = duration_s(stream)
+        if seconds is not None:
+            return seconds, 0.25
+        if container.duration:
+            return (container.duration + (container.start_time or 0)) / av.time_base, 0.5  # sound counts too
+        return None, 0.0
+
+    def _is_whole(self) -> bool:
+        """Whether the container's sizes vouch for the file's end, and the last packet lies near it."""
+        behind = self._size - self._last_byte
+        return self._ending.whole and (self._ending.indexed or behind <= max(TRAILER_BYTES, 0.02 * self._size))
+
+
+def _decoder(stream: VideoStream) -> VideoCodecContext:
+    """The decoder of a stream: FFmpeg's own, but where only another one reads the stream's alpha."""
+    name = _ALPHA_DECODERS.get(stream.codec_context.name)
+    if name is None or stream.metadata.get("alpha_mode", stream.metadata.get("ALPHA_MODE")) != "1":
+        stream.codec_context.thread_count = 1
+        return stream.codec_context
+    decoder = CodecContext.create(name, "r")
+    assert isinstance(decoder, VideoCodecContext)
+    decoder.extradata, decoder.thread_count = stream.codec_context.extradata, 1
+    return decoder
+
+
+def _orientation(frame: VideoFrame) -> Orientation:
+    matrix = frame.side_data.get(Type.DISPLAYMATRIX)  # type: ignore[call-overload]
+    return UPRIGHT if matrix is None else Orientation.of_matrix(bytes(matrix))
+
+
+def _over_white(frame: VideoFrame) -> VideoFrame:
+    """The frame itself, or one without alpha, where it has alpha."""
+    if not _has_alpha(frame.format.name):
+        return frame
+    return VideoFrame.from_ndarray(
+        over_white(frame.to_ndarray(format="rgba").astype(np.uint8, copy=False)), format="rgb24"
+    )
+
+
+@cache
+def _has_alpha(pixels: str) -> bool:
+    kind = VideoFormat(pixels, 16, 16)
+    return kind.has_palette or any(component.is_alpha for component in kind.components)
+
+
+def _words(error: Exception) -> str:
+    return " ".join(str(getattr(error, "strerror", None) or error).split())[:200]

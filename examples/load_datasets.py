@@ -1,4 +1,4 @@
-"""Load token shards with Hugging Face datasets: python load_datasets.py OUT"""
+"""Load a run folder with Hugging Face datasets: python load_datasets.py OUT"""
 
 import sys
 
@@ -6,6 +6,10 @@ import datasets
 
 out = sys.argv[1]  # a run folder, such as out/sample
 
-tokens = datasets.load_dataset("parquet", data_files=f"{out}/tokens/*/unit-*.parquet", split="train")
+print(datasets.get_dataset_config_names(out))
+samples = datasets.load_dataset(out, "samples", split="train")
+print(samples.filter(lambda row: row["kind"] == "video").select_columns(["sample_id", "motion_score"])[0])
+
+tokens = datasets.load_dataset(out, split="train")
 print(tokens)
 print(tokens.filter(lambda row: row["kind"] == "image")[0]["tokens"][:8])

@@ -31,6 +31,7 @@ from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.stages import StageRunner
 from reelmill.orchestration.views import LedgerQueries, write_database
 from reelmill.pipelines.curate import captions as caption
+from reelmill.pipelines.report.card import refresh as refresh_card
 from reelmill.terminal import say
 from reelmill.tokenize.shards import TOKENS_SCHEMA
 
@@ -72,6 +73,7 @@ def curate(dumps: Sequence[Path], out: Path, recipe: Recipe, options: CurateOpti
                 drop_machine_failures(locked)
             decide_again(locked, recipe, console)
             complete_selection(locked, DEFAULT, recipe, console)
+            refresh_card(locked)
     finally:
         stop_ray()
     return folder

@@ -33,6 +33,7 @@ from reelmill.pipelines.curate.run import DEFAULT, write_verdicts
 from reelmill.pipelines.imports.chat_rows import ChatRow, Part, Picture, chat_files, chat_rows
 from reelmill.pipelines.imports.folder import Row
 from reelmill.pipelines.imports.tokens import Documents, prepare_folder, write_unit
+from reelmill.pipelines.report.card import refresh as refresh_card
 from reelmill.tokenize import documents
 from reelmill.tokenize.documents import SYSTEM, Turn, Visual
 from reelmill.tokenize.shards import document_row
@@ -94,6 +95,7 @@ def import_chats(source: Path, out: Path, how: ChatImport, say: Callable[[str], 
     if out.exists():
         out.rmdir()
     unfinished.rename(out)
+    refresh_card(RunFolder(out))
     return RunFolder(out)
 
 

@@ -25,6 +25,7 @@ from reelmill.orchestration.tokens_config import TokensConfig
 from reelmill.orchestration.views import write_database
 from reelmill.pipelines.curate.run import DEFAULT, write_verdicts
 from reelmill.pipelines.imports.folder import Row, rows
+from reelmill.pipelines.report.card import refresh as refresh_card
 from reelmill.tokenize import documents
 from reelmill.tokenize.shards import TOKENS_SCHEMA, document_row, write_shard
 from reelmill.tokenize.vocabulary import Vocabulary
@@ -69,6 +70,7 @@ def import_tokens(
     if out.exists():
         out.rmdir()
     unfinished.rename(out)
+    refresh_card(RunFolder(out))
     return RunFolder(out)
 
 

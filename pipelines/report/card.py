@@ -1,14 +1,31 @@
-"""The dataset card: what a run folder holds, where it comes from, how it was made, what it must not be taken for."""
+"""`OUT/README.md`, the dataset card: what a run folder holds, where it comes from, what it must not be taken for."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from reelmill.config import from_dict, read_toml
+from reelmill.files import write_text
 from reelmill.orchestration.recipe import Recipe
+from reelmill.orchestration.runfolder import RunFolder
+from reelmill.orchestration.views import LedgerQueries
+from reelmill.pipelines.report import gather, hub
 from reelmill.pipelines.report.charts import number
 
 _SPECIAL = str.maketrans({c: f"\\{c}" for c in "\\`*_{}[]<>#|~!"})
+
+
+def refresh(folder: RunFolder) -> None:
+    """Write the card of a run folder, unless there is one that is not ours."""
+    path = folder.root / "README.md"
+    if path.is_file() and hub.MARK not in path.read_text(encoding="utf-8", errors="replace"):
+        return
+    recipe, run = from_dict(Recipe, read_toml(folder.recipe_path)), gather.run_facts(folder.root)
+    with LedgerQueries(folder.root) as ledger:
+        found = gather.numbers(ledger, recipe.rules, run.get("tokens_fingerprint", ""))
+    write_text(path, markdown(folder.root, recipe, run, found))
 
 
 def limits(numbers: Mapping[str, Any]) -> list[str]:
@@ -42,8 +59,8 @@ def bounds(recipe: Recipe) -> list[dict[str, str]]:
     return rows
 
 
-def markdown(name: str, recipe: Recipe, run: Mapping[str, Any], found: Mapping[str, Any]) -> str:
-    """`README.md` of the run folder. Words from the dump are escaped."""
+def markdown(root: Path, recipe: Recipe, run: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+    """The card of the run folder `root`. Words from the dump are escaped."""
     totals, tokens = found["totals"], found["tokens"]
     tokenizer = run.get("vision_tokenizer", {})
     facts = [
@@ -62,9 +79,10 @@ def markdown(name: str, recipe: Recipe, run: Mapping[str, Any], found: Mapping[s
     ]  # fmt: skip
     rules = [(f"`{row['name']}`", f"`{row['expr']}`", row["keep"], row["kinds"]) for row in bounds(recipe)]
     sections = [
-        f"# {_escaped(name)}",
+        hub.header(root, run.get("tokens_fingerprint", ""), found) + f"\n# {_escaped(root.name)}",
         "Video, image and text samples curated from a dump, and their token documents, by reelmill. "
-        "`report/index.html` shows them; `reelmill.duckdb` answers queries (`reelmill sql`).",
+        "`load_dataset` reads the tables that the header names; `reelmill.duckdb` answers queries (`reelmill sql`); "
+        "`reelmill report` makes a page of pictures.",
         _table(("", ""), [(key, _escaped(value)) for key, value in facts]),
         "## Sources",
         _table(("source", "documents", "tokens"), [_counted(row) for row in tokens["source"]]),

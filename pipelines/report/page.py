@@ -62,7 +62,7 @@ def write_report(out: Path) -> Written:
     )
     target, readme = folder.root / "report" / "index.html", folder.root / "README.md"
     write_text(target, page)
-    write_text(readme, card.markdown(folder.root.name, recipe, run, found))
+    write_text(readme, card.markdown(folder.root, recipe, run, found))
     return Written(target, readme, len(page.encode()), len(kept) + len(rejected), len(shown["pairs"]))
 
 

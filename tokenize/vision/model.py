@@ -70,10 +70,14 @@ class TokenizerModel(nn.Module, ABC):
         """From now on only what comes after the codes learns: encoder and codebook, and so every code, stay."""
 
     def forward(self, pictures: Tensor, clips: Tensor) -> Outputs:
-        """A training pass over [P, 3, H, W] pictures and [B, T, 3, H, W] clips of one size."""
-        drawn = self.image_latents(pictures)
+        """A training pass over [P, 3, H, W] pictures and [B, T, 3, H, W] clips of one size; B may be 0."""
+        drawn = frames_as_batch(self.image_latents(pictures))
+        if not len(clips):
+            found = self.quantize(drawn)
+            image = self.reconstruct(found.vectors, frames=1).squeeze(1)
+            return Outputs(image, clips, drawn, found.codes, found.loss, found.entropy)
         played = self.latents(clips)
-        vectors = torch.cat([frames_as_batch(drawn), frames_as_batch(played)])
+        vectors = torch.cat([drawn, frames_as_batch(played)])
         found = self.quantize(vectors)
         still, moving = found.vectors.split([len(pictures), len(vectors) - len(pictures)])
         latents = moving.squeeze(2).reshape(*played.transpose(1, 2).shape).transpose(1, 2)

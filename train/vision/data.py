@@ -26,12 +26,13 @@ _ATTEMPTS = 20
 
 @dataclass(frozen=True)
 class DataConfig:
-    """What a step sees on each rank: `pictures` crops and `clips` clips of `latents` x 4 frames, all of one size.
+    """What a step sees on each rank: `pictures` crops and `clips` clips (0: none) of `latents` x 4 frames, all of one
+    size; of a tokenizer without a time axis `latents` are frames.
 
     The size is drawn a step from `sizes` (pixels a side); `latents` has one length for each of them, or one for all.
-    `real_clips` of the clips are video, at 1/1 to 1/4 of its
-    frame rate, the others are rendered from pictures; `video_stills` of the pictures are frames of video. Media are
-    shrunk to `short_side` and kept in at most `cache_gb` of memory a process; `workers` processes decode (0: none).
+    `real_clips` of the clips are video, at 1/1 to 1/4 of its frame rate, the others are rendered from pictures;
+    `video_stills` of the pictures are frames of video. Media are shrunk to `short_side` and kept in at most `cache_gb`
+    of memory a process; `workers` processes decode (0: none).
     """
 
     pictures: int = 8
@@ -59,14 +60,16 @@ class Crops:
         self.library = Library(config.short_side, int(config.cache_gb * 1e9))
         self.pictures = [source for source in sources if not source.is_video]
         self.videos = [source for source in sources if source.is_video]
-        if not self.pictures or not self.videos:
+        needs_videos = config.video_stills > 0 or (config.clips > 0 and config.real_clips > 0)
+        if not self.pictures or (needs_videos and not self.videos):
             raise DataError(
-                f"training needs pictures and videos; found {len(self.pictures)} and {len(self.videos)}: add --data"
+                f"training needs pictures and videos; found {len(self.pictures)} and {len(self.videos)}: add --data, "
+                "or do without videos by data.video_stills 0 and data.real_clips 0"
             )
         self._lengths = [duration_s(video) for video in self.videos]
         share = np.sqrt([seconds for seconds, _ in self._lengths])
         # Square root: a long video is seen more often than a short one, but does not drown it.
-        self._share = share / share.sum()
+        self._share = share / max(float(share.sum()), 1e-9)
 
     def picture(self, rng: np.random.Generator, size: int) -> Frames:
         """[size, size, 3]: a crop of a picture or of a video frame."""
@@ -135,8 +138,11 @@ class _Steps(Dataset[tuple[Tensor, Tensor]]):
         size, latents = config.sizes[drawn], config.latents[drawn % len(config.latents)]
         rng = np.random.default_rng([self.seed, step, self.rank])
         pictures = [self.crops.picture(rng, size) for _ in range(config.pictures)]
-        clips = [self.crops.clip(rng, size, latents * self.temporal) for _ in range(config.clips)]
-        return torch.from_numpy(np.stack(pictures)), torch.from_numpy(np.stack(clips))
+        length = latents * self.temporal
+        clips = np.empty((config.clips, length, size, size, 3), dtype=np.uint8)
+        for clip in clips:
+            clip[:] = self.crops.clip(rng, size, length)
+        return torch.from_numpy(np.stack(pictures)), torch.from_numpy(clips)
 
 
 def batches(crops: Crops, steps: range, seed: int, rank: int = 0, temporal: int = 4) -> Iterator[tuple[Tensor, Tensor]]:

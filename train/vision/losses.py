@@ -23,7 +23,9 @@ class LossConfig:
     `flicker`, L1 of the change from frame to frame; `lpips`, the perceptual distance (AlexNet), from `lpips_start` on;
     `ssim`, 1 minus the structural similarity (Wang et al. 2004);
     `adversarial`, the hinge loss of a patch discriminator, from `adversarial_start` on (steps); `quantizer`, the
-    quantizer's own loss (codebook and commitment, or FSQ's spread).
+    quantizer's own loss (codebook and commitment, or FSQ's spread); `entropy`, that of the choice of codes (index
+    backpropagation only); `semantic`, the distance of the decoder's features from those of the SigLIP model in the
+    folder `semantic_model` (`semantic.py`).
     """
 
     l1: float = 1.0
@@ -37,6 +39,9 @@ class LossConfig:
     adversarial: float = 0.0
     adversarial_start: int = 0
     quantizer: float = 0.2
+    entropy: float = 0.0
+    semantic: float = 0.0
+    semantic_model: str = ""
 
 
 def pixel_terms(outputs: Outputs, pictures: Tensor, clips: Tensor) -> dict[str, Tensor]:
@@ -50,9 +55,16 @@ def pixel_terms(outputs: Outputs, pictures: Tensor, clips: Tensor) -> dict[str, 
         + F.l1_loss(decoded.diff(dim=-2), wanted.diff(dim=-2)),
         # Colour varies far less than brightness: without a term of its own it is learned last.
         "colour": F.l1_loss(_opponent(decoded), _opponent(wanted)),
-        "flicker": F.l1_loss(outputs.clips.float().diff(dim=1), clips.diff(dim=1)),
+        "flicker": _change(outputs.clips.float(), clips),
         "quantizer": outputs.quantizer,
     }
+
+
+def _change(decoded: Tensor, wanted: Tensor) -> Tensor:
+    """L1 of the change from frame to frame of [B, T, ...]; 0 where there are no two frames."""
+    if not len(wanted) or wanted.shape[1] < 2:
+        return wanted.new_zeros(())
+    return F.l1_loss(decoded.diff(dim=1), wanted.diff(dim=1))
 
 
 def similarity_term(outputs: Outputs, pictures: Tensor, clips: Tensor) -> Tensor:

@@ -19,12 +19,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from reelmill.config import differences, free, identity, to_dict
+from reelmill.config import differences, free, from_dict, identity, to_dict
 from reelmill.errors import ConfigError, ReelmillError
 from reelmill.files import write_atomically
 from reelmill.tokenize.vision.architectures import build
 from reelmill.tokenize.vision.evaluate import evaluate
 from reelmill.tokenize.vision.ibq import IBQConfig
+from reelmill.tokenize.vision.index_backprop import IndexBackprop
 from reelmill.tokenize.vision.movq import MoVQConfig
 from reelmill.tokenize.vision.perceptual import load_lpips
 from reelmill.tokenize.vision.tokenizer import Frames, VisionTokenizer, save
@@ -37,6 +38,7 @@ from reelmill.train.vision.losses import LossConfig, perceptual_term, pixel_term
 from reelmill.train.vision.media import Source, fingerprint
 from reelmill.train.vision.parallel import load_state, state_of, trainable
 from reelmill.train.vision.revival import Revival
+from reelmill.train.vision.semantic import Distillation
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,8 @@ class Trainer:
         average.load_state_dict(model.state_dict())
         if recipe.train_only == "decoder":
             model.freeze_codes()
+        if isinstance(model.quantize, IndexBackprop):
+            model.quantize.with_entropy = recipe.loss.entropy > 0
         self.model = trainable(model, ranks, recipe.parallel)
         self.average = trainable(average.requires_grad_(False), ranks, recipe.parallel)
         config = recipe.optimizer
@@ -132,6 +136,9 @@ class Trainer:
             self.discriminator_optimizer = torch.optim.AdamW(
                 self.discriminator.parameters(), lr=config.discriminator_lr, betas=(0.5, 0.9)
             )
+        self.semantic: Distillation | None = None
+        if recipe.loss.semantic:
+            self.semantic = Distillation(model, recipe.loss.semantic_model, config.lr, ranks)
         self.revival = Revival(recipe.model.codes, ranks) if recipe.revive_every else None
         self.step = 0
 
@@ -180,6 +187,10 @@ class Trainer:
             terms["lpips"] = perceptual_term(self.lpips, outputs, still, moving)
         if loss.ssim:
             terms["ssim"] = similarity_term(outputs, still, moving)
+        if loss.entropy and outputs.entropy is not None:
+            terms["entropy"] = outputs.entropy
+        if self.semantic is not None:
+            terms["semantic"] = self.semantic.term(torch.cat([moving.flatten(0, 1), still]))
         fake = torch.cat([outputs.pictures, outputs.clips.flatten(0, 1)]).float()
         adversarial = self.discriminator is not None and self.step >= loss.adversarial_start
         if adversarial:
@@ -195,6 +206,8 @@ class Trainer:
                 "again with a lower optimizer.lr; the last checkpoint is sound."
             )
         self.optimizer.step()
+        if self.semantic is not None:
+            self.semantic.step()
         values = {key: float(term.detach()) for key, term in terms.items()} | {"total": value, "norm": norm}
         if adversarial:
             values["discriminator"] = self._train_discriminator(torch.cat([still, moving.flatten(0, 1)]), fake.detach())
@@ -228,7 +241,8 @@ class Trainer:
             return
         state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
         recipe = json.loads(state["recipe"])
-        changed = differences(identity(recipe, TokenizerRecipe), identity(self.recipe))
+        # What an older state does not say is as by default.
+        changed = differences(identity(from_dict(TokenizerRecipe, recipe)), identity(self.recipe))
         if state["data"] != self.data_fingerprint:
             changed.append("the training media")
         if changed:
@@ -245,6 +259,8 @@ class Trainer:
                 state["discriminator"],
                 state["discriminator_optimizer"],
             )
+        if self.semantic is not None:
+            self.semantic.load(state)
         if self.revival is not None:
             self.revival.use.copy_(state["use"])
         self.step = state["step"]
@@ -262,6 +278,8 @@ class Trainer:
         if self.discriminator is not None:
             state["discriminator"] = state_of(self.discriminator)
             state["discriminator_optimizer"] = state_of(self.discriminator, self.discriminator_optimizer)
+        if self.semantic is not None:
+            state |= self.semantic.state()
         if self.revival is not None:
             state["use"] = self.revival.use.cpu()
         return state

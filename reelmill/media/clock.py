@@ -84,7 +84,7 @@ class Clock:
             resumed, self._resumed = self._resumed, False  # while this frame was fetched
             if held is not None:
                 is_slip = not resumed and _is_behind(frame, held)
-                yield held, self._slip() if is_slip else self._next(held)
+                yield held, self._slip(held) if is_slip else self._next(held)
                 held = None
             if resumed:
                 yield frame, self._restart(frame)
@@ -109,8 +109,9 @@ class Clock:
                 self._raw_s, self._offsets[0] = frame.pts * self._tick_s, -frame.pts
             return self._shown(0.0, stays_s)
         if frame.pts is None:
-            self._raw_s += self._usual_s
-            return self._shown(self._time_s + self._usual_s, stays_s)
+            step_s = self._usual_s if self._stays_s is None or not self._is_trusted else self._stays_s
+            self._raw_s += step_s
+            return self._shown(self._time_s + step_s, stays_s)
         raw_s = frame.pts * self._tick_s
         step_s, self._raw_s = raw_s - self._raw_s, raw_s
         self._still = self._still + 1 if step_s == 0 else 0
@@ -121,9 +122,10 @@ class Clock:
             self._agreed, self._differed = self._agreed + agrees, self._differed + (not agrees)
         return self._shown(max(self._seconds(frame.pts), self._time_s), stays_s)
 
-    def _slip(self) -> float:
+    def _slip(self, frame: Timed) -> float:
         """The time of a single frame whose timestamp is wrong; the file's clock goes on as if it had been right."""
         self.steps += 1
+        self._reach((frame.pts or 0) * self._tick_s + self._usual_s)
         self._raw_s += self._usual_s
         return self._shown(self._time_s + self._usual_s, None)
 
@@ -150,8 +152,11 @@ class Clock:
         self._time_s, self._stays_s = time_s, stays_s
         lasts_s = self._usual_s if stays_s is None else stays_s
         self._declared_end_s = max(self._declared_end_s, time_s + lasts_s)
-        self.raw_end_s = max(self._raw_s + lasts_s, self._raw_s if self.raw_end_s is None else self.raw_end_s)
+        self._reach(self._raw_s + lasts_s)
         return time_s
+
+    def _reach(self, raw_s: float) -> None:
+        self.raw_end_s = raw_s if self.raw_end_s is None else max(self.raw_end_s, raw_s)
 
     def _seconds(self, pts: int, offset: int | None = None) -> float:
         """The time of a timestamp, from whole numbers: 1 s after the start is 1.0 s."""
@@ -173,7 +178,7 @@ class Clock:
         return self._agreed >= self._differed
 
     def _agrees(self, stays_s: float, step_s: float) -> bool:
-        return abs(stays_s - step_s) <= max(0.2 * step_s, 2 * self._tick_s)
+        return abs(stays_s - step_s) <= min(max(0.2 * step_s, 2 * self._tick_s), 0.45 * step_s)
 
     def _declared_stay(self, frame: Timed) -> float | None:
         stays_s = frame.duration * self._tick.numerator / self._tick.denominator
@@ -184,9 +189,13 @@ def _is_behind(frame: Timed, held: Timed) -> bool:
     return frame.pts is not None and held.pts is not None and frame.pts < held.pts
 
 
-def measured_rate(pts: Sequence[int], tick_s: float) -> float | None:
-    """Frames a second by the timestamps of some neighbouring frames, pauses left out; None where they say nothing."""
-    steps = [later - earlier for earlier, later in pairwise(sorted(pts))]
+def measured_rate(frames: Sequence[Timed], tick_s: float) -> float | None:
+    """Frames a second by the timestamps of some neighbouring frames, or by their durations where they have none.
+
+    Pauses are left out. None where they say nothing.
+    """
+    pts = sorted(frame.pts for frame in frames if frame.pts is not None)
+    steps = [later - earlier for earlier, later in pairwise(pts)] if pts else [frame.duration for frame in frames]
     positive = [step for step in steps if step > 0]
     if len(positive) < 2:
         return None

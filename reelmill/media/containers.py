@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from reelmill.errors import Refused
@@ -29,11 +29,12 @@ _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"OggS", "ogg"),
     (0, b"0&\xb2u\x8ef\xcf\x11", "asf"),
     (0, b"\x06\x0e+4\x02\x05\x01\x01\x0d\x01\x02", "mxf"),
-    (0, b"\xb7\xd8\x00 7I\xdaI\xa6N\x07\xe9^\xad\x8d", "wtv"),
+    (0, b"\xb7\xd8\x00 7I\xda\x11\xa6N\x00\x07\xe9^\xad\x8d", "wtv"),
     (0, b"\x00\x00\x00\x00\x01\xbc", "gxf"),
     (0, b"nut/multimedia container\x00", "nut"),
     (0, b".RMF", "rm"),
     (0, b"DKIF", "ivf"),
+    (0, b"\x12\x00\x0a", "obu"),
     (0, b"YUV4MPEG2 ", "yuv4mpegpipe"),
     (0, b"\x1f\x07\x00", "dv"),
     (0, b"\x00\x00\x01\xba", "mpeg"),
@@ -42,7 +43,7 @@ _MAGIC: tuple[tuple[int, bytes, str], ...] = (
 )
 _READ = (
     "mp4/mov, mkv/webm, avi, flv, ogg, asf/wmv, mpeg, ts/m2ts, mxf, wtv, gxf, nut, rm, ivf, y4m, dv, and elementary "
-    "streams of MPEG-1, 2 and 4, H.264 and HEVC"
+    "streams of MPEG-1, 2 and 4, H.264, HEVC and AV1"
 )
 
 
@@ -124,13 +125,18 @@ def ending(stream: BinaryIO, size: int, name: str) -> Ending:
         return Ending()
     place = stream.tell()
     try:
-        return reader(stream, size)
-    except (struct.error, IndexError):  # sizes that cannot be read vouch for nothing
+        found = reader(stream, size)
+        stream.seek(max(size - _BLANK, 0))
+        # Room that was taken before a download, which then broke off.
+        return found if any(stream.read(_BLANK)) else replace(found, whole=False)
+    except (struct.error, IndexError, ValueError):  # sizes that cannot be read vouch for nothing
         return Ending()
     finally:
         stream.seek(place)
 
 
+_BLANK = 64
+"""So many zero bytes at the end vouch for nothing."""
 _MOST_BOXES = 1_000_000
 
 

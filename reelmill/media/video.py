@@ -40,12 +40,20 @@ MOST_HELD = 256 * 1024**2
 """Bytes of packets that are held while frames are left out."""
 REORDERED = 64
 """Packets after which a frame has surely left the decoder."""
+MOST_GREY = 600
+"""Frames that are left out at most before the first key frame: a file that never shows one is taken as it is."""
 SEEK_MARGIN_S = 1.0
 """An index has decoding times; a frame is shown by less than this later."""
-TRAILER_BYTES = 64 * 1024
-"""Indexes and tags may follow the last packet."""
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 """FFmpeg's own decoders leave the alpha of WebM out."""
+
+
+class _Stamp:
+    """A packet's place in time; what only has decoding times counts by those."""
+
+    def __init__(self, packet: Packet[VideoStream]) -> None:
+        self.pts = packet.dts if packet.pts is None else packet.pts
+        self.duration = packet.duration or 0
 
 
 class Video(Moving):
@@ -53,7 +61,7 @@ class Video(Moving):
 
     def __init__(self, source: Source, limits: Limits) -> None:
         limits.check_video_bytes(source.size)
-        self._limits, self._size = limits, source.size
+        self._limits = limits
         self._file = source.open()
         name = demuxer(self._file)
         self._ending = ending(self._file, source.size, name)
@@ -72,7 +80,6 @@ class Video(Moving):
         self._tick = self._stream.time_base
         self._tick_s = float(self._tick)
         self._heard_s = -math.inf  # how far the sound goes
-        self._last_byte = 0
         self._demuxed = self._demux()
         self._head = deque(islice(self._demuxed, HEAD_PACKETS))
         fps = self._rate()
@@ -86,10 +93,11 @@ class Video(Moving):
         self._key: tuple[Any, ...] | None = None
         self._deinterlacer: Deinterlacer | None = None
         self._skip_to_s = -math.inf
-        self._packets_read = self._errors = 0
+        self._packets_read = self._errors = self._grey_frames = 0
+        self._before_key = bool(self._head) and not self._head[0].is_keyframe
         width, height = displayed(context.width, context.height, self._aspect(), UPRIGHT)
         self.facts = Facts(
-            width, height, fps, codec=context.name, stream=self._stream.index, video_streams=streams,
+            width, height, fps, codec=context.codec.canonical_name, stream=self._stream.index, video_streams=streams,
             interlaced=False, clock_steps=0,
         )  # fmt: skip
 
@@ -134,7 +142,7 @@ class Video(Moving):
         if not self.facts.frames:
             raise Refused("no_frames: nothing could be decoded")
         declared_s, tolerance_s = self._declared_end()
-        if self._is_whole() or declared_s is None or self._clock.raw_end_s is None:
+        if self._ending.whole or declared_s is None or self._clock.raw_end_s is None:
             return
         missing_s = declared_s - max(self._clock.raw_end_s, self._heard_s)
         if missing_s > max(tolerance_s, 0.02 * declared_s):
@@ -148,8 +156,6 @@ class Video(Moving):
         """The video's packets. Of the sound only how far it goes is kept, where the index does not know."""
         sound = [] if self._ending.indexed else list(self._container.streams.audio)
         for packet in self._container.demux(self._stream, *sound):
-            if packet.pos is not None and packet.size:
-                self._last_byte = max(self._last_byte, packet.pos + packet.size)
             if packet.stream.index == self._stream.index:  # a last, empty packet has no stream_index
                 yield cast("Packet[VideoStream]", packet)
             elif packet.pts is not None and packet.time_base:
@@ -239,6 +245,8 @@ class Video(Moving):
                 self._errors += self.facts.frames > 0  # what comes before the first key frame is no damage
                 continue
             for frame in frames:
+                if self._begins_inside(frame):
+                    continue
                 if frame.interlaced_frame and self._deinterlacer is None:
                     self.facts.interlaced = True
                     self._deinterlacer = Deinterlacer(self._tick)
@@ -248,6 +256,15 @@ class Video(Moving):
                     yield from self._deinterlacer.feed(frame)
         if self._deinterlacer is not None:
             yield from self._deinterlacer.finish()
+
+    def _begins_inside(self, frame: VideoFrame) -> bool:
+        """Whether the frame comes before the first key frame of a file that begins inside a group of pictures.
+
+        Some decoders give what they have there, on grey.
+        """
+        self._before_key = self._before_key and not frame.key_frame and self._grey_frames < MOST_GREY
+        self._grey_frames += self._before_key
+        return self._before_key
 
     def _seen(self, frame: VideoFrame) -> Look:
         """How the frame lies in the file. One that equals the last one's is the same object."""
@@ -281,16 +298,27 @@ class Video(Moving):
     # What the file declares.
 
     def _rate(self) -> float:
-        """Frames a second: as declared, unless timestamps show another rate."""
-        stream = self._stream
-        ticks = [packet.pts if packet.pts is not None else packet.dts for packet in self._head]
-        measured = measured_rate([tick for tick in ticks if tick is not None], self._tick_s)
-        declared = float(stream.average_rate or stream.guessed_rate or 0)
-        agree = measured is None or abs(declared / measured - 1) <= RATE_DIFFERS
-        rate = declared if agree else measured
-        if not rate:
+        """Frames a second: a rate that the file declares, unless timestamps show another one."""
+        declared = [float(rate) for rate in (self._stream.average_rate, self._stream.guessed_rate) if rate]
+        measured = measured_rate(self._stamps(), self._tick_s)
+        if measured is not None:
+            agreeing = [rate for rate in declared if abs(rate / measured - 1) <= RATE_DIFFERS]
+            return agreeing[0] if agreeing else measured
+        if not declared:
             raise Refused("no_clock: the file has neither timestamps nor a frame rate")
-        return rate
+        return declared[0]
+
+    def _stamps(self) -> list[_Stamp]:
+        """The timestamps of the packets that were read ahead, up to where the file's clock goes back."""
+        stamps: list[_Stamp] = []
+        before_s = -math.inf
+        for packet in self._head:
+            now_s = self._read_s(packet)
+            if now_s < before_s or not packet.size:
+                break
+            stamps.append(_Stamp(packet))
+            before_s = now_s
+        return stamps
 
     def _declared_end(self) -> tuple[float | None, float]:
         """Where the video ends by the file's words and its own clock, and how far off that may be, seconds."""
@@ -303,11 +331,6 @@ class Video(Moving):
         if container.duration:
             return (container.duration + (container.start_time or 0)) / av.time_base, 0.5  # sound counts too
         return None, 0.0
-
-    def _is_whole(self) -> bool:
-        """Whether the container's sizes vouch for the file's end, and the last packet lies near it."""
-        behind = self._size - self._last_byte
-        return self._ending.whole and (self._ending.indexed or behind <= max(TRAILER_BYTES, 0.02 * self._size))
 
 
 def _decoder(stream: VideoStream) -> VideoCodecContext:

@@ -75,7 +75,7 @@ def theirs(
     processor = GuidedImage(vocab, longest, h, w, sampling.vision, sampling.guidance)
     out = model.generate(
         input_ids=ids.to(model.device), attention_mask=seen.to(model.device), do_sample=False,
-        max_new_tokens=requests[0].most, eos_token_id=vocab.eos,
+        max_new_tokens=requests[0].max_new_tokens, eos_token_id=vocab.eos,
         pad_token_id=vocab.pad, cache_implementation="static", disable_compile=not compiled,
         logits_processor=LogitsProcessorList([processor]),
     )  # fmt: skip

@@ -59,16 +59,14 @@ CAPTIONS = [f"a {shape} on {ground}" for shape, ground in itertools.product(scen
 
 def opened(checkpoint: Path) -> Studio:
     """A studio that draws many small pictures at a time."""
-    studio = Studio.open(checkpoint)
-    studio.rows = 144
-    return studio
+    return Studio.open(checkpoint, rows=144)
 
 
 def drawn(studio: Studio, captions: list[str], seed: int) -> list[tuple[np.ndarray, int, scenes.Scene]]:
     """Of each caption: the drawn document, its tokens that were given, what its picture shows."""
     sampling = replace(SAMPLING, seed=seed)
     requests = [
-        image_request(studio.one_block, caption, scenes.GRID, scenes.GRID, sampling=sampling, stream=number)
+        image_request(studio.visual_grammar, caption, scenes.GRID, scenes.GRID, sampling=sampling, stream=number)
         for number, caption in enumerate(captions)
     ]
     found = []

@@ -41,7 +41,15 @@ from scenes import pictures as drawn_scenes
 
 from reelmill.curation.captions.prompts import load_prompts
 from reelmill.curation.pictures import PixelBounds
-from reelmill.eval.generation import Clip, Request, SamplingParams, Studio, TokenSampling, chat_request, free_request
+from reelmill.eval.generation import (
+    Clip,
+    Request,
+    SamplingParams,
+    Studio,
+    TokenSampling,
+    chat_request,
+    interleaved_request,
+)
 from reelmill.pipelines.imports.chat import ChatImport, import_chats
 from reelmill.tokenize.documents import Turn, Visual
 from reelmill.tokenize.vision import load
@@ -138,21 +146,21 @@ def words_of(studio: Studio, requests: Sequence[Request]) -> list[str]:
 def measure(name: str, studio: Studio, unseen: Sequence[tuple[Scene, Picture]]) -> None:
     """Print how often a checkpoint captions, answers and draws right."""
     seen = [Visual(studio.vision.encode_image(picture)) for _, picture in unseen]
-    captions = [studio.caption(Clip(picture[None]), most=40, sampling=LIKELIEST) for _, picture in unseen]
+    captions = [studio.caption(Clip(picture[None]), max_new_tokens=40, sampling=LIKELIEST) for _, picture in unseen]
     right = [named(said) == scene.names for said, (scene, _) in zip(captions, unseen, strict=True)]
     print(f"{name}: captions {np.mean(right):.1%}", end="")
     asked = list(QUESTIONS)
-    first = [chat_request(studio.free, [visual, q], 20, sampling=LIKELIEST) for visual in seen for q in asked]
+    first = [chat_request(studio.grammar, [visual, q], 20, sampling=LIKELIEST) for visual in seen for q in asked]
     wanted = [QUESTIONS[q](scene) for scene, _ in unseen for q in asked]
     print(f", answers {_share(words_of(studio, first), wanted)}", end="")
     later, then = [], []
     for number, (visual, (scene, _)) in enumerate(zip(seen, unseen, strict=True)):
         one, two = asked[number % 3], asked[(number + 1) % 3]
         before = [Turn([visual, one], [QUESTIONS[one](scene)])]
-        later.append(chat_request(studio.free, [two], 20, before=before, sampling=LIKELIEST))
+        later.append(chat_request(studio.grammar, [two], 20, before=before, sampling=LIKELIEST))
         then.append(QUESTIONS[two](scene))
     print(f", in a second turn {_share(words_of(studio, later), then)}", end="")
-    pairs = [chat_request(studio.free, [a, b, BOTH], 20, sampling=LIKELIEST) for a, b in pairwise(seen)]
+    pairs = [chat_request(studio.grammar, [a, b, BOTH], 20, sampling=LIKELIEST) for a, b in pairwise(seen)]
     colours = [f"{a.colour} and {b.colour}" for (a, _), (b, _) in pairwise(unseen)]
     print(f", about two pictures {_share(words_of(studio, pairs), colours)}", flush=True)
 
@@ -163,7 +171,8 @@ def measure_drawing(name: str, studio: Studio) -> None:
     sampling = SamplingParams(vision=TokenSampling(top_k=20), text=TokenSampling(temperature=0.0))
     print(f"{name}: pictures that obey their captions {np.mean(drawn_right(studio, captions, sampling)):.1%}", end="")
     requests = [
-        free_request(studio.free, [caption], 120, sampling=sampling, stream=n) for n, caption in enumerate(captions)
+        interleaved_request(studio.grammar, [caption], 120, sampling=sampling, stream=n)
+        for n, caption in enumerate(captions)
     ]
     found = []
     for tokens, caption in zip(studio.generate(requests), captions, strict=True):
@@ -204,7 +213,7 @@ def main() -> None:
     for name, place in {"base": base, "captioner": own}.items():
         studio = Studio.open(place)
         requests = [
-            chat_request(studio.free, [Visual(studio.vision.encode_image(picture)), WORDS], 40, sampling=LIKELIEST)
+            chat_request(studio.grammar, [Visual(studio.vision.encode_image(picture)), WORDS], 40, sampling=LIKELIEST)
             for _, picture in unseen
         ]
         said = words_of(studio, requests)

@@ -226,7 +226,7 @@ def drawn_right(studio: Studio, captions: Sequence[str], sampling: SamplingParam
 def captions_of(studio: Studio, images: Sequence[Picture]) -> list[str]:
     """The likeliest words of a model about each picture."""
     likeliest = SamplingParams(text=TokenSampling(temperature=0.0))
-    return [studio.caption(Clip(image[None]), most=40, sampling=likeliest) for image in images]
+    return [studio.caption(Clip(image[None]), max_new_tokens=40, sampling=likeliest) for image in images]
 
 
 def reader_accuracy(tokenizer: VisionTokenizer, count: int = 300, seed: int = 1_000) -> float:

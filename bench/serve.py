@@ -148,7 +148,7 @@ def main() -> None:
             "0",
             "--out",
             f"{folder}/drawn",
-            "--keep",
+            "--gallery",
             "20",
         ]
         server = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True)

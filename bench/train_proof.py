@@ -82,7 +82,7 @@ def main() -> None:
         each = TRIES // len(prompts) + (number < TRIES % len(prompts))
         prompt = generation_prompt(vocab, caption, h, w)
         sampling = SamplingParams(text=TokenSampling(top_k=2048), seed=number)
-        request = Request(prompt=prompt, most=h * (w + 1), end=vocab.eos, sampling=sampling)
+        request = Request(prompt=prompt, max_new_tokens=h * (w + 1), stop_id=vocab.eos, sampling=sampling)
         tries = continuations(model, vocab, [replace(request, stream=stream) for stream in range(each)])
         right = [right_rows(tokens, h, w, vocab.eol) for tokens in tries]
         whole += sum(n == h for n in right)

@@ -22,19 +22,20 @@ ALLOWED = {
 }
 PIPELINES = {
     "tables": set(),
+    "shared_options": set(),
     "web": set(),
     "models": set(),
     "doctor": set(),
     "sampledump": set(),
-    "generate": set(),
-    "train": set(),
+    "generate": {"shared_options"},
+    "train": {"shared_options"},
     "tokenizer": set(),
     "report": {"tables"},
     "curate": {"tables", "report"},
     "ledger": {"tables", "curate"},
     "imports": {"curate", "report"},
-    "prefer": {"tables", "web"},
-    "serve": {"generate", "web"},
+    "prefer": {"tables", "shared_options", "generate", "web"},
+    "serve": {"shared_options", "generate", "web"},
     "api": {"curate"},
 }
 """What a room inside `pipelines` may import of the others. `cli` is the one list of commands and imports them all."""

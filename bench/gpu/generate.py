@@ -60,12 +60,12 @@ def seconds_of(job, device: str) -> float:
 def measure(
     name: str, model: Decoder, vocab: Vocabulary, requests: list[Request], device: str, modes: list[str]
 ) -> None:
-    tokens = sum(request.most for request in requests)
+    tokens = sum(request.max_new_tokens for request in requests)
     rows = sum(len(request.prompts) for request in requests)
     for mode in modes:
         if device == "cuda":
             torch.cuda.reset_peak_memory_stats()
-        capacity = max(request.tokens for request in requests)
+        capacity = max(request.max_length for request in requests)
         engine = Engine(model, vocab, rows=rows, capacity=capacity, **MODES[mode])
 
         def draw(engine: Engine = engine) -> None:
@@ -122,7 +122,7 @@ def main() -> None:
                 )
                 for _ in range(2)
             )
-            tokens = sum(request.most for request in asked)
+            tokens = sum(request.max_new_tokens for request in asked)
             print(
                 f"transformers, {'compiled' if compiled else 'plain'}: first {first:.2f} s, then {second:.2f} s, "
                 f"{tokens / second:.1f} tokens/s",

@@ -1,10 +1,16 @@
-"""Generation: an engine that draws for many prompts at once, and what users make with it."""
+"""Generation: an engine that runs many requests at once, and what users make with it."""
 
 from reelmill.eval.generation.cache import KVCache
 from reelmill.eval.generation.engine import Engine, continuations, run
 from reelmill.eval.generation.presets import PRESETS, Preset, preset
 from reelmill.eval.generation.preview import preview, rows_so_far
-from reelmill.eval.generation.prompts import chat_request, free_request, image_request, visual_request, words_request
+from reelmill.eval.generation.prompts import (
+    chat_request,
+    image_request,
+    interleaved_request,
+    text_request,
+    visual_request,
+)
 from reelmill.eval.generation.request import Request, SampledToken
 from reelmill.eval.generation.sampling import SamplingParams, TokenSampling
 from reelmill.eval.generation.studio import Clip, GenerationProgress, Studio, latents_in
@@ -23,13 +29,13 @@ __all__ = [
     "TokenSampling",
     "chat_request",
     "continuations",
-    "free_request",
     "image_request",
+    "interleaved_request",
     "latents_in",
     "preset",
     "preview",
     "rows_so_far",
     "run",
+    "text_request",
     "visual_request",
-    "words_request",
 ]

@@ -1,7 +1,7 @@
-"""Keys and values of the tokens that sequences have so far, in buffers that are made once.
+"""The KV cache: keys and values of all sequences, in buffers that are allocated once.
 
-Each sequence owns a row. Rows have lengths of their own, so that sequences of several sizes decode together, and a row
-whose sequence has ended is taken by another (`move`).
+Each sequence owns a row. Rows have their own lengths, so sequences of different sizes decode together, and the row of a
+finished sequence is reused by another (`move`).
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ class KVCache:
         try:
             self.keys = [torch.zeros(shape, dtype=like.dtype, device=like.device) for _ in range(config.layers)]
             self.values = [torch.zeros_like(keys) for keys in self.keys]
-        except RuntimeError as error:  # of memory, on a GPU and on the CPU
+        except RuntimeError as error:  # out of memory, on a GPU or on the CPU
             size = 2 * config.layers * math.prod(shape) * like.element_size()
             raise MachineError(
-                f"keys and values of {rows} rows of {capacity:,} tokens take {size / 2**30:,.1f} GiB, which "
-                f"{like.device} lacks; draw fewer rows together, smaller pictures or shorter videos"
+                f"the cache of {rows} rows of {capacity:,} tokens takes {size / 2**30:,.1f} GiB, which {like.device} "
+                "does not have; generate fewer rows at a time, smaller pictures or shorter videos"
             ) from error
         self.capacity = capacity
         self.lengths = [0] * rows
@@ -38,40 +38,42 @@ class KVCache:
 
     @property
     def device(self) -> torch.device:
-        """Where the buffers are."""
+        """The device of the buffers."""
         return self.keys[0].device
 
-    def open(self, rows: slice, count: int) -> Tensor:
-        """Make ready for `count` new tokens of each of these rows; returns their positions, int64 [rows, count].
+    def reserve(self, rows: slice, count: int) -> Tensor:
+        """Prepare for `count` new tokens in each of these rows; returns their positions, int64 [rows, count].
 
-        Several tokens at once are taken of rows that have equally many so far.
+        With more than one token at a time, the rows must have equal lengths.
         """
         before = self.advance(rows, count)
         assert count == 1 or len(set(before)) == 1
         first = torch.tensor(before, device=self.device)[:, None]
         positions = first + torch.arange(count, device=self.device)
-        self.look(rows, positions, max(before) + count)
+        self.prepare(rows, positions, max(before) + count)
         return positions
 
     def advance(self, rows: slice, count: int) -> list[int]:
-        """Count `count` new tokens of each of these rows; returns how many each had before."""
+        """Lengthen each of these rows by `count` tokens; returns their lengths before."""
         before = self.lengths[rows]
         assert max(before) + count <= self.capacity
         self.lengths[rows] = [length + count for length in before]
         return before
 
-    def look(self, rows: slice, positions: Tensor, span: int) -> None:
-        """Let `attend` keep tokens of these rows at `positions` int64 [rows, n], and see the first `span` up to each.
+    def prepare(self, rows: slice, positions: Tensor, span: int) -> None:
+        """Make `attend` store tokens of these rows at `positions` int64 [rows, n] and attend to the first `span`
+        tokens, each up to its own position.
 
-        Nothing here waits for the device, nor depends on what the positions are: a step can be captured and compiled.
+        Nothing here synchronizes with the device or depends on the values of the positions, so a step can be captured
+        and compiled.
         """
         self._rows, self._positions = rows, positions
         self._numbers = torch.arange(rows.start, rows.stop, device=self.device)
-        # bool [rows, 1, n, span]: each token sees all up to itself.
+        # bool [rows, 1, n, span]: each token attends to itself and all before it.
         self._allowed = (torch.arange(span, device=self.device) <= positions[..., None])[:, None]
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """See `reelmill.train.model.Cache`; the tokens are those that were made ready for."""
+        """See `reelmill.train.model.Cache`. `prepare` says which tokens these are."""
         batch, count, heads, size = q.shape
         span, kv_heads = self._allowed.shape[-1], k.shape[2]
         keys, values = self.keys[layer], self.values[layer]
@@ -81,13 +83,13 @@ class KVCache:
             else:
                 buffer[self._rows, :, span - count : span] = new.transpose(1, 2)
         keys, values = keys[self._rows, :, :span], values[self._rows, :, :span]
-        # Of one token, the heads that share keys are as many queries at one place: nothing has to be repeated.
+        # With one token, the heads that share keys are queries at one position: no keys need to be repeated.
         q = q.view(batch, kv_heads, heads // kv_heads, size) if count == 1 else q.transpose(1, 2)
         mixed = functional.scaled_dot_product_attention(q, keys, values, attn_mask=self._allowed, enable_gqa=count > 1)
         return mixed.reshape(batch, 1, heads, size) if count == 1 else mixed.transpose(1, 2)
 
     def move(self, source: int, target: int) -> None:
-        """Give the sequence of row `source` the row `target`."""
+        """Move the sequence of row `source` to row `target`."""
         length = self.lengths[source]
         for buffer in (*self.keys, *self.values):
             buffer[target, :, :length] = buffer[source, :, :length]

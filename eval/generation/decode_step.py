@@ -1,8 +1,8 @@
-"""The step of decoding: one more token of each row at work, read in one forward pass.
+"""One decoding step: every active row reads one token, in a single forward pass.
 
-At the shapes that are there, or at few fixed ones (`static`): then what is done does not depend on how long sequences
-are, so that `torch.compile` makes it once, and on a GPU it is captured as a CUDA graph and replayed, without the time
-that Python and the launches of some hundred kernels take.
+A step has either the shapes at hand or one of a few fixed shapes (`static`). With fixed shapes the work does not depend
+on how long the sequences are, so `torch.compile` compiles it once, and on a GPU it is captured as a CUDA graph and
+replayed. A replay saves the time that Python and several hundred kernel launches take.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from reelmill.eval.generation.cache import KVCache
 from reelmill.train.model import Decoder
 
 SPAN = 1024
-"""Static steps attend to a multiple of so many tokens."""
+"""Static steps attend to a multiple of this many tokens."""
 
 
-class Step:
-    """Reads tokens of the first rows of a cache. See `Engine` for `static` and `compile`."""
+class DecodeStep:
+    """Reads one token in each of the first rows of a cache. See `Engine` for `static` and `compile`."""
 
     def __init__(self, model: Decoder, cache: KVCache, *, static: bool | None = None, compile: bool = False) -> None:
         self.model, self.cache, self.compiled = model, cache, compile
@@ -33,37 +33,38 @@ class Step:
         self._run = _Graphs(read) if is_cuda and self.static else read
 
     def __call__(self, tokens: Sequence[int]) -> Tensor:
-        """Hidden states [rows, hidden] of a token for each of the first rows. The next call may overwrite them."""
+        """Read a token in each of the first rows; returns hidden states [rows, hidden], which the next call may
+        overwrite."""
         rows = len(tokens)
         ids = torch.tensor(tokens)[:, None]
         if not self.static:
-            positions = self.cache.open(slice(0, rows), 1)
+            positions = self.cache.reserve(slice(0, rows), 1)
             hidden: Tensor = self.model(ids.to(self.cache.device), positions, cache=self.cache)
             return hidden[:, 0]
         before = self.cache.advance(slice(0, rows), 1)
-        # The rows beyond read a token 0 at position 0; what they keep there is overwritten when they are taken.
+        # Unused rows read token 0 at position 0; that entry is overwritten when the row is used.
         self._tokens[:rows].copy_(ids)
         self._positions[:rows].copy_(torch.tensor(before)[:, None])
         self._positions[rows:] = 0
         return self._run(*self.shape(rows, max(before) + 1))[:rows]
 
     def shape(self, rows: int, tokens: int) -> tuple[int, int]:
-        """Rows and tokens that a static step computes: all that there are where it is compiled, else few sizes."""
+        """Rows and tokens that a static step computes: the whole cache if compiled, else one of a few sizes."""
         if self.compiled:
             return len(self.cache.lengths), self.cache.capacity
         power = 1 << (rows - 1).bit_length()
         return min(power, len(self.cache.lengths)), min(-(-tokens // SPAN) * SPAN, self.cache.capacity)
 
     def _read(self, rows: int, span: int) -> Tensor:
-        """Hidden states [rows, hidden] of what lies in the buffers."""
+        """Hidden states [rows, hidden] of the tokens in the buffers."""
         positions = self._positions[:rows]
-        self.cache.look(slice(0, rows), positions, span)
+        self.cache.prepare(slice(0, rows), positions, span)
         hidden: Tensor = self.model(self._tokens[:rows], positions, cache=self.cache)
         return hidden[:, 0]
 
 
 class _Graphs:
-    """A function of (rows, span) that works on buffers of fixed place, captured once for each of their values."""
+    """A function of (rows, span) on buffers at fixed addresses, captured once for each pair of values."""
 
     def __init__(self, function: Callable[[int, int], Tensor]) -> None:
         self.function = function
@@ -78,12 +79,12 @@ class _Graphs:
         return hidden
 
     def _capture(self, rows: int, span: int) -> tuple[torch.cuda.CUDAGraph, Tensor]:
-        # Once before: libraries allocate their workspaces, and what is compiled is compiled, outside of the capture.
-        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
+        # Run once first: libraries allocate workspaces and torch.compile compiles outside of the capture.
+        warmup = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        warmup.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(warmup):
             self.function(rows, span)
-        torch.cuda.current_stream().wait_stream(aside)
+        torch.cuda.current_stream().wait_stream(warmup)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self._pool):
             hidden = self.function(rows, span)

@@ -1,7 +1,7 @@
-"""One engine for many clients: requests come at any time from any thread, are drawn together, and may be given up.
+"""An engine in its own thread, for many clients: requests arrive from any thread, decode together, can be canceled.
 
-A thread of its own steps the engine. Requests wait in a queue of bounded length until the cache has rows for them; the
-cache is made once, so that memory does not grow with what is asked.
+Requests wait in a bounded queue until the cache has rows for them. The cache is allocated once, so memory does not grow
+with the number of requests.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.model import Decoder
 
 Deliver = Callable[[SampledToken | Exception], None]
-"""Gets each token of a request in the service's thread, or the error that ends it; it must not wait."""
+"""Receives each token of a request, or the error that ends it, in the engine's thread. It must not block."""
 
-_MEMORY = 0.9
-"""How much of the measured speed stays with each step."""
+_SMOOTHING = 0.9
+"""Weight of the old value in the moving average of the speed."""
 
 log = logging.getLogger(__name__)
 
 
-class QueueFull(MachineError):
-    """More requests would wait than may; `wait_s` is when to come again."""
+class QueueFullError(MachineError):
+    """The queue is full; try again in `wait_s` seconds."""
 
     def __init__(self, waiting: int, queue: int, wait_s: float) -> None:
-        super().__init__(f"{waiting} requests wait already, of {queue} that may; try again in {wait_s:.0f} s")
+        super().__init__(f"{waiting} requests are waiting, and the queue holds {queue}; try again in {wait_s:.0f} s")
         self.wait_s = wait_s
 
 
-class Closed(MachineError):
-    """The service ends, and what was under way with it."""
+class StoppedError(MachineError):
+    """The engine has stopped, and its requests with it."""
 
 
 @dataclass
@@ -47,60 +47,64 @@ class _Job:
     number: int
     request: Request
     deliver: Deliver
-    left: int
-    """Tokens that may still be drawn."""
+    tokens_left: int
+    """The most tokens that are still to be sampled."""
 
 
-class Service:
-    """Draws for requests of many clients on one engine of `rows` rows of `capacity` tokens; at most `queue` wait.
+class EngineThread:
+    """Runs requests of many clients on one engine with `rows` rows of `capacity` tokens.
 
-    Those that the free rows are about to take do not count as waiting. Requests start in the order in which they come.
-    What a request draws does not depend on the others. `close` it. Raises MachineError where there is no room for the
-    cache.
+    At most `queue` requests wait; those that free rows are about to take do not count. Requests start in the order in
+    which they arrive, and the tokens of one do not depend on the others. `close` must be called. Raises MachineError if
+    there is no memory for the cache.
     """
 
     def __init__(
         self, model: Decoder, vocab: Vocabulary, *, rows: int, capacity: int, queue: int, compile: bool = False
     ) -> None:
         self.rows, self.capacity, self.queue = rows, capacity, queue
-        self._make: Callable[[], Engine] = lambda: Engine(model, vocab, rows=rows, capacity=capacity, compile=compile)
+        self._make_engine: Callable[[], Engine] = lambda: Engine(
+            model, vocab, rows=rows, capacity=capacity, compile=compile
+        )
         sizes, dtype = model.config, model.embed_tokens.weight.dtype
         self.cache_bytes = 2 * sizes.layers * rows * capacity * sizes.kv_heads * sizes.head_size * dtype.itemsize
         self._numbers = count()
         self._changed = threading.Condition()
-        # All below is read and changed with the lock held; the engine is touched by the thread alone.
+        # Everything below is read and written with the lock held. Only the thread touches the engine.
         self._waiting: deque[_Job] = deque()
-        self._working: dict[int, _Job] = {}
-        self._given_up: set[int] = set()
+        self._running: dict[int, _Job] = {}
+        self._canceled: set[int] = set()
         self._is_closed = False
-        self._rate = 0.0
-        self._began: Future[None] = Future()
+        self._tokens_per_s = 0.0
+        self._started: Future[None] = Future()
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
         self._thread.start()
         try:
-            self._began.result()
+            self._started.result()
         except Exception as error:
             raise MachineError(
-                f"no room for a cache of {rows} x {capacity:,} tokens, {self.cache_bytes / 2**20:,.0f} MiB "
-                f"({str(error).splitlines()[0]}); lower --rows or --context"
+                f"no memory for a cache of {rows} x {capacity:,} tokens, {self.cache_bytes / 2**20:,.0f} MiB "
+                f"({str(error).splitlines()[0]}); lower --rows or --context-tokens"
             ) from error
 
     def submit(self, requests: Sequence[Request], deliver: Sequence[Deliver]) -> list[int]:
-        """Queue requests, all or none; returns their numbers. A token with `is_last`, or an error, ends each.
+        """Queue all of the requests or none; returns their numbers. Each ends with an `is_last` token or an error.
 
-        Raises ConfigError for one that can never run, QueueFull where too many wait, Closed at the end.
+        Raises ConfigError for a request that can never run, QueueFullError if too many wait, StoppedError at the end.
         """
         for request in requests:
             self._check(request)
         if len(requests) > self.queue:
-            raise ConfigError(f"{len(requests)} are asked for at once; at most {self.queue} may wait (--queue)")
+            raise ConfigError(
+                f"{len(requests)} sequences are requested at once; the queue holds {self.queue} (--queue)"
+            )
         with self._changed:
             if self._is_closed:
-                raise Closed("the server stops; ask again when it is back")
+                raise StoppedError("the server is stopping; try again when it is back")
             if self._without_row(requests) > self.queue:
-                raise QueueFull(self._without_row(()), self.queue, self._seconds_left())
+                raise QueueFullError(self._without_row(()), self.queue, self._seconds_left())
             jobs = [
-                _Job(next(self._numbers), request, give, request.most)
+                _Job(next(self._numbers), request, give, request.max_new_tokens)
                 for request, give in zip(requests, deliver, strict=True)
             ]
             self._waiting += jobs
@@ -108,34 +112,33 @@ class Service:
         return [job.number for job in jobs]
 
     def cancel(self, numbers: Iterable[int]) -> None:
-        """Give requests up; a number that has ended, or was never there, changes nothing."""
+        """Cancel requests. A number that has ended or never existed is ignored."""
         with self._changed:
-            self._given_up |= set(numbers)
-            self._waiting = deque(job for job in self._waiting if job.number not in self._given_up)
+            self._canceled |= set(numbers)
+            self._waiting = deque(job for job in self._waiting if job.number not in self._canceled)
             self._changed.notify()
 
-    def before(self, number: int) -> int | None:
-        """How many wait before a request that waits; None for one that does not."""
+    def queue_position(self, number: int) -> int | None:
+        """How many requests wait before this one, or None if it does not wait."""
         with self._changed:
             return next((place for place, job in enumerate(self._waiting) if job.number == number), None)
 
     def status(self) -> dict[str, float]:
-        """What is going on: requests `waiting` and `drawing`, `tokens_per_s` of all together."""
+        """The number of requests `waiting` and `running`, and `tokens_per_s` of all of them together."""
         with self._changed:
-            is_idle = not self._working
             return {
                 "waiting": len(self._waiting),
-                "drawing": len(self._working),
-                "tokens_per_s": 0.0 if is_idle else round(self._rate, 1),
+                "running": len(self._running),
+                "tokens_per_s": round(self._tokens_per_s, 1) if self._running else 0.0,
             }
 
     def stop(self) -> None:
-        """End every request with Closed, without waiting for it; may be called in a signal's handler."""
-        # The handler may have come upon this thread with the lock held, so another one takes it.
+        """Like `close`, without waiting for it; may be called in a signal handler."""
+        # A signal handler may interrupt a thread that holds the lock, so another thread has to take it.
         threading.Thread(target=self.close, daemon=True).start()
 
     def close(self) -> None:
-        """End every request with Closed, and the thread."""
+        """End every request with StoppedError, and then the thread."""
         with self._changed:
             self._is_closed = True
             self._changed.notify()
@@ -143,107 +146,107 @@ class Service:
 
     def _check(self, request: Request) -> None:
         request.check()
-        if len(request.prompts) > self.rows or request.tokens > self.capacity:
+        if len(request.prompts) > self.rows or request.max_length > self.capacity:
             raise ConfigError(
-                f"prompt and answer may take {request.tokens:,} tokens, "
-                f"{'twice for guidance, ' if len(request.prompts) > 1 else ''}and this server holds {self.rows} x "
-                f"{self.capacity:,}; ask for less, or start it with more (--rows, --context)"
+                f"prompt and answer can take {request.max_length:,} tokens"
+                f"{', twice because of guidance' if len(request.prompts) > 1 else ''}; this server holds {self.rows} x "
+                f"{self.capacity:,}. Ask for less, or start it with more (--rows, --context-tokens)"
             )
 
     def _work(self) -> None:
         try:
-            self._draw()
-        finally:  # also where no engine can be made any more
+            self._run()
+        finally:  # even if a new engine cannot be made
             with self._changed:
                 self._is_closed = True
-            self._end(Closed("the server stops"), only_working=False)
+            self._end(StoppedError("the server is stopping"), only_running=False)
 
-    def _draw(self) -> None:
+    def _run(self) -> None:
         try:
-            engine = self._make()
-        except Exception as error:  # who made the service gets it
-            self._began.set_exception(error)
+            engine = self._make_engine()
+        except Exception as error:  # raised again in __init__
+            self._started.set_exception(error)
             return
-        self._began.set_result(None)
-        while self._take(engine):
-            began = time.perf_counter()
+        self._started.set_result(None)
+        while self._start_jobs(engine):
+            start = time.perf_counter()
             try:
-                events = engine.step()
-            except Exception as error:  # whatever it is (out of memory), those at work get it and the others go on
+                tokens = engine.step()
+            except Exception as error:  # whatever it is (out of memory): running requests get it, the others go on
                 log.exception("the engine failed")
-                failure = MachineError(f"drawing failed: {error}")
+                failure = MachineError(f"generation failed: {error}")
             else:
-                for job, event in self._note(events, time.perf_counter() - began):
-                    job.deliver(event)
+                for job, token in self._record(tokens, time.perf_counter() - start):
+                    job.deliver(token)
                 continue
-            del engine  # its cache is gone before there is another
-            engine = self._make()
-            self._end(failure, only_working=True)
+            del engine  # frees its cache before another is allocated
+            engine = self._make_engine()
+            self._end(failure, only_running=True)
 
-    def _take(self, engine: Engine) -> bool:
-        """Wait for work, and give the engine what there is room for; False at the end."""
+    def _start_jobs(self, engine: Engine) -> bool:
+        """Wait for work and give the engine the requests that it has room for; False at the end."""
         with self._changed:
-            self._changed.wait_for(lambda: self._working or self._waiting or self._is_closed)
+            self._changed.wait_for(lambda: self._running or self._waiting or self._is_closed)
             if self._is_closed:
                 return False
-            for number in self._given_up:
-                if self._working.pop(number, None):
+            for number in self._canceled:
+                if self._running.pop(number, None):
                     engine.cancel(number)
-            self._given_up.clear()
-            free = self._free()
-            taken = []
+            self._canceled.clear()
+            free = self._free_rows()
+            started = []
             while self._waiting and len(self._waiting[0].request.prompts) <= free:
                 job = self._waiting.popleft()
                 free -= len(job.request.prompts)
-                taken.append(job)
-                self._working[job.number] = job
-        for job in taken:  # checking a long prompt takes its time: without the lock
-            self._begin(engine, job)
+                started.append(job)
+                self._running[job.number] = job
+        for job in started:  # without the lock, since checking a long prompt takes a while
+            self._start(engine, job)
         return True
 
-    def _begin(self, engine: Engine, job: _Job) -> None:
+    def _start(self, engine: Engine, job: _Job) -> None:
         try:
             engine.submit(job.number, job.request)
-        except Exception as error:  # the prompt is no beginning of a document: this request alone ends
+        except Exception as error:  # the prompt does not begin a document: only this request ends
             with self._changed:
-                del self._working[job.number]
+                del self._running[job.number]
             job.deliver(error)
 
-    def _note(self, events: list[SampledToken], seconds: float) -> list[tuple[_Job, SampledToken]]:
-        """The events with their jobs; those that end are forgotten."""
+    def _record(self, tokens: list[SampledToken], seconds: float) -> list[tuple[_Job, SampledToken]]:
+        """The tokens with their jobs. Jobs that end are forgotten."""
         with self._changed:
-            noted = [(self._working[event.request], event) for event in events]
-            for job, event in noted:
-                job.left = 0 if event.is_last else job.left - 1
-                if event.is_last:
-                    del self._working[event.request]
-            if events:
-                self._rate = _MEMORY * (self._rate or len(events) / seconds) + (1 - _MEMORY) * len(events) / seconds
-        return noted
+            recorded = [(self._running[token.request], token) for token in tokens]
+            for job, token in recorded:
+                job.tokens_left = 0 if token.is_last else job.tokens_left - 1
+                if token.is_last:
+                    del self._running[token.request]
+            if tokens:
+                speed = len(tokens) / seconds
+                self._tokens_per_s = _SMOOTHING * (self._tokens_per_s or speed) + (1 - _SMOOTHING) * speed
+        return recorded
 
-    def _end(self, error: Exception, *, only_working: bool) -> None:
+    def _end(self, error: Exception, *, only_running: bool) -> None:
         """End requests with an error."""
         with self._changed:
-            ended = [*self._working.values()]
-            self._working.clear()
-            if not only_working:
+            ended = [*self._running.values()]
+            self._running.clear()
+            if not only_running:
                 ended += self._waiting
                 self._waiting.clear()
         for job in ended:
             job.deliver(error)
 
-    def _free(self) -> int:
-        """Rows that nothing is drawn in."""
-        return self.rows - sum(len(job.request.prompts) for job in self._working.values())
+    def _free_rows(self) -> int:
+        return self.rows - sum(len(job.request.prompts) for job in self._running.values())
 
     def _without_row(self, requests: Sequence[Request]) -> int:
-        """How many of those in the queue, and of `requests` behind them, wait beyond what the free rows take."""
+        """How many requests in the queue, with `requests` appended, wait beyond what the free rows can take."""
         waiting = [*(job.request for job in self._waiting), *requests]
         rows = accumulate(len(request.prompts) for request in waiting)
-        free = self._free()
+        free = self._free_rows()
         return sum(row > free for row in rows)
 
     def _seconds_left(self) -> float:
-        """About when all that is asked now will be drawn; at least a second."""
-        left = sum(job.left for job in (*self._working.values(), *self._waiting))
-        return max(1.0, left / self._rate if self._rate else 1.0)
+        """About how long all present requests will take; at least a second."""
+        tokens = sum(job.tokens_left for job in (*self._running.values(), *self._waiting))
+        return max(1.0, tokens / self._tokens_per_s if self._tokens_per_s else 1.0)

@@ -1,4 +1,4 @@
-"""What a studio draws with, from a checkpoint or from a folder as Hugging Face lays it out."""
+"""Loads a model to generate with: from a training run, a checkpoint, or a folder in Hugging Face's layout."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import torch
 from reelmill.errors import ConfigError, DataError
 from reelmill.tokenize.vision import VisionTokenizer, load, load_by_fingerprint
 from reelmill.tokenize.vocabulary import Vocabulary
-from reelmill.train.checkpoint import find, load_decoder
+from reelmill.train import checkpoint
 from reelmill.train.hub import read_model
 from reelmill.train.model import Decoder
 
 
-class Opened(NamedTuple):
+class LoadedModel(NamedTuple):
     """A decoder, its vocabulary, the vision tokenizer of its codes, and the longest row that it was trained on."""
 
     model: Decoder
@@ -27,66 +27,78 @@ class Opened(NamedTuple):
     context: int
 
 
-def is_published(place: Path) -> bool:
-    """Whether it is a folder as Hugging Face lays it out: Emu3's own, or what `reelmill export` wrote."""
-    return (place / "config.json").is_file()
+def is_hf_folder(folder: Path) -> bool:
+    """Whether a folder has Hugging Face's layout, as Emu3's own weights and the output of `reelmill export` have."""
+    return (folder / "config.json").is_file()
 
 
-def found_model(place: Path) -> Path:
-    """What a studio opens: a folder as Hugging Face lays it out, a checkpoint, or the last one of a run."""
-    return place if is_published(place) else found_checkpoint(place)
+def find_model(folder: Path) -> Path:
+    """The folder that holds the weights: a Hugging Face folder, a checkpoint, or the last checkpoint of a training run.
 
-
-def found_checkpoint(place: Path) -> Path:
-    """The checkpoint that `place` is, or the last one of the run that it is."""
-    found = find(place)
+    Raises DataError if `folder` is none of these.
+    """
+    found = folder if is_hf_folder(folder) else checkpoint.find(folder)
     if found is None:
-        raise DataError(f"{place} is neither a checkpoint nor a training run with one; see `reelmill train --help`")
+        raise DataError(
+            f"{folder} is no model: it has no config.json (Hugging Face folder), no state.json (checkpoint) and no "
+            "checkpoints/step-NNNNNN (training run); see `reelmill train --help`"
+        )
     return found
 
 
-def opened(place: Path, tokenizer: str | None) -> Opened:
-    """All of a checkpoint or published folder, on CUDA in bfloat16 where there is any (under torchrun on the process's
-    own), else on the CPU in float32.
+def load_decoder(folder: Path) -> tuple[Decoder, Vocabulary]:
+    """The decoder and vocabulary of any folder that `find_model` finds; float32, on the CPU, in evaluation mode."""
+    place = find_model(folder)
+    if not is_hf_folder(place):
+        model, vocab, _ = checkpoint.load_decoder(place)
+        return model, vocab
+    model = read_model(place).eval()
+    return model, _vocabulary(model.config.vocab_size)
 
-    A checkpoint knows its vision tokenizer, and `tokenizer` names it where it is no shipped one; a published folder
-    does not. Raises ConfigError where it has to be named, DataError where it is another, WeightsError for damaged
+
+def load_model(folder: Path, tokenizer: str | None = None) -> LoadedModel:
+    """Everything of a folder that `find_model` finds: on CUDA in bfloat16 if there is a GPU (under torchrun on the
+    process's own), else on the CPU in float32.
+
+    A checkpoint knows its vision tokenizer, and `tokenizer` names it if it is not a shipped one. A Hugging Face folder
+    does not know it. Raises ConfigError if it has to be named, DataError if it does not fit, WeightsError for damaged
     weights.
     """
-    found = _published(place, tokenizer) if is_published(place) else _checkpoint(place, tokenizer)
+    place = find_model(folder)
+    loaded = _load_hf_folder(place, tokenizer) if is_hf_folder(place) else _load_checkpoint(place, tokenizer)
     if not torch.cuda.is_available():
-        return found
+        return loaded
     device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     torch.cuda.set_device(device)
-    vision = VisionTokenizer(found.vision.model, found.vision.name, replace(found.vision.run, device=device))
-    return found._replace(model=found.model.to(device, torch.bfloat16), vision=vision)
+    vision = VisionTokenizer(loaded.vision.model, loaded.vision.name, replace(loaded.vision.run, device=device))
+    return loaded._replace(model=loaded.model.to(device, torch.bfloat16), vision=vision)
 
 
-def _checkpoint(place: Path, tokenizer: str | None) -> Opened:
-    model, vocab, state = load_decoder(place)
-    return Opened(model, vocab, load_by_fingerprint(state.tokenizer, tokenizer), state.recipe["data"]["context"])
+def _load_checkpoint(place: Path, tokenizer: str | None) -> LoadedModel:
+    model, vocab, state = checkpoint.load_decoder(place)
+    return LoadedModel(model, vocab, load_by_fingerprint(state.tokenizer, tokenizer), state.recipe["data"]["context"])
 
 
-def _published(folder: Path, tokenizer: str | None) -> Opened:
+def _load_hf_folder(folder: Path, tokenizer: str | None) -> LoadedModel:
     if tokenizer is None:
         raise ConfigError(
-            f"{folder} does not say which vision tokenizer made its codes; name it (--tokenizer), which is "
+            f"{folder} does not say which vision tokenizer made its codes; name it (--tokenizer): "
             "emu3-vision-tokenizer for Emu3's own weights."
         )
-    model = read_model(folder).eval()
-    vocab, vision = _vocabulary(model.config.vocab_size), load(tokenizer)
+    model, vocab = load_decoder(folder)
+    vision = load(tokenizer)
     if vision.codes != vocab.codes:
         raise DataError(
             f"{folder} has {vocab.size:,} ids, of which {vocab.codes:,} are codes; {tokenizer} has {vision.codes:,}. "
             "Name the vision tokenizer that it was trained with."
         )
-    described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    described = described.get("text_config") or described
-    return Opened(model, vocab, vision, described["max_position_embeddings"])
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = config.get("text_config") or config
+    return LoadedModel(model, vocab, vision, config["max_position_embeddings"])
 
 
 def _vocabulary(size: int) -> Vocabulary:
-    """The vocabulary of so many ids: Qwen's text and its codes, or, where these are too few for it, bytes."""
+    """The vocabulary of that many ids: Qwen's text and the codes, or bytes if there are too few ids for Qwen's."""
     smallest = Vocabulary("qwen", 1)
     if size >= smallest.size:
         return Vocabulary("qwen", size - smallest.vision_start)

@@ -1,4 +1,4 @@
-"""Pictures and clips read for a model, and written with what they were made from in the file."""
+"""Pictures and clips: read as input for a model, and written with the settings that they were generated with."""
 
 from __future__ import annotations
 
@@ -21,31 +21,34 @@ LARGEST_SIDE = 1 << 14
 
 
 def read_media(path: Path, area: int, multiple: int, fps: float, seconds: float) -> Clip:
-    """A picture, or the last `seconds` of a video at `fps`, by the file's first bytes. Raises DataError."""
+    """Read a picture, or the last `seconds` of a video at `fps`: its first bytes say which. Raises DataError."""
     if file_source(path).is_video:
         return read_clip(path, area, multiple, fps, seconds)
     return read_image(path, area, multiple)
 
 
 def read_image(path: Path, area: int, multiple: int) -> Clip:
-    """A picture of about `area` pixels, sides a multiple of `multiple`; DataError where it cannot be read."""
+    """Read a picture at about `area` pixels, its sides multiples of `multiple`; DataError if it cannot be read."""
     return Clip(fit(read_picture(Source(path), LARGEST_SIDE), area, multiple))
 
 
 def read_clip(path: Path, area: int, multiple: int, fps: float, seconds: float) -> Clip:
-    """The last `seconds` of a video at `fps`, frames of about `area` pixels; DataError where it is shorter."""
-    wanted = max(1, round(seconds * fps))
+    """Read the last `seconds` of a video at `fps`, frames of about `area` pixels; DataError if it is shorter."""
+    required = max(1, round(seconds * fps))
     frames: list[Frames] = []
     for frame in frames_at(Source(path), fps, LARGEST_SIDE):
         frames.append(fit(frame[None], area, multiple)[0])
-        del frames[:-wanted]
-    if len(frames) < wanted:
-        raise DataError(f"{path} has {len(frames) / fps:g} s at {fps:g} frames/s, {seconds:g} s are wanted; lower it")
+        del frames[:-required]
+    if len(frames) < required:
+        raise DataError(
+            f"{path} has {len(frames) / fps:g} s at {fps:g} frames/s, less than the {seconds:g} s requested"
+        )
     return Clip(np.stack(frames), fps)
 
 
 def write_clip(clip: Clip, path: Path, settings: Mapping[str, Any]) -> None:
-    """A PNG where the clip is one picture, else an MP4; `settings` go into it as JSON (`reelmill` or the comment)."""
+    """Write a PNG if the clip is one picture, else an MP4. `settings` go into the file as JSON: a PNG text chunk named
+    `reelmill`, or the comment of an MP4."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(dict(settings), ensure_ascii=False)
     if clip.fps is None:
@@ -55,23 +58,23 @@ def write_clip(clip: Clip, path: Path, settings: Mapping[str, Any]) -> None:
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """What `write_clip` put into a file; empty where there is nothing."""
+    """The settings that `write_clip` put into a file; empty if there are none."""
     if path.suffix.lower() == ".png":
         from PIL import Image
 
         with Image.open(path) as image:
-            found = image.info.get("reelmill", "{}")
+            text = image.info.get("reelmill", "{}")
     else:
         import av
 
         with av.open(str(path), format="mp4") as container:
-            found = container.metadata.get("comment", "{}")
-    settings: dict[str, Any] = json.loads(found)
+            text = container.metadata.get("comment", "{}")
+    settings: dict[str, Any] = json.loads(text)
     return settings
 
 
 def write_mp4(frames: Frames, fps: float, path: Path, comment: str = "") -> None:
-    """[T, H, W, 3] RGB as H.264, cropped to even sides, which its 4:2:0 has; `comment` goes into the container."""
+    """Write [T, H, W, 3] RGB as H.264, cropped to even sides for 4:2:0. `comment` goes into the container."""
     write_atomically(path, lambda temporary: _write_mp4(frames, fps, temporary, comment))
 
 

@@ -1,4 +1,4 @@
-"""Words and pictures in turn, as a page: a Markdown or HTML file, with its pictures and videos beside it."""
+"""Pages of text and pictures: a Markdown or HTML file, with its pictures and videos beside it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ ENDINGS = (".md", ".html")
 
 
 def write_page(parts: Sequence[str | Clip], path: Path, settings: Mapping[str, Any]) -> list[Path]:
-    """Write `path`, which ends in .md or .html, and STEM-1.png, STEM-2.mp4, ... beside it; returns these.
+    """Write `path`, which ends in .md or .html, and STEM-1.png, STEM-2.mp4, ... beside it; returns the latter.
 
-    What the model says is text: it can be no markup. `settings` stand in a comment, and in each picture.
+    The model's text is escaped, so it cannot be markup. `settings` go into a comment and into each picture.
     """
     is_html = path.suffix.lower() == ".html"
     files: list[Path] = []
@@ -31,7 +31,7 @@ def write_page(parts: Sequence[str | Clip], path: Path, settings: Mapping[str, A
         write_clip(part, file, settings)
         files.append(file)
         blocks.append(_visual(file.name, part, is_html))
-    # Two hyphens would end the comment.
+    # Two hyphens could end the comment.
     comment = json.dumps(dict(settings), ensure_ascii=False).replace("--", "-\\u002d")
     body = "\n\n".join([*blocks, f"<!-- {comment} -->"])
     if is_html:

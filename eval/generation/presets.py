@@ -1,4 +1,4 @@
-"""Settings that Emu3's authors draw with, by name."""
+"""Named sampling settings of Emu3's and Emu3.5's authors."""
 
 from __future__ import annotations
 
@@ -11,29 +11,31 @@ from reelmill.eval.generation.sampling import SamplingParams, TokenSampling
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """How to draw. `area` is in pixels (None: what the command says), `suffix` is put after each prompt."""
+    """Sampling settings. `area`: pixels (None: the command's default). `suffix`: appended to each prompt."""
 
     sampling: SamplingParams = field(default_factory=SamplingParams)
     area: int | None = None
     suffix: str = ""
-    negative: str = ""
 
 
 PRESETS = {
     "none": Preset(),
     # The released script for images, image_generation.py.
     "emu3": Preset(
-        sampling=SamplingParams(vision=TokenSampling(top_k=2048), guidance=3.0),
+        sampling=SamplingParams(
+            vision=TokenSampling(top_k=2048),
+            guidance=3.0,
+            negative=(
+                "lowres, bad anatomy, bad hands, text, error, missing fingers, extra digit, fewer digits, cropped, "
+                "worst quality, low quality, normal quality, jpeg artifacts, signature, watermark, username, blurry."
+            ),
+        ),
         area=518_400,
         suffix=" masterpiece, film grained, best quality.",
-        negative=(
-            "lowres, bad anatomy, bad hands, text, error, missing fingers, extra digit, fewer digits, cropped, worst "
-            "quality, low quality, normal quality, jpeg artifacts, signature, watermark, username, blurry."
-        ),
     ),
-    # What the paper's figures were measured with: arXiv 2409.18869, appendix B.1.
+    # The settings of the paper's measurements: arXiv 2409.18869, appendix B.1.
     "emu3-eval": Preset(sampling=SamplingParams(vision=TokenSampling(top_k=16_384), guidance=5.0), area=518_400),
-    # Emu3.5's configuration for stories, of words and pictures in turn.
+    # Emu3.5's released configuration for stories of text and pictures.
     "emu3.5-story": Preset(
         sampling=SamplingParams(
             vision=TokenSampling(top_k=10_240), text=TokenSampling(top_k=1024, top_p=0.9), guidance=3.0

@@ -1,4 +1,4 @@
-"""A picture while it is drawn: the rows of codes so far, decoded; what has no row yet is grey."""
+"""A picture while it is being generated: the rows of codes so far, decoded, and grey below them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ GREY = 128
 def preview(vocab: Vocabulary, vision: VisionTokenizer, tokens: npt.ArrayLike) -> Frames | None:
     """The last image or video of a sequence that may end anywhere, as one picture [8h, 8w, 3] uint8.
 
-    `tokens` int [n] are prompt and drawn ones. Of a video it is the latent frame that is being drawn, above the rows of
-    the one before. None before the first row. A whole image is what `decode_image` gives of it.
+    `tokens`: int [n], prompt included. For a video, the picture shows the newest latent frame, with the remaining rows
+    of the frame before it below. It is None before the first row. A complete image equals `decode_image` of its codes.
     """
     found = rows_so_far(vocab, tokens)
     if found is None or not len(found[1]):
@@ -33,9 +33,9 @@ def preview(vocab: Vocabulary, vision: VisionTokenizer, tokens: npt.ArrayLike) -
 
 
 def rows_so_far(vocab: Vocabulary, tokens: npt.ArrayLike) -> tuple[Header, Codes] | None:
-    """Header and whole rows of codes, int32 [rows, w], of the last image or video whose header is written.
+    """Header and complete rows of codes, int32 [rows, w], of the last image or video whose header is complete.
 
-    The rows of a video's latent frames follow each other. None where there is no header yet.
+    The rows of a video's latent frames follow each other. None if there is no header yet.
     """
     ids = np.asarray(tokens, dtype=np.int32)
     begins = np.flatnonzero(ids == vocab.img)

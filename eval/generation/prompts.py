@@ -1,4 +1,4 @@
-"""What is asked of the engine: the document up to where the model goes on, and how far it may go."""
+"""Requests for the engine: the beginning of a document, and how far and how freely the model continues it."""
 
 from __future__ import annotations
 
@@ -29,21 +29,20 @@ def visual_request(
     caption: str,
     header: Header,
     *,
-    begun: Codes | None = None,
+    prefix: Codes | None = None,
     sampling: SamplingParams = DEFAULT,
-    negative: str = "",
     stream: int = 0,
 ) -> Request:
-    """What draws the image or video of `header` for a caption; guidance is away from the caption `negative`.
+    """A request for the image or video of `header` for a caption. The unconditional prompt has the negative caption.
 
-    `begun`: codes [t, h, w] of its first latent frames, which are given. Raises DataError where they do not fit.
+    `prefix`: codes [t, h, w] of its first latent frames, which are given. Raises DataError if they do not fit.
     """
     vocab = grammar.vocab
-    given = np.empty((0, header.h, header.w), dtype=np.int32) if begun is None else np.asarray(begun)
+    given = np.empty((0, header.h, header.w), dtype=np.int32) if prefix is None else np.asarray(prefix)
     if given.shape[1:] != (header.h, header.w) or not len(given) < header.t:
         raise DataError(
-            f"the given frames are {list(given.shape)} codes (t, h, w); the whole is [{header.t}, {header.h}, "
-            f"{header.w}], so they must be fewer and of that size"
+            f"the given frames have the shape {list(given.shape)} (t, h, w) in codes; the whole video has [{header.t}, "
+            f"{header.h}, {header.w}]: give frames of that size, and fewer of them"
         )
 
     def prompt(text: str) -> Ids:
@@ -52,9 +51,9 @@ def visual_request(
 
     return Request(
         prompt=prompt(caption),
-        unconditional=prompt(negative) if sampling.guidance != 1 else None,
-        most=(header.t - len(given)) * vocab.layout.frame_tokens(header.h, header.w) + 2,  # EOI and EOS
-        end=vocab.eos,
+        unconditional=prompt(sampling.negative) if sampling.guidance != 1 else None,
+        max_new_tokens=(header.t - len(given)) * vocab.layout.frame_tokens(header.h, header.w) + 2,  # EOI and EOS
+        stop_id=vocab.eos,
         sampling=sampling,
         stream=stream,
         grammar=grammar,
@@ -68,61 +67,70 @@ def image_request(
     w: int,
     *,
     sampling: SamplingParams = DEFAULT,
-    negative: str = "",
     stream: int = 0,
 ) -> Request:
-    """What draws an image of h x w codes for a caption."""
-    return visual_request(grammar, caption, Header(h, w), sampling=sampling, negative=negative, stream=stream)
+    """A request for an image of h x w codes for a caption."""
+    return visual_request(grammar, caption, Header(h, w), sampling=sampling, stream=stream)
 
 
-def words_request(
-    grammar: Grammar, parts: Sequence[str | Visual], most: int, *, sampling: SamplingParams = DEFAULT, stream: int = 0
+def text_request(
+    grammar: Grammar,
+    parts: Sequence[str | Visual],
+    max_new_tokens: int,
+    *,
+    sampling: SamplingParams = DEFAULT,
+    stream: int = 0,
 ) -> Request:
-    """What goes on in words after texts and visuals, at most `most` tokens: a caption."""
-    return _in_words(grammar, interleaved_document(grammar.vocab, parts)[:-1], most, sampling, stream)
+    """A request for text that follows texts and visuals, such as a caption."""
+    prompt = interleaved_document(grammar.vocab, parts)[:-1]
+    return _text_only(grammar, prompt, max_new_tokens, sampling, stream)
 
 
 def chat_request(
     grammar: Grammar,
     question: Sequence[str | Visual],
-    most: int,
+    max_new_tokens: int,
     *,
     before: Sequence[Turn] = (),
     sampling: SamplingParams = DEFAULT,
     stream: int = 0,
 ) -> Request:
-    """What answers a question in words, at most `most` tokens, in Emu3's chat template; `before`: earlier turns."""
-    return _in_words(grammar, chat_prompt(grammar.vocab, question, before), most, sampling, stream)
+    """A request for the answer to a question, as text, in Emu3's chat template; `before`: earlier turns."""
+    return _text_only(grammar, chat_prompt(grammar.vocab, question, before), max_new_tokens, sampling, stream)
 
 
-def _in_words(grammar: Grammar, prompt: Ids, most: int, sampling: SamplingParams, stream: int) -> Request:
+def _text_only(grammar: Grammar, prompt: Ids, max_new_tokens: int, sampling: SamplingParams, stream: int) -> Request:
     vocab = grammar.vocab
-    only = ((0, vocab.text_size), (vocab.eos, vocab.eos + 1))
     return Request(
-        prompt=prompt, most=most, end=vocab.eos, sampling=sampling, stream=stream, grammar=grammar, only=only
+        prompt=prompt,
+        max_new_tokens=max_new_tokens,
+        stop_id=vocab.eos,
+        sampling=sampling,
+        stream=stream,
+        grammar=grammar,
+        allowed_ids=((0, vocab.text_size), (vocab.eos, vocab.eos + 1)),
     )
 
 
-def free_request(
+def interleaved_request(
     grammar: Grammar,
     parts: Sequence[str | Visual],
-    most: int,
+    max_new_tokens: int,
     *,
     sampling: SamplingParams = DEFAULT,
-    negative: str = "",
     stream: int = 0,
 ) -> Request:
-    """What goes on as the model likes: words, and images and videos that it opens itself and gives a size.
+    """A request for anything the grammar allows: text, and images and videos whose size the model chooses.
 
-    Guidance of their codes is away from `negative` in the place of all words of the prompt.
+    The unconditional prompt has the negative text in place of all texts of the prompt, after its visuals.
     """
     vocab = grammar.vocab
-    wordless: list[str | Visual] = [*(part for part in parts if isinstance(part, Visual)), negative]
+    without_text: list[str | Visual] = [*(part for part in parts if isinstance(part, Visual)), sampling.negative]
     return Request(
         prompt=interleaved_document(vocab, parts)[:-1],
-        unconditional=interleaved_document(vocab, wordless)[:-1] if sampling.guidance != 1 else None,
-        most=most,
-        end=vocab.eos,
+        unconditional=interleaved_document(vocab, without_text)[:-1] if sampling.guidance != 1 else None,
+        max_new_tokens=max_new_tokens,
+        stop_id=vocab.eos,
         sampling=sampling,
         stream=stream,
         grammar=grammar,

@@ -33,13 +33,15 @@ class SamplingParams:
     """How a sequence is sampled: visual codes by `vision`, every other token by `text`.
 
     `guidance` is the scale s of classifier-free guidance, for requests with an unconditional prompt: codes are sampled
-    from the logits unconditional + s * (conditional - unconditional), and s = 1 means the conditional logits alone. The
-    defaults of `vision` are those of Emu3's released image generation, which uses a guidance of 3.
+    from the logits unconditional + s * (conditional - unconditional), and s = 1 means the conditional logits alone.
+    `negative` is the text of the unconditional prompt. The defaults of `vision` are those of Emu3's released image
+    generation, which uses a guidance of 3.
     """
 
     vision: TokenSampling = TokenSampling(top_k=2048)
     text: TokenSampling = TokenSampling()
     guidance: float = 1.0
+    negative: str = ""
     seed: int = 0
 
     def check(self) -> None:

@@ -1,22 +1,23 @@
-"""What users make with a trained model: pictures, video, the future of a video, words about pictures."""
+"""What users make with a trained model: pictures, videos, the future of a video, text about pictures, whole pages."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from reelmill.errors import DataError
 from reelmill.eval.generation.engine import run
-from reelmill.eval.generation.loading import opened
+from reelmill.eval.generation.loading import load_model
 from reelmill.eval.generation.prompts import (
     DEFAULT,
     chat_request,
-    free_request,
+    interleaved_request,
+    text_request,
     visual_request,
-    words_request,
 )
 from reelmill.eval.generation.request import Ids, Request, SampledToken
 from reelmill.eval.generation.sampling import SamplingParams
@@ -30,96 +31,103 @@ from reelmill.train.model import Decoder
 
 @dataclass(frozen=True)
 class Clip:
-    """Pictures [T, H, W, 3] uint8 RGB at `fps`; one picture where `fps` is None."""
+    """Pictures [T, H, W, 3] uint8 RGB at `fps`, or a single picture if `fps` is None."""
 
     frames: Frames
     fps: float | None = None
 
 
-@dataclass
+@dataclass(frozen=True)
 class GenerationProgress:
-    """Requests that are drawn together, as far as they are.
+    """How far the requests that are generated together have come.
 
-    Their `tokens` (prompt and all), how many of these were drawn (`count`), the `last` of them, how many may be drawn
-    (`most`), and how many the longest sequence may have (`longest`).
+    `tokens`: each sequence so far, prompt included. `new_tokens`: how many were sampled, of at most `max_new_tokens`.
+    `last`: the newest token. `max_length`: the longest that a sequence can become.
     """
 
     tokens: list[list[int]]
-    count: int
+    new_tokens: int
     last: SampledToken
-    most: int
-    longest: int
+    max_new_tokens: int
+    max_length: int
 
 
-Watch = Callable[[GenerationProgress], None]
-"""Called after each drawn token."""
+OnToken = Callable[[GenerationProgress], None]
+"""Called after each sampled token."""
 
 
+@dataclass(frozen=True)
 class Studio:
-    """A model, the vision tokenizer of its codes, and `watch`, which sees every token as it is drawn.
+    """A model and the vision tokenizer of its codes.
 
-    `rows` and `compile`: see `run`. `context` is the longest row that the model was trained on, where it is known.
+    `rows` and `compile`: see `run`. `context`: the longest row that the model was trained on, if known. `on_token` is
+    called after each sampled token.
     """
 
-    rows = 16
-    compile = False
+    model: Decoder
+    vocab: Vocabulary
+    vision: VisionTokenizer
+    rows: int = 16
+    compile: bool = False
     context: int | None = None
-
-    def __init__(self, model: Decoder, vocab: Vocabulary, vision: VisionTokenizer, watch: Watch | None = None) -> None:
-        self.model, self.vocab, self.vision, self.watch = model, vocab, vision, watch
-        self.one_block = Grammar(vocab, one_block=True)
-        self.free = Grammar(vocab)
+    on_token: OnToken | None = None
 
     @classmethod
-    def open(cls, checkpoint: Path, tokenizer: str | None = None, watch: Watch | None = None) -> Studio:
-        """The studio of a checkpoint or published folder; see `opened`."""
-        model, vocab, vision, context = opened(checkpoint, tokenizer)
-        studio = cls(model, vocab, vision, watch)
-        studio.context = context
-        return studio
+    def open(cls, folder: Path, tokenizer: str | None = None, *, rows: int = 16, compile: bool = False) -> Studio:
+        """The studio of a training run, a checkpoint or a Hugging Face folder; see `load_model`."""
+        model, vocab, vision, context = load_model(folder, tokenizer)
+        return cls(model, vocab, vision, rows, compile, context)
+
+    @cached_property
+    def grammar(self) -> Grammar:
+        """The grammar of all documents."""
+        return Grammar(self.vocab)
+
+    @cached_property
+    def visual_grammar(self) -> Grammar:
+        """The grammar of documents that end after their first image or video."""
+        return Grammar(self.vocab, one_block=True)
 
     def generate(self, requests: Sequence[Request]) -> list[Ids]:
-        """The whole token sequences, prompt and all, of requests that are drawn together."""
-        drawn = dict(self.generate_each(requests))
-        return [drawn[number] for number in range(len(requests))]
+        """The whole token sequence of each request, prompt included. All are generated together."""
+        sequences = dict(self.generate_each(requests))
+        return [sequences[number] for number in range(len(requests))]
 
     def generate_each(self, requests: Sequence[Request]) -> Iterator[tuple[int, Ids]]:
-        """The same, each with its number once it is drawn."""
+        """The same, each with its number as soon as it is complete."""
         if not requests:
             return
-        tokens: list[list[int]] = [[*np.asarray(r.prompt).tolist(), *np.asarray(r.drawn).tolist()] for r in requests]
-        most, longest = sum(request.most for request in requests), max(request.tokens for request in requests)
-        events = run(self.model, self.vocab, requests, rows=self.rows, compile=self.compile)
-        for count, event in enumerate(events, 1):
-            tokens[event.request].append(event.token)
-            if self.watch:
-                self.watch(GenerationProgress(tokens, count, event, most, longest))
-            if event.is_last:
-                yield event.request, np.array(tokens[event.request], dtype=np.int32)
+        tokens = [[*np.asarray(r.prompt).tolist(), *np.asarray(r.generated).tolist()] for r in requests]
+        max_new_tokens = sum(request.max_new_tokens for request in requests)
+        max_length = max(request.max_length for request in requests)
+        sampled = run(self.model, self.vocab, requests, rows=self.rows, compile=self.compile)
+        for new_tokens, last in enumerate(sampled, 1):
+            tokens[last.request].append(last.token)
+            if self.on_token:
+                self.on_token(GenerationProgress(tokens, new_tokens, last, max_new_tokens, max_length))
+            if last.is_last:
+                yield last.request, np.array(tokens[last.request], dtype=np.int32)
 
     def visuals(
         self,
         captions: Sequence[str],
         header: Header,
         *,
-        begun: Clip | None = None,
+        prefix: Clip | None = None,
         sampling: SamplingParams = DEFAULT,
-        negative: str = "",
         streams: Sequence[int] = (),
     ) -> Iterator[tuple[int, Clip]]:
-        """A picture or video of `header` for each caption, drawn together; each with its number once it is there.
+        """The picture or video of `header` for each caption, generated together; each with its number when complete.
 
-        Videos begin with `begun`, a picture or a clip. Random streams: 0, 1, ... where not given.
+        Videos begin with `prefix`, a picture or a clip. `streams` are the random streams, 0, 1, ... by default.
         """
-        codes = None if begun is None else self._begun(begun, header)
+        codes = None if prefix is None else self._prefix_codes(prefix, header)
         requests = [
-            visual_request(
-                self.one_block, caption, header, begun=codes, sampling=sampling, negative=negative, stream=stream
-            )
+            visual_request(self.visual_grammar, caption, header, prefix=codes, sampling=sampling, stream=stream)
             for caption, stream in zip(captions, streams or range(len(captions)), strict=True)
         ]
         for number, tokens in self.generate_each(requests):
-            yield number, self._clip(self._document(tokens))
+            yield number, self._decode(parse(self.vocab, tokens))
 
     def images(
         self,
@@ -128,26 +136,24 @@ class Studio:
         w: int,
         *,
         sampling: SamplingParams = DEFAULT,
-        negative: str = "",
         streams: Sequence[int] = (),
     ) -> list[Frames]:
-        """A picture [8h, 8w, 3] for each caption, drawn together. Random streams: 0, 1, ... where not given."""
-        drawn = dict(self.visuals(captions, Header(h, w), sampling=sampling, negative=negative, streams=streams))
-        return [drawn[number].frames[0] for number in range(len(captions))]
+        """A picture [8h, 8w, 3] for each caption, generated together. `streams`: as for `visuals`."""
+        clips = dict(self.visuals(captions, Header(h, w), sampling=sampling, streams=streams))
+        return [clips[number].frames[0] for number in range(len(captions))]
 
     def video(
         self,
         caption: str,
         header: Header,
         *,
-        begun: Clip | None = None,
+        prefix: Clip | None = None,
         sampling: SamplingParams = DEFAULT,
-        negative: str = "",
         stream: int = 0,
     ) -> Clip:
-        """A video for a caption, as long and wide as `header` says; it begins with `begun`, a picture or a clip."""
-        how = {"sampling": sampling, "negative": negative, "streams": [stream]}
-        ((_, clip),) = self.visuals([caption], header, begun=begun, **how)  # type: ignore[arg-type]
+        """A video for a caption, of the size and length in `header`. It begins with `prefix`, a picture or a clip."""
+        clips = self.visuals([caption], header, prefix=prefix, sampling=sampling, streams=[stream])
+        ((_, clip),) = clips
         return clip
 
     def future(
@@ -158,91 +164,85 @@ class Studio:
         caption: str = "",
         window_s: float = 2.0,
         sampling: SamplingParams = DEFAULT,
-        negative: str = "",
         stream: int = 0,
     ) -> Clip:
-        """A clip with `seconds` more of it, drawn a window at a time from the last window (Emu3, section 3.3: 2 s)."""
+        """A clip and the `seconds` that follow it, one window at a time, each from the last window (Emu3, section 3.3:
+        2 s)."""
         if clip.fps is None:
-            raise DataError("a future is that of a video; animate a picture with `video(begun=...)`")
+            raise DataError("only a video has a future; animate a picture with `video(prefix=...)`")
         window = latents_in(window_s, clip.fps)
         codes = self.vision.encode(clip.frames)
-        wanted = len(codes) + latents_in(seconds, clip.fps)
+        required = len(codes) + latents_in(seconds, clip.fps)
         _, h, w = codes.shape
-        while len(codes) < wanted:
+        while len(codes) < required:
             context = codes[-window:]
-            new = min(window, wanted - len(codes))
+            new = min(window, required - len(codes))
             header = Header(h, w, clip.fps, seconds_of(len(context) + new, clip.fps))
             request = visual_request(
-                self.one_block, caption, header, begun=context, sampling=sampling, negative=negative,
+                self.visual_grammar, caption, header, prefix=context, sampling=sampling,
                 stream=(stream << 32) + len(codes),  # each window has its own
             )  # fmt: skip
             (tokens,) = self.generate([request])
-            drawn = self._document(tokens).codes
-            codes = np.concatenate((codes, drawn[len(context) :]))
+            codes = np.concatenate((codes, parse(self.vocab, tokens).codes[len(context) :]))
         return Clip(self.vision.decode(codes), clip.fps)
 
-    def caption(self, clip: Clip, *, most: int = 256, sampling: SamplingParams = DEFAULT) -> str:
-        """Words after a picture or clip, as documents whose caption stands after the codes have them."""
-        return self._words(words_request(self.free, [self._visual(clip)], most, sampling=sampling))
+    def caption(self, clip: Clip, *, max_new_tokens: int = 256, sampling: SamplingParams = DEFAULT) -> str:
+        """A caption of a picture or clip, as in documents whose caption follows the codes."""
+        return self._text(text_request(self.grammar, [self._visual(clip)], max_new_tokens, sampling=sampling))
 
-    def answer(self, clip: Clip, question: str, *, most: int = 1024, sampling: SamplingParams = DEFAULT) -> str:
+    def answer(
+        self, clip: Clip, question: str, *, max_new_tokens: int = 1024, sampling: SamplingParams = DEFAULT
+    ) -> str:
         """The answer to a question about a picture or clip, in Emu3's chat template."""
-        return self._words(chat_request(self.free, [self._visual(clip), question], most, sampling=sampling))
-
-    def interleaved(
-        self, prompt: str, *, begun: Clip | None = None, most: int = 4096, sampling: SamplingParams = DEFAULT
-    ) -> list[str | Clip]:
-        """Words and pictures as the model likes: see `pages`."""
-        ((_, parts),) = self.pages([prompt], begun=begun, most=most, sampling=sampling)
-        return parts
+        return self._text(chat_request(self.grammar, [self._visual(clip), question], max_new_tokens, sampling=sampling))
 
     def pages(
         self,
         prompts: Sequence[str],
         *,
-        begun: Clip | None = None,
-        most: int = 4096,
+        prefix: Clip | None = None,
+        max_new_tokens: int = 4096,
         sampling: SamplingParams = DEFAULT,
-        negative: str = "",
         streams: Sequence[int] = (),
     ) -> Iterator[tuple[int, list[str | Clip]]]:
-        """Words and pictures as the model likes, after `begun` and each prompt, with which the parts begin.
+        """Text and pictures in whatever order the model chooses, after `prefix` and a prompt, which are the first
+        parts.
 
-        Drawn together, each with its number once it is there. A picture that `most` tokens cut off is left out.
-        Guidance is away from `negative` in the prompt's place.
+        All pages are generated together; each comes with its number when it is complete. A picture that
+        `max_new_tokens` cuts off is left out.
         """
-        before = [] if begun is None else [self._visual(begun)]
+        before = [] if prefix is None else [self._visual(prefix)]
         requests = [
-            free_request(self.free, [*before, prompt], most, sampling=sampling, negative=negative, stream=stream)
+            interleaved_request(self.grammar, [*before, prompt], max_new_tokens, sampling=sampling, stream=stream)
             for prompt, stream in zip(prompts, streams or range(len(prompts)), strict=True)
         ]
         for number, tokens in self.generate_each(requests):
             yield number, list(self.parts(tokens))
 
-    def _words(self, request: Request) -> str:
-        (tokens,) = self.generate([request])
-        drawn = tokens[len(np.asarray(request.prompt)) :]
-        return self.vocab.tokenizer.decode(drawn[drawn < self.vocab.text_size].tolist()).strip()
-
     def parts(self, tokens: Ids) -> Iterator[str | Clip]:
-        """The texts and visuals of a sequence that may have been cut off anywhere."""
-        vocab, at = self.vocab, 1
+        """The texts and visuals of a sequence that may end anywhere."""
+        vocab, position = self.vocab, 1
         ends = np.flatnonzero(tokens == vocab.eoi)
         for begin in np.flatnonzero(tokens == vocab.boi):
-            yield from self._text(tokens[at:begin])
+            yield from self._decoded_text(tokens[position:begin])
             if not (ends > begin).any():
                 return
-            at = int(ends[ends > begin][0]) + 1
-            document = parse(vocab, np.array([vocab.bos, *tokens[begin:at], vocab.eos], dtype=np.int32))
-            yield self._clip(document)
-        yield from self._text(tokens[at:])
+            position = int(ends[ends > begin][0]) + 1
+            document = parse(vocab, np.array([vocab.bos, *tokens[begin:position], vocab.eos], dtype=np.int32))
+            yield self._decode(document)
+        yield from self._decoded_text(tokens[position:])
 
-    def _text(self, tokens: Ids) -> Iterator[str]:
+    def _text(self, request: Request) -> str:
+        (tokens,) = self.generate([request])
+        return "".join(self._decoded_text(tokens[len(np.asarray(request.prompt)) :]))
+
+    def _decoded_text(self, tokens: Ids) -> Iterator[str]:
+        """The text of these tokens, unless it is blank."""
         text = self.vocab.tokenizer.decode(tokens[tokens < self.vocab.text_size].tolist()).strip()
         if text:
             yield text
 
-    def _clip(self, document: Document) -> Clip:
+    def _decode(self, document: Document) -> Clip:
         header = document.blocks[0].header
         if header.fps is None:
             return Clip(self.vision.decode_image(document.codes[0])[None])
@@ -254,18 +254,15 @@ class Studio:
         codes = self.vision.encode(clip.frames)
         return Visual(codes, clip.fps, seconds_of(len(codes), clip.fps))
 
-    def _begun(self, clip: Clip, header: Header) -> Codes:
-        """The given beginning in codes; a picture is one latent frame."""
+    def _prefix_codes(self, clip: Clip, header: Header) -> Codes:
+        """The codes of a given beginning; a picture is one latent frame."""
         if clip.fps is None:
             return self.vision.encode_image(clip.frames[0])[None]
         if clip.fps != header.fps:
-            raise DataError(f"the beginning has {clip.fps:g} frames/s, the video {header.fps:g}; give both the same")
+            raise DataError(f"the given clip has {clip.fps:g} frames/s, the video {header.fps:g}; make them equal")
         return self.vision.encode(clip.frames)
-
-    def _document(self, tokens: Ids) -> Document:
-        return parse(self.vocab, tokens)
 
 
 def latents_in(seconds: float, fps: float) -> int:
-    """Latent frames in so many seconds, at least one."""
+    """Latent frames in a duration, at least one."""
     return max(1, round(seconds * fps / PIXEL_FRAMES_PER_LATENT))

@@ -1,4 +1,4 @@
-"""Drawing candidates: several pictures a prompt, stored part by part."""
+"""Sampling candidates: several pictures for each prompt, stored part by part."""
 
 from __future__ import annotations
 
@@ -11,35 +11,38 @@ from typing import Any
 
 from reelmill.errors import ConfigError
 from reelmill.eval.generation import Request, SamplingParams, Studio, image_request
+from reelmill.eval.generation.loading import is_hf_folder
 from reelmill.eval.generation.prompts import DEFAULT
 from reelmill.eval.preference.candidates import Candidates, Checkpoint, digest, write_candidates
 from reelmill.tokenize.shards import Footer
+from reelmill.train.checkpoint import read_state
 
 PART_TOKENS = 131_072
-"""About so many tokens are drawn before they are stored: what a kill may cost. A prompt's candidates stay together."""
+"""About how many tokens are sampled before they are stored, which is what a kill can cost."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How every candidate of a folder is drawn: `count` pictures of `h` x `w` codes a prompt.
+    """How all candidates of a folder are sampled: `count` pictures of `h` x `w` codes for each prompt.
 
-    Emu3 (arXiv 2409.18869, section 2.5) draws 8 to 10 a prompt; its settings for that are not disclosed.
+    Emu3 (arXiv 2409.18869, section 2.5) samples 8 to 10 for each prompt; it does not disclose its settings for that.
     """
 
     h: int
     w: int
     count: int = 8
     sampling: SamplingParams = DEFAULT
-    negative: str = ""
 
     def check(self) -> None:
-        """Raise ConfigError for numbers that mean nothing."""
+        """Raise ConfigError for numbers that make no sense."""
         self.sampling.check()
         if not 1 <= self.count <= 100:
-            raise ConfigError(f"--count is {self.count}; 1 to 100 pictures a prompt can be voted on (Emu3: 8 to 10).")
+            raise ConfigError(
+                f"--count is {self.count}; people can vote on 1 to 100 pictures for each prompt (Emu3: 8 to 10)."
+            )
 
     def settings(self) -> dict[str, Any]:
-        """The columns that say how it is drawn."""
+        """The columns that say how candidates were sampled."""
         vision = self.sampling.vision
         return {
             "grid_h": self.h,
@@ -48,26 +51,29 @@ class Plan:
             "top_k": vision.top_k,
             "top_p": float(vision.top_p),
             "guidance": float(self.sampling.guidance),
-            "negative": self.negative,
+            "negative": self.sampling.negative,
             "seed": self.sampling.seed,
         }
 
 
-def checkpoint_of(place: Path, step: int) -> Checkpoint:
-    """A checkpoint folder's name, step and the SHA-256 over its weight files (names and bytes)."""
-    whole = hashlib.sha256()
-    for path in sorted((place / "model").iterdir()):
+def checkpoint_of(place: Path) -> Checkpoint:
+    """What identifies a checkpoint or a Hugging Face folder: its path, its step (0 for the latter) and the SHA-256 over
+    its weight files, names and contents."""
+    is_exported = is_hf_folder(place)
+    files = sorted(place.glob("*.safetensors") if is_exported else (place / "model").iterdir())
+    total = hashlib.sha256()
+    for path in files:
         with path.open("rb") as stream:
-            whole.update(path.name.encode() + b"\0" + hashlib.file_digest(stream, "sha256").digest())
-    return Checkpoint(str(place.resolve()), step, whole.hexdigest())
+            total.update(path.name.encode() + b"\0" + hashlib.file_digest(stream, "sha256").digest())
+    return Checkpoint(str(place.resolve()), 0 if is_exported else read_state(place).step, total.hexdigest())
 
 
 def sample(
     studio: Studio, checkpoint: Checkpoint, prompts: Mapping[int, str], plan: Plan, folder: Path
 ) -> Iterator[int]:
-    """Draw and store the candidates that `folder` lacks, of prompts by their places; how many after each part.
+    """Sample and store the candidates that `folder` lacks, for prompts by their places; yields the size of each part.
 
-    Raises ConfigError where the folder's candidates were drawn otherwise.
+    Raises ConfigError if the candidates in the folder were sampled with other settings.
     """
     plan.check()
     stored = Candidates(folder)
@@ -79,47 +85,41 @@ def sample(
     ]
     if changed:
         raise ConfigError(
-            f"the candidates in {folder} were drawn with other settings ({'; '.join(changed)}); candidates of one "
-            "folder are voted on side by side. Use the same settings, or another --out."
+            f"the candidates in {folder} were sampled with other settings ({'; '.join(changed)}); candidates of one "
+            "folder are compared side by side. Use the same settings, or another --out."
         )
     footer = Footer(studio.vision.fingerprint, studio.vocab, studio.vision.fingerprint)
     for part in _parts(_missing(studio, checkpoint, prompts, plan, set(stored.by_id))):
-        drawn = studio.generate([request for _, request in part])
+        sequences = studio.generate([request for _, request in part])
         now = datetime.datetime.now(datetime.UTC)
         rows = [
             {**row, "tokens": tokens, "n_tokens": len(tokens), "created": now}
-            for (row, _), tokens in zip(part, drawn, strict=True)
+            for (row, _), tokens in zip(part, sequences, strict=True)
         ]
         write_candidates(folder, rows, footer)
         yield len(rows)
 
 
-Wanted = tuple[dict[str, Any], Request]
+RowAndRequest = tuple[dict[str, Any], Request]
 
 
 def _missing(
     studio: Studio, checkpoint: Checkpoint, prompts: Mapping[int, str], plan: Plan, stored: set[str]
-) -> Iterator[list[Wanted]]:
-    """What is left to draw, prompt by prompt: the columns known beforehand, and the request."""
+) -> Iterator[list[RowAndRequest]]:
+    """What is still to be sampled, prompt by prompt: the columns that are known already, and the request."""
     settings = plan.settings()
-    how = [f"{name}={value!r}" for name, value in settings.items()]
+    identity = [f"{name}={value!r}" for name, value in settings.items()]
     for place, prompt in prompts.items():
         prompt_id = digest(prompt)
-        wanted = []
+        missing = []
         for number in range(plan.count):
-            candidate_id = digest(prompt, checkpoint.weights, *how, str(number))
+            candidate_id = digest(prompt, checkpoint.weights, *identity, str(number))
             if candidate_id in stored:
                 continue
-            # By prompt and number alone: two checkpoints draw with the same chances, whatever else is drawn.
+            # A function of prompt and number alone: all checkpoints sample with the same random numbers.
             stream = int(digest(prompt_id, str(number))[:12], 16)
             request = image_request(
-                studio.one_block,
-                prompt,
-                plan.h,
-                plan.w,
-                sampling=plan.sampling,
-                negative=plan.negative,
-                stream=stream,
+                studio.visual_grammar, prompt, plan.h, plan.w, sampling=plan.sampling, stream=stream
             )
             row = {
                 "candidate_id": candidate_id,
@@ -134,17 +134,17 @@ def _missing(
                 "stream": stream,
                 **settings,
             }
-            wanted.append((row, request))
-        if wanted:
-            yield wanted
+            missing.append((row, request))
+        if missing:
+            yield missing
 
 
-def _parts(prompts: Iterator[list[Wanted]]) -> Iterator[Sequence[Wanted]]:
-    part: list[Wanted] = []
+def _parts(prompts: Iterator[list[RowAndRequest]]) -> Iterator[Sequence[RowAndRequest]]:
+    part: list[RowAndRequest] = []
     tokens = 0
-    for wanted in prompts:
-        part += wanted
-        tokens += sum(request.most for _, request in wanted)
+    for rows in prompts:
+        part += rows
+        tokens += sum(request.max_new_tokens for _, request in rows)
         if tokens >= PART_TOKENS:
             yield part
             part, tokens = [], 0

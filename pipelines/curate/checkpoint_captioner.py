@@ -1,4 +1,4 @@
-"""Captions by a captioner of one's own: a checkpoint of recipe `captioner`, in the worker's own process.
+"""Captions by a model of our own, such as one of recipe `captioner`, in the worker's process.
 
 It is asked as it was trained (`caption export`, `chat import`): the frames, then the prompt, in the chat template.
 """
@@ -17,7 +17,6 @@ from reelmill.curation.captions.config import CheckpointConfig
 from reelmill.curation.captions.contract import Answer, AnswerSettings, ModelCaptioner, Question, Reply, Resources
 from reelmill.curation.pictures import size_within
 from reelmill.eval.generation import Request, SamplingParams, Studio, TokenSampling, chat_request, continuations
-from reelmill.eval.generation.loading import found_checkpoint
 from reelmill.tokenize.documents import Visual
 
 
@@ -36,8 +35,8 @@ class CheckpointCaptioner(ModelCaptioner):
         return Resources(self.config.workers, self.config.gpus)
 
     def setup(self, settings: AnswerSettings) -> None:
-        """Load model and vision tokenizer. DataError where the folder has no checkpoint."""
-        self._studio = Studio.open(found_checkpoint(Path(self.config.model)), self.config.tokenizer or None)
+        """Load model and vision tokenizer. Raises DataError if the folder is no model."""
+        self._studio = Studio.open(Path(self.config.model), self.config.tokenizer or None)
         self._max_tokens = settings.max_tokens
         self._sampling = SamplingParams(text=TokenSampling(temperature=settings.temperature))
 
@@ -45,11 +44,11 @@ class CheckpointCaptioner(ModelCaptioner):
         """All questions in one pass of the engine."""
         studio, batch = self._studio, list(questions)
         requests = [request for question in batch for request in self._requests(question)]
-        drawn = iter(continuations(studio.model, studio.vocab, requests, rows=self.config.rows))
+        sampled = iter(continuations(studio.model, studio.vocab, requests, rows=self.config.rows))
         for question in batch:
             answers = []
             for _ in question.parts:
-                ids = next(drawn)
+                ids = next(sampled)
                 text = studio.vocab.tokenizer.decode(ids[ids < studio.vocab.text_size].tolist())
                 answers.append(Answer(text, cut_off=ids[-1] != studio.vocab.eos))
             yield Reply(question, answers)
@@ -58,7 +57,7 @@ class CheckpointCaptioner(ModelCaptioner):
         """What is generated for each part of a sample."""
         shown = [[self._visual(frame) for frame in part] for part in question.parts]
         return [
-            chat_request(self._studio.free, [*part, question.prompt], self._max_tokens, sampling=self._sampling)
+            chat_request(self._studio.grammar, [*part, question.prompt], self._max_tokens, sampling=self._sampling)
             for part in shown
         ]
 

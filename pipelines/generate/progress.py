@@ -1,4 +1,4 @@
-"""What a person sees while a model draws: tokens a second, the time left, and the pictures as their rows come."""
+"""Live progress on the terminal: tokens per second, the time left, and previews of the pictures."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from reelmill.terminal import say
 from reelmill.tokenize.vision import Frames
 
 TERMINAL = "terminal"
-SHOWN = 8
-"""Pictures side by side in a preview: those that were begun last."""
-PAUSE_S = 0.5
-SHARE = 0.2
-"""A preview is made this often at most, and takes at most this share of the time."""
+MAX_PICTURES = 8
+"""Pictures side by side in a preview: those that were started last."""
+INTERVAL_S = 0.5
+TIME_SHARE = 0.2
+"""A preview is made at most every INTERVAL_S seconds and takes at most this share of the time."""
 
 
 class Speed(TextColumn):
-    """Tokens a second since the beginning."""
+    """Tokens per second since the start."""
 
     def __init__(self) -> None:
         super().__init__("")
@@ -40,17 +40,17 @@ class Speed(TextColumn):
         return Text(f"{task.completed / max(task.elapsed or 0, 1e-9):,.0f} tokens/s")
 
 
-class Show:
-    """While it is entered, the studio's tokens are shown on the terminal (stderr), where there is one.
+class LiveProgress:
+    """Shows the tokens that `update` is told of, within a `with` block, on stderr if that is a terminal.
 
-    `preview`: "terminal" also shows the pictures there, in half characters; a name that ends in .png is a file which is
-    written anew as they fill in; "" shows none. At the end a line says how fast it was.
+    `preview`: "terminal" also shows the pictures there, in half-block characters; the name of a .png file means a file
+    that is rewritten as they fill in; "" shows none. At the end a line says how fast it was.
     """
 
     def __init__(self, studio: Studio, preview: str, console: Console | None = None) -> None:
         self.studio, self.preview, self.console = studio, preview, console or Console(stderr=True)
         check_preview(preview, self.console)
-        self.progress = Progress(
+        self.bars = Progress(
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("tokens"),
@@ -58,17 +58,16 @@ class Show:
             TimeRemainingColumn(),
             console=self.console,
         )
-        self.bar = self.progress.add_task("", total=None, start=False)
-        # Lines on stdout go above the bar only where both are the terminal.
-        self.live = Live(self.progress, console=self.console, redirect_stdout=sys.stdout.isatty(), transient=True)
-        self._drawn = 0
-        self._before = 0
+        self.bar = self.bars.add_task("", total=None, start=False)
+        # Lines on stdout go above the bar only if stdout is the terminal too.
+        self.live = Live(self.bars, console=self.console, redirect_stdout=sys.stdout.isatty(), transient=True)
+        self._tokens = 0
+        self._tokens_before = 0
         self._last: GenerationProgress | None = None
-        self._next_at = 0.0
+        self._next_preview = 0.0
 
-    def __enter__(self) -> Show:
-        self.began = time.monotonic()
-        self.studio.watch = self.see
+    def __enter__(self) -> LiveProgress:
+        self.start = time.monotonic()
         if self.console.is_terminal:
             self.live.start()
         return self
@@ -77,42 +76,42 @@ class Show:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.live.stop()
-        self.studio.watch = None
-        if kind is None and self._drawn:
-            if self._last is not None and self.preview:
+        if kind is None and self._last is not None:
+            if self.preview:
                 self._show(self._last)
-            seconds = time.monotonic() - self.began
-            say(self.console, f"{self._drawn:,} tokens in {seconds:,.1f} s, {self._drawn / seconds:,.0f} a second")
+            seconds = time.monotonic() - self.start
+            say(self.console, f"{self._tokens:,} tokens in {seconds:,.1f} s, {self._tokens / seconds:,.0f} per second")
 
-    def see(self, progress: GenerationProgress) -> None:
-        """Note a token."""
-        if self._drawn == 0:
-            self.progress.start_task(self.bar)
-            self._warn_of_length(progress.longest)
-        if progress.count == 1:  # one progress follows another: the windows of a video's future
-            self._before = self._drawn
-        self._drawn, self._last = self._before + progress.count, progress
-        self.progress.update(self.bar, completed=self._drawn, total=self._before + progress.most)
-        if self.preview and progress.last.token == self.studio.vocab.eol and time.monotonic() >= self._next_at:
-            began = time.monotonic()
+    def update(self, progress: GenerationProgress) -> None:
+        """Count a token. This is the studio's `on_token`."""
+        if self._last is None:
+            self.bars.start_task(self.bar)
+            self._warn_of_length(progress.max_length)
+        if progress.new_tokens == 1:  # a new batch follows another: the windows of a video's future
+            self._tokens_before = self._tokens
+        self._tokens, self._last = self._tokens_before + progress.new_tokens, progress
+        self.bars.update(self.bar, completed=self._tokens, total=self._tokens_before + progress.max_new_tokens)
+        is_row = progress.last.token == self.studio.vocab.eol
+        if self.preview and is_row and time.monotonic() >= self._next_preview:
+            start = time.monotonic()
             self._show(progress)
-            ended = time.monotonic()
-            self._next_at = ended + max(PAUSE_S, (ended - began) / SHARE)
+            end = time.monotonic()
+            self._next_preview = end + max(INTERVAL_S, (end - start) / TIME_SHARE)
 
-    def _warn_of_length(self, longest: int) -> None:
-        trained = self.studio.context
-        if trained is not None and longest > trained:
+    def _warn_of_length(self, max_length: int) -> None:
+        context = self.studio.context
+        if context is not None and max_length > context:
             say(
                 self.console,
-                f"a sequence has up to {longest:,} tokens; the model was trained on rows of {trained:,} and may draw "
-                "badly beyond. A smaller --area, --seconds, --context or --most keeps it within.",
+                f"a sequence has up to {max_length:,} tokens; the model was trained on rows of {context:,} and may do "
+                "badly beyond that. A smaller --area, --seconds, --context-seconds or --max-tokens stays within it.",
                 head="note:",
                 style="yellow",
             )
 
     def _show(self, progress: GenerationProgress) -> None:
-        found = (preview(self.studio.vocab, self.studio.vision, tokens) for tokens in reversed(progress.tokens))
-        pictures = [picture for picture in found if picture is not None][:SHOWN]
+        previews = (preview(self.studio.vocab, self.studio.vision, tokens) for tokens in reversed(progress.tokens))
+        pictures = [picture for picture in previews if picture is not None][:MAX_PICTURES]
         if not pictures:
             return
         sheet = side_by_side(pictures[::-1])
@@ -122,30 +121,30 @@ class Show:
             width, height = self.console.size
             text = half_blocks(sheet, width, height - 3)
             if self.live.is_started:
-                self.live.update(Group(text, self.progress), refresh=True)
+                self.live.update(Group(text, self.bars), refresh=True)
             else:
                 self.console.print(text)
 
 
 def check_preview(preview: str, console: Console | None = None) -> None:
-    """Raise ConfigError for what is no preview."""
+    """Raise ConfigError for a value that is no kind of preview."""
     if preview == TERMINAL and not (console or Console(stderr=True)).is_terminal:
-        raise ConfigError("--preview terminal, but stderr is none; name a .png file that is written anew as it fills.")
+        raise ConfigError("--preview is terminal, but stderr is not one; name a .png file that is rewritten instead.")
     if preview not in ("", TERMINAL) and Path(preview).suffix.lower() != ".png":
         raise ConfigError(
-            f'--preview is {preview}; it is "{TERMINAL}", or a .png file that is written anew as it fills.'
+            f'--preview is {preview}; give "{TERMINAL}", or a .png file that is rewritten as it fills in.'
         )
 
 
 def side_by_side(pictures: list[Frames]) -> Frames:
-    """Pictures [h, w, 3] beside each other, a black line between them."""
+    """Pictures [h, w, 3] beside each other, with a black line between them."""
     height = max(picture.shape[0] for picture in pictures)
     padded = [np.pad(picture, ((0, height - picture.shape[0]), (0, 4), (0, 0))) for picture in pictures]
     return np.concatenate(padded, axis=1)[:, :-4]
 
 
 def half_blocks(picture: Frames, columns: int, lines: int) -> Text:
-    """A picture [h, w, 3] in so many characters at most: each is an upper half of one colour on another."""
+    """A picture [h, w, 3] within `columns` x `lines` characters, each an upper half block: two pixels."""
     height, width = picture.shape[:2]
     scale = min(1.0, columns / width, 2 * max(lines, 1) / height)
     size = (max(1, round(width * scale)), max(2, round(height * scale / 2) * 2))

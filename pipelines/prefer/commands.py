@@ -7,6 +7,17 @@ from typing import Annotated
 
 import typer
 
+from reelmill.pipelines.shared_options import (
+    AREA,
+    MODEL_HELP,
+    Area,
+    Host,
+    Port,
+    PromptFile,
+    Ratio,
+    Seed,
+    VisionTokenizerName,
+)
 from reelmill.terminal import echo
 
 app = typer.Typer(no_args_is_help=True)
@@ -14,9 +25,6 @@ app = typer.Typer(no_args_is_help=True)
 Folder = Annotated[Path, typer.Argument(help="Folder of `prefer sample`.", show_default=False)]
 Voters = Annotated[
     list[str] | None, typer.Option("--voter", help="Whose votes count; several may be named. All, where none is.")
-]
-Tokenizer = Annotated[
-    str | None, typer.Option(help="Vision tokenizer of the training tokens, where it is no shipped one.")
 ]
 
 
@@ -27,41 +35,45 @@ def prefer() -> None:
 
 @app.command()
 def sample(
-    checkpoints: Annotated[
+    models: Annotated[
         list[Path],
-        typer.Argument(help="Checkpoint folders or training runs; two are for `compare`.", show_default=False),
+        typer.Argument(
+            metavar="MODEL...",
+            help=f"{MODEL_HELP} `compare` needs two.",
+            show_default=False,
+        ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder of candidates, votes and pairs.", show_default=False)],
-    prompts: Annotated[Path | None, typer.Option(help="A prompt a line, or .jsonl with `prompt`.")] = None,
-    prompt: Annotated[list[str] | None, typer.Option(help="A prompt; several may be given.")] = None,
-    count: Annotated[int, typer.Option(help="Candidates a prompt and checkpoint (Emu3: 8 to 10).")] = 8,
-    ratio: Annotated[str, typer.Option(help="Aspect ratio W:H.")] = "1:1",
-    area: Annotated[int, typer.Option(help="Pixels; what the model was trained on.")] = 128 * 128,
-    tokenizer: Tokenizer = None,
+    out: Annotated[Path, typer.Option(help="Folder for candidates, votes and pairs.", show_default=False)],
+    prompts: PromptFile = None,
+    prompt: Annotated[list[str] | None, typer.Option(help="A prompt; may be repeated.")] = None,
+    count: Annotated[int, typer.Option(help="Candidates for each prompt and model (Emu3: 8 to 10).")] = 8,
+    ratio: Ratio = "1:1",
+    area: Area = None,
+    tokenizer: VisionTokenizerName = None,
     temperature: Annotated[float, typer.Option(help="0 takes the likeliest token.")] = 1.0,
-    top_k: Annotated[int, typer.Option(help="Draw among so many; 0: all.")] = 2048,
-    top_p: Annotated[float, typer.Option(help="Draw among the likeliest that hold this probability.")] = 1.0,
-    guidance: Annotated[float, typer.Option(help="Away from --negative (Emu3: 3); 1: none.")] = 1.0,
-    negative: Annotated[str, typer.Option(help="What not to draw, under --guidance.")] = "",
-    seed: Annotated[int, typer.Option(help="The same seed draws the same tokens.")] = 0,
+    top_k: Annotated[int, typer.Option(help="Sample from the k likeliest tokens; 0: all.")] = 2048,
+    top_p: Annotated[float, typer.Option(help="Sample from the likeliest tokens of this probability.")] = 1.0,
+    guidance: Annotated[float, typer.Option(help="Guidance scale (Emu3: 3); 1: none.")] = 1.0,
+    negative: Annotated[str, typer.Option(help="Text that guidance moves away from.")] = "",
+    seed: Seed = 0,
 ) -> None:
-    """Draw several pictures of each prompt and keep their exact tokens.
+    """Sample several pictures for each prompt and keep their exact tokens.
 
-    The same command again draws what is missing. Under torchrun each process draws its share of the prompts.
+    The same command again samples what is missing. Under torchrun each process does its share of the prompts.
     """
     from reelmill.eval.generation import SamplingParams, TokenSampling
     from reelmill.eval.preference import Plan
-    from reelmill.pipelines.prefer.candidates import read_prompts, sample_candidates
+    from reelmill.pipelines.generate.prompts import check_text
+    from reelmill.pipelines.prefer.candidates import all_prompts, sample_candidates
     from reelmill.tokenize.documents import grid_for_ratio
 
-    h, w = grid_for_ratio(ratio, area)
-    sampling = SamplingParams(
-        vision=TokenSampling(temperature=temperature, top_k=top_k, top_p=top_p), guidance=guidance, seed=seed
-    )
-    plan = Plan(h=h, w=w, count=count, sampling=sampling, negative=negative)
+    h, w = grid_for_ratio(ratio, AREA if area is None else area)
+    vision = TokenSampling(temperature=temperature, top_k=top_k, top_p=top_p)
+    sampling = SamplingParams(vision=vision, guidance=guidance, negative=check_text(negative, "--negative"), seed=seed)
+    plan = Plan(h=h, w=w, count=count, sampling=sampling)
     plan.check()
-    texts = read_prompts(prompts, prompt or [])
-    for line in sample_candidates(checkpoints, tokenizer, texts, plan, out):
+    texts = all_prompts(prompts, prompt or [])
+    for line in sample_candidates(models, tokenizer, texts, plan, out):
         echo(line)
     echo(f"Next: reelmill prefer vote {out}")
 
@@ -76,11 +88,9 @@ def vote(
     scorer: Annotated[str | None, typer.Option(help="Let a scorer vote instead: clip, quality or endpoint.")] = None,
     url: Annotated[str, typer.Option(help="Of --scorer endpoint, with the version: http://127.0.0.1:8000/v1")] = "",
     model: Annotated[str, typer.Option(help="Of --scorer endpoint.")] = "",
-    host: Annotated[
-        str, typer.Option(help="Address of the page; beyond this machine it asks for a token.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8300,
-    tokenizer: Tokenizer = None,
+    host: Host = "127.0.0.1",
+    port: Port = 8300,
+    tokenizer: VisionTokenizerName = None,
 ) -> None:
     """Serve a page on which people vote, until Ctrl-C; or take votes from a file or a scorer.
 

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 
 from reelmill.errors import ConfigError, DataError
 from reelmill.eval.preference import QUESTIONS, Candidates, Tally, VoteFile, matches, read_vote, tallies, voter_name
-from reelmill.pipelines.web import Access, Refusal, read_json, web_app
+from reelmill.pipelines.web import Access, HttpError, read_json, web_app
 
 MAX_BODY = 1 << 16
 MOST_VOTERS = 1000
@@ -63,7 +63,7 @@ class Poll:
     def task(self, voter: str, number: int | None) -> dict[str, Any]:
         """A task as the voter sees it, in an order of the voter's own; the first one left where no number is given."""
         if self._kinds.get(voter) == "score":
-            raise Refusal(409, f"{voter!r} is a scorer's name; take another", param="voter")
+            raise HttpError(409, f"{voter!r} is a scorer's name; take another", param="voter")
         done = [self._answers(voter, task) for task in self.tasks]
         left = [place for place, answers in enumerate(done) if len(answers) < len(self.tasks[place])]
         seen: dict[str, Any] = {"total": len(self.tasks), "done": len(self.tasks) - len(left)}
@@ -72,7 +72,7 @@ class Poll:
                 return {**seen, "number": None}
             number = left[0]
         if not 0 <= number < len(self.tasks):
-            raise Refusal(404, f"there is no task {number}; there are {len(self.tasks)}", param="number")
+            raise HttpError(404, f"there is no task {number}; there are {len(self.tasks)}", param="number")
         names = _order(voter, self.tasks[number])
         return {
             **seen,
@@ -92,9 +92,9 @@ class Poll:
             raise DataError("a vote answers both questions about every candidate of one task")
         with self._lock:
             if self._kinds.get(vote.voter) == "score":
-                raise Refusal(409, f"{vote.voter!r} is a scorer's name; take another", param="voter")
+                raise HttpError(409, f"{vote.voter!r} is a scorer's name; take another", param="voter")
             if vote.voter not in self._voters and len(self._voters) >= MOST_VOTERS:
-                raise Refusal(429, f"there are {MOST_VOTERS:,} voters already, the most that are taken")
+                raise HttpError(429, f"there are {MOST_VOTERS:,} voters already, the most that are taken")
             # The same again is a browser that did not hear of its success.
             if self._answers(vote.voter, self.tasks[number]) != vote.scores:
                 self._file.add([vote])
@@ -128,7 +128,7 @@ def vote_app(poll: Poll, access: Access) -> ASGIApp:
     async def task(request: Request) -> Response:
         number = request.query_params.get("number")
         if number is not None and not (number.isascii() and number.isdigit() and len(number) < 10):
-            raise Refusal(400, "number is a task's number", param="number")
+            raise HttpError(400, "number is a task's number", param="number")
         voter = voter_name(request.query_params.get("voter"))
         return JSONResponse(await run_in_threadpool(poll.task, voter, None if number is None else int(number)))
 
@@ -138,7 +138,7 @@ def vote_app(poll: Poll, access: Access) -> ASGIApp:
     async def picture(request: Request) -> Response:
         candidate_id = request.path_params["candidate_id"]
         if candidate_id not in poll.candidates.by_id:
-            raise Refusal(404, "there is no such picture")
+            raise HttpError(404, "there is no such picture")
         data = await run_in_threadpool(poll.candidates.picture(candidate_id).read_bytes)
         # Neither a time nor a tag of the file: they would group the pictures by when they were made.
         return Response(data, media_type="image/png", headers={"Cache-Control": "private, max-age=86400"})

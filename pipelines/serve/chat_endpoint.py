@@ -1,7 +1,7 @@
-"""`POST /v1/chat/completions`: OpenAI's request and answers, words as they are drawn, pictures among them.
+"""`POST /v1/chat/completions`: OpenAI's request and answers, text as it is sampled, with pictures in it.
 
-A picture of the model stands in the answer's content where the model drew it, as Markdown with a data URI; sent back
-as part of the conversation it is a picture again. Pictures are drawn where `modalities` names "image".
+A picture of the model stands in the content where the model generated it, as Markdown with a data URI. When it is sent
+back as part of the conversation, it is a picture to the model again. Pictures are possible if `modalities` has "image".
 """
 
 from __future__ import annotations
@@ -15,33 +15,33 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
-from starlette.requests import Request as Asked
+from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 
 from reelmill.config import from_dict
 from reelmill.errors import ConfigError
 from reelmill.eval.generation import Request, SamplingParams, Studio
-from reelmill.pipelines.serve.chat_messages import Part, conversation
-from reelmill.pipelines.serve.event_stream import Event, EventStream, comment, unless_left
-from reelmill.pipelines.serve.served_model import Serving, given
-from reelmill.pipelines.serve.token_stream import Ticket
-from reelmill.pipelines.serve.uploads import data_uri
-from reelmill.pipelines.web.errors import read_json
+from reelmill.pipelines.serve.chat_messages import Part, parse_messages
+from reelmill.pipelines.serve.encoding import data_uri
+from reelmill.pipelines.serve.event_stream import Event, EventStream, comment, unless_disconnected
+from reelmill.pipelines.serve.served_model import ServedModel, given
+from reelmill.pipelines.serve.token_stream import TokenStream
+from reelmill.pipelines.web.json_body import read_json
 from reelmill.tokenize.documents import Visual, interleaved_document
 from reelmill.tokenize.documents.chat import Turn, chat_prompt
 
-MOST_WORDS = 512
-"""Tokens of an answer in words, where a request does not say."""
-TICK_S = 0.5
+TEXT_TOKENS = 512
+"""The most tokens of an answer in text, if a request does not say."""
+COMMENT_S = 0.5
 _LONGEST_CHARACTER = 8
-"""A character that is not whole after so many tokens never will be."""
+"""A character that is incomplete after this many tokens never completes."""
 
 
 @dataclass(kw_only=True)
-class ChatAsked:
-    """The body: OpenAI's fields, `top_k` and `guidance`. What is OpenAI's own business (user, store) changes nothing.
+class ChatRequest:
+    """The body: OpenAI's fields, `top_k` and `guidance`. Fields that only OpenAI can use (user, store) have no effect.
 
-    `top_p` and `top_k` are those of words, `temperature` that of codes too; `guidance` is that of codes.
+    `top_p` and `top_k` apply to text, `temperature` to text and codes, `guidance` to codes.
     """
 
     messages: list[Any]
@@ -66,9 +66,9 @@ class ChatAsked:
     safety_identifier: str = ""
 
     def check(self) -> None:
-        """Raise ConfigError for numbers beyond their bounds."""
+        """Raise ConfigError for numbers out of bounds."""
         for name, value, low, high in (
-            ("max_completion_tokens", self.most, 1, 10**6),
+            ("max_completion_tokens", self.max_new_tokens, 1, 10**6),
             ("seed", self.seed, 0, 2**63 - 1),
             ("temperature", self.temperature, 0, 100),
             ("top_k", self.top_k, 0, 2**31),
@@ -78,106 +78,113 @@ class ChatAsked:
                 raise ConfigError(f"{name} is {value}; it must be {low} to {high}")
 
     @property
-    def most(self) -> int | None:
-        """Most tokens of the answer, under either name."""
+    def max_new_tokens(self) -> int | None:
+        """The most tokens of the answer, under either of OpenAI's names."""
         return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
 
     def sampling(self, usual: SamplingParams, seed: int) -> SamplingParams:
-        """How it is drawn: as usual, where nothing else is asked for."""
+        """The server's usual sampling, with what the request states."""
         text = replace(usual.text, **given(temperature=self.temperature, top_k=self.top_k, top_p=self.top_p))
         vision = replace(usual.vision, **given(temperature=self.temperature))
         return replace(usual, text=text, vision=vision, seed=seed, **given(guidance=self.guidance))
 
 
-def request_of(serving: Serving, asked: ChatAsked) -> Request:
-    """What is to be drawn. Pictures are decoded and encoded here, which takes its time."""
-    asked.check()
-    studio, vocab = serving.studio, serving.studio.vocab
+def engine_request(served: ServedModel, request: ChatRequest) -> Request:
+    """The request for the engine. It takes a while: pictures are decoded and encoded here."""
+    request.check()
+    studio, vocab = served.studio, served.studio.vocab
 
-    def see(data: bytes, where: str) -> Visual:
-        picture = serving.uploads.picture(data, serving.area, studio.vision.spatial, where)
+    def encode(data: bytes, where: str) -> Visual:
+        picture = served.uploads.picture(data, served.area, studio.vision.spatial, where)
         return Visual(studio.vision.encode_image(picture))
 
-    system, turns, question = conversation(asked.messages, see)
+    system, turns, question = parse_messages(request.messages, encode)
     prompt = chat_prompt(vocab, question, turns, system)
-    draws = "image" in asked.modalities
-    room = serving.service.capacity - len(prompt)
-    seed = random.getrandbits(31) if asked.seed is None else asked.seed
-    sampling = asked.sampling(serving.preset.sampling, seed)
-    # Guidance is away from the pictures so far without a word, as in pages that are drawn freely.
+    may_draw = "image" in request.modalities
+    room = served.engine.capacity - len(prompt)
+    max_new_tokens = request.max_new_tokens
+    if max_new_tokens is None:
+        max_new_tokens = max(1, room if may_draw else min(room, TEXT_TOKENS))
+    seed = random.getrandbits(31) if request.seed is None else request.seed
+    sampling = request.sampling(served.preset.sampling, seed)
+    # The unconditional prompt has the pictures so far and the negative text, as for pages.
     parts = [part for turn in (*turns, Turn(question, ())) for part in (*turn.question, *turn.answer)]
-    wordless: list[Part] = [*(part for part in parts if isinstance(part, Visual)), serving.preset.negative]
+    without_text: list[Part] = [*(part for part in parts if isinstance(part, Visual)), sampling.negative]
     return Request(
         prompt=prompt,
-        unconditional=interleaved_document(vocab, wordless)[:-1] if draws and sampling.guidance != 1 else None,
-        most=max(1, room if draws else min(room, MOST_WORDS)) if asked.most is None else asked.most,
-        end=vocab.eos,
+        unconditional=interleaved_document(vocab, without_text)[:-1] if may_draw and sampling.guidance != 1 else None,
+        max_new_tokens=max_new_tokens,
+        stop_id=vocab.eos,
         sampling=sampling,
-        grammar=studio.free,
-        only=None if draws else ((0, vocab.text_size), (vocab.eos, vocab.eos + 1)),
+        grammar=studio.grammar,
+        allowed_ids=None if may_draw else ((0, vocab.text_size), (vocab.eos, vocab.eos + 1)),
     )
 
 
-async def completions(request: Asked) -> Response:
-    """Answer: whole, or as a stream of chunks."""
-    serving: Serving = request.app.state.serving
-    async with serving.desk:
-        asked = from_dict(ChatAsked, await read_json(request))
-        serving.check_model(asked.model)
-        asking = await serving.eye.look(request_of, serving, asked)
-        ticket = Ticket(serving.service, [asking])
-    answer = _Answer(serving, asking)
-    if asked.stream:
-        return EventStream(_chunks(answer, ticket, bool(asked.stream_options.get("include_usage"))), ticket.close)
+async def completions(http: HttpRequest) -> Response:
+    """Answer: at the end, or as a stream of chunks."""
+    served: ServedModel = http.app.state.served
+    async with served.admission:
+        chat = from_dict(ChatRequest, await read_json(http))
+        served.check_model(chat.model)
+        request = await served.vision_worker.run(engine_request, served, chat)
+        tokens = TokenStream(served.engine, [request])
+    answer = _Answer(served, request)
+    if chat.stream:
+        return EventStream(_chunks(answer, tokens, bool(chat.stream_options.get("include_usage"))), tokens.close)
     try:
-        return JSONResponse(await unless_left(request, _whole(answer, ticket)))
+        return JSONResponse(await unless_disconnected(http, _whole(answer, tokens)))
     finally:
-        ticket.close()
+        tokens.close()
 
 
 class _Answer:
-    """An answer as it is drawn, and its shape."""
+    """An answer as it is generated, and its shape."""
 
-    def __init__(self, serving: Serving, request: Request) -> None:
-        self.serving, self.request, self.words = serving, request, Words(serving.studio)
-        self.head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": serving.name}
-        self.count = 0
-        self.reason = "length"
+    def __init__(self, served: ServedModel, request: Request) -> None:
+        self.served, self.request, self.decoder = served, request, TextDecoder(served.studio)
+        self.head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": served.name}
+        self.new_tokens = 0
+        self.finish_reason = "length"
 
-    async def pieces(self, ticket: Ticket) -> AsyncGenerator[str | None, None]:
-        """The content piece by piece; None now and then where there is nothing new."""
-        is_last, begun = False, False
+    async def pieces(self, tokens: TokenStream) -> AsyncGenerator[str | None, None]:
+        """The content piece by piece; None now and then if there is nothing new."""
+        is_last, has_begun = False, False
         while not is_last:
-            new = ""
-            for _, drawn in await ticket.some(TICK_S):
-                self.count += 1
-                is_last = drawn.is_last
-                if drawn.token == self.request.end:
-                    self.reason = "stop"
-                new += self.words.take(drawn.token)
-                block = self.words.picture
+            text = ""
+            for _, sampled in await tokens.read(COMMENT_S):
+                self.new_tokens += 1
+                is_last = sampled.is_last
+                if sampled.token == self.request.stop_id:
+                    self.finish_reason = "stop"
+                text += self.decoder.append(sampled.token)
+                block = self.decoder.picture
                 if block:
-                    new += f"\n\n![picture]({await self.serving.eye.look(self._picture, block)})\n\n"
-            new += self.words.rest() if is_last else ""
-            new = new if begun else new.lstrip()
-            begun = begun or bool(new)
-            yield new or None
+                    text += f"\n\n![picture]({await self.served.vision_worker.run(self._picture, block)})\n\n"
+            text += self.decoder.flush() if is_last else ""
+            text = text if has_begun else text.lstrip()
+            has_begun = has_begun or bool(text)
+            yield text or None
 
     def _picture(self, block: list[int]) -> str:
-        studio = self.serving.studio
+        studio = self.served.studio
         (clip,) = studio.parts(np.array([studio.vocab.bos, *block], dtype=np.int32))
         assert not isinstance(clip, str)
         return data_uri(clip)
 
     @property
     def usage(self) -> dict[str, int]:
-        """Tokens read and drawn."""
-        read = len(self.request.prompts[0])
-        return {"prompt_tokens": read, "completion_tokens": self.count, "total_tokens": read + self.count}
+        """Tokens of the prompt and tokens sampled."""
+        prompt = len(self.request.prompts[0])
+        return {
+            "prompt_tokens": prompt,
+            "completion_tokens": self.new_tokens,
+            "total_tokens": prompt + self.new_tokens,
+        }
 
 
-class Words:
-    """Text out of tokens that come one by one; `picture` is the block that has just ended, BOI to EOI."""
+class TextDecoder:
+    """Decodes tokens one by one to text. `picture` is the block that has just ended, BOI to EOI."""
 
     def __init__(self, studio: Studio) -> None:
         self._vocab = studio.vocab
@@ -185,55 +192,55 @@ class Words:
         self._block: list[int] = []
         self.picture: list[int] | None = None
 
-    def take(self, token: int) -> str:
-        """The text that is whole with this token."""
+    def append(self, token: int) -> str:
+        """The text that this token completes."""
         vocab = self._vocab
         self.picture = None
         if self._block or token == vocab.boi:
             self._block.append(token)
             if token == vocab.eoi:
                 self.picture, self._block = self._block, []
-            return self.rest()
+            return self.flush()
         if token >= vocab.text_size:
-            return self.rest()
+            return self.flush()
         self._pending.append(token)
         text = vocab.tokenizer.decode(self._pending)
-        # Bytes of a character whose other bytes are still to come.
+        # The bytes of a character may be spread over several tokens.
         if text.endswith("\ufffd") and len(self._pending) < _LONGEST_CHARACTER:
             return ""
         self._pending = []
         return text
 
-    def rest(self) -> str:
-        """What was held back."""
+    def flush(self) -> str:
+        """The text that was held back."""
         text = self._vocab.tokenizer.decode(self._pending)
         self._pending = []
         return text
 
 
-async def _whole(answer: _Answer, ticket: Ticket) -> dict[str, Any]:
-    async with aclosing(answer.pieces(ticket)) as pieces:
+async def _whole(answer: _Answer, tokens: TokenStream) -> dict[str, Any]:
+    async with aclosing(answer.pieces(tokens)) as pieces:
         content = "".join([piece async for piece in pieces if piece])
     message = {"role": "assistant", "content": content.rstrip(), "refusal": None}
-    choice = {"index": 0, "message": message, "finish_reason": answer.reason, "logprobs": None}
+    choice = {"index": 0, "message": message, "finish_reason": answer.finish_reason, "logprobs": None}
     return {**answer.head, "object": "chat.completion", "choices": [choice], "usage": answer.usage}
 
 
-async def _chunks(answer: _Answer, ticket: Ticket, with_usage: bool) -> AsyncIterator[Event]:
+async def _chunks(answer: _Answer, tokens: TokenStream, with_usage: bool) -> AsyncIterator[Event]:
     def chunk(delta: dict[str, str], reason: str | None = None) -> dict[str, Any]:
         choice = {"index": 0, "delta": delta, "finish_reason": reason, "logprobs": None}
         return {**answer.head, "object": "chat.completion.chunk", "choices": [choice]}
 
     yield chunk({"role": "assistant", "content": ""})
-    said = 0.0
-    async with aclosing(answer.pieces(ticket)) as pieces:
+    last_comment = 0.0
+    async with aclosing(answer.pieces(tokens)) as pieces:
         async for piece in pieces:
             if piece:
                 yield chunk({"content": piece})
-            elif time.monotonic() - said >= TICK_S:
-                said = time.monotonic()
-                yield comment({"tokens": answer.count, "before": ticket.before})
-    yield chunk({}, answer.reason)
+            elif time.monotonic() - last_comment >= COMMENT_S:
+                last_comment = time.monotonic()
+                yield comment({"tokens": answer.new_tokens, "queue_position": tokens.queue_position})
+    yield chunk({}, answer.finish_reason)
     if with_usage:
         yield {**answer.head, "object": "chat.completion.chunk", "choices": [], "usage": answer.usage}
     yield "[DONE]"

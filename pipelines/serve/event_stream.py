@@ -1,4 +1,4 @@
-"""Server-sent events, and work that ends when its client leaves."""
+"""Server-sent events, and work that is canceled when its client disconnects."""
 
 from __future__ import annotations
 
@@ -19,38 +19,38 @@ from reelmill.pipelines.web.errors import error_body
 
 T = TypeVar("T")
 Event = dict[str, Any] | str
-"""The data of an event (its "type", where it has one, is the event's name), or a text as it is, such as "[DONE]"."""
+"""The data of an event, whose "type" is the name of the event, or text that is sent as it is, such as "[DONE]"."""
 
 log = logging.getLogger(__name__)
 
 
 def comment(data: dict[str, Any]) -> str:
-    """A line that clients of OpenAI's API pass over, for those who want to know how it goes."""
+    """A comment: clients of OpenAI's API skip it, others can read the progress from it."""
     return f": {json.dumps(data)}\n\n"
 
 
 class EventStream(StreamingResponse):
-    """Events as they come. An error ends them, as an event in the shape of an error's body; `closed` is called last.
+    """Sends events as they come. An error ends the stream, as an event with the body of an error response.
 
-    Where the client leaves, `events` are closed.
+    If the client disconnects, `events` is closed. `on_close` is called at the end in any case.
     """
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncIterator[Event], closed: Callable[[], None]) -> None:
-        super().__init__(_written(events))
-        self._closed = closed
+    def __init__(self, events: AsyncIterator[Event], on_close: Callable[[], None]) -> None:
+        super().__init__(_encoded(events))
+        self._on_close = on_close
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send them."""
+        """Send the events."""
         try:
-            async with aclosing(self.body_iterator):  # type: ignore[type-var]  # it is a generator
+            async with aclosing(self.body_iterator):  # type: ignore[type-var]  # a generator
                 await super().__call__(scope, receive, send)
         finally:
-            self._closed()
+            self._on_close()
 
 
-async def _written(events: AsyncIterator[Event]) -> AsyncIterator[str]:
+async def _encoded(events: AsyncIterator[Event]) -> AsyncIterator[str]:
     try:
         async for event in events:
             if isinstance(event, str):
@@ -65,20 +65,20 @@ async def _written(events: AsyncIterator[Event]) -> AsyncIterator[str]:
         yield f"event: error\ndata: {json.dumps(error_body(error))}\n\n"
 
 
-async def unless_left(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """The work's result. Where the client leaves before, the work is cancelled and ClientDisconnect raised."""
-    working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_left(request))
+async def unless_disconnected(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """The result of the work. If the client disconnects first, the work is canceled and ClientDisconnect raised."""
+    working, disconnecting = asyncio.ensure_future(work), asyncio.ensure_future(_disconnected(request))
     try:
-        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((working, disconnecting), return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
             raise ClientDisconnect
         return working.result()
     finally:
         working.cancel()
-        leaving.cancel()
-        await asyncio.gather(working, leaving, return_exceptions=True)
+        disconnecting.cancel()
+        await asyncio.gather(working, disconnecting, return_exceptions=True)
 
 
-async def _left(request: Request) -> None:
+async def _disconnected(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass

@@ -1,4 +1,4 @@
-"""What was drawn since the server began: PNG files in a folder, the newest kept."""
+"""The pictures that the server has generated since it started: PNG files in a folder, the newest kept."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ from reelmill.files import write_atomically
 
 
 class Gallery:
-    """The last `keep` pictures in `folder`/DATE-TIME-PROCESS, which the first one makes; older ones are deleted."""
+    """The last `size` pictures, in `folder`/DATE-TIME-PROCESS, which the first one creates. Older ones are deleted."""
 
-    def __init__(self, folder: Path, keep: int) -> None:
-        self.folder, self.keep = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}", keep
+    def __init__(self, folder: Path, size: int) -> None:
+        self.folder, self.size = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}", size
         self._lock = threading.Lock()
         self._entries: OrderedDict[str, dict[str, Any]] = OrderedDict()
         self._count = 0
 
     def add(self, picture: bytes, settings: Mapping[str, Any]) -> str | None:
-        """Keep a picture; returns its name, or None where none are kept."""
-        if not self.keep:
+        """Add a picture; returns its name, or None if the gallery keeps none."""
+        if not self.size:
             return None
         with self._lock:
             self._count += 1
             name = f"{self._count:06d}.png"
             write_atomically(self.folder / name, lambda temporary: _write(temporary, picture))
             self._entries[name] = {"name": name, **settings}
-            while len(self._entries) > self.keep:
+            while len(self._entries) > self.size:
                 oldest, _ = self._entries.popitem(last=False)
                 (self.folder / oldest).unlink(missing_ok=True)
         return name
 
     def entries(self) -> list[dict[str, Any]]:
-        """The settings of each, with `name`, the newest first."""
+        """The settings and `name` of each picture, the newest first."""
         with self._lock:
             return list(reversed(self._entries.values()))
 
     def path(self, name: str) -> Path | None:
-        """The file of that name, where the gallery has one."""
+        """The file of a picture, or None if the gallery does not have it."""
         with self._lock:
             return self.folder / name if name in self._entries else None
 

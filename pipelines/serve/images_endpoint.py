@@ -1,4 +1,4 @@
-"""`POST /v1/images/generations`: OpenAI's request and answers, rows of a picture as they are drawn."""
+"""`POST /v1/images/generations`: OpenAI's request and answers, and previews of pictures that are being generated."""
 
 from __future__ import annotations
 
@@ -14,30 +14,31 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request as Asked
+from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 
 import reelmill
 from reelmill.config import from_dict
 from reelmill.errors import ConfigError
 from reelmill.eval.generation import Request, SamplingParams, image_request, preview
-from reelmill.pipelines.serve.event_stream import Event, EventStream, comment, unless_left
-from reelmill.pipelines.serve.served_model import Serving, given
-from reelmill.pipelines.serve.token_stream import Ticket
-from reelmill.pipelines.serve.uploads import png
-from reelmill.pipelines.web.errors import read_json
+from reelmill.pipelines.generate.prompts import check_text
+from reelmill.pipelines.serve.encoding import png
+from reelmill.pipelines.serve.event_stream import Event, EventStream, comment, unless_disconnected
+from reelmill.pipelines.serve.served_model import ServedModel, given
+from reelmill.pipelines.serve.token_stream import TokenStream
+from reelmill.pipelines.web.json_body import read_json
 from reelmill.tokenize.documents import grid_for_ratio
+from reelmill.tokenize.vision import Frames
 
-MOST_PICTURES = 10
-MOST_PARTIALS = 64
-LONGEST_PROMPT = 32_000
-TICK_S = 0.5
-"""How often a stream says how far it is, where nothing else is to be said."""
+MAX_IMAGES = 10
+MAX_PARTIALS = 64
+COMMENT_S = 0.5
+"""How often a stream says how far it is, if there is nothing else to send."""
 
 
 @dataclass(kw_only=True)
-class ImagesAsked:
-    """The body: OpenAI's fields, then ours. What is OpenAI's own business (quality, style, user) changes nothing."""
+class ImagesRequest:
+    """The body: OpenAI's fields, then ours. Fields that only OpenAI can use (quality, style, user) have no effect."""
 
     prompt: str
     model: str | None = None
@@ -61,10 +62,10 @@ class ImagesAsked:
     top_p: float | None = None
 
     def check(self) -> None:
-        """Raise ConfigError for numbers beyond their bounds."""
+        """Raise ConfigError for numbers out of bounds, DataError for text that is too long."""
         for name, value, low, high in (
-            ("n", self.n, 1, MOST_PICTURES),
-            ("partial_images", self.partial_images, 0, MOST_PARTIALS),
+            ("n", self.n, 1, MAX_IMAGES),
+            ("partial_images", self.partial_images, 0, MAX_PARTIALS),
             ("seed", self.seed, 0, 2**63 - 1),
             ("guidance", self.guidance, 0, 100),
             ("temperature", self.temperature, 0, 100),
@@ -72,77 +73,98 @@ class ImagesAsked:
         ):
             if value is not None and not low <= value <= high:
                 raise ConfigError(f"{name} is {value}; it must be {low} to {high}")
-        for name, text in (("prompt", self.prompt), ("negative_prompt", self.negative_prompt or "")):
-            if len(text) > LONGEST_PROMPT:
-                raise ConfigError(f"{name} has {len(text):,} characters; at most {LONGEST_PROMPT:,} are taken")
+        check_text(self.prompt, "prompt")
+        check_text(self.negative_prompt or "", "negative_prompt")
 
     def grid(self, area: int, cell: int) -> tuple[int, int]:
-        """Rows and columns of codes of `cell` pixels; ConfigError for more than `area` pixels."""
+        """Rows and columns of codes of `cell` pixels. Raises ConfigError for more than `area` pixels."""
         if self.size == "auto":
             return grid_for_ratio("1:1", area)
         if ":" in self.size:
             return grid_for_ratio(self.size, area)
-        found = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", self.size)
+        found = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", self.size, re.ASCII)
         if found is None:
-            raise ConfigError(f"size is {self.size!r}; it is WIDTHxHEIGHT in pixels, a ratio such as 16:9, or auto")
+            raise ConfigError(f"size is {self.size[:40]!r}; give WIDTHxHEIGHT in pixels, a ratio such as 16:9, or auto")
         w, h = (max(1, round(int(side) / cell)) for side in found.groups())
         if h * w * cell**2 > area:
             side = math.isqrt(area)
             raise ConfigError(
-                f"size is {self.size}; this server draws at most {area:,} pixels (such as {side}x{side}): ask for "
+                f"size is {self.size}; this server allows at most {area:,} pixels (such as {side}x{side}): ask for "
                 "fewer, or start it with a larger --area"
             )
         return h, w
 
     def sampling(self, usual: SamplingParams, seed: int) -> SamplingParams:
-        """How it is drawn: as usual, where nothing else is asked for."""
+        """The server's usual sampling, with what the request states."""
         vision = replace(usual.vision, **given(temperature=self.temperature, top_k=self.top_k, top_p=self.top_p))
-        return replace(usual, vision=vision, seed=seed, **given(guidance=self.guidance))
+        return replace(usual, vision=vision, seed=seed, **given(guidance=self.guidance, negative=self.negative_prompt))
 
 
-class Sheet:
-    """The pictures of one body: their requests, tokens so far, and what is said of them."""
+class ImageBatch:
+    """The pictures of one request and their tokens so far."""
 
-    def __init__(self, serving: Serving, asked: ImagesAsked) -> None:
-        asked.check()
-        self.serving, self.asked = serving, asked
-        self.seed = random.getrandbits(31) if asked.seed is None else asked.seed
-        self.cell = serving.studio.vision.spatial
-        self.h, self.w = asked.grid(serving.area, self.cell)
-        preset = serving.preset
-        self.sampling = asked.sampling(preset.sampling, self.seed)
-        self.negative = preset.negative if asked.negative_prompt is None else asked.negative_prompt
-        self.prompt = asked.prompt + preset.suffix
+    def __init__(self, served: ServedModel, request: ImagesRequest) -> None:
+        request.check()
+        self.served, self.request = served, request
+        seed = random.getrandbits(31) if request.seed is None else request.seed
+        self.cell = served.studio.vision.spatial
+        self.h, self.w = request.grid(served.area, self.cell)
+        self.sampling = request.sampling(served.preset.sampling, seed)
+        self.prompt = request.prompt + served.preset.suffix
+        grammar = served.studio.visual_grammar
         self.requests: list[Request] = [
-            image_request(
-                serving.studio.one_block,
-                self.prompt,
-                self.h,
-                self.w,
-                sampling=self.sampling,
-                negative=self.negative,
-                stream=stream,
-            )
-            for stream in range(asked.n)
+            image_request(grammar, self.prompt, self.h, self.w, sampling=self.sampling, stream=stream)
+            for stream in range(request.n)
         ]
-        self.drawn: list[list[int]] = [[] for _ in self.requests]
-        self.rows = [0] * asked.n
-        # Rows at which a picture is shown, the last ones first.
-        steps = range(asked.partial_images, 0, -1)
-        self._due = [[math.ceil(self.h * step / (asked.partial_images + 1)) for step in steps] for _ in self.requests]
+        self._tokens: list[list[int]] = [[] for _ in self.requests]
+        self._codes = [0] * request.n
+        # Rows from which a partial picture is due, the last one first.
+        steps = range(request.partial_images, 0, -1)
+        due = [math.ceil(self.h * step / (request.partial_images + 1)) for step in steps]
+        self._due = [list(due) for _ in self.requests]
 
-    def take(self, index: int, token: int) -> None:
-        """Note a token of a picture."""
-        self.drawn[index].append(token)
-        self.rows[index] += token == self.serving.studio.vocab.eol
+    def append(self, index: int, token: int) -> None:
+        """Append a token to a picture."""
+        vocab = self.served.studio.vocab
+        self._tokens[index].append(token)
+        self._codes[index] += vocab.vision_start <= token < vocab.vision_stop
 
-    def is_due(self, index: int) -> bool:
-        """Whether a picture should be shown as far as it is; says so once for all rows that are done."""
-        due, is_due = self._due[index], False
-        while due and due[-1] <= self.rows[index] < self.h:
+    @property
+    def rows(self) -> list[int]:
+        """Complete rows of codes of each picture."""
+        return [codes // self.w for codes in self._codes]
+
+    def is_partial_due(self, index: int) -> bool:
+        """Whether a partial picture should be sent."""
+        due, rows = self._due[index], self.rows[index]
+        return bool(due) and due[-1] <= rows < self.h
+
+    def partial(self, index: int) -> tuple[int, str]:
+        """How many rows of a picture are complete, and the picture as base64. The next one is due at a later row."""
+        rows, due = self.rows[index], self._due[index]
+        while due and due[-1] <= rows:
             due.pop()
-            is_due = True
-        return is_due
+        return rows, base64.b64encode(png(self._picture(index))).decode()
+
+    def complete(self, index: int) -> tuple[str, str | None]:
+        """The whole picture as base64, with its settings inside, and its name in the gallery."""
+        vision, served = self.sampling.vision, self.served
+        settings = {
+            "prompt": self.prompt,
+            "stream": index,
+            "checkpoint": served.folder,
+            "tokenizer": served.studio.vision.name,
+            "reelmill": reelmill.__version__,
+            "negative": self.sampling.negative,
+            "temperature": vision.temperature,
+            "top_k": vision.top_k,
+            "top_p": vision.top_p,
+            "guidance": self.sampling.guidance,
+            "seed": self.sampling.seed,
+        }
+        data = png(self._picture(index), settings)
+        name = served.gallery.add(data, {**settings, "prompt": self.request.prompt, "size": self.size})
+        return base64.b64encode(data).decode(), name
 
     @property
     def size(self) -> str:
@@ -150,90 +172,75 @@ class Sheet:
         return f"{self.w * self.cell}x{self.h * self.cell}"
 
     @property
+    def facts(self) -> dict[str, Any]:
+        """What every answer and event says."""
+        return {"background": "opaque", "output_format": "png", "size": self.size, "seed": self.sampling.seed}
+
+    @property
     def usage(self) -> dict[str, Any]:
-        """Tokens read and drawn."""
-        read, drawn = len(self.requests[0].prompts[0]), sum(map(len, self.drawn))
-        details = {"input_tokens_details": {"text_tokens": read, "image_tokens": 0}}
-        return {"input_tokens": read, "output_tokens": drawn, "total_tokens": read + drawn, **details}
+        """Tokens of the prompt and tokens sampled."""
+        prompt, sampled = len(self.requests[0].prompts[0]), sum(map(len, self._tokens))
+        details = {"input_tokens_details": {"text_tokens": prompt, "image_tokens": 0}}
+        return {"input_tokens": prompt, "output_tokens": sampled, "total_tokens": prompt + sampled, **details}
 
-    def partial(self, index: int) -> str:
-        """The picture as far as it is, in base64."""
-        return base64.b64encode(png(self._picture(index))).decode()
-
-    def whole(self, index: int) -> tuple[str, str | None]:
-        """The picture in base64, with its settings inside, and its name in the gallery."""
-        vision, serving = self.sampling.vision, self.serving
-        settings = {
-            "prompt": self.prompt,
-            "stream": index,
-            "checkpoint": serving.checkpoint,
-            "tokenizer": serving.studio.vision.name,
-            "reelmill": reelmill.__version__,
-            "negative": self.negative,
-            "temperature": vision.temperature,
-            "top_k": vision.top_k,
-            "top_p": vision.top_p,
-            "guidance": self.sampling.guidance,
-            "seed": self.seed,
-        }
-        data = png(self._picture(index), settings)
-        name = serving.gallery.add(data, {**settings, "prompt": self.asked.prompt, "size": self.size})
-        return base64.b64encode(data).decode(), name
-
-    def _picture(self, index: int) -> Any:
-        studio = self.serving.studio
-        tokens = [*self.requests[index].prompts[0].tolist(), *self.drawn[index]]
-        return preview(studio.vocab, studio.vision, tokens)
+    def _picture(self, index: int) -> Frames:
+        studio = self.served.studio
+        tokens = [*self.requests[index].prompts[0].tolist(), *self._tokens[index]]
+        picture = preview(studio.vocab, studio.vision, tokens)
+        assert picture is not None, "it has a row"
+        return picture
 
 
-async def generations(request: Asked) -> Response:
-    """Draw pictures: all at the end, or as a stream of partial and whole ones."""
-    serving: Serving = request.app.state.serving
-    async with serving.desk:
-        asked = from_dict(ImagesAsked, await read_json(request))
-        serving.check_model(asked.model)
-        sheet = await run_in_threadpool(Sheet, serving, asked)
-        ticket = Ticket(serving.service, sheet.requests)
-    if asked.stream:
-        return EventStream(_events(sheet, ticket), ticket.close)
+async def generations(http: HttpRequest) -> Response:
+    """Generate pictures: all at the end, or as a stream of partial and whole ones."""
+    served: ServedModel = http.app.state.served
+    async with served.admission:
+        request = from_dict(ImagesRequest, await read_json(http))
+        served.check_model(request.model)
+        batch = await run_in_threadpool(ImageBatch, served, request)
+        tokens = TokenStream(served.engine, batch.requests)
+    if request.stream:
+        return EventStream(_events(batch, tokens), tokens.close)
     try:
-        return JSONResponse(await unless_left(request, _answer(sheet, ticket)))
+        return JSONResponse(await unless_disconnected(http, _answer(batch, tokens)))
     finally:
-        ticket.close()
+        tokens.close()
 
 
-async def _answer(sheet: Sheet, ticket: Ticket) -> dict[str, Any]:
+async def _answer(batch: ImageBatch, tokens: TokenStream) -> dict[str, Any]:
     pictures = {}
-    async with aclosing(_events(sheet, ticket)) as events:
+    async with aclosing(_events(batch, tokens)) as events:
         async for event in events:
             if isinstance(event, dict):
                 pictures[event["index"]] = {"b64_json": event["b64_json"]}
-    about = {"background": "opaque", "output_format": "png", "size": sheet.size, "seed": sheet.seed}
     data = [pictures[index] for index in sorted(pictures)]
-    return {"created": int(time.time()), "data": data, "usage": sheet.usage, **about}
+    return {"created": int(time.time()), "data": data, "usage": batch.usage, **batch.facts}
 
 
-async def _events(sheet: Sheet, ticket: Ticket) -> AsyncGenerator[Event, None]:
-    """Partial pictures where they are due, whole ones, and comments of how far all are."""
-    asked, eye = sheet.asked, sheet.serving.eye
-    left, shown, said = set(range(asked.n)), [0] * asked.n, 0.0
-    about = {"background": "opaque", "output_format": "png", "quality": "auto", "size": sheet.size, "seed": sheet.seed}
-    while left:
-        for index, drawn in await ticket.some(TICK_S):
-            sheet.take(index, drawn.token)
-            if drawn.is_last:
-                left.discard(index)
-                picture, name = await eye.look(sheet.whole, index)
-                facts = {"index": index, "name": name, "b64_json": picture, "created_at": int(time.time())}
-                yield {"type": "image_generation.completed", **facts, **about, "usage": sheet.usage}
-        for index in sorted(left):
-            if eye.may_glance and sheet.is_due(index):
-                picture = await eye.glance(sheet.partial, index)
-                facts = {"index": index, "partial_image_index": shown[index], "rows": sheet.rows[index]}
-                shown[index] += 1
-                when = {"created_at": int(time.time()), "b64_json": picture}
-                yield {"type": "image_generation.partial_image", **facts, **when, **about}
+async def _events(batch: ImageBatch, tokens: TokenStream) -> AsyncGenerator[Event, None]:
+    """Partial pictures when they are due, whole ones, and comments that say how far all are."""
+    worker = batch.served.vision_worker
+    unfinished, partials, last_comment = set(range(batch.request.n)), [0] * batch.request.n, 0.0
+    while unfinished:
+        for index, token in await tokens.read(COMMENT_S):
+            batch.append(index, token.token)
+            if token.is_last:
+                unfinished.discard(index)
+                picture, name = await worker.run(batch.complete, index)
+                facts = {"index": index, "name": name, **_picture_facts(batch, picture), "usage": batch.usage}
+                yield {"type": "image_generation.completed", **facts}
+        for index in sorted(unfinished):
+            partial = await worker.run_if_idle(batch.partial, index) if batch.is_partial_due(index) else None
+            if partial is not None:
+                rows, picture = partial
+                facts = {"index": index, "partial_image_index": partials[index], "rows": rows}
+                partials[index] += 1
+                yield {"type": "image_generation.partial_image", **facts, **_picture_facts(batch, picture)}
         now = asyncio.get_running_loop().time()
-        if left and now - said >= TICK_S:
-            said = now
-            yield comment({"rows": sheet.rows, "of": sheet.h, "before": ticket.before})
+        if unfinished and now - last_comment >= COMMENT_S:
+            last_comment = now
+            yield comment({"rows": batch.rows, "total_rows": batch.h, "queue_position": tokens.queue_position})
+
+
+def _picture_facts(batch: ImageBatch, picture: str) -> dict[str, Any]:
+    return {"created_at": int(time.time()), "b64_json": picture, "quality": "auto", **batch.facts}

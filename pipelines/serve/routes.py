@@ -1,4 +1,4 @@
-"""The addresses of `reelmill serve`."""
+"""The routes of `reelmill serve`."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from starlette.types import ASGIApp
 
 import reelmill
 from reelmill.pipelines.serve.chat_endpoint import completions
-from reelmill.pipelines.serve.images_endpoint import MOST_PICTURES, generations
-from reelmill.pipelines.serve.served_model import Serving
+from reelmill.pipelines.serve.images_endpoint import MAX_IMAGES, generations
+from reelmill.pipelines.serve.served_model import ServedModel
 from reelmill.pipelines.web.app import web_app
-from reelmill.pipelines.web.errors import Refusal
+from reelmill.pipelines.web.errors import HttpError
 from reelmill.pipelines.web.guard import Access
 
 MAX_BODY = 32 << 20
-"""Bytes of a body; the pictures of a conversation are in it."""
+"""Bytes of a request body, which holds the pictures of a conversation."""
 PAGE = {"/": ("serve.html", "text/html"), "/serve.css": ("serve.css", "text/css")}
 PAGE["/serve.js"] = ("serve.js", "text/javascript")
 
 
-def serve_app(serving: Serving, access: Access) -> ASGIApp:
-    """The page, the gallery and the OpenAI-compatible endpoints, for those who have access."""
+def serve_app(served: ServedModel, access: Access) -> ASGIApp:
+    """The page, the gallery and the OpenAI-compatible endpoints, for clients with access."""
     routes = [
         Route("/v1/images/generations", generations, methods=["POST"]),
         Route("/v1/chat/completions", completions, methods=["POST"]),
@@ -37,46 +37,46 @@ def serve_app(serving: Serving, access: Access) -> ASGIApp:
         Route("/gallery/{name}", _picture),
         *(Route(path, _page) for path in PAGE),
     ]
-    return web_app(routes, access, max_body=MAX_BODY, state={"serving": serving})
+    return web_app(routes, access, max_body=MAX_BODY, state={"served": served})
 
 
-def _described(serving: Serving) -> dict[str, Any]:
-    return {"id": serving.name, "object": "model", "created": serving.began, "owned_by": "reelmill"}
+def _description(served: ServedModel) -> dict[str, Any]:
+    return {"id": served.name, "object": "model", "created": served.created, "owned_by": "reelmill"}
 
 
 async def _models(request: Request) -> Response:
-    return JSONResponse({"object": "list", "data": [_described(request.app.state.serving)]})
+    return JSONResponse({"object": "list", "data": [_description(request.app.state.served)]})
 
 
 async def _model(request: Request) -> Response:
-    serving: Serving = request.app.state.serving
-    serving.check_model(request.path_params["model"])
-    return JSONResponse(_described(serving))
+    served: ServedModel = request.app.state.served
+    served.check_model(request.path_params["model"])
+    return JSONResponse(_description(served))
 
 
 async def _health(request: Request) -> Response:
-    return JSONResponse({"status": "ok", **request.app.state.serving.service.status()})
+    return JSONResponse({"status": "ok", **request.app.state.served.engine.status()})
 
 
 async def _settings(request: Request) -> Response:
-    """What the page needs to know."""
-    serving: Serving = request.app.state.serving
-    facts = {"model": serving.name, "checkpoint": serving.checkpoint, "version": reelmill.__version__}
-    sampling, vision = serving.preset.sampling, serving.preset.sampling.vision
-    usual: dict[str, Any] = {"temperature": vision.temperature, "top_k": vision.top_k, "top_p": vision.top_p}
-    usual |= {"guidance": sampling.guidance, "negative_prompt": serving.preset.negative}
-    return JSONResponse({**facts, "area": serving.area, "most": MOST_PICTURES, "usual": usual})
+    """What the page has to know."""
+    served: ServedModel = request.app.state.served
+    facts = {"model": served.name, "checkpoint": served.folder, "version": reelmill.__version__}
+    sampling, vision = served.preset.sampling, served.preset.sampling.vision
+    defaults: dict[str, Any] = {"temperature": vision.temperature, "top_k": vision.top_k, "top_p": vision.top_p}
+    defaults |= {"guidance": sampling.guidance, "negative_prompt": sampling.negative}
+    return JSONResponse({**facts, "area": served.area, "max_images": MAX_IMAGES, "defaults": defaults})
 
 
 async def _gallery(request: Request) -> Response:
-    return JSONResponse({"data": request.app.state.serving.gallery.entries()})
+    return JSONResponse({"data": request.app.state.served.gallery.entries()})
 
 
 async def _picture(request: Request) -> Response:
     name = request.path_params["name"]
-    path = request.app.state.serving.gallery.path(name)
+    path = request.app.state.served.gallery.path(name)
     if path is None or not path.is_file():
-        raise Refusal(404, f"there is no picture {name[:100]!r} in the gallery; it may have given way to newer ones")
+        raise HttpError(404, f"there is no picture {name[:100]!r} in the gallery; newer ones may have replaced it")
     return FileResponse(path, headers={"Cache-Control": "private, max-age=86400"})
 
 

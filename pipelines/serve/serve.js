@@ -1,21 +1,21 @@
 "use strict";
 
-// The page of `reelmill serve`: it draws through the same endpoints as every other client.
+// The page of `reelmill serve`: it uses the same endpoints as every other client.
 
 const $ = (id) => document.getElementById(id);
 const form = $("form"), easel = $("easel"), progress = $("progress"), closer = $("closer");
 const LABELS = { size: "size", seed: "seed", stream: "picture", guidance: "guidance", negative: "without",
   temperature: "temperature", top_k: "top-k", top_p: "top-p" };
 const PARTIALS = 24;
-let drawing = null;  // the AbortController of what is being drawn
+let running = null;  // the AbortController of the request that is running
 let entries = [];    // of the gallery, the newest first
 let shown = -1;      // which of them the dialog shows
 
-function say(words) { progress.textContent = words; }
+function say(message) { progress.textContent = message; }
 
-function fail(words) {
-  $("error").textContent = words;
-  $("error").hidden = !words;
+function fail(message) {
+  $("error").textContent = message;
+  $("error").hidden = !message;
 }
 
 // Server-sent events of a response: [name, data] each; comments are named "".
@@ -37,12 +37,12 @@ async function* events(response) {
 }
 
 async function problem(response) {
-  let words = `the server answers ${response.status}`;
-  try { words = (await response.json()).error.message; } catch { /* no JSON: the status says enough */ }
-  return words.charAt(0).toUpperCase() + words.slice(1) + ".";
+  let message = `the server answers ${response.status}`;
+  try { message = (await response.json()).error.message; } catch { /* no JSON: the status says enough */ }
+  return message.charAt(0).toUpperCase() + message.slice(1) + ".";
 }
 
-function asked() {
+function requestBody() {
   const body = { prompt: form.prompt.value, size: form.size.value, stream: true, partial_images: PARTIALS,
     negative_prompt: form.negative_prompt.value };
   for (const name of ["n", "guidance", "temperature", "top_k", "top_p"]) body[name] = form.elements[name].valueAsNumber;
@@ -50,7 +50,7 @@ function asked() {
   return body;
 }
 
-// Empty sheets of the right shape, one a picture.
+// Empty sheets of the right shape, one for each picture.
 function layOut(body) {
   easel.replaceChildren(...Array.from({ length: body.n }, (_, index) => {
     const figure = document.createElement("figure"), sheet = document.createElement("div");
@@ -75,30 +75,30 @@ function put(event, prompt) {
 }
 
 function tell(news, began) {
-  if (news.before > 0 && !news.rows.some(Boolean)) { say(`Waiting, ${news.before} before you`); return; }
+  if (news.queue_position > 0 && !news.rows.some(Boolean)) { say(`Waiting, ${news.queue_position} before you`); return; }
   news.rows.forEach((rows, index) => {
     const bar = easel.children[index].querySelector("progress");
-    if (bar) bar.value = rows / news.of;
+    if (bar) bar.value = rows / news.total_rows;
   });
-  const done = news.rows.reduce((sum, rows) => sum + rows, 0), all = news.of * news.rows.length;
+  const done = news.rows.reduce((sum, rows) => sum + rows, 0), all = news.total_rows * news.rows.length;
   const left = done ? Math.ceil((performance.now() - began) / 1000 * (all - done) / done) : 0;
   say(`Row ${done} of ${all}` + (left ? `, about ${left} s left` : ""));
 }
 
 async function draw() {
-  if (drawing || !form.reportValidity()) return;
-  const body = asked(), began = performance.now();
+  if (running || !form.reportValidity()) return;
+  const body = requestBody(), began = performance.now();
   let working = 0, whole = 0;
-  drawing = new AbortController();
+  running = new AbortController();
   $("draw").disabled = true;
   $("stop").hidden = false;
   fail("");
   layOut(body);
   $("now").scrollIntoView({ block: "nearest" });
-  say("Asking");
+  say("Sent");
   try {
     const response = await fetch("v1/images/generations", {
-      method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body), signal: drawing.signal,
+      method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body), signal: running.signal,
     });
     if (!response.ok) throw new Error(await problem(response));
     for await (const [name, data] of events(response)) {
@@ -107,15 +107,15 @@ async function draw() {
       put(data, body.prompt);
       if (name === "image_generation.completed") { whole += 1; refresh(); }
     }
-    if (whole < body.n) throw new Error("The server ended before the picture was whole.");
-    say(`Drawn in ${((performance.now() - began) / 1000).toFixed(1)} s`);
+    if (whole < body.n) throw new Error("The server ended before the picture was complete.");
+    say(`Generated in ${((performance.now() - began) / 1000).toFixed(1)} s`);
   } catch (error) {
     easel.querySelectorAll("progress").forEach((bar) => bar.remove());
     if (!easel.querySelector("img")) easel.replaceChildren();
     if (error.name === "AbortError") say("Stopped");
     else { say(""); fail(error instanceof TypeError ? "The server does not answer; is it still running?" : error.message); }
   } finally {
-    drawing = null;
+    running = null;
     $("draw").disabled = false;
     $("stop").hidden = true;
   }
@@ -132,17 +132,17 @@ async function refresh() {
 
 function item(entry) {
   const item = document.createElement("li"), button = document.createElement("button");
-  const frame = document.createElement("span"), image = new Image(), words = document.createElement("span");
+  const frame = document.createElement("span"), image = new Image(), caption = document.createElement("span");
   item.dataset.name = entry.name;
   image.loading = "lazy";
   image.src = `gallery/${entry.name}`;
   image.alt = "";
   frame.className = "frame";
   frame.append(image);
-  words.className = "words";
-  words.textContent = entry.prompt || "(no prompt)";
+  caption.className = "caption";
+  caption.textContent = entry.prompt || "(no prompt)";
   button.type = "button";
-  button.append(frame, words);
+  button.append(frame, caption);
   button.addEventListener("click", () => open(entries.findIndex((each) => each.name === entry.name)));
   item.append(button);
   return item;
@@ -197,7 +197,7 @@ function outputs() {
 async function watch() {
   try {
     const found = await (await fetch("health")).json();
-    $("state").textContent = found.drawing ? `${found.drawing} drawing, ${found.waiting} waiting, ${Math.round(found.tokens_per_s)} tokens/s` : "idle";
+    $("state").textContent = found.running ? `${found.running} running, ${found.waiting} waiting, ${Math.round(found.tokens_per_s)} tokens/s` : "idle";
   } catch { $("state").textContent = "no answer"; }
 }
 
@@ -208,8 +208,8 @@ async function start() {
   $("model").textContent = settings.model;
   $("model").title = settings.checkpoint;
   document.title = `${settings.model} · reelmill`;
-  form.n.max = settings.most;
-  for (const [name, value] of Object.entries(settings.usual)) form.elements[name].value = value;
+  form.n.max = settings.max_images;
+  for (const [name, value] of Object.entries(settings.defaults)) form.elements[name].value = value;
   outputs();
   await refresh();
   watch();
@@ -221,7 +221,7 @@ form.addEventListener("input", outputs);
 form.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); draw(); }
 });
-$("stop").addEventListener("click", () => { drawing?.abort(); $("draw").focus(); });
+$("stop").addEventListener("click", () => { running?.abort(); $("draw").focus(); });
 $("again").addEventListener("click", again);
 $("close").addEventListener("click", () => closer.close());
 $("newer").addEventListener("click", () => open(shown - 1));

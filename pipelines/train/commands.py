@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from reelmill.pipelines.shared_options import ModelFolder
 from reelmill.terminal import echo
 
 
@@ -90,25 +91,26 @@ def train(
 
 
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint folder, or a training run's.", show_default=False)],
+    model: ModelFolder,
     out: Annotated[Path, typer.Argument(help="Folder to write.", show_default=False)],
     layout: Annotated[str, typer.Option(help="emu3, llama or qwen3; the one that fits when not given.")] = "",
     dtype: Annotated[str, typer.Option(help="bfloat16, float16 or float32.")] = "bfloat16",
-    context: Annotated[int, typer.Option(help="Longest sequence that config.json states.")] = 131_072,
+    context_tokens: Annotated[int, typer.Option(help="Longest sequence that config.json states.")] = 131_072,
 ) -> None:
-    """Write a checkpoint in Hugging Face's layout: config.json and sharded safetensors that transformers loads."""
+    """Write a model in Hugging Face's layout: config.json and sharded safetensors that transformers loads."""
     import torch
 
     from reelmill.config import nearest
     from reelmill.errors import ConfigError
-    from reelmill.eval.generation.loading import found_checkpoint
-    from reelmill.train.checkpoint import load_decoder
+    from reelmill.eval.generation.loading import load_decoder
     from reelmill.train.hub import CLASSES, export_model
 
     if layout and layout not in CLASSES:
         raise ConfigError(f"no layout {layout!r}; {nearest(layout, CLASSES)}")
     if dtype not in (dtypes := ("bfloat16", "float16", "float32")):
         raise ConfigError(f"no dtype {dtype!r}; {nearest(dtype, dtypes)}")
-    model, vocab, _ = load_decoder(found_checkpoint(checkpoint))
-    written = export_model(model, vocab, out, layout=layout or None, dtype=getattr(torch, dtype), context=context)
+    decoder, vocab = load_decoder(model)
+    written = export_model(
+        decoder, vocab, out, layout=layout or None, dtype=getattr(torch, dtype), context=context_tokens
+    )
     echo(f"{out}: {CLASSES[written].name}, {dtype}")

@@ -1,4 +1,4 @@
-"""A page or API as an application: routes behind the guard, errors in one shape."""
+"""A web application: routes behind the guard, errors in one shape."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ MAX_BODY = 1 << 20
 def web_app(
     routes: Sequence[BaseRoute], access: Access, *, max_body: int = MAX_BODY, state: Mapping[str, Any] | None = None
 ) -> ASGIApp:
-    """The routes behind a guard for `access`; a request's body has at most `max_body` bytes.
+    """The routes behind a guard for `access`. The body of a request has at most `max_body` bytes.
 
-    Handlers find what is in `state` as `request.app.state.NAME`. They raise `Refusal` for what they do not do;
-    ConfigError and DataError are answered with 400 and their words.
+    Handlers find the values of `state` as `request.app.state.NAME`. They raise `HttpError` to refuse a request;
+    ConfigError and DataError become a 400 with their message.
     """
     handlers = {HTTPException: error_response, ReelmillError: error_response, Exception: error_response}
     app = Starlette(routes=list(routes), exception_handlers=handlers)

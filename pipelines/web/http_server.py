@@ -1,4 +1,4 @@
-"""The server of a local page: a socket, Ctrl-C, and the address to open."""
+"""The HTTP server of a local page: its socket, its address, and how it ends."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from reelmill.pipelines.web.guard import Access
 TOKEN = "REELMILL_TOKEN"  # noqa: S105  (the variable's name)
 CONNECTIONS = 512
 KEEP_ALIVE_S = 75
-"""Idle connections stay so long: longer than clients keep theirs, so that none is closed just as it is used again."""
+"""How long idle connections stay open: longer than clients keep theirs, so none is closed just as it is used again."""
 STOP_S = 5
-"""Answers that are under way when the server is stopped have so long to end."""
+"""How long responses may still take when the server is stopped."""
 
 
 def listen(host: str, port: int) -> tuple[socket.socket, Access]:
-    """A socket on `host` and `port` (0: a free one), and who may ask there: see `Access.of`.
+    """A listening socket on `host` and `port` (0: a free one), and the access to it; see `Access.of`.
 
-    The token is that of the environment's REELMILL_TOKEN, where it is set. Raises ConfigError where the place is taken
-    or there is no such place.
+    The token is the environment variable REELMILL_TOKEN, if it is set. Raises ConfigError if the port is in use or the
+    address does not exist.
     """
     access = Access.of(host, os.environ.get(TOKEN) or None)
     try:
@@ -42,14 +42,14 @@ def listen(host: str, port: int) -> tuple[socket.socket, Access]:
             raise
     except OSError as error:
         raise ConfigError(
-            f"cannot listen on {host} port {port}: {error.strerror}. Stop what is there, or name another --port; "
+            f"cannot listen on {host} port {port}: {error.strerror}. Stop the other program, or give another --port; "
             "0 takes a free one."
         ) from error
     return listener, access
 
 
 def address_of(listener: socket.socket, access: Access) -> str:
-    """What to open in a browser, the token in it."""
+    """The address to open in a browser, with the token."""
     host, port = listener.getsockname()[:2]
     if host in ("0.0.0.0", "::"):  # noqa: S104  (compared, not bound)
         host = socket.gethostname()
@@ -58,21 +58,21 @@ def address_of(listener: socket.socket, access: Access) -> str:
 
 
 class _Server(uvicorn.Server):
-    """Says when it is told to stop, before it waits for its answers to end."""
+    """Calls `on_stop` when it is told to stop, before it waits for its responses to end."""
 
-    def __init__(self, config: uvicorn.Config, stopping: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, on_stop: Callable[[], None]) -> None:
         super().__init__(config)
-        self._stopping = stopping
+        self._on_stop = on_stop
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         super().handle_exit(sig, frame)
-        self._stopping()
+        self._on_stop()
 
 
-def server(app: ASGIApp, stopping: Callable[[], None] = lambda: None) -> uvicorn.Server:
+def server(app: ASGIApp, on_stop: Callable[[], None] = lambda: None) -> uvicorn.Server:
     """The server of an application; `run(sockets=[listener])` runs it.
 
-    `stopping` is called where a signal stops it, in the signal's handler: it tells long answers to end.
+    `on_stop` is called in the signal handler if a signal stops it: it tells long responses to end.
     """
     config = uvicorn.Config(
         app,
@@ -86,10 +86,10 @@ def server(app: ASGIApp, stopping: Callable[[], None] = lambda: None) -> uvicorn
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=STOP_S,
     )
-    return _Server(config, stopping)
+    return _Server(config, on_stop)
 
 
-def serve(app: ASGIApp, listener: socket.socket, stopping: Callable[[], None] = lambda: None) -> None:
-    """Answer until Ctrl-C, and return; SIGTERM ends the process. Answers that take over STOP_S more are cut."""
+def serve(app: ASGIApp, listener: socket.socket, on_stop: Callable[[], None] = lambda: None) -> None:
+    """Serve until Ctrl-C, then return; SIGTERM ends the process. Responses that take over STOP_S more are cut off."""
     with contextlib.suppress(KeyboardInterrupt):
-        server(app, stopping).run(sockets=[listener])
+        server(app, on_stop).run(sockets=[listener])

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reelmill.eval.generation import SamplingParams, TokenSampling, continuations, free_request, image_request
+from reelmill.eval.generation import SamplingParams, TokenSampling, continuations, image_request, interleaved_request
 from reelmill.tokenize.documents import Grammar, Visual, generation_prompt, interleaved_document, parse
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.model import ModelConfig
@@ -112,7 +112,7 @@ class Script(torch.nn.Module):
 
 def said(wishes, prompt, **how):
     greedy = SamplingParams(text=TokenSampling(temperature=0), vision=TokenSampling(temperature=0))
-    request = free_request(Grammar(VOCAB), [prompt], len(wishes), sampling=greedy, **how)
+    request = interleaved_request(Grammar(VOCAB), [prompt], len(wishes), sampling=greedy, **how)
     with torch.no_grad():
         return continuations(Script(wishes, len(request.prompt)), VOCAB, [request])[0].tolist()
 
@@ -139,4 +139,4 @@ def test_what_a_free_model_may_not_say_is_put_right():
 def test_prompts_of_image_requests_end_where_emu3s_do():
     request = image_request(ONE_BLOCK, "a dog", 90, 90)
     assert request.prompt.tolist() == [VOCAB.bos, *b"a dog", VOCAB.boi, *b"90*90", VOCAB.img]
-    assert request.most == 90 * 91 + 3
+    assert request.max_new_tokens == 90 * 91 + 3

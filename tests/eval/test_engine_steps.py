@@ -16,9 +16,9 @@ from reelmill.eval.generation import (
     TokenSampling,
     continuations,
     decode_step,
-    free_request,
+    interleaved_request,
+    text_request,
     visual_request,
-    words_request,
 )
 from reelmill.tokenize.documents import Grammar, Header, Visual, seconds_of
 from reelmill.tokenize.vocabulary import Vocabulary
@@ -80,18 +80,18 @@ def test_every_state_is_that_of_the_whole_forward_pass(model, asked, rows, prefi
     for number, (h, w, t, is_window, resumed) in enumerate(asked):
         given_frames = np.full((t - 1, h, w), number) if is_window and t > 1 else None
         header = Header(h, w, 8.0, seconds_of(t, 8.0))
-        sampling = SamplingParams(vision=TokenSampling(top_k=20), guidance=guidance, seed=1)
+        sampling = SamplingParams(vision=TokenSampling(top_k=20), guidance=guidance, negative="xy", seed=1)
         request = visual_request(
-            ONE_BLOCK, "abc"[:number], header, begun=given_frames, sampling=sampling, negative="xy", stream=number
+            ONE_BLOCK, "abc"[:number], header, prefix=given_frames, sampling=sampling, stream=number
         )
         (before,) = continuations(model, VOCAB, [request])
-        requests.append(Request(**{**vars(request), "drawn": before[: min(resumed, len(before) - 1)]}))
-    engine = Engine(recorder, VOCAB, rows=rows, capacity=max(r.tokens for r in requests), prefill=prefill)
+        requests.append(Request(**{**vars(request), "generated": before[: min(resumed, len(before) - 1)]}))
+    engine = Engine(recorder, VOCAB, rows=rows, capacity=max(r.max_length for r in requests), prefill=prefill)
     tokens = drawn_by(engine, requests)
     for request, new in zip(requests, tokens, strict=True):
         for prompt in request.prompts:
             # The last token is drawn and never read.
-            whole = torch.tensor([*prompt, *request.drawn, *new[:-1]], dtype=torch.int64)
+            whole = torch.tensor([*prompt, *request.generated, *new[:-1]], dtype=torch.int64)
             expected = model.lm_head(model(whole[None], torch.arange(len(whole))[None]))[0]
             for position, token in enumerate(whole.tolist()):
                 match = next(
@@ -109,16 +109,18 @@ KINDS = ("image", "video", "words", "free")
 def any_request(number, kind, guidance, temperature):
     draw = TokenSampling(temperature=temperature, top_p=0.9)
     how = {
-        "sampling": SamplingParams(vision=TokenSampling(top_k=9 + number), text=draw, guidance=guidance, seed=7),
+        "sampling": SamplingParams(
+            vision=TokenSampling(top_k=9 + number), text=draw, guidance=guidance, negative="no", seed=7
+        ),
         "stream": number,
     }
     caption = "abcdef"[:number]
     if kind == "words":
-        return words_request(Grammar(VOCAB), [caption, Visual(np.full((2, number + 1), number))], 9, **how)
+        return text_request(Grammar(VOCAB), [caption, Visual(np.full((2, number + 1), number))], 9, **how)
     if kind == "free":
-        return free_request(Grammar(VOCAB), [caption], 12, negative="no", **how)
+        return interleaved_request(Grammar(VOCAB), [caption], 12, **how)
     header = Header(2, number + 1, *((8.0, 1.0) if kind == "video" else ()))
-    return visual_request(ONE_BLOCK, caption, header, negative="no", **how)
+    return visual_request(ONE_BLOCK, caption, header, **how)
 
 
 @settings(max_examples=8, deadline=None)
@@ -138,7 +140,7 @@ def any_request(number, kind, guidance, temperature):
 def test_requests_of_all_kinds_in_one_batch_draw_what_they_draw_alone(model, asked, rows, static):
     requests = [any_request(number, *how) for number, how in enumerate(asked)]
     alone = [continuations(model, VOCAB, [request])[0].tolist() for request in requests]
-    engine = Engine(model, VOCAB, rows=rows, capacity=max(request.tokens for request in requests), static=static)
+    engine = Engine(model, VOCAB, rows=rows, capacity=max(request.max_length for request in requests), static=static)
     assert drawn_by(engine, requests) == alone
 
 
@@ -146,24 +148,24 @@ def test_requests_of_all_kinds_in_one_batch_draw_what_they_draw_alone(model, ask
 @given(st.integers(0, 26), st.sampled_from([0.0, 1.0]), st.sampled_from([1.0, 2.0]))
 def test_a_generation_that_goes_on_is_one_that_never_stopped(model, stop, temperature, guidance):
     draw = TokenSampling(temperature=temperature, top_p=0.9)
-    sampling = SamplingParams(vision=draw, text=draw, guidance=guidance, seed=5)
-    image = visual_request(ONE_BLOCK, "a", Header(4, 5), sampling=sampling, negative="b", stream=2)
-    words = free_request(Grammar(VOCAB), ["ab"], 27, sampling=sampling)
+    sampling = SamplingParams(vision=draw, text=draw, guidance=guidance, negative="b", seed=5)
+    image = visual_request(ONE_BLOCK, "a", Header(4, 5), sampling=sampling, stream=2)
+    words = interleaved_request(Grammar(VOCAB), ["ab"], 27, sampling=sampling)
     for request in (image, words):
         (whole,) = continuations(model, VOCAB, [request])
         cut = min(stop, len(whole) - 1)
-        (rest,) = continuations(model, VOCAB, [Request(**{**vars(request), "drawn": whole[:cut]})])
+        (rest,) = continuations(model, VOCAB, [Request(**{**vars(request), "generated": whole[:cut]})])
         assert rest.tolist() == whole[cut:].tolist()
-    with pytest.raises(ConfigError, match="at most 27 tokens are wanted and 27 are there"):
-        continuations(model, VOCAB, [Request(**{**vars(image), "drawn": [VOCAB.vision_start] * 27})])
+    with pytest.raises(ConfigError, match="max_new_tokens is 27 and 27 tokens are given"):
+        continuations(model, VOCAB, [Request(**{**vars(image), "generated": [VOCAB.vision_start] * 27})])
 
 
 def test_an_empty_unconditional_prompt_guides_too(model):
     def tokens(guidance, negative):
-        sampling = SamplingParams(vision=TokenSampling(temperature=0), guidance=guidance)
+        sampling = SamplingParams(vision=TokenSampling(temperature=0), guidance=guidance, negative=negative)
         return drawn_by(
             Engine(model, VOCAB, rows=2, capacity=60),
-            [visual_request(ONE_BLOCK, "a dog", Header(3, 4), sampling=sampling, negative=negative)],
+            [visual_request(ONE_BLOCK, "a dog", Header(3, 4), sampling=sampling)],
         )[0]
 
     assert len({tuple(tokens(*how)) for how in ((1.0, ""), (4.0, ""), (4.0, "cats"))}) == 3
@@ -173,7 +175,7 @@ def test_an_empty_unconditional_prompt_guides_too(model):
 
 def test_words_are_drawn_without_guidance(model):
     prompt, other = [VOCAB.bos, *b"draw"], [VOCAB.bos]
-    how = {"most": 12, "end": VOCAB.eos, "only": ((0, VOCAB.text_size),)}
+    how = {"max_new_tokens": 12, "stop_id": VOCAB.eos, "allowed_ids": ((0, VOCAB.text_size),)}
     guided = Request(prompt=prompt, unconditional=other, sampling=SamplingParams(guidance=5.0), **how)
     plain = Request(prompt=prompt, **how)
     assert continuations(model, VOCAB, [guided])[0].tolist() == continuations(model, VOCAB, [plain])[0].tolist()
@@ -189,9 +191,9 @@ def test_only_the_rows_of_the_head_that_may_be_drawn_are_computed(model):
 
 
 def requests_of_several_sizes():
-    sampling = SamplingParams(vision=TokenSampling(top_k=20), guidance=3.0, seed=3)
+    sampling = SamplingParams(vision=TokenSampling(top_k=20), guidance=3.0, negative="x", seed=3)
     return [
-        visual_request(ONE_BLOCK, "abcd"[:number], Header(h, w), sampling=sampling, negative="x", stream=number)
+        visual_request(ONE_BLOCK, "abcd"[:number], Header(h, w), sampling=sampling, stream=number)
         for number, (h, w) in enumerate([(3, 4), (1, 1), (4, 2), (2, 6), (5, 3)])
     ]
 
@@ -251,4 +253,4 @@ def test_a_cancelled_request_leaves_the_others_alone(model):
 
 def test_an_empty_prompt_is_refused(model):
     with pytest.raises(ConfigError, match="a prompt is empty"):
-        continuations(model, VOCAB, [Request(prompt=[], most=3, end=0)])
+        continuations(model, VOCAB, [Request(prompt=[], max_new_tokens=3, stop_id=0)])

@@ -56,14 +56,18 @@ def test_random_weights_under_the_grammar_draw_whole_documents(model, seed):
 
 def test_a_video_prompt_draws_all_its_latent_frames(model):
     prompt = generation_prompt(VOCAB, "", 2, 2, fps=8.0, seconds=1.5)
-    (tokens,) = continuations(model, VOCAB, [Request(prompt=prompt, most=99, end=VOCAB.eos, grammar=ONE_BLOCK)])
+    (tokens,) = continuations(
+        model, VOCAB, [Request(prompt=prompt, max_new_tokens=99, stop_id=VOCAB.eos, grammar=ONE_BLOCK)]
+    )
     assert parse(VOCAB, np.concatenate((prompt, tokens))).codes.shape == (3, 2, 2)
 
 
 def test_a_free_model_may_open_an_image_and_write_its_size(model):
     grammar = Grammar(VOCAB)
     prompt = [VOCAB.bos, *VOCAB.tokenizer.encode("draw"), VOCAB.boi]
-    (tokens,) = continuations(model, VOCAB, [Request(prompt=prompt, most=40, end=VOCAB.eos, grammar=grammar)])
+    (tokens,) = continuations(
+        model, VOCAB, [Request(prompt=prompt, max_new_tokens=40, stop_id=VOCAB.eos, grammar=grammar)]
+    )
     state = grammar.advance_all(grammar.start(), [*prompt, *tokens.tolist()])
     assert state.h > 0 or state.header
 
@@ -76,12 +80,12 @@ def test_a_free_model_may_open_an_image_and_write_its_size(model):
     guidance=st.sampled_from([0.0, 1.0, 3.0]),
 )
 def test_tokens_do_not_depend_on_what_else_is_drawn(model, sizes, rows, prefill, guidance):
-    sampling = SamplingParams(vision=TokenSampling(top_k=20, top_p=0.95), guidance=guidance, seed=3)
+    sampling = SamplingParams(vision=TokenSampling(top_k=20, top_p=0.95), guidance=guidance, negative="x", seed=3)
     requests = [
-        image_request(ONE_BLOCK, caption, h, w, sampling=sampling, negative="x", stream=number)
+        image_request(ONE_BLOCK, caption, h, w, sampling=sampling, stream=number)
         for number, (h, w, caption) in enumerate(sizes)
     ]
-    capacity = max(len(r.prompt) + len("x") + r.most for r in requests)
+    capacity = max(len(r.prompt) + len("x") + r.max_new_tokens for r in requests)
     engine = Engine(model, VOCAB, rows=rows, capacity=capacity, prefill=prefill)
     together = {number: [] for number in range(len(requests))}
     for number, request in enumerate(requests):
@@ -107,11 +111,11 @@ def test_cached_logits_equal_the_whole_forward_at_every_position(lengths, chunk,
     for number, row in enumerate(rows):
         for start in range(0, len(row) // 2, chunk):
             part = torch.from_numpy(row[start : min(start + chunk, len(row) // 2)])[None]
-            positions = cache.open(slice(number, number + 1), part.shape[1])
+            positions = cache.reserve(slice(number, number + 1), part.shape[1])
             found[number] += decoder.lm_head(decoder(part, positions, cache=cache))[0]
     for _ in range(min(len(row) - len(row) // 2 for row in rows)):
         tokens = torch.tensor([[row[cache.lengths[number]]] for number, row in enumerate(rows)])
-        logits = decoder.lm_head(decoder(tokens, cache.open(slice(0, len(rows)), 1), cache=cache))
+        logits = decoder.lm_head(decoder(tokens, cache.reserve(slice(0, len(rows)), 1), cache=cache))
         for number in range(len(rows)):
             found[number].append(logits[number, 0])
     for row, logits in zip(rows, found, strict=True):
@@ -122,7 +126,7 @@ def test_a_generation_goes_on_from_its_own_tokens(model):
     request = image_request(ONE_BLOCK, "on", 3, 3, sampling=SamplingParams(vision=TokenSampling(temperature=0)))
     (whole,) = continuations(model, VOCAB, [request])
     rest = Request(
-        prompt=np.concatenate((request.prompt, whole[:7])), most=99, end=VOCAB.eos, grammar=ONE_BLOCK,
+        prompt=np.concatenate((request.prompt, whole[:7])), max_new_tokens=99, stop_id=VOCAB.eos, grammar=ONE_BLOCK,
         sampling=request.sampling,
     )  # fmt: skip
     (later,) = continuations(model, VOCAB, [rest])
@@ -143,14 +147,14 @@ def test_streams_differ_and_the_seed_decides_them(model):
 def test_the_likeliest_token_is_what_the_whole_forward_says(model):
     prompt = generation_prompt(VOCAB, "greedy", 2, 2)
     greedy = SamplingParams(text=TokenSampling(temperature=0))
-    (tokens,) = continuations(model, VOCAB, [Request(prompt=prompt, most=12, end=-1, sampling=greedy)])
+    (tokens,) = continuations(model, VOCAB, [Request(prompt=prompt, max_new_tokens=12, stop_id=-1, sampling=greedy)])
     logits = whole_logits(model, np.concatenate((prompt, tokens)))
     assert logits.argmax(-1)[len(prompt) - 1 : -1].tolist() == tokens.tolist()
 
 
 def test_guidance_draws_from_both_prompts_logits(model):
-    sampling = SamplingParams(vision=TokenSampling(temperature=0), guidance=3.0)
-    request = image_request(ONE_BLOCK, "dog", 2, 4, sampling=sampling, negative="cat and mouse")
+    sampling = SamplingParams(vision=TokenSampling(temperature=0), guidance=3.0, negative="cat and mouse")
+    request = image_request(ONE_BLOCK, "dog", 2, 4, sampling=sampling)
     (tokens,) = continuations(model, VOCAB, [request])
     conditional, unconditional = (
         whole_logits(model, np.concatenate((prompt, tokens)))[len(prompt) - 1 : -1]
@@ -191,8 +195,8 @@ def test_wrong_prompts_and_settings_are_refused(model):
     def run(sampling=None, **changes):
         asked = {
             "prompt": [VOCAB.bos],
-            "most": 3,
-            "end": VOCAB.eos,
+            "max_new_tokens": 3,
+            "stop_id": VOCAB.eos,
             "sampling": sampling or SamplingParams(),
             **changes,
         }
@@ -212,5 +216,8 @@ def test_wrong_prompts_and_settings_are_refused(model):
     with pytest.raises(ConfigError, match="2 rows of 21 tokens; this engine has 1 of 20"):
         prompt = [VOCAB.bos]
         engine.submit(
-            0, Request(prompt=prompt, most=20, end=0, unconditional=prompt, sampling=SamplingParams(guidance=2))
+            0,
+            Request(
+                prompt=prompt, max_new_tokens=20, stop_id=0, unconditional=prompt, sampling=SamplingParams(guidance=2)
+            ),
         )

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -106,14 +107,14 @@ def test_candidates_that_are_no_picture_are_found(tmp_path, change, words):
     assert len(problems) == (2 if words else 0) and all(words in problem for problem in problems)
 
 
-def test_tokens_are_the_same_bytes_from_the_draw_to_the_pair(studio, tmp_path):
-    drawn = []
-    plain = studio.generate
-    studio.generate = lambda requests: drawn.extend(plain(requests)) or drawn[-len(requests) :]
-    try:
-        list(sample(studio, ONE, PROMPTS, PLAN, tmp_path))
-    finally:
-        del studio.generate
+def test_tokens_are_the_same_bytes_from_sampling_to_the_pair(studio, tmp_path):
+    sampled = {}
+
+    def on_token(progress):
+        if progress.last.is_last:
+            sampled[progress.last.request] = np.array(progress.tokens[progress.last.request], dtype=np.int32)
+
+    list(sample(replace(studio, on_token=on_token), ONE, PROMPTS, PLAN, tmp_path))
     candidates = Candidates(tmp_path)
     candidates.decode(studio.vision, candidates.undecoded())
     assert candidates.undecoded() == []
@@ -124,10 +125,10 @@ def test_tokens_are_the_same_bytes_from_the_draw_to_the_pair(studio, tmp_path):
     assert write_choices(candidates, chosen.choices, path, root=tmp_path) == 1
     assert verify_pairs(path, VOCAB) == []
     pair = PairIndex(path.parent).read(0)
-    # The draw's order is that of prompts and numbers: prompt 0's are the first three.
-    assert pair.chosen.tobytes() == drawn[1].tobytes() and pair.rejected.tobytes() == drawn[2].tobytes()
-    assert pair.prompt == "a cat" and drawn[1][: pair.n_prompt].tolist() == drawn[2][: pair.n_prompt].tolist()
-    assert pair.n_prompt == len(drawn[1]) - (2 * 4 + 3)
+    # Requests are in the order of prompts and numbers: those of prompt 0 are the first three.
+    assert pair.chosen.tobytes() == sampled[1].tobytes() and pair.rejected.tobytes() == sampled[2].tobytes()
+    assert pair.prompt == "a cat" and sampled[1][: pair.n_prompt].tolist() == sampled[2][: pair.n_prompt].tolist()
+    assert pair.n_prompt == len(sampled[1]) - (2 * 4 + 3)
     row = pq.read_table(path).to_pylist()[0]
     assert (row["chosen_id"], row["rejected_id"], row["margin"], row["voters"]) == (second.id, third.id, 4.0, 1)
 

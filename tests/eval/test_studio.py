@@ -32,9 +32,11 @@ def moving_square(count, height=32, width=48):
 
 def test_pictures_of_any_ratio_and_the_tokens_seen_as_they_come(studio):
     seen = []
-    studio.watch = lambda drawing: seen.append((drawing.count, drawing.most, drawing.tokens[drawing.last.request][-1]))
-    images = studio.images(["a", "b"], 2, 5)
-    studio.watch = None
+
+    def on_token(progress):
+        seen.append((progress.new_tokens, progress.max_new_tokens, progress.tokens[progress.last.request][-1]))
+
+    images = replace(studio, on_token=on_token).images(["a", "b"], 2, 5)
     assert [image.shape for image in images] == [(16, 40, 3)] * 2
     assert not np.array_equal(*images)
     most = 2 * (2 * 6 + 3)
@@ -45,10 +47,10 @@ def test_pictures_of_any_ratio_and_the_tokens_seen_as_they_come(studio):
 
 
 def test_a_drawing_that_goes_on_is_whole(studio):
-    request = image_request(studio.one_block, "a", 2, 3)
+    request = image_request(studio.visual_grammar, "a", 2, 3)
     (whole,) = studio.generate([request])
     cut = len(request.prompt) + 5
-    (again,) = studio.generate([replace(request, drawn=whole[len(request.prompt) : cut])])
+    (again,) = studio.generate([replace(request, generated=whole[len(request.prompt) : cut])])
     assert np.array_equal(again, whole)
     assert studio.generate([]) == []
 
@@ -57,18 +59,18 @@ def test_a_video_begins_with_the_picture_or_clip_it_is_given(studio):
     frames = moving_square(8)
     picture = Clip(frames[:1])
     header = Header(4, 6, 8.0, 1.5)
-    animated = studio.video("a square", header, begun=picture)
+    animated = studio.video("a square", header, prefix=picture)
     assert animated.frames.shape == (12, 32, 48, 3)
     codes = studio.vision.encode_image(frames[0])
     expected = studio.vision.decode(codes[None])
     assert np.array_equal(animated.frames[:4], expected)
-    continued = studio.video("a square", header, begun=Clip(frames, 8.0))
+    continued = studio.video("a square", header, prefix=Clip(frames, 8.0))
     whole = studio.vision.decode(studio.vision.encode(frames))
     assert np.array_equal(continued.frames[:8], whole[:8])
     with pytest.raises(DataError, match="8 frames/s, the video 12"):
-        studio.video("", Header(4, 6, 12.0, 1.0), begun=Clip(frames, 8.0))
-    with pytest.raises(DataError, match="must be fewer"):
-        studio.video("", Header(4, 6, 8.0, 1.0), begun=Clip(frames, 8.0))
+        studio.video("", Header(4, 6, 12.0, 1.0), prefix=Clip(frames, 8.0))
+    with pytest.raises(DataError, match="fewer of them"):
+        studio.video("", Header(4, 6, 8.0, 1.0), prefix=Clip(frames, 8.0))
 
 
 def test_the_future_is_drawn_window_by_window(studio):
@@ -76,15 +78,15 @@ def test_the_future_is_drawn_window_by_window(studio):
     drawn = studio.future(Clip(frames, 8.0), 1.5, window_s=0.5)
     assert drawn.frames.shape == (20, 32, 48, 3)
     assert np.array_equal(drawn.frames[:8], studio.vision.decode(studio.vision.encode(frames)))
-    with pytest.raises(DataError, match="a future is that of a video"):
+    with pytest.raises(DataError, match="only a video has a future"):
         studio.future(Clip(frames[:1]), 1.0)
 
 
 def test_words_about_pictures_hold_no_pictures(studio):
     clip = Clip(moving_square(4), 8.0)
     sampling = SamplingParams(text=TokenSampling(temperature=2.0))
-    assert isinstance(studio.caption(clip, most=30, sampling=sampling), str)
-    assert isinstance(studio.answer(Clip(clip.frames[:1]), "What is red?", most=30, sampling=sampling), str)
+    assert isinstance(studio.caption(clip, max_new_tokens=30, sampling=sampling), str)
+    assert isinstance(studio.answer(Clip(clip.frames[:1]), "What is red?", max_new_tokens=30, sampling=sampling), str)
 
 
 def test_interleaved_parts_are_words_and_whole_pictures(studio):
@@ -99,7 +101,8 @@ def test_interleaved_parts_are_words_and_whole_pictures(studio):
     cut = list(studio.parts(tokens[: len(tokens) - 9]))
     assert [part for part in cut if isinstance(part, str)] == ["first", "then"]
     assert len([part for part in cut if not isinstance(part, str)]) == 1
-    assert all(isinstance(part, str | Clip) for part in studio.interleaved("go", most=60))
+    ((_, page),) = studio.pages(["go"], max_new_tokens=60)
+    assert all(isinstance(part, str | Clip) for part in page)
 
 
 def test_files_hold_what_they_were_made_from(studio, tmp_path):

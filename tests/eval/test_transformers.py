@@ -66,7 +66,7 @@ def drawn_by(theirs, request):
             "negative_prompt_ids": torch.tensor([request.unconditional.tolist()]),
         }
     out = theirs.generate(
-        prompt, do_sample=False, max_new_tokens=request.most, prefix_allowed_tokens_fn=allowed,
+        prompt, do_sample=False, max_new_tokens=request.max_new_tokens, prefix_allowed_tokens_fn=allowed,
         eos_token_id=VOCAB.eos, pad_token_id=VOCAB.pad, **how,
     )  # fmt: skip
     return out[0, prompt.shape[1] :].tolist()
@@ -80,10 +80,9 @@ def test_greedy_tokens_are_the_same(model, name, guidance, tmp_path):
     is_whole = name == "Emu3ForConditionalGeneration"
     folder = whole_folder(tmp_path / "a", tmp_path / "b") if is_whole else tmp_path / "a"
     theirs = getattr(transformers, name).from_pretrained(folder, dtype=torch.float32).eval()
-    sampling = SamplingParams(vision=TokenSampling(temperature=0), guidance=guidance)
+    sampling = SamplingParams(vision=TokenSampling(temperature=0), guidance=guidance, negative="bad")
     requests = [
-        image_request(GRAMMAR, caption, h, w, sampling=sampling, negative="bad")
-        for caption, h, w in [("a dog", 4, 5), ("", 2, 7)]
+        image_request(GRAMMAR, caption, h, w, sampling=sampling) for caption, h, w in [("a dog", 4, 5), ("", 2, 7)]
     ]
     ours = [tokens.tolist() for tokens in continuations(model, VOCAB, requests)]
     assert [drawn_by(theirs, request) for request in requests] == ours

@@ -36,7 +36,7 @@ def test_pictures_of_several_prompts_carry_their_settings(checkpoint, tmp_path):
 
 
 def test_an_exported_folder_draws_what_the_checkpoint_does(checkpoint, tmp_path):
-    reelmill("export", checkpoint, tmp_path / "hf", "--dtype", "float32", "--layout", "emu3", "--context", 999)
+    reelmill("export", checkpoint, tmp_path / "hf", "--dtype", "float32", "--layout", "emu3", "--context-tokens", 999)
     asked = ("--prompt", "a", "--area", 16 * 16)
     reelmill("generate", checkpoint, *asked, "--out", tmp_path / "a.png")
     reelmill("generate", tmp_path / "hf", *asked, "--tokenizer", "reelmill-tok-xs", "--out", tmp_path / "b.png")
@@ -63,7 +63,7 @@ def test_a_preset_says_what_no_option_does(checkpoint, tmp_path):
 def test_pages_hold_what_the_model_says_and_draws(checkpoint, tmp_path):
     image = tmp_path / "first.png"
     write_clip(Clip(np.full((1, 16, 16, 3), 90, dtype=np.uint8)), image, {})
-    asked = ("--prompt", "go <on>", "--interleaved", "--most", 30, "--text-temperature", 0.5, "--guidance", 2)
+    asked = ("--prompt", "go <on>", "--interleaved", "--max-tokens", 30, "--text-temperature", 0.5, "--guidance", 2)
     said = reelmill("generate", checkpoint, *asked, "--image", image, "--area", 256, "--out", tmp_path / "a.md")
     assert "a.md: 1 texts, 1 pictures" in said.replace("\n", "")
     page = (tmp_path / "a.md").read_text()
@@ -117,9 +117,12 @@ def test_videos_from_words_a_picture_and_a_video(checkpoint, tmp_path):
     assert "8 frames of 16x16" in reelmill(*asked, "--out", tmp_path / "words.mp4")
     assert "8 frames of 16x16" in reelmill(*asked, "--out", tmp_path / "p.mp4", "--image", tmp_path / "first.png")
     # The context's 12 frames and 8 more.
-    past = ("--video", tmp_path / "past.mp4", "--context", 1.5)
+    past = ("--video", tmp_path / "past.mp4", "--context-seconds", 1.5)
     assert "20 frames of 16x16" in reelmill(*asked, "--out", tmp_path / "future.mp4", *past)
-    assert read_settings(tmp_path / "future.mp4").items() >= {"prompt": "a", "context": 1.5, "seconds": 1.0}.items()
+    assert (
+        read_settings(tmp_path / "future.mp4").items()
+        >= {"prompt": "a", "context_seconds": 1.5, "seconds": 1.0}.items()
+    )
     reelmill(*asked, "--out", tmp_path / "many.mp4", *past, "--count", 2)
     one, other = (read_clip(tmp_path / f"many-00{n}.mp4", 16 * 16, 8, 8.0, 1.0).frames for n in range(2))
     assert not np.array_equal(one, other), "each has its own random stream"
@@ -129,7 +132,7 @@ def test_words_about_a_picture_and_a_video(checkpoint, tmp_path):
     frames = np.full((8, 16, 16, 3), 90, dtype=np.uint8)
     write_clip(Clip(frames[:1]), tmp_path / "a.png", {})
     write_clip(Clip(frames, 8.0), tmp_path / "a.mp4", {})
-    small = ("--area", 16 * 16, "--most", 8, "--temperature", 1)
+    small = ("--area", 16 * 16, "--max-tokens", 8, "--temperature", 1)
     assert reelmill("ask", checkpoint, tmp_path / "a.png", *small)
     assert reelmill("ask", checkpoint, tmp_path / "a.mp4", "--seconds", 1, "--question", "What is this?", *small)
 
@@ -140,19 +143,19 @@ def test_parts_that_do_not_go_together_are_refused(checkpoint, tmp_path):
         CliRunner().invoke(app, [*asked, "--image", "x", "--video", "y", "--seconds", "1"], catch_exceptions=False)
     with pytest.raises(ConfigError, match="say how much video"):
         CliRunner().invoke(app, [*asked, "--image", "x"], catch_exceptions=False)
-    with pytest.raises(ConfigError, match=r"--out is x\.gif; pictures are \.png"):
+    with pytest.raises(ConfigError, match=r"--out is x\.gif; give a \.png"):
         CliRunner().invoke(app, [*asked, "--out", "x.gif"], catch_exceptions=False)
     for wrong, words in [
         (["--out", str(tmp_path / "file" / "x.png")], "its folder cannot be made"),
-        (["--preview", "x.jpg"], r"--preview is x\.jpg; it is \"terminal\""),
-        (["--area", "99999999"], "at most 16,777,216 are drawn"),
-        (["--interleaved", "--seconds", "1"], "the model chooses what it draws"),
-        (["--seconds", "-1"], "seconds are 0 or more"),
+        (["--preview", "x.jpg"], r"--preview is x\.jpg; give \"terminal\""),
+        (["--area", "99999999"], "the maximum is 16,777,216"),
+        (["--interleaved", "--seconds", "1"], "the model chooses what it generates"),
+        (["--seconds", "-1"], "--seconds must be 0 or more"),
     ]:
         (tmp_path / "file").touch()
         with pytest.raises(ConfigError, match=words):
             CliRunner().invoke(app, [*asked, *wrong], catch_exceptions=False)
-    with pytest.raises(ConfigError, match="there is nothing to draw"):
+    with pytest.raises(ConfigError, match="there is no prompt"):
         CliRunner().invoke(app, asked[:2], catch_exceptions=False)
-    with pytest.raises(DataError, match="neither a checkpoint nor"):
+    with pytest.raises(DataError, match="is no model"):
         CliRunner().invoke(app, ["ask", str(tmp_path), "x.png"], catch_exceptions=False)

@@ -1,6 +1,7 @@
 """What is seen while a model draws."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from rich.console import Console
 
 from reelmill.errors import ConfigError
 from reelmill.eval.generation import Studio
-from reelmill.pipelines.generate.progress import Show, half_blocks, side_by_side
+from reelmill.pipelines.generate.progress import LiveProgress, half_blocks, side_by_side
 from reelmill.tokenize.vision import load
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.model import Decoder, ModelConfig
@@ -27,9 +28,8 @@ def studio():
 
 def shown(studio, preview, terminal=True):
     console = Console(file=io.StringIO(), force_terminal=terminal, color_system="truecolor", width=60, height=30)
-    with Show(studio, preview, console):
-        images = studio.images(["a", "b"], 4, 6)
-    assert studio.watch is None
+    with LiveProgress(studio, preview, console) as progress:
+        images = replace(studio, on_token=progress.update).images(["a", "b"], 4, 6)
     return images, console.file.getvalue()
 
 
@@ -48,16 +48,16 @@ def test_elsewhere_a_line_says_how_fast_it_was(studio):
 
 def test_a_file_holds_the_rows_so_far_and_at_the_end_all(studio, tmp_path, monkeypatch):
     path, seen = tmp_path / "now.png", []
-    monkeypatch.setattr("reelmill.pipelines.generate.progress.PAUSE_S", 0.0)
-    monkeypatch.setattr("reelmill.pipelines.generate.progress.SHARE", float("inf"))
-    see = Show.see
+    monkeypatch.setattr("reelmill.pipelines.generate.progress.INTERVAL_S", 0.0)
+    monkeypatch.setattr("reelmill.pipelines.generate.progress.TIME_SHARE", float("inf"))
+    update = LiveProgress.update
 
-    def look(show, drawing):
-        see(show, drawing)
+    def update_and_look(live, progress):
+        update(live, progress)
         if path.exists():
             seen.append(np.asarray(Image.open(path)))
 
-    monkeypatch.setattr(Show, "see", look)
+    monkeypatch.setattr(LiveProgress, "update", update_and_look)
     images, _ = shown(studio, str(path), terminal=False)
     heights = [int((picture[:, :48] != 128).any(axis=(1, 2)).sum()) for picture in seen]
     assert list(dict.fromkeys(heights)) == [8, 16, 24, 32]
@@ -65,11 +65,7 @@ def test_a_file_holds_the_rows_so_far_and_at_the_end_all(studio, tmp_path, monke
 
 
 def test_a_length_beyond_the_training_rows_is_said_once(studio):
-    studio.context = 20
-    try:
-        _, text = shown(studio, "", terminal=False)
-    finally:
-        studio.context = None
+    _, text = shown(replace(studio, context=20), "", terminal=False)
     assert text.count("trained on rows of 20") == 1
 
 
@@ -85,6 +81,6 @@ def test_half_blocks_are_two_pixels_each():
 
 def test_other_previews_are_refused(studio):
     with pytest.raises(ConfigError, match=r"--preview is x\.gif"):
-        Show(studio, "x.gif")
-    with pytest.raises(ConfigError, match="stderr is none"):
+        LiveProgress(studio, "x.gif")
+    with pytest.raises(ConfigError, match="stderr is not one"):
         shown(studio, "terminal", terminal=False)

@@ -20,7 +20,7 @@ from reelmill.errors import ConfigError, DataError, MachineError, WeightsError
 from reelmill.eval.preference import Candidates, VoteFile
 from reelmill.pipelines.prefer import automatic_votes
 from reelmill.pipelines.prefer.automatic_votes import ClipSimilarity, let_vote, parse_judgement, take_votes
-from reelmill.pipelines.prefer.candidates import decode_pictures, read_prompts
+from reelmill.pipelines.prefer.candidates import all_prompts, decode_pictures
 from reelmill.pipelines.prefer.results import build_pairs
 from reelmill.tokenize import documents, vision
 from reelmill.tokenize.shards.pairs import PairIndex, verify_pairs
@@ -37,10 +37,10 @@ def test_from_prompts_to_pairs_and_win_rates(training_run, tmp_path):
     prompts.write_text("a cat\n\n two dogs \na cat\n", encoding="utf-8")
     asked = ("--out", out, "--prompts", prompts, "--count", 3, "--area", 16 * 24, "--ratio", "3:2", "--seed", 4)
     first, second = sorted(training_run.glob("step-*"))
-    assert "6 candidates of 2 prompts by 1 checkpoint(s)" in reelmill("prefer", "sample", first, *asked)
-    assert "nothing left to draw" in reelmill("prefer", "sample", first, *asked)
+    assert "6 candidates for 2 prompts from 1 checkpoint(s)" in reelmill("prefer", "sample", first, *asked)
+    assert "all candidates are there already" in reelmill("prefer", "sample", first, *asked)
     said = reelmill("prefer", "sample", first, second, *asked, "--prompt", "rain").replace("\n", "")
-    assert "18 candidates of 3 prompts by 2 checkpoint(s)" in said
+    assert "18 candidates for 3 prompts from 2 checkpoint(s)" in said
     assert len(list((out / "pictures").glob("*.png"))) == 18
     columns = "prompt, count(*), count(DISTINCT weights), min(step), max(step), any_value(top_k), any_value(seed)"
     query = f"SELECT {columns} FROM '{out}/candidates/*.parquet' GROUP BY prompt, place ORDER BY place"
@@ -93,24 +93,26 @@ def test_from_prompts_to_pairs_and_win_rates(training_run, tmp_path):
 def test_prompts_of_text_and_json_lines(tmp_path):
     (tmp_path / "p.jsonl").write_text('{"prompt": " 水车 ", "n": 1}\n\n{"prompt": "b"}\n', encoding="utf-8")
     (tmp_path / "p.txt").write_bytes("\ufeffone\r\ntwo\r\n".encode())
-    assert read_prompts(tmp_path / "p.jsonl", ["b", "c"]) == ["水车", "b", "c"]
-    assert read_prompts(tmp_path / "p.txt", []) == ["one", "two"]
+    assert all_prompts(tmp_path / "p.jsonl", ["b", "c"]) == ["水车", "b", "c"]
+    assert all_prompts(tmp_path / "p.txt", []) == ["one", "two"]
     for text, says in (
-        ('{"prompt": 3}', "line 2: a prompt is a text"),
+        ('{"prompt": 3}', "line 2 has no prompt"),
         ("{", "line 2 is no JSON"),
         ("[]", "has no prompt"),
     ):
         (tmp_path / "bad.jsonl").write_text(f'{{"prompt": "a"}}\n{text}\n', encoding="utf-8")
         with pytest.raises(DataError, match=says):
-            read_prompts(tmp_path / "bad.jsonl", [])
+            all_prompts(tmp_path / "bad.jsonl", [])
     (tmp_path / "bad.txt").write_bytes(b"\xff\xfe")
     for file in ("bad.txt", "none.txt"):
         with pytest.raises(DataError, match="cannot be read"):
-            read_prompts(tmp_path / file, [])
+            all_prompts(tmp_path / file, [])
     with pytest.raises(DataError, match="--prompt number 1"):
-        read_prompts(None, ["x" * 10_001])
+        all_prompts(None, ["x" * 32_001])
+    with pytest.raises(DataError, match="--prompt number 2 is blank"):
+        all_prompts(None, ["a", " "])
     with pytest.raises(ConfigError, match="no prompts"):
-        read_prompts(None, [])
+        all_prompts(None, [])
 
 
 def test_what_cannot_be_done_is_said(tmp_path):

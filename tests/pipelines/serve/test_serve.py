@@ -16,7 +16,7 @@ import numpy as np
 import openai
 import pytest
 from PIL import Image, ImageSequence
-from serving import MANY, VOCAB, chained_studio, gated_steps, random_studio, served
+from tiny_server import VOCAB, chained_studio, gated_steps, random_studio, served
 from web_server import until
 
 from reelmill.eval.generation import Engine, Request, SamplingParams, engine_thread
@@ -31,8 +31,8 @@ def studio():
 
 @pytest.fixture(scope="module")
 def site(studio, tmp_path_factory):
-    with served(studio, tmp_path_factory.mktemp("drawn")) as (url, serving):
-        yield url, serving
+    with served(studio, tmp_path_factory.mktemp("drawn")) as (url, model):
+        yield url, model
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def test_pictures_are_those_of_the_studio_with_their_settings_inside(site, clien
     asked = {"seed": 7, "guidance": 2.0, "negative_prompt": "fog"}
     answer = client.images.generate(model="tiny", prompt="ein Böot", n=2, size="40x16", extra_body=asked)
     expected = studio.images(["ein Böot"] * 2, 2, 5, sampling=SamplingParams(
-        vision=SamplingParams().vision, guidance=2.0, seed=7), negative="fog")  # fmt: skip
+        guidance=2.0, negative="fog", seed=7))  # fmt: skip
     assert [picture(each.b64_json).tolist() for each in answer.data] == [each.tolist() for each in expected]
     assert answer.size == "40x16" and answer.output_format == "png"
     assert answer.usage.output_tokens == 2 * (2 * 6 + 3)
@@ -89,20 +89,17 @@ def test_pictures_are_those_of_the_studio_with_their_settings_inside(site, clien
 
 @pytest.fixture
 def gate(monkeypatch):
-    """Steps of engines wait until it is released, once for each."""
-    ready = gated_steps(monkeypatch)
-    yield ready
-    ready.release(MANY)
+    return gated_steps(monkeypatch)
 
 
 def test_a_stream_shows_rows_as_they_are_drawn(studio, tmp_path, gate):
     asked = {"model": "tiny", "prompt": "a", "size": "64x64", "extra_body": {"seed": 1}}
-    with served(studio, tmp_path) as (url, _):
+    with served(studio, tmp_path) as (url, _), gate:
         client = client_of(url)
-        gate.release(9 * 5)
+        gate.allow(9 * 5)
         stream = client.images.generate(**asked, stream=True, partial_images=3)
         first = next(stream)  # it comes while there are rows to draw
-        gate.release(MANY)
+        gate.open()
         *partial, whole = [first, *stream]
         assert whole.type == "image_generation.completed" and whole.usage.output_tokens == 8 * 9 + 3
         assert whole.b64_json == client.images.generate(**asked).data[0].b64_json
@@ -121,9 +118,12 @@ def test_a_preset_is_how_it_is_drawn_where_nothing_else_is_asked_for(studio, tmp
     with served(studio, tmp_path, preset=emu3) as (url, _):
         answer = client_of(url).images.generate(model="tiny", prompt="a", size="16x16", extra_body={"seed": 3})
         (entry,) = get(f"{url}/gallery")["data"]
-        assert get(f"{url}/settings")["usual"].items() >= {"guidance": 3.0, "negative_prompt": emu3.negative}.items()
+        assert (
+            get(f"{url}/settings")["defaults"].items()
+            >= {"guidance": 3.0, "negative_prompt": emu3.sampling.negative}.items()
+        )
     how = replace(emu3.sampling, seed=3)
-    (expected,) = studio.images(["a" + emu3.suffix], 2, 2, sampling=how, negative=emu3.negative)
+    (expected,) = studio.images(["a" + emu3.suffix], 2, 2, sampling=how)
     assert np.array_equal(picture(answer.data[0].b64_json), expected)
     assert entry["prompt"] == "a" and entry["guidance"] == 3.0
 
@@ -212,8 +212,8 @@ def test_a_conversation_has_turns_pictures_and_bounds(client):
 
 
 BAD_PICTURES = {
-    "https://evil.test/a.png": "pictures are given as data:image",
-    "file:///etc/passwd": "pictures are given as data:image",
+    "https://evil.test/a.png": "give pictures as data:image",
+    "file:///etc/passwd": "give pictures as data:image",
     "data:text/html;base64,AAAA": "is no data:image",
     "data:image/png;base64,???": "is no data:image",
     "data:image/png;base64,AAA": "no base64",
@@ -236,10 +236,10 @@ def test_hostile_pictures_are_refused_and_nothing_is_fetched(client, address):
         ([], {}, "0 messages"),
         ([{"role": "user", "content": "a"}] * 201, {}, "201 messages"),
         ([{"role": "tool", "content": "a"}], {}, "the role 'tool'"),
-        ([{"role": "user", "content": None}], {}, "content is text"),
+        ([{"role": "user", "content": None}], {}, "content must be text"),
         ([{"role": "user", "content": [{"type": "input_audio"}]}], {}, "'input_audio'"),
-        ([{"role": "assistant", "content": "a"}], {}, "are the user's"),
-        ([{"role": "user", "content": "a"}, {"role": "system", "content": "b"}], {}, "stands first"),
+        ([{"role": "assistant", "content": "a"}], {}, "must be the user's"),
+        ([{"role": "user", "content": "a"}, {"role": "system", "content": "b"}], {}, "must come first"),
         ("a", {"max_tokens": 100_000}, "start it with more"),
         ("a", {"max_tokens": 0}, "max_completion_tokens is 0"),
         ("a", {"temperature": -1}, "temperature is -1"),
@@ -304,25 +304,25 @@ def test_fifty_at_once_are_all_drawn_as_each_would_be_alone(site, client, studio
     for number in (0, 17, 49):
         (alone,) = studio.images([f"{number}"], 2, 3, sampling=SamplingParams(seed=number))
         assert np.array_equal(drawn[number], alone)
-    assert site[1].service.status() == {"waiting": 0, "drawing": 0, "tokens_per_s": 0.0}
+    assert site[1].engine.status() == {"waiting": 0, "running": 0, "tokens_per_s": 0.0}
 
 
 def test_a_full_queue_says_when_to_come_again_and_a_stream_where_it_stands(studio, tmp_path, gate):
-    with served(studio, tmp_path, rows=1, queue=2) as (url, _), ThreadPoolExecutor(3) as pool:
+    with served(studio, tmp_path, rows=1, queue=2) as (url, _), ThreadPoolExecutor(3) as pool, gate:
         client = client_of(url)
         jobs = [pool.submit(client.images.generate, model="tiny", prompt="a", size="16x16") for _ in range(3)]
-        until(lambda: get(f"{url}/health").items() >= {"drawing": 1, "waiting": 2}.items())
-        with pytest.raises(openai.RateLimitError, match="2 requests wait already") as full:
+        until(lambda: get(f"{url}/health").items() >= {"running": 1, "waiting": 2}.items())
+        with pytest.raises(openai.RateLimitError, match="2 requests are waiting") as full:
             client.images.generate(model="tiny", prompt="a", stream=True)
         assert int(full.value.response.headers["Retry-After"]) >= 1
-        gate.release(MANY)
+        gate.open()
         assert all(len(job.result(120).data) == 1 for job in jobs)
         assert client.images.generate(model="tiny", prompt="a", size="16x16").data
 
 
 def test_what_free_rows_are_about_to_take_does_not_count_as_waiting(studio):
-    request, drawn = Request(prompt=[VOCAB.bos], most=1, end=-1), Queue()
-    engine = engine_thread.Service(studio.model, VOCAB, rows=2, capacity=4, queue=1)
+    request, drawn = Request(prompt=[VOCAB.bos], max_new_tokens=1, stop_id=-1), Queue()
+    engine = engine_thread.EngineThread(studio.model, VOCAB, rows=2, capacity=4, queue=1)
     with contextlib.closing(engine):
         for _ in range(20):  # the engine's thread seldom wakes between two of these
             for _ in range(3):
@@ -332,13 +332,13 @@ def test_what_free_rows_are_about_to_take_does_not_count_as_waiting(studio):
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_who_leaves_is_given_up(studio, tmp_path, gate, stream):
-    with served(studio, tmp_path, rows=1) as (url, _):
+    with served(studio, tmp_path, rows=1) as (url, _), gate:
         body = json.dumps({"prompt": "a", "stream": stream, "n": 3}).encode()
         wanted = urllib.request.Request(f"{url}/v1/images/generations", body, {"Content-Type": "application/json"})
         with contextlib.suppress(TimeoutError), urllib.request.urlopen(wanted, timeout=0.5) as answer:
             answer.readline()
-        gate.release(MANY)
-        until(lambda: not any(get(f"{url}/health")[name] for name in ("waiting", "drawing")))
+        gate.open()
+        until(lambda: not any(get(f"{url}/health")[name] for name in ("waiting", "running")))
         assert get(f"{url}/gallery")["data"] == []
 
 
@@ -363,20 +363,20 @@ def test_what_fails_while_drawing_ends_those_at_work_only(studio, tmp_path, monk
 
 
 def test_the_end_of_the_server_ends_its_streams(studio, tmp_path, gate):
-    with served(studio, tmp_path, rows=1) as (url, serving), ThreadPoolExecutor(1) as pool:
+    with served(studio, tmp_path, rows=1) as (url, model), ThreadPoolExecutor(1) as pool, gate:
         client = client_of(url)
         stream = pool.submit(lambda: list(client.images.generate(model="tiny", prompt="a", stream=True)))
-        until(lambda: get(f"{url}/health")["drawing"])
-        serving.service.stop()
-        gate.release(MANY)
-        with pytest.raises(openai.APIError, match="the server stops"):
+        until(lambda: get(f"{url}/health")["running"])
+        model.engine.stop()
+        gate.open()
+        with pytest.raises(openai.APIError, match="the server is stopping"):
             stream.result(120)
-        with pytest.raises(openai.InternalServerError, match="the server stops"):
+        with pytest.raises(openai.InternalServerError, match="the server is stopping"):
             client.images.generate(model="tiny", prompt="a")
 
 
 def test_the_gallery_keeps_the_newest(studio, tmp_path):
-    with served(studio, tmp_path, keep=2) as (url, _):
+    with served(studio, tmp_path, gallery=2) as (url, _):
         client = client_of(url)
         for prompt in ("first", "second", "third"):
             last = client.images.generate(model="tiny", prompt=prompt, size="16x16")
@@ -388,7 +388,7 @@ def test_the_gallery_keeps_the_newest(studio, tmp_path):
         for name in ("000001.png", "..%2F..%2Fx", "../serve.py", "none", "%00"):
             with pytest.raises(urllib.error.HTTPError, match="404"):
                 get(f"{url}/gallery/{name}")
-    with served(studio, tmp_path / "none", keep=0) as (url, _):
+    with served(studio, tmp_path / "none", gallery=0) as (url, _):
         client = client_of(url)
         assert client.images.generate(model="tiny", prompt="a", size="16x16").data
         assert get(f"{url}/gallery")["data"] == [] and not (tmp_path / "none").exists()

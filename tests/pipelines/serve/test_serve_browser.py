@@ -8,7 +8,7 @@ import threading
 
 import pytest
 from PIL import Image
-from serving import MANY, gated_steps, random_studio, served
+from tiny_server import gated_steps, random_studio, served
 
 from reelmill.eval.generation import Engine, engine_thread
 
@@ -64,7 +64,7 @@ def draw(page, prompt, **settings):
 
 def drawn(page):
     page.wait_for_selector("#easel progress", state="detached")
-    page.get_by_text("Drawn in").wait_for()
+    page.get_by_text("Generated in").wait_for()
 
 
 def src(page, selector):
@@ -72,18 +72,18 @@ def src(page, selector):
 
 
 def test_a_picture_fills_in_row_by_row_and_goes_to_the_gallery(visit, monkeypatch):
-    ready = gated_steps(monkeypatch)
+    gate = gated_steps(monkeypatch)
     page = visit(token=TOKEN)
     draw(page, "two <b>boats</b>", n=2)
-    ready.release(9 * 3)
+    gate.allow(9 * 3)
     page.wait_for_selector("figure:nth-child(2) .sheet img")
     first = src(page, "figure:first-child .sheet img")
     assert page.is_disabled("#draw") and page.locator("#easel progress").count() == 2
-    ready.release(MANY)
+    gate.open()
     drawn(page)
     assert src(page, "figure:first-child .sheet img") != first
     assert page.locator("#pictures li").count() == 2
-    assert page.inner_text("#pictures li:first-child .words") == "two <b>boats</b>"
+    assert page.inner_text("#pictures li:first-child .caption") == "two <b>boats</b>"
     assert page.is_enabled("#draw") and page.is_hidden("#error")
 
 

@@ -10,7 +10,7 @@ import urllib.parse
 import urllib.request
 
 import pytest
-from serving import random_studio, served
+from tiny_server import random_studio, served
 from toy_run import toy_run
 from typer.testing import CliRunner
 from web_server import until
@@ -79,7 +79,7 @@ def test_ctrl_c_ends_it_while_it_draws(started, checkpoint):
 @pytest.mark.slow
 def test_a_client_that_takes_nothing_is_given_up_and_others_are_served(tmp_path, monkeypatch):
     monkeypatch.setattr(guard, "SILENCE_S", 1.0)
-    with served(random_studio(), tmp_path, area=160 * 160, rows=8) as (url, serving):
+    with served(random_studio(), tmp_path, area=160 * 160, rows=8) as (url, model):
         port = urllib.parse.urlsplit(url).port
         body = json.dumps({"prompt": "a", "stream": True, "n": 10, "partial_images": 64}).encode()
         with socket.socket() as slow:
@@ -87,13 +87,13 @@ def test_a_client_that_takes_nothing_is_given_up_and_others_are_served(tmp_path,
             slow.connect(("127.0.0.1", port))
             head = f"POST /v1/images/generations HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
             slow.sendall(f"{head}Content-Type: application/json\r\n\r\n".encode() + body)
-            until(lambda: serving.service.status()["drawing"])
+            until(lambda: model.engine.status()["running"])
             small = json.dumps({"prompt": "b", "size": "16x16"}).encode()
             asked = urllib.request.Request(f"{url}/v1/images/generations", small, {"Content-Type": "application/json"})
             with urllib.request.urlopen(asked, timeout=120) as answer:
                 assert json.load(answer)["data"]
-            until(lambda: not serving.service.status()["drawing"])
-            of_the_slow = [entry for entry in serving.gallery.entries() if entry["prompt"] == "a"]
+            until(lambda: not model.engine.status()["running"])
+            of_the_slow = [entry for entry in model.gallery.entries() if entry["prompt"] == "a"]
             assert len(of_the_slow) < 10, "what it did not take was not drawn to the end"
 
 
@@ -101,14 +101,14 @@ def test_wrong_options_are_refused(checkpoint, tmp_path):
     def serve(*options):
         CliRunner().invoke(app, ["serve", *map(str, options)], catch_exceptions=False)
 
-    with pytest.raises(DataError, match="neither a checkpoint nor"):
+    with pytest.raises(DataError, match="is no model"):
         serve(tmp_path)
-    with pytest.raises(ConfigError, match="--rows is 0"):
-        serve(checkpoint, "--rows", 0)
+    with pytest.raises(ConfigError, match="--queue is 0"):
+        serve(checkpoint, "--queue", 0)
     with pytest.raises(ConfigError, match="less than one code"):
         serve(checkpoint, "--area", 10)
-    with pytest.raises(MachineError, match="no room for a cache of 16 x 9,000,000,000,000 tokens"):
-        serve(checkpoint, "--port", 0, "--context", 9 * 10**12)
+    with pytest.raises(MachineError, match="no memory for a cache of 16 x 9,000,000,000,000 tokens"):
+        serve(checkpoint, "--port", 0, "--context-tokens", 9 * 10**12)
     with pytest.raises(ConfigError, match=r"cannot listen on no\.such\.host"):
         serve(checkpoint, "--host", "no.such.host.invalid")
     with socket.socket() as taken:

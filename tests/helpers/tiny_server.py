@@ -8,15 +8,13 @@ from web_server import running
 
 from reelmill.eval.generation import Engine, Studio, engine_thread
 from reelmill.pipelines.serve.routes import serve_app
-from reelmill.pipelines.serve.served_model import ServeConfig, opened
+from reelmill.pipelines.serve.served_model import ServeConfig, served_model
 from reelmill.pipelines.web import Access, listen
 from reelmill.tokenize.vision import load
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.model import Decoder, ModelConfig
 
 VOCAB = Vocabulary("bytes", 4096)
-MANY = 10**6
-"""More steps than anything here takes."""
 SIZES = {"vocab_size": VOCAB.size, "hidden": 16, "layers": 1, "heads": 2, "kv_heads": 1, "mlp": 24}
 
 
@@ -39,24 +37,49 @@ def chained_studio(follows):
     return studio
 
 
+class Gate:
+    """Holds the steps of engines back; `allow` lets some pass.
+
+    It opens for good at the end of its `with` block: a test that fails there has no answer left to wait for.
+    """
+
+    def __init__(self):
+        self._steps = threading.Semaphore(0)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.open()
+
+    def allow(self, steps):
+        self._steps.release(steps)
+
+    def open(self):
+        self._steps.release(10**6)  # more than anything here takes
+
+    def wait(self):
+        self._steps.acquire(timeout=300)
+
+
 def gated_steps(monkeypatch):
-    """A semaphore: engines that are made from now on step as often as it is released."""
-    ready = threading.Semaphore(0)
+    """The gate of all engines that are made from now on."""
+    gate = Gate()
 
     class Gated(Engine):
         def step(self):
-            ready.acquire(timeout=300)
+            gate.wait()
             return super().step()
 
     monkeypatch.setattr(engine_thread, "Engine", Gated)
-    return ready
+    return gate
 
 
 @contextlib.contextmanager
 def served(studio, out, token=None, **settings):
-    """Yields (url, serving)."""
+    """Yields (url, the served model)."""
     config = ServeConfig(**{"area": 64 * 64, "rows": 4, "queue": 64, "out": out, **settings})
-    with opened(studio, "tiny", "runs/tiny", config) as serving:
+    with served_model(studio, "tiny", "runs/tiny", config) as model:
         listener, _ = listen("127.0.0.1", 0)
-        with running(serve_app(serving, Access(token)), listener) as url:
-            yield url, serving
+        with running(serve_app(model, Access(token)), listener) as url:
+            yield url, model

@@ -1,0 +1,32 @@
+"""Arguments and options that several commands share, so that each has one meaning and one help text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+AREA = 128 * 128
+"""Pixels that are generated if neither an option nor a preset says otherwise."""
+
+MODEL_HELP = "A training run, a checkpoint, or a Hugging Face folder."
+ModelFolder = Annotated[Path, typer.Argument(metavar="MODEL", help=MODEL_HELP, show_default=False)]
+VisionTokenizerName = Annotated[
+    str | None, typer.Option("--tokenizer", help="Vision tokenizer of the model, if it is not a shipped one.")
+]
+Area = Annotated[int | None, typer.Option(help=f"Pixels of a picture; use what the model was trained on [{AREA}].")]
+Ratio = Annotated[str, typer.Option(help="Aspect ratio W:H.")]
+Seed = Annotated[int, typer.Option(help="The same seed samples the same tokens.")]
+PromptFile = Annotated[
+    Path | None, typer.Option(help="File with a prompt on each line, or a .jsonl with the field prompt.")
+]
+MaxTokens = Annotated[int, typer.Option(min=1, help="The most tokens to generate.")]
+Fps = Annotated[float, typer.Option(help="Frames per second of a video.")]
+PresetName = Annotated[
+    str, typer.Option(help="emu3, emu3-eval or emu3.5-story: their authors' settings, under those of other options.")
+]
+Rows = Annotated[int, typer.Option(min=1, help="Sequences decoded together; with guidance a picture takes two.")]
+Compile = Annotated[bool, typer.Option("--compile", help="Use torch.compile for the step: slow to start, then fast.")]
+Host = Annotated[str, typer.Option(help="Address to listen on; beyond this machine every request needs a token.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")]

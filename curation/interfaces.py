@@ -61,11 +61,17 @@ class Scorer(ABC):
     `kinds`, and `weights` (names of weight cards that it needs). `setup` runs once in a worker before the first batch.
     Timing, counts, batching and the capture of errors are the engine's. A score that cannot be measured is None, never
     a made-up number.
+
+    Several scorers may measure the same thing in columns of their own. `shares` says which of its columns stands for a
+    shared one, `{"motion_score": "motion_dis"}`; of a recipe's scorers the one of the highest `precedence` fills it,
+    also where that one was skipped and left NULL.
     """
 
     columns: ClassVar[Mapping[str, ColumnType]]
     kinds: ClassVar[tuple[Kind, ...]] = ("video", "image")
     weights: ClassVar[tuple[str, ...]] = ()
+    shares: ClassVar[Mapping[str, str]] = {}
+    precedence: ClassVar[int] = 0
 
     @dataclass
     class Config:

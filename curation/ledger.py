@@ -6,9 +6,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -171,11 +170,6 @@ def item_id(uri: str) -> str:
 def sample_id(item: str, start_s: float, end_s: float) -> str:
     """32 hex digits over the item's id and the span, to the microsecond."""
     return hashlib.sha256(f"{item}|{start_s:.6f}|{end_s:.6f}".encode()).hexdigest()[:32]
-
-
-def write_rows(path: Path, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> None:
-    """Write rows as Parquet with page checksums (zstd)."""
-    write_table(path, pa.Table.from_pylist([dict(row) for row in rows], schema=schema))
 
 
 def write_table(path: Path, table: pa.Table) -> None:

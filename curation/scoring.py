@@ -101,9 +101,8 @@ class ItemScorer:
         self._skip = SkipFilter(rules, self._schema)
         self.fingerprint = score_fingerprint(config)
         self._options = {**to_dict(config.decode), "scenes": to_dict(config.scenes)}
-        # RAFT's flow where the recipe has it: a sample that RAFT skipped stays undecided once its rules are loosened.
-        self._motion = "motion_raft" if "motion_raft" in score_columns(config) else "motion_dis"
         self._scorers = make_scorers(config)
+        self._shared = _shared_columns([scorer for _, _, scorer in self._scorers])
         for _, _, scorer in self._scorers:
             scorer.setup()
         self._child = Child(config.isolation, preload=tuple(sorted(set(config.expanders.values()))))
@@ -168,7 +167,7 @@ class ItemScorer:
             skipped, failed = (row["skipped"] or "").split(), (row["score_error"] or "").split("; ")
             row["skipped"] = " ".join(name for name in skipped if name not in lost) or None
             row["score_error"] = "; ".join(error for error in failed if error.partition(":")[0] not in lost) or None
-            row["motion_score"] = row.get(self._motion)
+            self._fill_shared(row)
 
     def refused(self, item: Mapping[str, Any], failure: ItemFailed) -> dict[str, Any]:
         """The ITEMS row of an item that could not be used."""
@@ -220,8 +219,20 @@ class ItemScorer:
                     rows[i].update(scores, score_error="; ".join(errors) or None)
                     batch[i].columns.update(scores)
         for row in rows:
-            row["motion_score"] = row.get(self._motion)
+            self._fill_shared(row)
         return rows
+
+    def _fill_shared(self, row: dict[str, Any]) -> None:
+        row.update({shared: row.get(column) for shared, column in self._shared.items()})
+
+
+def _shared_columns(scorers: Sequence[Scorer]) -> dict[str, str]:
+    """Each shared column, and the column that stands for it: that of the scorer with the highest precedence."""
+    return {
+        shared: column
+        for scorer in sorted(scorers, key=lambda scorer: scorer.precedence)
+        for shared, column in scorer.shares.items()
+    }
 
 
 def _source(item: Mapping[str, Any], which: str) -> Source | None:

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from reelmill.curation.ledger import PLAN, item_id
 from reelmill.curation.readers import find_reader, read_dump
 from reelmill.curation.readers.item import Item
+from reelmill.draws import uniform_of
 from reelmill.errors import DataError
 from reelmill.media.source import Source
 from reelmill.orchestration.runfolder import RunFolder
@@ -79,7 +80,7 @@ def extend_plan(
     for item in reader.items(dump):
         row = _row(item, root, prefix)
         identity = row["item_id"]
-        if identity in seen or int(identity[:13], 16) >= share * 16**13:
+        if identity in seen or uniform_of(identity) >= share:
             continue
         if limit is not None and len(seen) >= limit:
             break

@@ -1,15 +1,17 @@
-"""A curation recipe: everything that a run does, as one config."""
+"""A curation recipe: everything that a run does, as one config; and the one that a run folder was made with."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from reelmill.config import free_table
+from reelmill.config import free_table, from_dict, read_toml
 from reelmill.curation.captions.config import CaptionConfig
 from reelmill.curation.rules import Rule
 from reelmill.curation.scoring import ScoreConfig
 from reelmill.orchestration.engine import EngineConfig
 from reelmill.orchestration.plan import PlanConfig
+from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.tokens_config import TokensConfig
 
 
@@ -26,3 +28,8 @@ class Recipe:
     captions: CaptionConfig = field(default_factory=CaptionConfig)
     tokens: TokensConfig = field(default_factory=TokensConfig)
     engine: EngineConfig = free_table(EngineConfig)
+
+
+def load_recipe(out: Path) -> Recipe:
+    """The recipe of a run folder. DataError where `out` is none, ConfigError where this version cannot read it."""
+    return from_dict(Recipe, read_toml(RunFolder(out).require().recipe_path))

@@ -19,11 +19,12 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from reelmill.config import from_dict, read_toml
 from reelmill.curation.captions.config import CaptionConfig
+from reelmill.curation.rules import quoted
 from reelmill.errors import ConfigError, DataError, MachineError
 from reelmill.files import CHECKSUMS, write_atomically
-from reelmill.orchestration.runfolder import SCHEMAS
+from reelmill.orchestration.recipe import load_recipe
+from reelmill.orchestration.runfolder import SCHEMAS, RunFolder
 
 DATABASE = "reelmill.duckdb"
 
@@ -90,8 +91,8 @@ def write_database(root: Path, place: Path | None = None) -> None:
     def write(temporary: Path) -> None:
         try:
             with duckdb.connect(str(temporary)) as connection:
-                connection.execute(f"SET VARIABLE {PLACE} = {_text(literal_pattern(str(root)))}")
-                there = _text(literal_pattern(str(place or root)))
+                connection.execute(f"SET VARIABLE {PLACE} = {quoted(literal_pattern(str(root)))}")
+                there = quoted(literal_pattern(str(place or root)))
                 _create_views(connection, root, f"coalesce(getvariable('{PLACE}'), {there})")
         except duckdb.Error as error:
             raise MachineError(
@@ -111,7 +112,7 @@ class LedgerQueries:
         self.connection.execute("SET enable_external_access = false")
         self.connection.execute("SET lock_configuration = true")
         try:
-            _create_views(self.connection, root, _text(literal_pattern(str(root))))
+            _create_views(self.connection, root, quoted(literal_pattern(str(root))))
         except duckdb.Error as error:
             message = str(error).splitlines()[0]
             raise DataError(f"{root} cannot be queried: {message}. {_VERIFY.format(root=root)}") from None
@@ -165,8 +166,7 @@ def _has_files(root: Path, table: str) -> bool:
 
 def _create_views(connection: duckdb.DuckDBPyConnection, root: Path, place: str) -> None:
     """`place`: SQL for the folder's path."""
-    recipe = root / "recipe.toml"
-    captions = from_dict(CaptionConfig, read_toml(recipe).get("captions", {}) if recipe.is_file() else {})
+    captions = load_recipe(root).captions if RunFolder(root).exists() else CaptionConfig()
     values = {
         "{prefer}": _place("caption_source", captions.prefer),
         "{languages}": _list(captions.languages),
@@ -174,7 +174,7 @@ def _create_views(connection: duckdb.DuckDBPyConnection, root: Path, place: str)
     }
     files = {table: _files(root, table) for table in TABLES}
     for table, paths in files.items():
-        values[f"{{{table}}}"] = f"[{', '.join(f'{place} || {_text(path)}' for path in paths)}]"
+        values[f"{{{table}}}"] = f"[{', '.join(f'{place} || {quoted(path)}' for path in paths)}]"
     for name, query in VIEWS.items():
         if name in LATER and not files[name]:
             continue
@@ -195,14 +195,10 @@ def _files(root: Path, table: str) -> list[str]:
 
 def _place(column: str, values: Sequence[str]) -> str:
     """SQL for a column's place among values, from 1; NULL for another value."""
-    whens = " ".join(f"WHEN {_text(value)} THEN {n}" for n, value in enumerate(values, 1))
+    whens = " ".join(f"WHEN {quoted(value)} THEN {n}" for n, value in enumerate(values, 1))
     return f"CASE {column} {whens} END"
-
-
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
 
 
 def _list(values: Iterable[str]) -> str:
     """A SQL list of texts."""
-    return f"[{', '.join(map(_text, values))}]::VARCHAR[]"
+    return f"[{', '.join(map(quoted, values))}]::VARCHAR[]"

@@ -38,11 +38,11 @@ def write_atomically(path: Path, write: Callable[[Path], None], *, root: Path | 
         path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
         temporary.chmod(0o666 & ~_UMASK)  # safetensors makes files that only their owner may read
-        _sync(temporary)
+        sync(temporary)
         if root is not None:
             _write_checksum(root, path, sha256(temporary))
         temporary.replace(path)
-        _sync(path.parent)
+        sync(path.parent)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG):
             raise MachineError(
@@ -90,13 +90,14 @@ def _write_checksum(root: Path, path: Path, digest: str) -> None:
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         temporary.write_text(f"{digest}  {path.relative_to(root)}\n", encoding="utf-8")
-        _sync(temporary)
+        sync(temporary)
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Wait until a file's bytes, or a folder's entries, are on disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

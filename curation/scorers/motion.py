@@ -19,6 +19,7 @@ import numpy.typing as npt
 from reelmill import weights
 from reelmill.curation.interfaces import Sample, Scorer
 from reelmill.curation.scorers import raft
+from reelmill.errors import ConfigError
 
 Frames = npt.NDArray[np.uint8]
 Flow = npt.NDArray[np.float32]
@@ -34,6 +35,7 @@ class DisMotion(Scorer):
 
     columns: ClassVar = {"motion_dis": "DOUBLE"}
     kinds: ClassVar = ("video",)
+    shares: ClassVar = {"motion_score": "motion_dis"}
 
     def setup(self) -> None:
         """Build the flow algorithm."""
@@ -58,6 +60,8 @@ class RaftMotion(Scorer):
     columns: ClassVar = {"motion_raft": "DOUBLE"}
     kinds: ClassVar = ("video",)
     weights: ClassVar = (RAFT_WEIGHTS,)
+    shares: ClassVar = {"motion_score": "motion_raft"}
+    precedence: ClassVar = 1
 
     @dataclass
     class Config:
@@ -97,6 +101,13 @@ class RaftMotion(Scorer):
             found = raft.flow(self.model, images[chosen], images[chosen + 1], self.config.iterations)
             speeds += found.norm(dim=1).mean(dim=(1, 2)).tolist()
         return float(np.mean(speeds) / min(images.shape[1:3]))
+
+
+def raft_assignments(pairs: str) -> list[str]:
+    """What the command line's `--raft PAIRS` changes in a recipe; nothing for "". ConfigError for all but `all`."""
+    if pairs not in ("", "all"):
+        raise ConfigError(f"--raft {pairs!r}: only `all` can be asked for; spaced pairs are what a CPU does by itself")
+    return ['score.scorers.motion_raft.pairs="all"'] if pairs else []
 
 
 def evenly_spaced(count: int, wanted: int) -> npt.NDArray[np.intp]:

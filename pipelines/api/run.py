@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from reelmill.config import from_dict, nearest, read_toml, to_dict
+from reelmill.config import nearest, to_dict
 from reelmill.errors import ConfigError, DataError
 from reelmill.isolation.parent import Child, IsolationConfig, ItemFailed
 from reelmill.media.source import Source
@@ -60,9 +60,9 @@ class Run:
     @property
     def recipe(self) -> Recipe:
         """The recipe that the folder was made with, as a dataclass: `run.recipe.rules["motion"].min`."""
-        from reelmill.orchestration.recipe import Recipe
+        from reelmill.orchestration.recipe import load_recipe
 
-        return from_dict(Recipe, read_toml(self.path / "recipe.toml"))
+        return load_recipe(self.path)
 
     @property
     def selections(self) -> list[str]:

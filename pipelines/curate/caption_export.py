@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from reelmill.config import from_dict, nearest, read_toml, to_dict
+from reelmill.config import nearest, to_dict
 from reelmill.curation.captions.config import CAPTION_SOURCES
 from reelmill.curation.captions.frames import JOBS, decode_frames
 from reelmill.curation.captions.prompts import Prompts, load_prompts
@@ -16,7 +16,7 @@ from reelmill.errors import ConfigError
 from reelmill.files import write_atomically
 from reelmill.isolation.parent import Child, ItemFailed
 from reelmill.orchestration.plan import group_by
-from reelmill.orchestration.recipe import Recipe
+from reelmill.orchestration.recipe import Recipe, load_recipe
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries
 
@@ -42,7 +42,7 @@ def export_pairs(out: Path, file: Path, selection: str, sources: Sequence[str], 
     `messages` of a chat, and where it all came from.
     """
     folder = RunFolder(out).require()
-    recipe = from_dict(Recipe, read_toml(folder.recipe_path))
+    recipe = load_recipe(folder.root)
     for source in sources:
         if source not in (known := {*CAPTION_SOURCES, *recipe.captions.sources, *recipe.captions.custom}):
             raise ConfigError(f"unknown caption source {source!r}; {nearest(source, known)}")

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from reelmill.config import from_dict, override, read_toml
+from reelmill.config import override
 from reelmill.curation.captions.contract import ModelCaptioner
 from reelmill.errors import ConfigError, MachineError
 from reelmill.orchestration import caption, model_captions
 from reelmill.orchestration.engine import EngineConfig, stop_ray
-from reelmill.orchestration.recipe import Recipe
+from reelmill.orchestration.recipe import Recipe, load_recipe
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.stages import StageRunner
 from reelmill.orchestration.views import LedgerQueries
@@ -77,7 +77,7 @@ def run_captions(
     from reelmill.orchestration.tokens import tokenize_selection
 
     folder = RunFolder(out).require()
-    base = from_dict(Recipe, read_toml(folder.recipe_path))
+    base = load_recipe(folder.root)
     for assignment in assignments:
         if not assignment.startswith(("captions.", "engine.")):
             raise ConfigError(f"--set {assignment!r}: recaptioning changes captions.… and engine.… only")

@@ -49,6 +49,7 @@ def curate(
     """Dump to token shards: plan, score, decide, caption, tokenize. Run it again and it does what is missing."""
     from rich.console import Console
 
+    from reelmill.curation.scorers.motion import raft_assignments
     from reelmill.errors import ConfigError, resumable
     from reelmill.pipelines.curate import recipes
     from reelmill.pipelines.curate.run import CurateOptions
@@ -57,13 +58,10 @@ def curate(
 
     for unknown in {*(retry or ())} - {"machine", "scorer"}:
         raise ConfigError(f"--retry {unknown!r}: what is worth another try is `machine` or `scorer`")
-    if raft not in ("", "all"):
-        raise ConfigError(f"--raft {raft!r}: only `all` can be asked for; spaced pairs are what a CPU does by itself")
     engine = [f"engine.executor={executor}"] if executor else []
     engine += [f"engine.workers={workers}"] if workers else []
-    flow = ['score.scorers.motion_raft.pairs="all"'] if raft else []
     readers = [f"plan.readers={json.dumps(reader)}"] if reader else []
-    loaded = recipes.load(recipe, [*(set_ or []), *flow, *engine, *readers])
+    loaded = recipes.load(recipe, [*(set_ or []), *raft_assignments(raft), *engine, *readers])
     console = Console()
     options = CurateOptions(prefix, limit, sample, update, frozenset(retry or ()))
     with resumable():

@@ -14,7 +14,7 @@ from rich.console import Console
 
 import reelmill
 from reelmill import weights
-from reelmill.config import differences, from_dict, identity, override, read_toml, to_toml
+from reelmill.config import differences, identity, override, to_toml
 from reelmill.curation import scorers
 from reelmill.curation.decide import decide
 from reelmill.curation.ledger import CAPTIONS, FAILURES, ITEMS, TIMINGS, VERDICTS, samples_schema
@@ -26,7 +26,7 @@ from reelmill.orchestration import score
 from reelmill.orchestration.engine import stop_ray
 from reelmill.orchestration.plan import extend_plan
 from reelmill.orchestration.prune import drop_machine_failures, prune
-from reelmill.orchestration.recipe import Recipe
+from reelmill.orchestration.recipe import Recipe, load_recipe
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.stages import StageRunner
 from reelmill.orchestration.views import LedgerQueries, write_database
@@ -144,7 +144,7 @@ def _agree(folder: RunFolder, recipe: Recipe, update: bool, console: Console) ->
     """Stop when the folder was made with another recipe, unless that is wanted."""
     if not folder.exists():
         return
-    old = from_dict(Recipe, read_toml(folder.recipe_path))
+    old = load_recipe(folder.root)
     changes = differences(identity(old), identity(recipe))
     if changes and not update:
         lines = "\n  ".join(changes)

@@ -9,11 +9,12 @@ between them (`texts` and `images`, one of each pair null, as in OBELICS).
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
+
+import ijson
 
 from reelmill.config import nearest
 from reelmill.errors import ConfigError, DataError
@@ -21,8 +22,8 @@ from reelmill.errors import ConfigError, DataError
 LONGEST = 64 * 2**20
 """Bytes that one row may have."""
 MOST_PICTURES = 256
-_PIECE = 1 << 20
-_BETWEEN = re.compile(r"[\s,]*")
+DEEPEST = 64
+"""Lists and objects in which a value of a row may lie."""
 _PLACEHOLDER = "<image>"
 _ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 _FACTS = ("source", "licence", "url")
@@ -95,27 +96,50 @@ def _lines(path: Path) -> Iterator[Any]:
 
 def _list(path: Path) -> Iterator[Any]:
     """The entries of a JSON list, one at a time: such files have gigabytes."""
-    decode = json.JSONDecoder().raw_decode
     with path.open(encoding="utf-8", errors="replace") as file:
-        text, number, wanted = file.read(_PIECE), 0, _PIECE
-        opening = re.match(r"\s*\[", text)
-        if opening is None:
-            raise DataError(f"{path} is no JSON list of conversations; with one on each line it is named .jsonl")
-        at = opening.end()
-        while True:
-            at = _BETWEEN.match(text, at).end()  # type: ignore[union-attr]  # it matches nothing, too
-            if text[at : at + 1] == "]":
-                return
-            try:
-                entry, at = decode(text, at)
-            except (ValueError, RecursionError) as error:
-                more = file.read(wanted)
-                if not more or len(text) - at > LONGEST:
-                    raise DataError(f"{path}, row {number + 1}: {error}") from None
-                text, at, wanted = text[at:] + more, 0, 2 * wanted
-                continue
-            number, wanted = number + 1, _PIECE
-            yield entry
+        bounded = _BoundedReader(file)
+        events = ijson.basic_parse(bounded, use_float=True)
+        number = 1
+        try:
+            if next(events)[0] != "start_array":
+                raise DataError(f"{path} is no JSON list of conversations; with one on each line it is named .jsonl")
+            for entry in _entries(events):
+                yield entry
+                number += 1
+                bounded.left = LONGEST
+        except (ijson.JSONError, ValueError) as error:
+            raise DataError(f"{path}, row {number}: {str(error).splitlines()[0].strip()}") from None
+
+
+def _entries(events: Iterator[tuple[str, Any]]) -> Iterator[Any]:
+    """The values in a list whose beginning was read. ValueError for one that is nested too deeply."""
+    depth, builder = 0, ijson.ObjectBuilder()
+    for event, value in events:
+        depth += event.startswith("start_") - event.startswith("end_")
+        if depth < 0:
+            return
+        if depth > DEEPEST:
+            raise ValueError(f"values lie in more than {DEEPEST} lists and objects")
+        builder.event(event, value)
+        if depth == 0:
+            yield builder.value
+            builder = ijson.ObjectBuilder()
+
+
+class _BoundedReader:
+    """A text file as UTF-8. ValueError once `left` characters were read since it was last set."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self.left = LONGEST
+
+    def read(self, size: int) -> bytes:
+        """The next bytes."""
+        if self.left <= 0:
+            raise ValueError(f"longer than {LONGEST >> 20} MiB")
+        piece = self._file.read(size)
+        self.left -= len(piece)
+        return piece.encode()
 
 
 _READERS = {".json": _list, ".jsonl": _lines}

@@ -13,11 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from rich.console import Console
 
-from reelmill.config import from_dict, read_toml
 from reelmill.curation.ledger import ITEMS, PLAN
 from reelmill.errors import ConfigError, DataError
 from reelmill.orchestration.prune import prune
-from reelmill.orchestration.recipe import Recipe
+from reelmill.orchestration.recipe import load_recipe
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries, write_database
 from reelmill.pipelines.curate.run import decide_again
@@ -60,7 +59,7 @@ def forget(folder: RunFolder, criterion: Criterion, console: Console) -> int:
         _bury(locked, ids, reason)
         for unit in sorted({row["unit"] for row in found}):
             _remove(locked, unit, ids, reason)
-        recipe = from_dict(Recipe, read_toml(locked.recipe_path))
+        recipe = load_recipe(locked.root)
         decide_again(locked, recipe, console)
         samples = prune(locked)
         write_database(locked.root)

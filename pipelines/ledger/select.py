@@ -9,11 +9,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from reelmill.config import differences, from_dict, override, read_toml
+from reelmill.config import differences, override
 from reelmill.curation.ledger import samples_schema
 from reelmill.curation.scoring import score_columns
 from reelmill.errors import ConfigError
-from reelmill.orchestration.recipe import Recipe
+from reelmill.orchestration.recipe import Recipe, load_recipe
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries, write_database
 from reelmill.pipelines.curate.recipes import check
@@ -69,7 +69,7 @@ def select(out: Path, name: str, options: SelectOptions, console: Console) -> No
         raise ConfigError(
             f"a selection is named in letters, digits, - and _, not {name!r} ({DEFAULT} is the run's own)"
         )
-    base, changes = from_dict(Recipe, read_toml(folder.recipe_path)), options.changes()
+    base, changes = load_recipe(folder.root), options.changes()
     assignments = list(changes.assignments)
     recipe = _changed(base, assignments)
     with folder.lock() as locked:

@@ -9,10 +9,9 @@ from typing import Any
 
 from rich.console import Console
 
-from reelmill.config import from_dict, read_toml
 from reelmill.curation.rules import Rule
 from reelmill.errors import ConfigError
-from reelmill.orchestration.recipe import Recipe
+from reelmill.orchestration.recipe import load_recipe
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries
 from reelmill.pipelines.tables import print_table
@@ -33,7 +32,7 @@ def explain(out: Path, wanted: str) -> dict[str, Any]:
     and the item's reason when it has none.
     """
     folder = RunFolder(out).require()
-    recipe = from_dict(Recipe, read_toml(folder.recipe_path))
+    recipe = load_recipe(folder.root)
     with LedgerQueries(folder.root) as ledger:
         row = _one(ledger, wanted)
         key = [row["sample_id"]]

@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from reelmill.config import from_dict, read_toml
 from reelmill.files import write_atomically
 from reelmill.isolation.parent import ItemFailed
-from reelmill.orchestration.recipe import Recipe
+from reelmill.orchestration.recipe import load_recipe
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.pipelines.report.charts import number
 from reelmill.pipelines.report.explain import lines
@@ -33,7 +32,7 @@ OUTCOMES = {"passes": (47, 125, 104), "fails": (196, 87, 58), "waits": (150, 120
 def draw(out: Path, found: Mapping[str, Any], target: Path) -> None:
     """Write the picture of what `explain` found; the sample is decoded anew in the untrusted child."""
     folder = RunFolder(out).require()
-    recipe = from_dict(Recipe, read_toml(folder.recipe_path))
+    recipe = load_recipe(folder.root)
     facts = found["facts"]
     with Pictures(folder, recipe.score) as pictures:
         seen = pictures.frames_of([facts], FRAMES, FRAME_PIXELS).get(facts["sample_id"])

@@ -13,9 +13,8 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 import reelmill
-from reelmill.config import from_dict, read_toml
 from reelmill.files import write_text
-from reelmill.orchestration.recipe import Recipe
+from reelmill.orchestration.recipe import Recipe, load_recipe
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries
 from reelmill.pipelines.report import card, charts, floor, gather, pairs, sheets, thresholds
@@ -39,7 +38,7 @@ def write_report(out: Path) -> Written:
     Clips are decoded anew from the dump; where it is gone, tiles say so.
     """
     folder = RunFolder(out).require()
-    recipe = from_dict(Recipe, read_toml(folder.recipe_path))
+    recipe = load_recipe(folder.root)
     run = gather.run_facts(folder.root)
     with LedgerQueries(folder.root) as ledger, Pictures(folder, recipe.score) as pictures:
         found = gather.numbers(ledger, recipe.rules, run.get("tokens_fingerprint", ""))

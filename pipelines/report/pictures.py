@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.compute as pc
 from PIL import Image
 
 from reelmill.config import to_dict
@@ -50,7 +49,7 @@ class Pictures:
             stall_s=min(score.isolation.stall_s, ITEM_S), item_s=ITEM_S, memory_mb=score.isolation.memory_mb
         )
         self._child = Child(limits, preload=tuple(JOBS.values()))
-        self._plan = folder.read(folder.plan_path)
+        self._sources = folder.sources()
 
     def __enter__(self) -> Pictures:
         return self
@@ -75,10 +74,10 @@ class Pictures:
         yield from (body for body, _ in self._child.run(job, self._source(item_id), self._options))
 
     def _source(self, item_id: str) -> Source:
-        place = pc.index(self._plan["item_id"], item_id).as_py()
-        if place < 0:
+        source = self._sources.get(item_id)
+        if source is None:
             raise ItemFailed("item", "not_in_plan: the item is no longer in plan.parquet")
-        return Source(*(self._plan[name][place].as_py() for name in ("path", "offset", "size")))
+        return source
 
     def thumbnails(self, samples: Iterable[Mapping[str, Any]], frames: int = THUMB_FRAMES) -> dict[str, Any]:
         """sample_id to a Strip, an excerpt of a text, or an ItemFailed that says why there is no picture."""

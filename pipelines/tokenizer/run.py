@@ -82,14 +82,13 @@ def kept_samples(out: Path, selection: str) -> list[Source]:
         rows = ledger.rows(_KEPT, [selection])
     if not rows:
         raise DataError(f"{out} has no kept picture or clip in the selection {selection}; see `reelmill stats {out}`")
-    plan = folder.read(folder.plan_path).select(["item_id", "path", "offset", "size"]).to_pylist()
-    places = {row["item_id"]: row for row in plan}
+    places = folder.sources()
     found = []
     for row in rows:
         place = places[row["item_id"]]
         is_video = row["kind"] == "video"
         start, end = (row["start_s"], row["end_s"]) if is_video else (0.0, None)
-        found.append(Source(Path(place["path"]), place["offset"], place["size"], row["uri"], start, end, is_video))
+        found.append(Source(Path(place.path), place.offset, place.size, row["uri"], start, end, is_video))
     return found
 
 

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from reelmill import weights
 from reelmill.curation.interfaces import Frames, Sample
 from reelmill.curation.scorers import create, raft
-from reelmill.curation.scorers.motion import evenly_spaced
-from reelmill.errors import WeightsError
+from reelmill.curation.scorers.motion import evenly_spaced, raft_assignments
+from reelmill.errors import ConfigError, WeightsError
+from reelmill.pipelines.curate import recipes
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -181,3 +182,11 @@ def test_shake_on_top_of_a_fast_pan_is_told_from_the_pan():
 
 def test_without_a_run_there_is_no_jitter_score():
     assert score("motion_jitter", pan((1, 0), 2)) is None
+
+
+def test_raft_on_all_pairs_is_asked_for_on_the_command_line():
+    recipe = recipes.load("video", raft_assignments("all"))
+    assert recipe.score.scorers["motion_raft"] == {"skip_if": "failed", "pairs": "all"}
+    assert raft_assignments("") == []
+    with pytest.raises(ConfigError, match="--raft 'most': only `all`"):
+        raft_assignments("most")

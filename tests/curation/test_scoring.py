@@ -42,6 +42,27 @@ class Expensive(Scorer):
         return [{"expensive": 7} for _ in samples]
 
 
+class Quick(Scorer):
+    """One of two measures of motion."""
+
+    columns: ClassVar = {"quick": "DOUBLE"}
+    shares: ClassVar = {"motion_score": "quick"}
+
+    def score(self, samples):
+        return [{"quick": 1.0} for _ in samples]
+
+
+class Exact(Scorer):
+    """The better one."""
+
+    columns: ClassVar = {"exact": "DOUBLE"}
+    shares: ClassVar = {"motion_score": "exact"}
+    precedence: ClassVar = 1
+
+    def score(self, samples):
+        return [{"exact": 2.0} for _ in samples]
+
+
 class Bad(Scorer):
     columns: ClassVar = {"bad": "DOUBLE"}
     give = staticmethod(lambda sample: {"bad": 1.0})
@@ -115,6 +136,21 @@ def test_scores_are_plain_values_of_their_types(child):
     )
     assert (item["status"], item["n_samples"], item["sha256"]) == ("done", 2, "0" * 64)
     assert [(row["bright"], row["is_dark"]) for row in rows] == [(100.0, False), (10.0, True)]
+
+
+@pytest.mark.parametrize(
+    ("scorers", "motion"),
+    [
+        ({"q": {"use": use(Quick)}}, 1.0),
+        ({"e": {"use": use(Exact)}, "q": {"use": use(Quick)}}, 2.0),
+        ({"q": {"use": use(Quick)}, "e": {"use": use(Exact), "skip_if": "true"}}, None),
+        ({"b": {"use": use(Bright)}}, None),
+    ],
+)
+def test_the_scorer_of_the_highest_precedence_fills_a_shared_column(child, scorers, motion):
+    """Also where it was skipped: such a sample stays undecided rather than judged by another measure."""
+    _, _, (row,) = scored(child, [clip(0.0), ({"type": "item", **FACTS}, {})], scorers)
+    assert row.get("motion_score") == motion
 
 
 def test_a_scorer_sees_the_text_that_came_with_the_item(child, tmp_path):

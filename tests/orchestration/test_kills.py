@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 # The named points of `reelmill.files.write_atomically`, as what is about to happen when the process dies.
 POINTS = {
     "before the file is written": "pathlib.Path.mkdir",
-    "before the file is flushed": "reelmill.files._sync",
+    "before the file is flushed": "reelmill.files.sync",
     "before the checksum is written": "reelmill.files._write_checksum",
     "before the rename": "pathlib.Path.replace",
     "before the temporary file is cleaned": "pathlib.Path.unlink",

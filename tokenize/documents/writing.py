@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from reelmill.draws import uniform_of
 from reelmill.errors import ConfigError, DataError
 from reelmill.tokenize.documents.header import Header, seconds_of
 from reelmill.tokenize.layout import EMU3, Layout
@@ -141,7 +142,7 @@ def doc_id(sample_id: str, part: int, fingerprint: str, layout_version: int = LA
 
 def caption_after(key: str, share: float, seed: int = 0) -> bool:
     """Whether document `key` (a sample_id, say) gets its caption after the codes; so does `share` of all keys."""
-    return int(_digest(str(seed), key)[:13], 16) < share * 16**13
+    return uniform_of(_digest(str(seed), key)) < share
 
 
 def header_ids(vocab: Vocabulary, header: Header) -> list[int]:

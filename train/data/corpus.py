@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from reelmill.draws import uniform
 from reelmill.errors import DataError
 from reelmill.tokenize.shards import KINDS, RowGroups, ShardIndex
 from reelmill.tokenize.shards.format import token_lists
@@ -162,7 +163,7 @@ class Corpus:
         """bool [documents]: items whose hash is under `share`, and of a kind with two items or more at least one."""
         items = np.concatenate([index.strings("item_id") for index in self._indexes])
         names, number = np.unique(items.astype(str), return_inverse=True)
-        hashes = np.array([int(hashlib.sha256(n.encode()).hexdigest()[:13], 16) / 16**13 for n in names.tolist()])
+        hashes = np.array([uniform(name) for name in names.tolist()])
         held = hashes < share
         for kind in np.unique(self.kind) if share > 0 else ():
             of_kind = np.unique(number[self.kind == kind])

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from reelmill.config import to_toml
+from reelmill.draws import uniform
 from reelmill.files import write_text
 from reelmill.tokenize.vision.evaluate import fit
 from reelmill.tokenize.vision.tokenizer import Frames
@@ -53,8 +53,7 @@ def split(sources: Sequence[Source], share: float) -> tuple[list[Source], list[S
     """(training sources, held-out ones): about `share` of them, chosen by a hash of their names."""
 
     def is_held_out(source: Source) -> bool:
-        digest = hashlib.sha256((source.name or source.path.name).encode()).hexdigest()
-        return int(digest[:13], 16) / 16**13 < share
+        return uniform(source.name or source.path.name) < share
 
     return [s for s in sources if not is_held_out(s)], [s for s in sources if is_held_out(s)]
 

@@ -200,6 +200,7 @@ def skipping(how):
         ("a.json", '[{"conversations": '),
         ("a.json", '{"conversations": []}'),
         ("a.json", "[" * 100_000),
+        ("a.json", '[{"conversations": NaN}]'),
         ("a.jsonl", "{]"),
         ("a.jsonl", "[" * 100_000),
         ("a.json", "[]"),
@@ -249,13 +250,15 @@ def test_a_killed_import_goes_on_where_it_was(tmp_path, how, monkeypatch):
     assert verify(out).problems == []
 
 
-def test_long_lists_are_read_piece_by_piece(tmp_path, monkeypatch):
-    monkeypatch.setattr(chat_rows, "_PIECE", 50)
+def test_long_lists_are_read_row_by_row_and_rows_have_a_bound(tmp_path, monkeypatch):
     rows = [{"conversations": turn(f"question {n} [,] \\ {{", "é" * n)} for n in range(1, 60)]
     source = written(tmp_path / "rows.json", rows)
     read = list(chat_rows.chat_rows(source))
     assert [row.place for row in read] == [f"rows.json#{n}" for n in range(1, 60)]
     assert [row.turns[0][1] for row in read] == [["é" * n] for n in range(1, 60)]
+    monkeypatch.setattr(chat_rows, "LONGEST", 100)  # a row may be longer by the piece in which its end is found
+    with pytest.raises(DataError, match=r"rows\.json, row 1: longer than"):
+        list(chat_rows.chat_rows(written(tmp_path / "rows.json", [{"conversations": turn("a", "b" * 200_000)}])))
 
 
 def test_the_command(tmp_path, how, pictures):

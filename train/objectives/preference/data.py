@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from reelmill.draws import uniform
 from reelmill.errors import ConfigError, DataError
 from reelmill.tokenize.documents import parse_unchecked
 from reelmill.tokenize.shards.pairs import PairIndex
@@ -125,7 +126,7 @@ def pairs_folder(place: Path, name: str) -> Path:
 def _held_out(prompts: list[str], share: float) -> npt.NDArray[np.bool_]:
     """bool [pairs]: those of prompts whose hash is under `share`, and with two prompts or more at least one."""
     names, number = np.unique(np.array(prompts, dtype=np.object_).astype(str), return_inverse=True)
-    hashes = np.array([int(hashlib.sha256(n.encode()).hexdigest()[:13], 16) / 16**13 for n in names.tolist()])
+    hashes = np.array([uniform(name) for name in names.tolist()])
     held = hashes < share
     if share > 0 and len(names) > 1 and not held.any():
         held[hashes.argmin()] = True

@@ -20,7 +20,7 @@ import torch
 from torch.distributed.checkpoint import state_dict_saver
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
 
-from reelmill.train.checkpoint import TrainState, optimizer_tensors
+from reelmill.train.checkpoint import RunState, optimizer_tensors
 from reelmill.train.model import ModelConfig
 from reelmill.train.optimizer import OptimizerConfig, make_optimizer
 from reelmill.train.parallel import Layout, ParallelConfig, join_ranks, sharded_decoder
@@ -55,11 +55,8 @@ def main() -> None:
             shutil.rmtree(place / "waited")
 
             began, used = time.monotonic(), time.process_time()
-            saver.save(
-                TrainState(step=number + 1, recipe={}, vocabulary="", tokenizer="", data="", version=""),
-                model,
-                optimizer,
-            )
+            state = RunState(step=number + 1, recipe={}, data="", version="")
+            saver.save(state, {"model": model.state_dict(), "optimizer": optimizer_tensors(model, optimizer)})
             held["in the background"].append(time.monotonic() - began)
             saver.wait()
             cpu["in the background"].append(time.process_time() - used)

@@ -18,7 +18,7 @@ from reelmill.train import recipes as train_recipes
 from reelmill.train.checkpoint import TrainState, check_same_run
 from reelmill.train.config import TrainConfig
 from reelmill.train.vision import recipes as vision_recipes
-from reelmill.train.vision.trainer import TokenizerRecipe
+from reelmill.train.vision.config import TokenizerRecipe
 
 DATA = Path(__file__).with_name("data")
 
@@ -40,7 +40,12 @@ TRAIN_FREE = {
     "log": {"tensorboard", "wandb"},
     "parallel": {"attention", "compile", "context", "recompute", "shard", "tensor"},
 }
-VISION_FREE = {"": {"checkpoint_every", "device", "log_every", "steps"}, "data": {"cache_gb", "workers"}}
+VISION_FREE = {
+    "": {"device", "log_every", "steps"},
+    "checkpoint": {"every", "keep", "keep_every"},
+    "data": {"cache_gb", "workers"},
+    "log": {"tensorboard", "wandb"},
+}
 
 
 @pytest.mark.parametrize(
@@ -99,7 +104,7 @@ def test_a_checkpoint_of_an_earlier_recipe_goes_on():
     check_same_run(state, elsewhere, TrainConfig(), "d", Path("c"))
     with pytest.raises(ConfigError, match=r"changed since: parallel\.float8: False -> True\. Go on"):
         check_same_run(state, override(recipe, ["parallel.float8=true"]), TrainConfig(), "d", Path("c"))
-    with pytest.raises(ConfigError, match="the training documents"):
+    with pytest.raises(ConfigError, match="the training data"):
         check_same_run(state, recipe, TrainConfig(), "other", Path("c"))
 
 

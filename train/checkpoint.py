@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -39,22 +39,35 @@ _RETIRED = {"checkpoint_every"}
 _FLAT = StateDictOptions(flatten_optimizer_state_dict=True)
 
 
+Parts = dict[str, dict[str, Tensor]]
+"""Tensors by name, by the folder of the checkpoint that they go to."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class TrainState:
+class RunState:
     """All of a run but its tensors; random numbers follow from the recipe's seed and the step."""
 
     step: int
     recipe: dict[str, Any]
     """The effective recipe."""
+    data: str
+    """Fingerprint of the training data: with the seed and the step it is the loader's whole position."""
+    version: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainState(RunState):
+    """The state of a decoder's training."""
+
     vocabulary: str
     """`Vocabulary.to_json`."""
     tokenizer: str
     """Fingerprint of the vision tokenizer that made the codes."""
-    data: str
-    """Fingerprint of the training documents: with the seed and the step it is the loader's whole position."""
-    version: str
     tokens: int = 0
     """Predictions trained on so far."""
+
+
+State = TypeVar("State", bound=RunState)
 
 
 def latest(folder: Path) -> Path | None:
@@ -74,17 +87,24 @@ def find(place: Path) -> Path | None:
 
 
 def read_state(checkpoint: Path) -> TrainState:
-    """The state of a checkpoint; DataError where the folder is none."""
+    """The state of a decoder's checkpoint; DataError where the folder is none."""
+    return read_state_as(TrainState, checkpoint)
+
+
+def read_state_as(kind: type[State], checkpoint: Path) -> State:
+    """The state of a checkpoint of this kind of run; DataError where the folder is none."""
     path = checkpoint / "state.json"
     if not path.is_file():
         raise DataError(f"{checkpoint} has no state.json; a checkpoint is a folder step-NNNNNN of a training run.")
     try:
-        return configuration.from_dict(TrainState, json.loads(path.read_text(encoding="utf-8")))
+        return configuration.from_dict(kind, json.loads(path.read_text(encoding="utf-8")))
     except ValueError as error:
         raise DataError(f"{path} is damaged ({error}); use an earlier checkpoint.") from error
+    except ConfigError as error:
+        raise DataError(f"{checkpoint} is a checkpoint of another kind of run ({error}).") from error
 
 
-def check_same_run(state: TrainState, recipe: Any, defaults: Any, data: str, checkpoint: Path) -> None:
+def check_same_run(state: RunState, recipe: Any, defaults: Any, data: str, checkpoint: Path) -> None:
     """Raise ConfigError where a recipe (its dataclass) or its data are not those that the checkpoint was trained with.
 
     What changes no number of the run, or none beyond the order of sums, may differ (`config.free`). A key that the
@@ -96,7 +116,7 @@ def check_same_run(state: TrainState, recipe: Any, defaults: Any, data: str, che
     before = {key: value for key, value in before.items() if key in now or not isinstance(value, Mapping)}
     changed = [line for line in configuration.differences(before, now) if line.partition(":")[0] not in _RETIRED]
     if data != state.data:
-        changed.append("the training documents")
+        changed.append("the training data")
     if changed:
         raise ConfigError(
             f"{checkpoint} was trained otherwise; changed since: {'; '.join(changed)}. Go on with the old settings and "
@@ -113,23 +133,26 @@ def _merged(defaults: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str,
     return merged
 
 
-def load(checkpoint: Path, model: Decoder, optimizer: torch.optim.Optimizer) -> None:
-    """Fill a sharded model and its optimizer from a checkpoint, on all ranks together."""
-    load_weights(checkpoint, model)
+def load_weights(folder: Path, model: nn.Module) -> None:
+    """Fill a model, sharded or not, from a checkpoint's folder. All ranks call this together."""
+    load_tensors(dict(model.state_dict()), folder)
+
+
+def load_optimizer(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Fill the optimizer of `model` from a checkpoint's folder. All ranks call this together."""
     tensors = optimizer_tensors(model, optimizer)
-    load_tensors(tensors, checkpoint / "optimizer")
-    whole: dict[str, Any] = {**get_optimizer_state_dict(model, optimizer, options=_FLAT), **tensors}
-    set_optimizer_state_dict(model, optimizer, whole, options=_FLAT)
-
-
-def load_weights(checkpoint: Path, model: Decoder) -> None:
-    """Fill a sharded model from a checkpoint, on all ranks together."""
-    load_tensors(dict(model.state_dict()), checkpoint / "model")
+    load_tensors(tensors, folder)
+    state: dict[str, Any] = {**get_optimizer_state_dict(model, optimizer, options=_FLAT), **tensors}
+    set_optimizer_state_dict(model, optimizer, state, options=_FLAT)
 
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """The optimizer's tensors by name, made if there was no step yet; its settings follow from the recipe."""
+    is_new = not optimizer.state
     state: dict[str, Any] = dict(get_optimizer_state_dict(model, optimizer, options=_FLAT))
+    if is_new:  # torch made them by a step that changes nothing, and counted it
+        for values in optimizer.state.values():
+            values["step"].zero_()
     return {name: value for name, value in state.items() if isinstance(value, Tensor)}
 
 

@@ -28,7 +28,7 @@ def load_init_weights(place: Path, model: Decoder, vocab: Vocabulary, tokenizer:
     if (found / "config.json").is_file():
         hub.fill(model, place)
     else:
-        checkpoint.load_weights(found, model)
+        checkpoint.load_weights(found / "model", model)
     return f"weights of {found}" + _differing(theirs, model.config)
 
 

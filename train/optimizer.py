@@ -12,7 +12,7 @@ from torch import nn
 
 @dataclass(kw_only=True)
 class OptimizerConfig:
-    """AdamW with a linear warm-up and a fall to `final_lr`; norms are not decayed."""
+    """AdamW with a linear warm-up and a decay to `final_lr`. Norms and biases have no weight decay."""
 
     lr: float = 5e-5
     final_lr: float = 0.0
@@ -36,10 +36,12 @@ class OptimizerConfig:
 
 
 def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
-    """AdamW over the model's parameters; the rate is set at each step."""
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    norms = [p for p in model.parameters() if p.ndim == 1]
-    groups: list[dict[str, Any]] = [{"params": matrices}, {"params": norms, "weight_decay": 0.0}]
+    """AdamW over the model's parameters that learn. The learning rate is set at each step."""
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups: list[dict[str, Any]] = [
+        {"params": [parameter for parameter in learning if parameter.ndim > 1]},
+        {"params": [parameter for parameter in learning if parameter.ndim == 1], "weight_decay": 0.0},
+    ]
     return torch.optim.AdamW(
         groups,
         betas=(config.beta1, config.beta2),

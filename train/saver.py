@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
 from torch.distributed.checkpoint import state_dict_saver
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
@@ -20,11 +19,9 @@ from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 
 from reelmill.errors import ConfigError, MachineError
 from reelmill.files import sync
-from reelmill.train.checkpoint import TrainState, complete, optimizer_tensors
-from reelmill.train.model import Decoder
+from reelmill.train.checkpoint import Parts, RunState, complete
 from reelmill.train.parallel import Ranks
 
-Parts = dict[str, dict[str, Tensor]]
 _BLOCKING = StagingOptions(
     use_pinned_memory=False, use_shared_memory=False, use_async_staging=False, use_non_blocking_copy=False
 )
@@ -65,14 +62,17 @@ class Saver:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: Future[None] | None = None
 
-    def save(self, state: TrainState, model: Decoder, optimizer: torch.optim.Optimizer) -> Path:
-        """Begin the checkpoint of `state.step` and return where it will be; raises what `wait` raises."""
+    def save(self, state: RunState, parts: Parts) -> Path:
+        """Begin the checkpoint of `state.step` and return where it will be; raises what `wait` raises.
+
+        `parts` are this rank's tensors; each part becomes a folder.
+        """
         self.wait()
-        # The optimizer goes on changing its tensors in place: what is written is a copy.
+        # Training goes on changing the tensors in place: what is written is a copy.
         stager = DefaultStager(_BLOCKING)
-        parts: Any = stager.stage({"model": model.state_dict(), "optimizer": optimizer_tensors(model, optimizer)})
+        copies: Any = stager.stage(parts)
         stager.close()
-        self._pending = self._thread.submit(self._write, state, parts)
+        self._pending = self._thread.submit(self._write, state, copies)
         return self._final(state.step)
 
     def wait(self) -> None:
@@ -100,7 +100,7 @@ class Saver:
     def _final(self, step: int) -> Path:
         return self._folder / f"step-{step:06d}"
 
-    def _write(self, state: TrainState, parts: Parts) -> None:
+    def _write(self, state: RunState, parts: Parts) -> None:
         final = self._final(state.step)
         temporary = final.with_name(f"{final.name}.tmp")
         self._on_first(lambda: self._begin(temporary))
@@ -110,16 +110,16 @@ class Saver:
                 storage_writer=HuggingFaceStorageWriter(str(temporary / name), save_distributed=True),
                 process_group=self._group,
             )
-        self._on_first(lambda: self._commit(state, temporary, final))
+        self._on_first(lambda: self._commit(state, list(parts), temporary, final))
 
     def _begin(self, temporary: Path) -> None:
         for left_over in self._folder.glob("step-*.tmp"):
             shutil.rmtree(left_over)
         temporary.mkdir(parents=True)
 
-    def _commit(self, state: TrainState, temporary: Path, final: Path) -> None:
+    def _commit(self, state: RunState, parts: Sequence[str], temporary: Path, final: Path) -> None:
         (temporary / "state.json").write_text(json.dumps(vars(state), indent=2), encoding="utf-8")
-        for path in (temporary / "state.json", temporary / "model", temporary / "optimizer", temporary):
+        for path in (temporary / "state.json", *(temporary / part for part in parts), temporary):
             sync(path)
         temporary.rename(final)
         sync(self._folder)

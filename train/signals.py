@@ -5,10 +5,12 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+
+from reelmill.errors import Interrupted, Preempted, ReelmillError
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 """Of Kubernetes, torchrun and Slurm; of Slurm's `--signal=USR1@SECONDS`; of Ctrl-C."""
@@ -42,6 +44,13 @@ class StopRequest:
             self._noted, self._since = signal.Signals(number), time.monotonic()
         elif number == signal.SIGINT and time.monotonic() - self._since > _IMPATIENT_S:
             raise KeyboardInterrupt
+
+
+def stopped(signals: Sequence[str], steps: int) -> ReelmillError:
+    """The error that ends a run which saved after `steps` steps; `signals` are the names of those that asked for it."""
+    error = Interrupted if "SIGINT" in signals else Preempted
+    by = ", ".join(signals)
+    return error(f"stopped by {by}, saved after {steps} steps; the same command goes on from there")
 
 
 @contextmanager

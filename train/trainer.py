@@ -14,7 +14,6 @@ from torch import Tensor
 
 from reelmill import __version__
 from reelmill.config import to_dict
-from reelmill.errors import Interrupted, Preempted
 from reelmill.train import checkpoint
 from reelmill.train.config import TrainConfig
 from reelmill.train.data.batches import Batch
@@ -30,7 +29,7 @@ from reelmill.train.objectives.interface import DataSource
 from reelmill.train.optimizer import make_optimizer
 from reelmill.train.parallel import Layout, Ranks, clip_gradients, sharded_decoder
 from reelmill.train.saver import Saver
-from reelmill.train.signals import STOP_FILE, StopRequest, stop_requests
+from reelmill.train.signals import STOP_FILE, StopRequest, stop_requests, stopped
 from reelmill.train.trackers import Tracker, trackers
 
 Draw = Callable[[Decoder, Path], None]
@@ -83,7 +82,8 @@ class Trainer:
         state = checkpoint.read_state(last)
         defaults = TrainConfig(objective=self.config.objective)
         checkpoint.check_same_run(state, self.config, defaults, self.source.fingerprint, last)
-        checkpoint.load(last, self.model, self.optimizer)
+        checkpoint.load_weights(last / "model", self.model)
+        checkpoint.load_optimizer(last / "optimizer", self.model, self.optimizer)
         self.next_step, self.saved_step, self.tokens = state.step, state.step, state.tokens
         self.log_fn(f"resumed from {last}")
 
@@ -122,9 +122,7 @@ class Trainer:
     def _end_early(self, request: StopRequest) -> None:
         """Save and raise: what failed in the background, or that a signal came."""
         self._finish_saving()
-        by = ", ".join(self.ranks.gather([request.signal.name] if request.signal else []))
-        error = Interrupted if "SIGINT" in by else Preempted
-        raise error(f"stopped by {by}, saved after {self.next_step} steps; the same command goes on from there")
+        raise stopped(self.ranks.gather([request.signal.name] if request.signal else []), self.next_step)
 
     def _finish_saving(self) -> None:
         if self.next_step > self.saved_step:
@@ -199,7 +197,8 @@ class Trainer:
             version=__version__,
             tokens=self.tokens,
         )
-        path = self.saver.save(state, self.model, self.optimizer)
+        optimizer = checkpoint.optimizer_tensors(self.model, self.optimizer)
+        path = self.saver.save(state, {"model": dict(self.model.state_dict()), "optimizer": optimizer})
         self.saved_step = self.next_step
         self.log_fn(f"saving {path}")
 

@@ -71,8 +71,8 @@ def train(
     from reelmill.errors import resumable
     from reelmill.pipelines.tokenizer.run import training_media
     from reelmill.train.vision import recipes
+    from reelmill.train.vision.config import TokenizerRecipe
     from reelmill.train.vision.run import train as run
-    from reelmill.train.vision.trainer import TokenizerRecipe
 
     is_file = recipe.endswith(".toml")
     loaded = from_dict(TokenizerRecipe, read_toml(Path(recipe))) if is_file else recipes.recipe(recipe)

@@ -69,7 +69,7 @@ def test_going_on_with_another_recipe_or_other_data_is_refused(run_folder, toy_c
     train(toy_config, [run_folder], tmp_path, until=1, **silent)
     with pytest.raises(ConfigError, match="seed: 0 -> 1"):
         train(replace(toy_config, seed=1), [run_folder], tmp_path, **silent)
-    with pytest.raises(ConfigError, match="the training documents"):
+    with pytest.raises(ConfigError, match="the training data"):
         train(toy_config, [run_folder, run_folder], tmp_path, **silent)
     train(replace(toy_config, validate_every=1), [run_folder], tmp_path, **silent)
 

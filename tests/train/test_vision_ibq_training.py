@@ -10,18 +10,20 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from reelmill.compat import torchvision
 from reelmill.errors import DataError, WeightsError
 from reelmill.tokenize.vision import load
 from reelmill.tokenize.vision.ibq import IBQ, IBQConfig
 from reelmill.train.parallel import join_ranks
+from reelmill.train.saver import CheckpointConfig
+from reelmill.train.vision.config import TokenizerOptimizerConfig, TokenizerRecipe
 from reelmill.train.vision.data import DataConfig
 from reelmill.train.vision.losses import LossConfig
 from reelmill.train.vision.media import Source, find
 from reelmill.train.vision.run import train
 from reelmill.train.vision.semantic import Distillation
-from reelmill.train.vision.trainer import AdamConfig, TokenizerRecipe
 
 TINY = IBQConfig(
     channels=16, channel_multipliers=(1, 2), res_blocks=1, attention_levels=(1,), patch=4, z_channels=12, embed_dim=8,
@@ -30,7 +32,8 @@ TINY = IBQConfig(
 STILLS = DataConfig(pictures=3, clips=0, sizes=(32,), video_stills=0.0, real_clips=0.0)
 RECIPE = TokenizerRecipe(
     name="toy", model=TINY, data=STILLS, loss=LossConfig(quantizer=0.1, entropy=0.005),
-    optimizer=AdamConfig(lr=3e-3, warmup_steps=2), steps=8, log_every=2, checkpoint_every=4, device="cpu",
+    optimizer=TokenizerOptimizerConfig(lr=3e-3, final_lr=3e-5, warmup_steps=2), steps=8, log_every=2,
+    checkpoint=CheckpointConfig(every=4), device="cpu",
 )  # fmt: skip
 
 
@@ -66,18 +69,18 @@ def quiet(_line):
 
 
 def log(out):
-    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
 
 
 def test_it_learns_from_pictures_alone(folder, tmp_path):
-    recipe = replace(RECIPE, steps=160, log_every=20, checkpoint_every=40)
+    recipe = replace(RECIPE, steps=160, log_every=20, checkpoint=CheckpointConfig(every=40))
     path = train(recipe, find([folder]), [Source(folder / "0.png")], tmp_path, log_fn=quiet)
     rows = log(tmp_path)
     l1 = [row["l1"] for row in rows if "l1" in row]
-    scores = [row["psnr/0.png"] for row in rows if "psnr/0.png" in row]
+    scores = [row["validation"]["psnr/0.png"] for row in rows if "validation" in row]
     assert l1[-1] < 0.7 * l1[0]
     assert scores[-1] > scores[0] + 1
-    assert rows[-1]["codes_used"] * 96 > 7
+    assert rows[-1]["validation"]["codes_used"] * 96 > 7
     assert all({"entropy", "quantizer"} <= row.keys() for row in rows if "l1" in row)
     tokenizer = load(path)
     assert (tokenizer.config, tokenizer.spatial, tokenizer.temporal) == (TINY, 8, 1)
@@ -98,23 +101,26 @@ def test_a_resumed_run_equals_an_undisturbed_one(folder, siglip, tmp_path):
     parts = train(kind, sources, [], tmp_path / "parts", log_fn=quiet)
     one, other = load(whole).model.state_dict(), load(parts).model.state_dict()
     assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
-    states = [torch.load(tmp_path / name / "state.pt", weights_only=True) for name in ("whole", "parts")]
-    for name, tensor in states[0]["semantic"].items():
-        assert torch.equal(tensor, states[1]["semantic"][name])
+    heads = [
+        load_file(next((tmp_path / name / "checkpoints/step-000008/semantic").glob("*.safetensors")))
+        for name in ("whole", "parts")
+    ]
+    for name, tensor in heads[0].items():
+        assert torch.equal(tensor, heads[1][name])
     assert {"semantic", "lpips", "adversarial", "discriminator", "entropy"} <= log(tmp_path / "whole")[-2].keys()
 
 
 def test_a_state_of_before_a_loss_was_there_goes_on(folder, tmp_path):
     plain = replace(RECIPE, loss=LossConfig())
     train(plain, find([folder]), [], tmp_path, until=4, log_fn=quiet)
-    state = torch.load(tmp_path / "state.pt", weights_only=True)
-    recipe = json.loads(state["recipe"])
+    last = tmp_path / "checkpoints/step-000004"
+    state = json.loads((last / "state.json").read_text())
     for key in ("entropy", "semantic", "semantic_model"):
-        del recipe["loss"][key]
-    torch.save(state | {"recipe": json.dumps(recipe)}, tmp_path / "state.pt")
+        del state["recipe"]["loss"][key]
+    (last / "state.json").write_text(json.dumps(state))
     lines = []
     train(plain, find([folder]), [], tmp_path, log_fn=lines.append)
-    assert lines[0] == "resumed at step 4"
+    assert lines[0] == f"resumed from {last}"
 
 
 def test_features_of_the_decoder_come_to_be_those_of_siglip(folder, siglip):
@@ -162,7 +168,8 @@ def test_two_ranks_train_the_same_by_ddp_and_by_fsdp(folder, siglip, tmp_path):
         script = (
             "import sys; from dataclasses import replace; from pathlib import Path\n"
             "sys.path.insert(0, sys.argv[1]); import test_vision_ibq_training as t\n"
-            "recipe = replace(t.everything(sys.argv[5]), parallel=sys.argv[4], steps=4, checkpoint_every=2)\n"
+            "checkpoint = t.CheckpointConfig(every=2)\n"
+            "recipe = replace(t.everything(sys.argv[5]), parallel=sys.argv[4], steps=4, checkpoint=checkpoint)\n"
             "t.train(recipe, t.find([Path(sys.argv[2])]), [], Path(sys.argv[3]), log_fn=t.quiet)\n"
         )
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--no-python"]

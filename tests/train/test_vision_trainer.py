@@ -1,6 +1,8 @@
 """The tokenizer's trainer on tiny data: it learns, resumes exactly, runs over ranks, and writes what `load` takes."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import tarfile
@@ -14,11 +16,14 @@ import torch
 from PIL import Image
 
 from reelmill.config import from_dict, to_toml
-from reelmill.errors import ConfigError, DataError
+from reelmill.errors import ConfigError, DataError, Interrupted, Preempted
 from reelmill.eval.reconstruction import metrics
 from reelmill.tokenize.vision import load
 from reelmill.tokenize.vision.movq import MoVQ, MoVQConfig
+from reelmill.train import checkpoint
 from reelmill.train.parallel import join_ranks
+from reelmill.train.saver import CheckpointConfig
+from reelmill.train.vision.config import TokenizerOptimizerConfig, TokenizerRecipe
 from reelmill.train.vision.data import Crops, DataConfig, as_signal, batches
 from reelmill.train.vision.fit import kmeans
 from reelmill.train.vision.init_from import init_from
@@ -27,7 +32,6 @@ from reelmill.train.vision.media import Library, Source, find
 from reelmill.train.vision.recipes import RECIPES, recipe
 from reelmill.train.vision.revival import Revival
 from reelmill.train.vision.run import judged_media, split, train
-from reelmill.train.vision.trainer import AdamConfig, TokenizerRecipe
 
 FSQ = MoVQConfig(
     channels=16, channel_multipliers=(1, 1), res_blocks=1, attention_levels=(), mid_attention=False, patch=4,
@@ -36,8 +40,9 @@ FSQ = MoVQConfig(
 )  # fmt: skip
 NEAREST = replace(FSQ, quantizer="nearest", fsq_levels=(), causal=False)
 RECIPE = TokenizerRecipe(
-    name="toy", model=FSQ, data=DataConfig(pictures=2, clips=1, sizes=(32,)), optimizer=AdamConfig(warmup_steps=2),
-    steps=8, log_every=2, checkpoint_every=4, device="cpu",
+    name="toy", model=FSQ, data=DataConfig(pictures=2, clips=1, sizes=(32,)),
+    optimizer=TokenizerOptimizerConfig(warmup_steps=2), steps=8, log_every=2, checkpoint=CheckpointConfig(every=4),
+    device="cpu",
 )  # fmt: skip
 GAN = replace(
     RECIPE,
@@ -93,38 +98,104 @@ def quiet(_line):
     """Nobody listens."""
 
 
+@pytest.fixture(scope="module")
+def gan_run(folder, tmp_path_factory):
+    """The folder of an undisturbed run of GAN with a line of the log per step."""
+    out = tmp_path_factory.mktemp("gan")
+    train(replace(GAN, log_every=1), find([folder]), [], out, log_fn=quiet)
+    return out
+
+
 def weights_of(path):
     return load(path).model.state_dict()
 
 
+def assert_equal_weights(one, other):
+    theirs = weights_of(other)
+    for name, tensor in weights_of(one).items():
+        assert torch.equal(tensor, theirs[name]), name
+
+
+def lines_of(out):
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def steps_of(out):
+    return [line for line in lines_of(out) if "loss" in line]
+
+
 def test_a_run_learns_logs_and_leaves_pictures_and_a_tokenizer(folder, tmp_path):
     sources = find([folder])
-    longer = replace(RECIPE, steps=60, log_every=10, checkpoint_every=60)
+    longer = replace(RECIPE, steps=60, log_every=10, checkpoint=CheckpointConfig(every=60))
     path = train(longer, sources, [Source(folder / "one.png"), Source(folder / "clip.mp4")], tmp_path, log_fn=quiet)
-    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    rows = lines_of(tmp_path)
     losses = [row["l1"] for row in rows if "l1" in row]
     assert len(losses) == 6 and losses[-1] < 0.8 * losses[0]
-    assert {"l1", "l2", "edges", "colour", "flicker", "quantizer", "total", "norm", "lr"} <= rows[0].keys()
-    assert {"psnr/one.png", "psnr/clip.mp4", "flicker/clip.mp4", "codes_used"} <= rows[-1].keys()
+    assert {"l1", "l2", "edges", "colour", "flicker", "quantizer", "loss", "grad_norm", "lr"} <= rows[0].keys()
+    assert {"psnr/one.png", "psnr/clip.mp4", "flicker/clip.mp4", "codes_used"} <= rows[-1]["validation"].keys()
     assert (tmp_path / "pictures" / "step-0000060" / "clip.mp4.png").is_file()
     tokenizer = load(path)
     assert (tokenizer.name, tokenizer.codes, tokenizer.spatial, tokenizer.temporal) == ("toy", 64, 8, 4)
 
 
-@pytest.mark.parametrize("kind", [RECIPE, GAN, FITTED, DECODER], ids=["fsq", "nearest-gan-lpips", "fitted", "decoder"])
+@pytest.mark.parametrize("kind", [RECIPE, FITTED, DECODER], ids=["fsq", "fitted", "decoder"])
 def test_a_resumed_run_equals_an_undisturbed_one(folder, tmp_path, kind):
     sources = find([folder])
     kind = begun_at(folder, tmp_path / "first") if kind is DECODER else kind
     whole = train(kind, sources, [], tmp_path / "whole", log_fn=quiet)
     train(kind, sources, [], tmp_path / "parts", until=5, log_fn=quiet)
     parts = train(kind, sources, [], tmp_path / "parts", log_fn=quiet)
-    for (name, one), other in zip(weights_of(whole).items(), weights_of(parts).values(), strict=True):
-        assert torch.equal(one, other), name
+    assert_equal_weights(whole, parts)
+
+
+@pytest.mark.parametrize(
+    ("number", "error", "code"), [("SIGTERM", Preempted, 75), ("SIGINT", Interrupted, 130)], ids=["SIGTERM", "SIGINT"]
+)
+def test_a_signal_saves_and_the_run_goes_on_exactly(folder, gan_run, tmp_path, number, error, code):
+    """In a step that is no multiple of `checkpoint.every`, with adversary, LPIPS and revival on."""
+
+    def stop(line):
+        if line.startswith("step 3 "):
+            signal.raise_signal(signal.Signals[number])
+
+    recipe, sources = replace(GAN, log_every=1), find([folder])
+    with pytest.raises(error, match=f"stopped by {number}, saved after 3 steps; the same command goes on"):
+        train(recipe, sources, [], tmp_path, log_fn=stop)
+    assert error.exit_code == code
+    assert checkpoint.latest(tmp_path / "checkpoints").name == "step-000003"
+    assert_equal_weights(gan_run / "toy.safetensors", train(recipe, sources, [], tmp_path, log_fn=quiet))
+    lines, undisturbed = ([line | {"seconds": 0} for line in lines_of(place)] for place in (tmp_path, gan_run))
+    assert lines == undisturbed
+
+
+@pytest.mark.slow
+def test_a_signal_to_all_processes_of_a_run_saves_too(folder, tmp_path):
+    """As Slurm sends it: to the command and to the processes that decode for it."""
+    recipe = replace(RECIPE, steps=100_000, log_every=1, data=replace(RECIPE.data, workers=2))
+    (tmp_path / "recipe.toml").write_text(to_toml(recipe))
+    command = [sys.executable, "-m", "reelmill", "tokenizer", "train", str(tmp_path / "recipe.toml")]
+    arguments = ["--data", str(folder), "--held-out", str(folder / "one.png"), "--out", str(tmp_path / "out")]
+    with subprocess.Popen([*command, *arguments], start_new_session=True, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        while not process.stdout.readline().startswith("step 2 "):
+            assert process.poll() is None
+        os.killpg(process.pid, signal.SIGTERM)
+        process.stdout.read()
+    assert process.returncode == 75
+    assert checkpoint.read_state_as(checkpoint.RunState, checkpoint.latest(tmp_path / "out/checkpoints")).step >= 2
+
+
+def test_a_folder_of_an_earlier_version_says_what_to_do(folder, tmp_path):
+    (tmp_path / "state.pt").touch()
+    with pytest.raises(ConfigError, match=r"earlier version .* --set init=.*toy\.safetensors"):
+        train(RECIPE, find([folder]), [], tmp_path, log_fn=quiet)
 
 
 def test_training_begins_at_the_best_linear_codec_of_patches(folder, tmp_path):
     """With as many components as matter and a code for every patch that was fitted, little is left to learn."""
-    one = replace(FITTED, steps=1, fit=512, model=replace(FITTED.model, codes=512), optimizer=AdamConfig(lr=1e-9))
+    one = replace(
+        FITTED, steps=1, fit=512, model=replace(FITTED.model, codes=512), optimizer=TokenizerOptimizerConfig(lr=1e-9)
+    )
     fitted, plain = (
         load(train(replace(one, fit=fit), find([folder]), [], tmp_path / str(fit), log_fn=quiet)) for fit in (512, 0)
     )
@@ -148,7 +219,7 @@ def error_on(path, folder, config):
 
 def test_of_the_decoder_alone_the_codes_stay_and_the_error_falls(folder, tmp_path):
     plain = replace(begun_at(folder, tmp_path / "first"), loss=LossConfig(ssim=0.1))
-    longer = replace(plain, steps=40, checkpoint_every=40)
+    longer = replace(plain, steps=40, checkpoint=CheckpointConfig(every=40))
     path = train(longer, find([folder]), [], tmp_path / "second", log_fn=quiet)
     first, second = load(longer.init), load(path)
     picture = np.asarray(Image.open(folder / "one.png"))
@@ -214,10 +285,8 @@ def test_bfloat16_trains(folder, tmp_path):
     assert load(tmp_path / "toy.safetensors").codes == 64
 
 
-def test_every_loss_is_logged_and_starts_when_it_should(folder, tmp_path):
-    train(replace(GAN, log_every=1), find([folder]), [], tmp_path, log_fn=quiet)
-    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    steps = {row["step"]: row for row in rows if "l1" in row}
+def test_every_loss_is_logged_and_starts_when_it_should(gan_run):
+    steps = {row["step"] + 1: row for row in steps_of(gan_run)}
     assert "adversarial" not in steps[1] and {"adversarial", "discriminator"} <= steps[2].keys()
     assert "lpips" not in steps[2] and "lpips" in steps[3]
     assert "revived" in steps[2] and "revived" not in steps[3]
@@ -244,17 +313,12 @@ def test_dead_codes_become_different_vectors_in_all_models():
         assert again.sum() == 8 and bool(again[moved[0]].all())  # the revived count as drawn
 
 
-def test_logged_terms_are_means_over_the_steps_that_had_them(folder, tmp_path):
+def test_logged_terms_are_means_over_the_steps_that_had_them(folder, gan_run, tmp_path):
     """A term that starts amid a window of 4, a run that resumes there: the same numbers as step by step."""
-    sources = find([folder])
-    train(replace(GAN, log_every=1), sources, [], tmp_path / "single", log_fn=quiet)
-    four = replace(GAN, log_every=4)
-    train(four, sources, [], tmp_path / "four", until=6, log_fn=quiet)
-    train(four, sources, [], tmp_path / "four", log_fn=quiet)
-    single, (first, last) = (
-        [row for row in map(json.loads, (tmp_path / name / "log.jsonl").read_text().splitlines()) if "l1" in row]
-        for name in ("single", "four")
-    )
+    sources, four = find([folder]), replace(GAN, log_every=4)
+    train(four, sources, [], tmp_path, until=6, log_fn=quiet)
+    train(four, sources, [], tmp_path, log_fn=quiet)
+    single, (first, last) = steps_of(gan_run), steps_of(tmp_path)
     for key, rows, found in (("l1", single[:4], first), ("lpips", single[2:4], first), ("l1", single[6:], last)):
         assert found[key] == pytest.approx(np.mean([row[key] for row in rows]))
     assert first["revived"] == np.mean([single[1]["revived"], single[3]["revived"]])
@@ -266,7 +330,7 @@ def test_a_run_refuses_other_settings_and_other_media(folder, tmp_path):
     with pytest.raises(ConfigError, match=r"loss\.l2"):
         train(replace(RECIPE, loss=LossConfig(l2=1.0)), find([folder]), [], tmp_path, log_fn=quiet)
     assert (tmp_path / "recipe.toml").read_bytes() == before
-    with pytest.raises(ConfigError, match="training media"):
+    with pytest.raises(ConfigError, match="training data"):
         train(RECIPE, [*find([folder]), Source(folder / "one.png", name="more.png")], [], tmp_path, log_fn=quiet)
 
 
@@ -275,7 +339,8 @@ def under_torchrun(folder, out, kind, until=4, recipe="GAN"):
     script = (
         "import sys; from dataclasses import replace; from pathlib import Path\n"
         "sys.path.insert(0, sys.argv[1]); import test_vision_trainer as t\n"
-        "recipe = replace(getattr(t, sys.argv[6]), parallel=sys.argv[4], steps=4, checkpoint_every=2)\n"
+        "checkpoint = t.CheckpointConfig(every=2)\n"
+        "recipe = replace(getattr(t, sys.argv[6]), parallel=sys.argv[4], steps=4, checkpoint=checkpoint)\n"
         "t.train(recipe, t.find([Path(sys.argv[2])]), [], Path(sys.argv[3]), until=int(sys.argv[5]), log_fn=t.quiet)\n"
     )
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--no-python"]

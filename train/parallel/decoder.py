@@ -6,7 +6,7 @@ import math
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
@@ -81,7 +81,7 @@ def placed_like(whole: Tensor, parameter: Tensor) -> Tensor:
     return distribute_tensor(whole, parameter.device_mesh, parameter.placements, src_data_rank=None)
 
 
-def clip_gradients(model: Decoder, largest: float) -> float:
+def clip_gradients(model: nn.Module, largest: float) -> float:
     """Scale the gradients to a global norm of at most `largest`; returns the norm that they had.
 
     Where that is not finite they stay as they are: scaled, they would hide which parameter's it was.

@@ -5,6 +5,7 @@ A batch is a pure function of (seed, step, rank), however many processes decode 
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from reelmill.config import free
 from reelmill.errors import ConfigError, DataError
+from reelmill.train.signals import SIGNALS
 from reelmill.train.vision.media import SEGMENT, Frames, Library, Source, duration_s
 from reelmill.train.vision.render import rendered
 
@@ -145,6 +147,12 @@ class _Steps(Dataset[tuple[Tensor, Tensor]]):
         return torch.from_numpy(np.stack(pictures)), torch.from_numpy(clips)
 
 
+def _ignore_signals(_worker: int) -> None:
+    """Leave signals to the trainer, which saves before it ends; workers end with it."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def batches(crops: Crops, steps: range, seed: int, rank: int = 0, temporal: int = 4) -> Iterator[tuple[Tensor, Tensor]]:
     """Of each step uint8 pictures [P, size, size, 3] and clips [B, T, size, size, 3]."""
     yield from DataLoader(
@@ -153,6 +161,7 @@ def batches(crops: Crops, steps: range, seed: int, rank: int = 0, temporal: int 
         sampler=steps,
         num_workers=crops.config.workers,
         persistent_workers=crops.config.workers > 0,
+        worker_init_fn=_ignore_signals,
     )
 
 

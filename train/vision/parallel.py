@@ -1,18 +1,12 @@
-"""A tokenizer over several ranks: DDP, or FSDP2 where the model is large; whole state dicts in and out of either."""
+"""A tokenizer over several ranks: DDP, or FSDP2 where the model is large; its whole state out of either."""
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
 import torch
-from torch import nn
-from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
-    get_model_state_dict,
-    get_optimizer_state_dict,
-    set_model_state_dict,
-    set_optimizer_state_dict,
-)
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
@@ -35,17 +29,13 @@ def trainable(model: nn.Module, ranks: Ranks, parallel: Literal["ddp", "fsdp"]) 
     return DistributedDataParallel(model)
 
 
-def state_of(model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> dict[str, Any]:
-    """The whole state of a model, or of its optimizer, on the CPU; all ranks call this."""
-    if optimizer is None:
-        return get_model_state_dict(model, options=_WHOLE)
-    return dict(get_optimizer_state_dict(model, optimizer, options=_WHOLE))
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model itself, without DDP around it."""
+    inner: nn.Module = model.module if isinstance(model, DistributedDataParallel) else model
+    return inner
 
 
-def load_state(
-    model: nn.Module, optimizer: torch.optim.Optimizer | None, tensors: dict[str, Any], state: dict[str, Any] | None
-) -> None:
-    """Fill a model, and its optimizer, from what `state_of` gave; all ranks call this with the same."""
-    set_model_state_dict(model, tensors, options=_WHOLE)
-    if optimizer is not None and state is not None:
-        set_optimizer_state_dict(model, optimizer, state, options=_WHOLE)
+def full_state(model: nn.Module) -> dict[str, Tensor]:
+    """The whole state of a model, on the CPU; all ranks call this, and the first one has all of it."""
+    state: dict[str, Any] = get_model_state_dict(unwrapped(model), options=_WHOLE)
+    return state

@@ -8,9 +8,10 @@ from dataclasses import replace
 from reelmill.config import nearest
 from reelmill.errors import ConfigError
 from reelmill.tokenize.vision.presets import PRESETS
+from reelmill.train.saver import CheckpointConfig
+from reelmill.train.vision.config import TokenizerOptimizerConfig, TokenizerRecipe
 from reelmill.train.vision.data import DataConfig
 from reelmill.train.vision.losses import LossConfig
-from reelmill.train.vision.trainer import AdamConfig, TokenizerRecipe
 
 
 def reelmill_tok_s() -> TokenizerRecipe:
@@ -20,7 +21,7 @@ def reelmill_tok_s() -> TokenizerRecipe:
         model=replace(PRESETS["reelmill-tok-s"], decoder_blocks=3),
         data=DataConfig(pictures=3, clips=1, latents=(1, 4, 1), sizes=(96, 64, 96), cache_gb=6.0),
         loss=LossConfig(lpips=0.05, lpips_start=3_000, quantizer=10.0),
-        optimizer=AdamConfig(lr=1e-3),
+        optimizer=TokenizerOptimizerConfig(lr=1e-3, final_lr=1e-5),
         steps=4_400,
         ema=0.999,
         revive_every=250,
@@ -35,7 +36,7 @@ def reelmill_tok_s_decoder() -> TokenizerRecipe:
         model=PRESETS["reelmill-tok-s"],
         data=DataConfig(pictures=5, clips=1, latents=(1, 4, 1), sizes=(96, 64, 96), cache_gb=4.0),
         loss=LossConfig(lpips=0.01, ssim=0.3),
-        optimizer=AdamConfig(lr=1e-3),
+        optimizer=TokenizerOptimizerConfig(lr=1e-3, final_lr=1e-5),
         steps=3_000,
         ema=0.999,
         init="reelmill-tok-s",
@@ -54,7 +55,7 @@ def reelmill_tok_s_finetune() -> TokenizerRecipe:
         model=PRESETS["reelmill-tok-s"],
         data=DataConfig(pictures=4, clips=1, latents=(1, 4, 1), sizes=(96, 64, 96), cache_gb=4.0),
         loss=LossConfig(lpips=0.02, ssim=0.3, quantizer=10.0),
-        optimizer=AdamConfig(lr=8e-4),
+        optimizer=TokenizerOptimizerConfig(lr=8e-4, final_lr=8e-6),
         steps=6_000,
         ema=0.999,
         revive_every=25,
@@ -68,7 +69,7 @@ def reelmill_tok_xs() -> TokenizerRecipe:
         name="reelmill-tok-xs",
         model=PRESETS["reelmill-tok-xs"],
         data=DataConfig(pictures=6, clips=1, latents=(2,), sizes=(64, 64, 96)),
-        optimizer=AdamConfig(lr=2e-3),
+        optimizer=TokenizerOptimizerConfig(lr=2e-3, final_lr=2e-5),
         steps=7_000,
     )
 
@@ -88,14 +89,14 @@ def emu3_vision_tokenizer() -> TokenizerRecipe:
             l1=0.0, l2=1.0, edges=0.0, colour=0.0, flicker=0.0, lpips=0.1, adversarial=0.1, adversarial_start=10_000,
             quantizer=1.0,
         ),
-        optimizer=AdamConfig(
-            lr=1e-4, beta1=0.5, beta2=0.9, weight_decay=0.0, warmup_steps=1_000, discriminator_lr=1e-4
+        optimizer=TokenizerOptimizerConfig(
+            lr=1e-4, final_lr=1e-6, beta1=0.5, beta2=0.9, weight_decay=0.0, warmup_steps=1_000, discriminator_lr=1e-4
         ),
         steps=500_000,
         ema=0.9999,
         revive_every=500,
         precision="bfloat16",
-        checkpoint_every=5_000,
+        checkpoint=CheckpointConfig(every=5_000, keep=2),
     )  # fmt: skip
 
 

@@ -13,8 +13,9 @@ from reelmill.files import write_text
 from reelmill.tokenize.vision.evaluate import fit
 from reelmill.tokenize.vision.tokenizer import Frames
 from reelmill.train.parallel import join_ranks
+from reelmill.train.vision.config import TokenizerRecipe
 from reelmill.train.vision.media import Source, frames_at, read_picture
-from reelmill.train.vision.trainer import TokenizerRecipe, Trainer
+from reelmill.train.vision.trainer import Trainer
 
 AREA = 256**2
 """Pixels at which held-out media are judged."""
@@ -35,7 +36,7 @@ def train(
 
     A run that was interrupted goes on from its last checkpoint; `until` stops it before that step. Under torchrun every
     rank calls this. Raises ConfigError for a recipe that cannot run or that differs from the one that `out` was begun
-    with, DataError for media that cannot be used.
+    with, DataError for media that cannot be used, Preempted or Interrupted when a signal stopped it, saved.
     """
     with join_ranks(recipe.device) as ranks:
         out.mkdir(parents=True, exist_ok=True)

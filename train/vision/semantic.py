@@ -18,7 +18,7 @@ from reelmill.compat import torchvision
 from reelmill.errors import ConfigError, WeightsError
 from reelmill.tokenize.vision.spatial import SpatialDecoder
 from reelmill.train.parallel import Ranks
-from reelmill.train.vision.parallel import load_state, state_of, trainable
+from reelmill.train.vision.parallel import trainable
 
 
 class Distillation:
@@ -51,14 +51,6 @@ class Distillation:
         """Move the map along the gradient of the last term."""
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-
-    def state(self) -> dict[str, Any]:
-        """What resuming needs."""
-        return {"semantic": state_of(self.head), "semantic_optimizer": state_of(self.head, self.optimizer)}
-
-    def load(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` gave."""
-        load_state(self.head, self.optimizer, state["semantic"], state["semantic_optimizer"])
 
     def _see(self, _module: nn.Module, _inputs: Any, features: Tensor) -> None:
         if torch.is_grad_enabled():

@@ -1,102 +1,37 @@
 """The training loop of a vision tokenizer: alone, or under torchrun by DDP or FSDP2; exact to resume.
 
 OUT/NAME.safetensors   the tokenizer (moving average of the weights), which `tokenize.vision.load` takes
-OUT/state.pt           all that a killed run needs to go on bit for bit
-OUT/log.jsonl          every loss term each `log_every` steps, held-out scores at every checkpoint
-OUT/pictures/          held-out originals above their reconstructions, a folder a checkpoint
+OUT/checkpoints/       everything that a stopped run needs to go on exactly (`saver.py`)
+OUT/metrics.jsonl      mean loss terms of every `log_every` steps, held-out scores at every checkpoint
+OUT/pictures/          held-out originals above their reconstructions, a folder per checkpoint
 """
 
 from __future__ import annotations
 
-import json
-import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import torch
-from torch import Tensor, nn
-
-from reelmill.config import differences, free, from_dict, identity, to_dict
-from reelmill.errors import ConfigError, ReelmillError
-from reelmill.files import write_atomically
+from reelmill import __version__
+from reelmill.config import to_dict
+from reelmill.errors import ConfigError
 from reelmill.tokenize.vision.architectures import build
 from reelmill.tokenize.vision.evaluate import evaluate
-from reelmill.tokenize.vision.ibq import IBQConfig
-from reelmill.tokenize.vision.index_backprop import IndexBackprop
-from reelmill.tokenize.vision.movq import MoVQConfig
-from reelmill.tokenize.vision.perceptual import load_lpips
 from reelmill.tokenize.vision.tokenizer import Frames, VisionTokenizer, save
-from reelmill.train.parallel import Device, Precision, Ranks
-from reelmill.train.vision.data import Crops, DataConfig, as_signal, batches
-from reelmill.train.vision.discriminator import PatchDiscriminator, discriminator_loss, generator_loss
-from reelmill.train.vision.fit import fit
-from reelmill.train.vision.init_from import init_from
-from reelmill.train.vision.losses import LossConfig, perceptual_term, pixel_terms, similarity_term
+from reelmill.train import checkpoint
+from reelmill.train.parallel import Ranks
+from reelmill.train.saver import Saver
+from reelmill.train.signals import STOP_FILE, StopRequest, stop_requests, stopped
+from reelmill.train.trackers import Tracker, trackers
+from reelmill.train.vision.config import TokenizerRecipe
+from reelmill.train.vision.data import Crops, batches
 from reelmill.train.vision.media import Source, fingerprint
-from reelmill.train.vision.parallel import load_state, state_of, trainable
-from reelmill.train.vision.revival import Revival
-from reelmill.train.vision.semantic import Distillation
-
-
-@dataclass(frozen=True)
-class AdamConfig:
-    """AdamW, a linear warm-up and a cosine over all steps to 1 % of the peak. The discriminator's rate is constant."""
-
-    lr: float = 2e-3
-    beta1: float = 0.9
-    beta2: float = 0.99
-    weight_decay: float = 0.01
-    warmup_steps: int = 100
-    clip_norm: float = 1.0
-    discriminator_lr: float = 2e-4
-
-    def rate(self, step: int, steps: int) -> float:
-        """The learning rate of `step` (from 0) in a run of `steps`."""
-        warm = min(1.0, (step + 1) / max(1, self.warmup_steps))
-        return self.lr * warm * (0.01 + 0.99 * (1 + math.cos(math.pi * step / steps)) / 2)
-
-
-@dataclass(frozen=True)
-class TokenizerRecipe:
-    """How to train a tokenizer. `name` is what it will be called; `ema` the decay of the average that is kept."""
-
-    name: str
-    model: MoVQConfig | IBQConfig
-    data: DataConfig = field(default_factory=DataConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
-    optimizer: AdamConfig = field(default_factory=AdamConfig)
-    steps: int = free(10_000)
-    """May change when a run goes on: the learning rate follows the new end."""
-    ema: float = 0.998
-    revive_every: int = 0
-    """Every so many steps codes that went unused become vectors of the batch (learned codebooks only; 0: never). Not in
-    the last third of the steps: while the learning rate ends, codes settle."""
-    fit: int = 0
-    """Before the first step the shortcut and the codebook are fitted to so many patches (`fit.py`; 0: not)."""
-    init: str = ""
-    """The tokenizer whose weights training begins with: a shipped one's name or a file ("": random ones)."""
-    train_only: Literal["all", "decoder"] = "all"
-    """`decoder`: the encoder and the codebook of `init` stay as they are, and with them every code."""
-    seed: int = 0
-    precision: Precision = "float32"
-    parallel: Literal["ddp", "fsdp"] = "ddp"
-    device: Device = free("auto")
-    log_every: int = free(100)
-    checkpoint_every: int = free(1_000)
-
-    def __post_init__(self) -> None:
-        if self.train_only == "decoder" and (not self.init or self.fit or self.revive_every):
-            raise ConfigError(
-                f"train_only is decoder with init {self.init!r}, fit {self.fit} and revive_every {self.revive_every}: "
-                "name the tokenizer whose codes are kept as init, and set the other two to 0, for both change codes"
-            )
+from reelmill.train.vision.networks import Networks
 
 
 class Trainer:
-    """One run on this rank: tokenizer, its moving average, discriminator, optimizers."""
+    """One run: networks and data on this rank, at the step of the last checkpoint in `out`."""
 
     def __init__(
         self,
@@ -107,211 +42,114 @@ class Trainer:
         ranks: Ranks,
         log_fn: Callable[[str], None] = print,
     ) -> None:
+        recipe.log.check()
         self.recipe, self.held_out, self.out, self.ranks, self.log_fn = recipe, held_out, out, ranks, log_fn
         self.crops = Crops(sources, recipe.data)
         self.data_fingerprint = fingerprint(sources)
-        torch.manual_seed(recipe.seed)
-        model, average = build(recipe.model), build(recipe.model)
-        if recipe.init:
-            init_from(model, recipe.init)
-        average.load_state_dict(model.state_dict())
-        if recipe.train_only == "decoder":
-            model.freeze_codes()
-        if isinstance(model.quantize, IndexBackprop):
-            model.quantize.with_entropy = recipe.loss.entropy > 0
-        self.model = trainable(model, ranks, recipe.parallel)
-        self.average = trainable(average.requires_grad_(False), ranks, recipe.parallel)
-        config = recipe.optimizer
-        self.optimizer = torch.optim.AdamW(
-            [parameter for parameter in self.model.parameters() if parameter.requires_grad],
-            lr=config.lr,
-            betas=(config.beta1, config.beta2),
-            weight_decay=config.weight_decay,
-            fused=True,
-        )
-        self.lpips = load_lpips().to(ranks.device) if recipe.loss.lpips else None
-        self.discriminator: nn.Module | None = None
-        if recipe.loss.adversarial:
-            self.discriminator = trainable(PatchDiscriminator(), ranks, "ddp")
-            self.discriminator_optimizer = torch.optim.AdamW(
-                self.discriminator.parameters(), lr=config.discriminator_lr, betas=(0.5, 0.9)
-            )
-        self.semantic: Distillation | None = None
-        if recipe.loss.semantic:
-            self.semantic = Distillation(model, recipe.loss.semantic_model, config.lr, ranks)
-        self.revival = Revival(recipe.model.codes, ranks) if recipe.revive_every else None
-        self.step = 0
+        self.networks = Networks(recipe, ranks)
+        self.saver = Saver(out / "checkpoints", recipe.checkpoint, ranks)
+        self.trackers: list[Tracker] = []
+        self.next_step = self.saved_step = 0
+        self._window: dict[str, list[float]] = {}
+
+    def resume(self) -> None:
+        """Go on from the last checkpoint, if there is one; ConfigError where recipe or media differ from its run's."""
+        last = checkpoint.latest(self.out / "checkpoints")
+        if last is None:
+            if (self.out / "state.pt").is_file():
+                raise ConfigError(
+                    f"{self.out} was trained by an earlier version (state.pt), and this one cannot go on from there. "
+                    f"Start from its tokenizer in another folder: --set init={self.out / self.recipe.name}.safetensors"
+                )
+            return
+        state = checkpoint.read_state_as(checkpoint.RunState, last)
+        defaults = TokenizerRecipe(name=self.recipe.name, model=self.recipe.model)
+        checkpoint.check_same_run(state, self.recipe, defaults, self.data_fingerprint, last)
+        self.networks.load(last)
+        self.next_step = self.saved_step = state.step
+        self.log_fn(f"resumed from {last}")
 
     def run(self, until: int | None = None) -> None:
-        """Train to the last step (or to `until`), logging, and checkpoint on the way and at the end."""
-        last = self.recipe.steps if until is None else min(until, self.recipe.steps)
-        steps = range(self.step, last)
-        if self.step == 0 and self.recipe.fit:
-            fit(
-                [self.model, self.average],
-                self.crops,
-                self.recipe.fit,
-                self.recipe.model.codes,
-                self.recipe.seed,
-                self.ranks,
-            )
-        window: dict[str, list[float]] = {}
-        began, saved = time.monotonic(), self.step
-        stream = batches(self.crops, steps, self.recipe.seed, self.ranks.rank, self.recipe.model.temporal_factor)
-        for pictures, clips in stream:
-            for key, value in self.train_step(pictures, clips).items():
-                window.setdefault(key, []).append(value)
-            if self.step % self.recipe.log_every == 0:
+        """Train to the last step, or stop before step `until`, saved; checkpoint on the way.
+
+        A signal (`signals.SIGNALS`) on any rank, or a file `stop` in `out`, ends the run on all of them after the
+        present step, saved: Interrupted for Ctrl-C, Preempted for the others.
+        """
+        stop = self.recipe.steps if until is None else min(until, self.recipe.steps)
+        if self.ranks.is_first:
+            self.trackers = trackers(self.out, self.recipe.log, to_dict(self.recipe), self.next_step)
+        try:
+            with stop_requests(self.out / STOP_FILE if self.ranks.is_first else None) as request:
+                self._train(stop, request)
+        finally:
+            self.saver.close()
+            for tracker in self.trackers:
+                tracker.close()
+
+    def _train(self, stop: int, request: StopRequest) -> None:
+        recipe = self.recipe
+        if self.next_step == 0 and recipe.fit:
+            self.networks.fit(self.crops)
+        steps = range(self.next_step, stop)
+        began = time.monotonic()
+        stream = batches(self.crops, steps, recipe.seed, self.ranks.rank, recipe.model.temporal_factor)
+        for step, (pictures, clips) in zip(steps, stream, strict=True):
+            if self.ranks.any(request.signal is not None or self.saver.failed):
+                self._end_early(request)
+            for key, value in self.networks.train_step(step, pictures, clips).items():
+                self._window.setdefault(key, []).append(value)
+            self.next_step = step + 1
+            if self.next_step % recipe.log_every == 0:
                 seconds, began = time.monotonic() - began, time.monotonic()
-                rate = self.recipe.optimizer.rate(self.step, self.recipe.steps)
-                # A term may have started, or the run resumed, amid the window: each has a count of its own.
-                means = {key: sum(values) / len(values) for key, values in window.items()}
-                self._log({"step": self.step, "lr": rate, **means, "seconds": seconds})
-                window = {}
-            if self.step % self.recipe.checkpoint_every == 0:
-                self.checkpoint()
-                saved = self.step
-        if self.step > saved:
-            self.checkpoint()
+                self._log_window(step, seconds)
+            if self.next_step % recipe.checkpoint.every == 0:
+                self._save()
+                self._evaluate()
+        if self.next_step > self.saved_step:
+            self._save()
+            self._evaluate()
+        self.saver.wait()
 
-    def train_step(self, pictures: Tensor, clips: Tensor) -> dict[str, float]:
-        """One step on uint8 pictures [P, S, S, 3] and clips [B, T, S, S, 3]; returns each loss term of this rank."""
-        still, moving = (as_signal(frames.to(self.ranks.device)) for frames in (pictures, clips))
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.optimizer.rate(self.step, self.recipe.steps)
-        loss = self.recipe.loss
-        with torch.autocast(self.ranks.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
-            outputs = self.model(still, moving)
-        terms = pixel_terms(outputs, still, moving)
-        if self.lpips is not None and self.step >= loss.lpips_start:
-            terms["lpips"] = perceptual_term(self.lpips, outputs, still, moving)
-        if loss.ssim:
-            terms["ssim"] = similarity_term(outputs, still, moving)
-        if loss.entropy and outputs.entropy is not None:
-            terms["entropy"] = outputs.entropy
-        if self.semantic is not None:
-            terms["semantic"] = self.semantic.term(torch.cat([moving.flatten(0, 1), still]))
-        fake = torch.cat([outputs.pictures, outputs.clips.flatten(0, 1)]).float()
-        adversarial = self.discriminator is not None and self.step >= loss.adversarial_start
-        if adversarial:
-            terms["adversarial"] = self._judged(fake)
-        total = sum((getattr(loss, key) * value for key, value in terms.items()), start=torch.zeros(()))
-        self.optimizer.zero_grad(set_to_none=True)
-        total.backward()
-        norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.optimizer.clip_norm))
-        value = float(total.detach())
-        if not (math.isfinite(value) and math.isfinite(norm)):
-            raise ReelmillError(
-                f"step {self.step}: the loss is {value} and the gradient norm {norm}; nothing was updated. Train "
-                "again with a lower optimizer.lr; the last checkpoint is sound."
-            )
-        self.optimizer.step()
-        if self.semantic is not None:
-            self.semantic.step()
-        values = {key: float(term.detach()) for key, term in terms.items()} | {"total": value, "norm": norm}
-        if adversarial:
-            values["discriminator"] = self._train_discriminator(torch.cat([still, moving.flatten(0, 1)]), fake.detach())
-        self.step += 1
-        self._update_average()
-        if self.revival is not None:
-            self.revival.count(outputs.codes)
-            if self.step % self.recipe.revive_every == 0 and self.step <= self.recipe.steps * 2 // 3:
-                # In the average too: otherwise a code would be on its way there for thousands of steps.
-                models = [self.model, self.average]
-                values["revived"] = self.revival.revive(models, outputs.vectors.detach(), self.recipe.seed + self.step)
-        return values
+    def _end_early(self, request: StopRequest) -> None:
+        """Save and raise: what failed in the background, or that a signal came."""
+        if self.next_step > self.saved_step:
+            self._save()
+        self.saver.wait()
+        raise stopped(self.ranks.gather([request.signal.name] if request.signal else []), self.next_step)
 
-    def checkpoint(self) -> None:
-        """Write the tokenizer, its scores and pictures on the held-out media, and the state to resume from."""
-        average, state = state_of(self.average), self._state()
+    def _save(self) -> None:
+        """Begin to write the checkpoint of the steps made so far."""
+        state = checkpoint.RunState(
+            step=self.next_step, recipe=to_dict(self.recipe), data=self.data_fingerprint, version=__version__
+        )
+        self.saver.save(state, self.networks.tensors())
+        self.saved_step = self.next_step
+
+    def _evaluate(self) -> None:
+        """Write the tokenizer, and its scores and pictures on the held-out media."""
+        average = self.networks.full_average()
         if self.ranks.is_first:
             whole = build(self.recipe.model)
             whole.load_state_dict(average)
             save(whole, self.recipe.name, self.out / f"{self.recipe.name}.safetensors")
-            write_atomically(self.out / "state.pt", lambda temporary: torch.save(state, temporary))
-            pictures = self.out / "pictures" / f"step-{self.step:07d}"
+            pictures = self.out / "pictures" / f"step-{self.next_step:07d}"
             scores = evaluate(VisionTokenizer(whole, self.recipe.name), self.held_out, pictures)
-            self._log({"step": self.step, **scores})
+            self._log({"step": self.next_step, "validation": scores})
         self.ranks.wait()
 
-    def resume(self) -> None:
-        """Go on from `state.pt`, if there is one; ConfigError where recipe or media differ from those of its run."""
-        path = self.out / "state.pt"
-        if not path.is_file():
-            return
-        state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
-        recipe = json.loads(state["recipe"])
-        # What an older state does not say is as by default.
-        changed = differences(identity(from_dict(TokenizerRecipe, recipe)), identity(self.recipe))
-        if state["data"] != self.data_fingerprint:
-            changed.append("the training media")
-        if changed:
-            raise ConfigError(
-                f"{path} is of a run with other settings; changed since: {'; '.join(changed)}. Go on with the old "
-                "ones, or train into another folder."
-            )
-        load_state(self.model, self.optimizer, state["model"], state["optimizer"])
-        load_state(self.average, None, state["average"], None)
-        if self.discriminator is not None:
-            load_state(
-                self.discriminator,
-                self.discriminator_optimizer,
-                state["discriminator"],
-                state["discriminator_optimizer"],
-            )
-        if self.semantic is not None:
-            self.semantic.load(state)
-        if self.revival is not None:
-            self.revival.use.copy_(state["use"])
-        self.step = state["step"]
-        self.log_fn(f"resumed at step {self.step}")
+    def _log_window(self, step: int, seconds: float) -> None:
+        """Log the mean of each loss term since the last line."""
+        # A term may have started amid the window, and so may a resumed run: each term has a count of its own.
+        means = {key: sum(values) / len(values) for key, values in self._window.items()}
+        rate = self.recipe.optimizer.rate(step, self.recipe.steps)
+        self._window.clear()
+        if self.ranks.is_first:
+            self._log({"step": step, **means, "lr": rate, "seconds": seconds})
 
-    def _state(self) -> dict[str, Any]:
-        state: dict[str, Any] = {
-            "step": self.step,
-            "recipe": json.dumps(to_dict(self.recipe)),
-            "data": self.data_fingerprint,
-            "model": state_of(self.model),
-            "optimizer": state_of(self.model, self.optimizer),
-            "average": state_of(self.average),
-        }
-        if self.discriminator is not None:
-            state["discriminator"] = state_of(self.discriminator)
-            state["discriminator_optimizer"] = state_of(self.discriminator, self.discriminator_optimizer)
-        if self.semantic is not None:
-            state |= self.semantic.state()
-        if self.revival is not None:
-            state["use"] = self.revival.use.cpu()
-        return state
-
-    def _judged(self, fake: Tensor) -> Tensor:
-        """What the discriminator makes of reconstructions, without a gradient for the discriminator itself."""
-        assert self.discriminator is not None
-        judge: nn.Module = getattr(self.discriminator, "module", self.discriminator)
-        judge.requires_grad_(False)
-        loss = generator_loss(judge(fake))
-        judge.requires_grad_(True)
-        return loss
-
-    def _train_discriminator(self, real: Tensor, fake: Tensor) -> float:
-        assert self.discriminator is not None
-        judgements = self.discriminator(torch.cat([real, fake]))
-        loss = discriminator_loss(*judgements.split([len(real), len(fake)]))
-        self.discriminator_optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.discriminator_optimizer.step()
-        return float(loss.detach())
-
-    @torch.no_grad()
-    def _update_average(self) -> None:
-        decay = min(self.recipe.ema, (1 + self.step) / (10 + self.step))
-        torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - decay)
-        for kept, buffer in zip(self.average.buffers(), self.model.buffers(), strict=True):
-            kept.copy_(buffer)
-
-    def _log(self, row: dict[str, Any]) -> None:
-        if not self.ranks.is_first:
-            return
-        with (self.out / "log.jsonl").open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(row) + "\n")
-        self.log_fn("  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()))
+    def _log(self, metrics: dict[str, Any]) -> None:
+        for tracker in self.trackers:
+            tracker.write(metrics)
+        values = metrics.get("validation", {key: value for key, value in metrics.items() if key != "step"})
+        numbers = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+        where = f"validation after step {self.next_step}" if "validation" in metrics else f"step {self.next_step}"
+        self.log_fn(f"{where}  {numbers}")

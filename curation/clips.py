@@ -57,9 +57,10 @@ def image_clip(source: Source, options: dict[str, Any]) -> Iterator[wire.Message
 
 
 def text_clip(source: Source, options: dict[str, Any]) -> Iterator[wire.Message]:
-    """The words of a text, as `text`."""
+    """The words of a text; `text` is uint8 [N], UTF-8."""
     (clip,) = options["clips"]
-    yield {"type": "clip", "key": clip["key"], "text": read_text(source, options)}, {}
+    words = np.frombuffer(read_text(source, options).encode(), np.uint8)
+    yield {"type": "text", "key": clip["key"]}, {"text": words}
 
 
 def decode_only(source: Source, options: dict[str, Any]) -> Iterator[wire.Message]:

@@ -11,6 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -22,15 +23,17 @@ from reelmill.curation.ledger import ARROW_TYPES, ITEMS, RESERVED, sample_id, sa
 from reelmill.curation.rules import Rule, SkipFilter
 from reelmill.curation.scenes import ScenesConfig
 from reelmill.curation.sidecars import read_sidecar
-from reelmill.errors import ConfigError
+from reelmill.errors import ConfigError, brief
+from reelmill.isolation.failures import failure_of
+from reelmill.isolation.messages import SAMPLES
 from reelmill.isolation.parent import Child, IsolationConfig, ItemFailed
+from reelmill.isolation.wire import Message
 from reelmill.media.limits import Limits
 from reelmill.media.source import Source
 
 log = logging.getLogger(__name__)
 
 BATCH_BYTES = 64 * 1024**2
-MACHINE_TRIES = 2
 
 EXPANDERS = {kind: f"reelmill.curation.expanders.{kind}:expand" for kind in ("video", "image", "text")}
 
@@ -125,30 +128,30 @@ class ItemScorer:
         return taken
 
     def score(self, item: Mapping[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """Rows (schemas ITEMS and `samples_schema`) of one row of the plan. A bad item is a row with a reason.
+        """Rows (schemas ITEMS and `samples_schema`) of one row of the plan. A bad item is a row with a reason."""
+        try:
+            if item["problem"]:
+                raise ItemFailed("item", item["problem"])
+            row = self._item_row(item)
+            source = Source(item["path"], item["offset"], item["size"])
+            job = self._config.expanders[item["kind"]]
+            return self._child.run_all(job, source, self._options, SAMPLES, partial(self._rows, item, row))
+        except Exception as error:
+            return self.refused(item, failure_of(error)), []
 
-        A failure of class `machine` is tried once more with a fresh child.
-        """
-        for attempt in range(MACHINE_TRIES):
-            try:
-                if item["problem"]:
-                    raise ItemFailed("item", item["problem"])
-                return self._score(item)
-            except ItemFailed as failure:
-                if failure.reason_class == "item" or attempt == MACHINE_TRIES - 1:
-                    return self.refused(item, failure), []
-                log.info("%s: %s; trying once more", item["uri"], failure.reason)
-        raise AssertionError("unreachable: the last attempt returns")
-
-    def _score(self, item: Mapping[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    def _rows(
+        self, item: Mapping[str, Any], row: Mapping[str, Any], messages: Iterator[Message]
+    ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         rows: list[dict[str, Any]] = []
         facts: dict[str, Any] = {}
-        row = self._item_row(item)
-        for batch in self._batches(item, facts):
-            for sample in batch:
-                sample.alt = row["alt"]
+        for batch in _batches(item, row["alt"], messages, facts):
             rows.extend(self._measured(batch))
-        return {**row, **_item_facts(facts), "status": "done", "n_samples": len(rows)}, rows
+        if not facts:
+            raise ItemFailed("item", "decoder_nonsense: samples without the facts of their item")
+        if len({row["sample_id"] for row in rows}) < len(rows):
+            raise ItemFailed("item", "decoder_nonsense: two samples of one span")
+        known = {name: facts[name] for name in ITEMS.names if name in facts}
+        return {**row, **known, "status": "done", "n_samples": len(rows)}, rows
 
     def keep_known(self, rows: Sequence[dict[str, Any]], before: Mapping[str, Mapping[str, Any]]) -> None:
         """Put back what a scorer measured before and now skips, under other rules, or fails at: a score is never lost.
@@ -181,25 +184,6 @@ class ItemScorer:
         sidecar = read_sidecar(_source(item, "json"), _source(item, "text"))
         known = {"source": sidecar.source, "licence": sidecar.licence, "url": sidecar.url, "alt": sidecar.alt}
         return {**row, **known, "sidecar_problem": sidecar.problem, "score_fingerprint": self.fingerprint}
-
-    def _batches(self, item: Mapping[str, Any], facts: dict[str, Any]) -> Iterator[list[Sample]]:
-        source = Source(item["path"], item["offset"], item["size"])
-        batch: list[Sample] = []
-        size = 0
-        for body, arrays in self._child.run(self._config.expanders[item["kind"]], source, self._options):
-            if body["type"] == "item":
-                facts.update(body)
-                continue
-            if size > BATCH_BYTES:
-                yield batch
-                batch, size = [], 0
-            try:
-                batch.append(_sample(item, body, Frames(**arrays)))
-            except (KeyError, TypeError, ValueError) as error:
-                raise ItemFailed("item", f"decoder_nonsense: {type(error).__name__}: {error}") from None
-            size += sum(array.nbytes for array in arrays.values())
-        if batch:
-            yield batch
 
     def _measured(self, batch: list[Sample]) -> list[dict[str, Any]]:
         rows = [_sample_row(sample) for sample in batch]
@@ -241,21 +225,32 @@ def _source(item: Mapping[str, Any], which: str) -> Source | None:
     return Source(item[f"{which}_path"], item[f"{which}_offset"], item[f"{which}_size"])
 
 
-def _item_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of an ITEMS row that the child reports; it is not trusted to send the right types."""
-    try:
-        numbers = {"duration_s": float(facts["duration_s"]), "fps": float(facts["fps"])}
-        size = {"width": int(facts["width"]), "height": int(facts["height"])}
-        return {**numbers, **size, "codec": str(facts["codec"]), "sha256": str(facts["sha256"])}
-    except (KeyError, TypeError, ValueError) as error:
-        raise ItemFailed("item", f"decoder_nonsense: {type(error).__name__}: {error}") from None
+def _batches(
+    item: Mapping[str, Any], alt: str | None, messages: Iterator[Message], facts: dict[str, Any]
+) -> Iterator[list[Sample]]:
+    """Samples in batches of about BATCH_BYTES; what the child says of the item goes into `facts`."""
+    batch: list[Sample] = []
+    size = 0
+    for body, arrays in messages:
+        if body["type"] == "item":
+            facts.update(body)
+            continue
+        if size > BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+        batch.append(_sample(item, alt, body, Frames(**arrays)))
+        size += sum(array.nbytes for array in arrays.values())
+    if batch:
+        yield batch
 
 
-def _sample(item: Mapping[str, Any], body: Mapping[str, Any], frames: Frames) -> Sample:
-    start, end = float(body["start_s"]), float(body["end_s"])
+def _sample(item: Mapping[str, Any], alt: str | None, body: Mapping[str, Any], frames: Frames) -> Sample:
+    start, end = body["start_s"], body["end_s"]
+    if end < start:
+        raise ItemFailed("item", f"decoder_nonsense: a sample from {start:g} to {end:g} s")
     identity = sample_id(item["item_id"], start, end)
-    size = (int(body["width"]), int(body["height"]), float(body["fps"]))
-    sample = Sample(identity, item["item_id"], item["kind"], start, end, *size, frames)
+    size = (body["width"], body["height"], body["fps"])
+    sample = Sample(identity, item["item_id"], item["kind"], start, end, *size, frames, alt=alt)
     sample.columns["unit"] = item["unit"]
     return sample
 
@@ -274,7 +269,7 @@ def _scores(name: str, scorer: Scorer, samples: Sequence[Sample]) -> list[dict[s
     except Exception as error:  # a scorer's failure is recorded in the row, which then stays undecided
         if len(samples) > 1:
             return [scores for sample in samples for scores in _scores(name, scorer, [sample])]
-        text = " ".join(str(error).split())[:200].replace("; ", ", ")  # "; " separates the messages of two scorers
+        text = brief(error).replace("; ", ", ")  # "; " separates the messages of two scorers
         message = f"{name}: {type(error).__name__}: {text}"
         log.warning("%s: %s", samples[0].sample_id, message)
         return [{**dict.fromkeys(scorer.columns), "score_error": message}]

@@ -18,12 +18,15 @@ from reelmill.curation.captions import checks
 from reelmill.curation.captions.config import CaptionConfig
 from reelmill.curation.captions.contract import Captioner, Row
 from reelmill.curation.ledger import CAPTIONS
+from reelmill.isolation.failures import failure_of
+from reelmill.isolation.untrusted import Maybe, Text
 from reelmill.orchestration.engine import Receipt, Task
 from reelmill.orchestration.plan import group_by
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries, content_tag
 
 WORKER = "reelmill.orchestration.caption:CaptionWorker"
+_CAPTION = Maybe(Text(1 << 20))
 
 _LACKING = """
 FROM samples s, (SELECT unnest($2) AS wanted_source, unnest($3) AS wanted_model) w
@@ -71,21 +74,26 @@ class CaptionWorker:
 
     def __call__(self, task: Task) -> Receipt:
         """Caption and commit one unit's samples."""
-        rows = []
-        for wanted in task["wanted"]:
-            captioner = self._captioners[wanted["source"]]
-            assert isinstance(captioner, Captioner)
+        return commit_captions(self._folder, task, [self._caption(wanted) for wanted in task["wanted"]])
+
+    def _caption(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
+        """The row of an entry of the task's `wanted`; where the captioner fails its problem names the exception."""
+        captioner = self._captioners[wanted["source"]]
+        assert isinstance(captioner, Captioner)
+        try:
             text = captioner.caption(wanted["sample"])
-            rows.append(caption_row(wanted, text, checks.problem(text)))
-        return commit_captions(self._folder, task, rows)
+            return caption_row(wanted, text, checks.problem(text))
+        except Exception as error:
+            return caption_row(wanted, None, failure_of(error).reason)
 
 
 def caption_row(wanted: Mapping[str, Any], text: str | None, problem: str | None, parts: int = 1) -> dict[str, Any]:
-    """The row of `captions` for an entry of a task's `wanted`."""
+    """The row of `captions` for an entry of a task's `wanted`. Raises Nonsense for what is no text."""
+    text = _CAPTION.check(text or None, "the caption")
     return {
         "unit": wanted["unit"],
         "sample_id": wanted["sample"]["sample_id"],
-        "caption": text or None,
+        "caption": text,
         "caption_source": wanted["source"],
         "model": wanted["model"] or None,
         "language": checks.language(text),

@@ -15,6 +15,7 @@ from reelmill.curation.captions.frames import JOBS, decode_frames
 from reelmill.curation.captions.prompts import load_prompts, prompt_language
 from reelmill.curation.scoring import ScoreConfig
 from reelmill.curation.text_cleaning import clean_text
+from reelmill.isolation.failures import failure_of
 from reelmill.isolation.parent import Child, ItemFailed
 from reelmill.orchestration.caption import caption_row, commit_captions
 from reelmill.orchestration.engine import Receipt, Task
@@ -64,21 +65,31 @@ class ModelCaptionWorker:
         return {**receipt, **failed}
 
     def _ask(self, wanted: Sequence[Wanted]) -> Outcome:
+        """What became of each entry. Where the model fails at several together, they are asked about one by one."""
         outcome = Outcome()
-        by_id = {entry["sample"]["sample_id"]: entry for entry in wanted}
+        left = {entry["sample"]["sample_id"]: entry for entry in wanted}
         try:
-            for reply in self._captioner.ask(self._questions(wanted, outcome)):
+            for reply in self._captioner.ask(self._questions(wanted, left, outcome)):
+                entry = left.pop(reply.question.row["sample_id"])
                 if reply.failure:
                     outcome.failures.append(reply.failure)
                 else:
-                    outcome.rows.append(answered(by_id[reply.question.row["sample_id"]], reply))
+                    _add_answer(entry, reply, outcome)
         except Unavailable as reason:
-            left = len(wanted) - len(outcome.rows) - len(outcome.failures)
-            outcome.failures.extend([f"not asked: {reason}"] * left)
+            outcome.failures.extend(f"not asked: {reason}" for _ in left)
+        except Exception as error:
+            failure = failure_of(error)
+            for entry in left.values():
+                if len(wanted) == 1:
+                    _add_failure(entry, failure, outcome)
+                else:
+                    alone = self._ask([entry])
+                    outcome.rows.extend(alone.rows)
+                    outcome.failures.extend(alone.failures)
         return outcome
 
-    def _questions(self, wanted: Sequence[Wanted], outcome: Outcome) -> Iterator[Question]:
-        """Questions, item by item. What cannot be decoded is junk; a failing machine is a failure."""
+    def _questions(self, wanted: Sequence[Wanted], left: dict[str, Wanted], outcome: Outcome) -> Iterator[Question]:
+        """Questions, item by item. What cannot be decoded is junk, or a failure of the machine; it leaves `left`."""
         config = self._config
         keyed = ({"item_id": entry["sample"]["item_id"], "entry": entry} for entry in wanted)
         for item_id, group in group_by(keyed, "item_id"):
@@ -86,15 +97,33 @@ class ModelCaptionWorker:
             rows = [entry["sample"] for entry in entries]
             try:
                 decoded = decode_frames(self._child, self._sources[item_id], rows, config.frames, self._options)
-            except ItemFailed as failure:
+            except Exception as error:
+                failure = failure_of(error)
                 if failure.reason_class == "item":
                     outcome.rows.extend(caption_row(entry, None, "undecodable") for entry in entries)
                 else:
                     outcome.failures.extend(failure.reason for _ in entries)
+                for row in rows:
+                    del left[row["sample_id"]]
                 continue
             for row, frames in zip(rows, decoded, strict=True):
                 prompts = self._prompts[prompt_language(row["sample_id"], config.prompt_languages)]
                 yield Question(row, prompts.prompt(row["kind"]), frames.parts)
+
+
+def _add_answer(wanted: Wanted, reply: Reply, outcome: Outcome) -> None:
+    try:
+        outcome.rows.append(answered(wanted, reply))
+    except Exception as error:
+        _add_failure(wanted, failure_of(error), outcome)
+
+
+def _add_failure(wanted: Wanted, failure: ItemFailed, outcome: Outcome) -> None:
+    """What was said wrongly is junk, with a row that says so; after any other failure a rerun asks again."""
+    if failure.reason_class == "item":
+        outcome.rows.append(caption_row(wanted, None, failure.reason))
+    else:
+        outcome.failures.append(f"sample {wanted['sample']['sample_id']}: {failure.reason}")
 
 
 def answered(wanted: Wanted, reply: Reply) -> dict[str, Any]:

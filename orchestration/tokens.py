@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,12 @@ import pyarrow as pa
 
 from reelmill.config import from_dict, identity, to_dict
 from reelmill.curation import clips as jobs
+from reelmill.curation.clip_messages import Decoded, decode_clips
 from reelmill.curation.ledger import FAILURES, TIMINGS
-from reelmill.curation.scoring import MACHINE_TRIES, ScoreConfig
+from reelmill.curation.scoring import ScoreConfig
+from reelmill.errors import ConfigError
 from reelmill.files import write_atomically
+from reelmill.isolation.failures import failure_of
 from reelmill.isolation.parent import Child, ItemFailed
 from reelmill.orchestration.engine import Receipt, Task
 from reelmill.orchestration.plan import group_by
@@ -107,6 +112,14 @@ def stale_tasks(folder: RunFolder, selection: str, fingerprint: str) -> list[Tas
     ]
 
 
+@dataclass
+class _Made:
+    """Token rows of an item's samples, and by their ids the failures of those that have none."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    failures: dict[str, ItemFailed] = field(default_factory=dict)
+
+
 class TokenWorker:
     """Decodes a unit's kept samples at token resolution, encodes them, writes one token shard."""
 
@@ -129,15 +142,18 @@ class TokenWorker:
         """Tokenize and commit one unit's samples."""
         began, decoding = time.process_time(), self._child.cpu_s
         rows: list[dict[str, Any]] = []
-        failures: list[dict[str, Any]] = []
+        failed: dict[str, ItemFailed] = {}
         for item_id, samples in group_by(task["rows"], "item_id"):
-            try:
-                rows.extend(self._item(item_id, samples))
-            except ItemFailed as failure:
-                failures.extend(self._failure(sample, failure) for sample in samples)
-        done = {row["sample_id"] for row in rows} | {row["sample_id"] for row in failures}
+            made = self._item(item_id, samples)
+            rows.extend(made.rows)
+            failed.update(made.failures)
+        done = {row["sample_id"] for row in rows}
         short = ItemFailed("item", f"too_short: less than one latent frame of {self._tokenizer.temporal} frames")
-        failures.extend(self._failure(sample, short) for sample in task["rows"] if sample["sample_id"] not in done)
+        failures = [
+            self._failure(sample, failed.get(sample["sample_id"], short))
+            for sample in task["rows"]
+            if sample["sample_id"] not in done
+        ]
         tag = task.get("tag") or content_tag(row["sample_id"] for row in task["rows"])
         seconds = {"decode": self._child.cpu_s - decoding, "encode": time.process_time() - began}
         self._commit_timings(task, tag, seconds)
@@ -167,35 +183,48 @@ class TokenWorker:
         path = self._folder.unit_path("timings", task["unit"], f"{tag}-{self._fingerprint[:12]}")
         self._folder.commit(path, pa.Table.from_pylist(rows, schema=TIMINGS))
 
-    def _item(self, item_id: str, samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Token rows of one item's samples; a failure of the machine is tried once more."""
-        for attempt in range(MACHINE_TRIES):
+    def _item(self, item_id: str, samples: list[dict[str, Any]]) -> _Made:
+        """Documents of one item's samples, and why others have none: a sample that fails leaves the others alone."""
+        made = _Made()
+        clips: list[dict[str, Any]] = []
+        for sample in samples:
             try:
-                return list(self._documents(item_id, samples))
-            except ItemFailed as failure:
-                if failure.reason_class == "item" or attempt == MACHINE_TRIES - 1:
-                    raise
-        raise AssertionError("unreachable: the last attempt returns or raises")
-
-    def _documents(self, item_id: str, samples: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        by_id = {sample["sample_id"]: sample for sample in samples}
-        clips = [clip for sample in samples for clip in self._clips(sample)]
+                clips.extend(self._clips(sample))
+            except Exception as error:
+                made.failures[sample["sample_id"]] = failure_of(error)
         if not clips:
-            return
-        places = {clip["key"]: clip for clip in clips}
-        job = JOBS[samples[0]["kind"]]
-        for body, arrays in self._child.run(job, self._sources[item_id], {**self._options, "clips": clips}):
-            clip = places[body["key"]]
-            sample = by_id[clip["key"].partition("/")[0]]
-            if sample["kind"] == "text":
-                ids = documents.text_document(self._vocab, body["text"])
-            else:
-                ids = self._visual_document(sample, clip, arrays["frames"])
-            known = {key: sample[key] for key in ("sample_id", "licence", "source", "url", "uri", "caption_source")}
-            place = {"item_id": item_id, "part": clip["part"], "start_s": clip["start_s"]}
-            yield document_row(self._vocab, ids, fingerprint=self._fingerprint, **known, **place)
+            return made
+        job, take = JOBS[samples[0]["kind"]], partial(self._documents, samples, made)
+        try:
+            decode_clips(self._child, job, self._sources[item_id], self._options, clips, take)
+        except Exception as error:
+            made.rows.clear()
+            made.failures.update({sample["sample_id"]: failure_of(error) for sample in samples})
+        return made
 
-    def _visual_document(self, sample: dict[str, Any], clip: dict[str, Any], frames: Any) -> Any:
+    def _documents(self, samples: list[dict[str, Any]], made: _Made, clips: Iterator[Decoded]) -> None:
+        by_id = {sample["sample_id"]: sample for sample in samples}
+        made.rows.clear()
+        for clip, decoded in clips:
+            sample = by_id[clip["key"].partition("/")[0]]
+            if sample["sample_id"] in made.failures:
+                continue
+            try:
+                made.rows.append(self._document(sample, clip, decoded))
+            except Exception as error:
+                made.failures[sample["sample_id"]] = failure_of(error)
+        made.rows[:] = [row for row in made.rows if row["sample_id"] not in made.failures]
+
+    def _document(self, sample: dict[str, Any], clip: Mapping[str, Any], decoded: Any) -> dict[str, Any]:
+        if sample["kind"] == "text":
+            ids = documents.text_document(self._vocab, decoded)
+        else:
+            ids = self._visual_document(sample, clip, decoded)
+        known = {key: sample[key] for key in ("sample_id", "licence", "source", "url", "uri", "caption_source")}
+        place = {"item_id": sample["item_id"], "part": clip["part"], "start_s": clip["start_s"]}
+        return document_row(self._vocab, ids, fingerprint=self._fingerprint, **known, **place)
+
+    def _visual_document(self, sample: dict[str, Any], clip: Mapping[str, Any], frames: Any) -> Any:
         caption = sample["caption"]
         after = documents.caption_after(sample["sample_id"], self._config.caption_after, self._config.seed)
         if sample["kind"] == "image":
@@ -211,7 +240,10 @@ class TokenWorker:
             yield {"key": f"{sample['sample_id']}/0", "part": 0, "start_s": 0.0}
             return
         cell, ratio = self._tokenizer.spatial, f"{sample['width']}:{sample['height']}"
-        rows, columns = documents.grid_for_ratio(ratio, config.area, cell, self._vocab.layout)
+        try:
+            rows, columns = documents.grid_for_ratio(ratio, config.area, cell, self._vocab.layout)
+        except ConfigError as error:  # of this shape, not of the recipe
+            raise ItemFailed("item", f"too_narrow: {error}") from None
         size = {"height": rows * cell, "width": columns * cell}
         if sample["kind"] == "image":
             yield {"key": f"{sample['sample_id']}/0", "part": 0, "start_s": 0.0, **size}

@@ -52,6 +52,11 @@ class Refused(Exception):
     """An item cannot be used: a short keyword, a colon, the facts. It becomes the reason of the item's row."""
 
 
+def brief(error: object, most: int = 200) -> str:
+    """What an exception or a stranger says, as one line of at most `most` characters that can be stored as UTF-8."""
+    return " ".join(str(error).encode("utf-8", "replace").decode().split())[:most]
+
+
 def printable(text: str) -> str:
     """Text that may hold names from a dump, for a terminal: control, direction and other invisible characters are
     spelled out; lines stay, and so do the joiners of emoji and of Persian and Indian words."""

@@ -4,6 +4,7 @@ import pytest
 
 from reelmill.config import to_dict
 from reelmill.curation.scoring import DecodeConfig
+from reelmill.isolation.messages import SAMPLES
 from reelmill.isolation.parent import ENVIRONMENT, Child, IsolationConfig, ItemFailed
 from reelmill.media.source import Source
 
@@ -18,7 +19,7 @@ def child():
 
 
 def run(child, path):
-    return [body["type"] for body, _ in child.run(JOB, Source(str(path), 0, path.stat().st_size), OPTIONS)]
+    return [body["type"] for body, _ in child.run(JOB, Source(str(path), 0, path.stat().st_size), OPTIONS, SAMPLES)]
 
 
 @pytest.mark.parametrize(
@@ -30,7 +31,6 @@ def run(child, path):
         ("MEMORY", "machine", "out_of_memory"),
         ("RAISE", "item", "decode_error: ValueError: decoder said no"),
         ("REFUSE", "item", "not_wanted: as asked"),
-        ("FILES", "item", "decode_error: OSError"),
     ],
 )
 def test_a_fault_costs_one_item(child, tmp_path, order, reason_class, reason):
@@ -44,13 +44,32 @@ def test_a_fault_costs_one_item(child, tmp_path, order, reason_class, reason):
     assert run(child, good) == ["sample", "item"]
 
 
-def test_a_child_that_lies_is_refused(child, tmp_path):
-    bad, good = tmp_path / "bad.txt", tmp_path / "good.txt"
-    bad.write_text("NONSENSE")
-    good.write_text("plain words")
-    with pytest.raises(ItemFailed):
-        run(child, bad)
-    assert run(child, good) == ["sample", "item"]
+def test_a_library_that_prints_breaks_nothing(child, tmp_path, capfd):
+    (tmp_path / "noisy.txt").write_text("NOISE and words")
+    assert run(child, tmp_path / "noisy.txt") == ["sample", "item"]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_job_that_is_no_module_is_the_machine_s_failure(tmp_path):
+    (tmp_path / "good.txt").write_text("plain words")
+    with Child(IsolationConfig()) as fresh, pytest.raises(ItemFailed) as failed:
+        list(fresh.run("no_such_module:expand", Source(str(tmp_path / "good.txt"), 0, 11), OPTIONS, SAMPLES))
+    assert failed.value.reason_class == "machine"
+
+
+def test_a_failure_of_the_machine_is_tried_once_more(child, tmp_path):
+    tries = []
+
+    def take(messages):
+        tries.append(None)
+        return [body["type"] for body, _ in messages]
+
+    for order, class_, count in (("KILLED", "machine", 2), ("RAISE", "item", 1)):
+        tries.clear()
+        (tmp_path / "bad.txt").write_text(order)
+        with pytest.raises(ItemFailed) as failed:
+            child.run_all(JOB, Source(str(tmp_path / "bad.txt"), 0, len(order)), OPTIONS, SAMPLES, take)
+        assert (failed.value.reason_class, len(tries)) == (class_, count)
 
 
 def test_the_child_inherits_no_keys(tmp_path, monkeypatch):
@@ -66,7 +85,7 @@ def test_the_child_inherits_no_keys(tmp_path, monkeypatch):
 def test_an_abandoned_job_does_not_leak_into_the_next(child, tmp_path):
     good = tmp_path / "good.txt"
     good.write_text("plain words")
-    abandoned = child.run(JOB, Source(str(good), 0, good.stat().st_size), OPTIONS)
+    abandoned = child.run(JOB, Source(str(good), 0, good.stat().st_size), OPTIONS, SAMPLES)
     next(abandoned)
     abandoned.close()
     assert run(child, good) == ["sample", "item"]
@@ -75,5 +94,5 @@ def test_an_abandoned_job_does_not_leak_into_the_next(child, tmp_path):
 def test_a_member_of_a_tar_is_read_within_its_bounds(child, tmp_path):
     file = tmp_path / "both.bin"
     file.write_bytes(b"RAISE" + b"plain words" + b"RAISE")
-    bodies = [body for body, _ in child.run(JOB, Source(str(file), 5, 11), OPTIONS)]
+    bodies = [body for body, _ in child.run(JOB, Source(str(file), 5, 11), OPTIONS, SAMPLES)]
     assert bodies[0]["type"] == "sample"

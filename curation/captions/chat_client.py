@@ -14,10 +14,23 @@ import httpx2
 
 from reelmill.curation.captions.config import EndpointConfig
 from reelmill.curation.captions.contract import Answer
-from reelmill.errors import ConfigError
+from reelmill.errors import ConfigError, brief
+from reelmill.isolation.untrusted import First, Maybe, Nonsense, Record, Text, load_json
 
 MAX_WAIT_S = 60.0
 TRY_AGAIN = {408, 409, 425, 429}
+_COMPLETION = Record(
+    {
+        "choices": First(
+            Record(
+                {
+                    "message": Record({"content": Maybe(Text(1 << 20, repair=True))}),
+                    "finish_reason": Maybe(Text(100)),
+                }
+            )
+        )
+    }
+)
 MISCONFIGURED = {301, 302, 303, 307, 308, 401, 403, 404, 405}
 
 
@@ -93,7 +106,7 @@ class Endpoint:
         except TimeoutError:
             raise TransientError(f"timeout: no whole answer within {config.request_s:g} s") from None
         except (httpx2.TransportError, httpx2.DecodingError) as error:
-            raise TransientError(f"{type(error).__name__}: {_one_line(str(error)) or 'no message'}") from None
+            raise TransientError(f"{type(error).__name__}: {brief(str(error)) or 'no message'}") from None
         _check_status(response, text, config)
         return _answer(text)
 
@@ -112,7 +125,7 @@ def _check_status(response: httpx2.Response, text: bytes, config: EndpointConfig
     status = response.status_code
     if status == 200:
         return
-    message = f"status {status}: {_one_line(text.decode('utf-8', 'replace')) or 'no message'}"
+    message = f"status {status}: {brief(text.decode('utf-8', 'replace')) or 'no message'}"
     if status in MISCONFIGURED:
         raise ConfigError(
             f"the endpoint {config.url} answered {message}. Check captions.endpoint.url (it ends in /v1), "
@@ -131,17 +144,7 @@ def _retry_after(response: httpx2.Response) -> float | None:
 def _answer(text: bytes) -> Answer:
     """The first choice's text. A missing text is an answer too: an empty one."""
     try:
-        choice = json.loads(text)["choices"][0]
-        content = choice["message"]["content"]
-        finish = choice.get("finish_reason")
-    except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
-        raise TransientError(
-            f"nonsense: no chat completion but {_one_line(text[:200].decode('utf-8', 'replace'))!r}"
-        ) from None
-    if content is not None and not isinstance(content, str):
-        raise TransientError(f"nonsense: the content is of type {type(content).__name__}")
-    return Answer(content or "", finish == "length")
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())[:200]
+        choice = _COMPLETION.check(load_json(text), "the answer")["choices"]
+    except Nonsense as error:
+        raise TransientError(f"nonsense: no chat completion: {error}") from None
+    return Answer(choice["message"]["content"] or "", choice["finish_reason"] == "length")

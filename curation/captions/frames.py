@@ -15,14 +15,14 @@ from PIL import Image
 
 from reelmill.curation.captions.config import CaptionFrames
 from reelmill.curation.captions.contract import Question, Row
+from reelmill.curation.clip_messages import Decoded, decode_clips
 from reelmill.curation.clips import IMAGE_JOB, VIDEO_JOB
 from reelmill.curation.scenes import divide
-from reelmill.isolation.parent import Child, ItemFailed
+from reelmill.isolation.parent import Child
 from reelmill.media.geometry import fit
 from reelmill.media.source import Source
 
 JOBS = {"video": VIDEO_JOB, "image": IMAGE_JOB}
-MACHINE_TRIES = 2
 
 Message = dict[str, Any]
 
@@ -59,25 +59,14 @@ def clips(row: Row, config: CaptionFrames) -> list[dict[str, Any]]:
 def decode_frames(
     child: Child, source: Source, rows: Sequence[Row], config: CaptionFrames, options: Mapping[str, Any]
 ) -> list[SampleFrames]:
-    """Decode the samples `rows` of one item. Raises ItemFailed; a failure of the machine is tried once more."""
-    for attempt in range(MACHINE_TRIES):
-        try:
-            return list(_decoded(child, source, rows, config, options))
-        except ItemFailed as failure:
-            if failure.reason_class == "item" or attempt == MACHINE_TRIES - 1:
-                raise
-    raise AssertionError("unreachable: the last attempt returns or raises")
-
-
-def _decoded(
-    child: Child, source: Source, rows: Sequence[Row], config: CaptionFrames, options: Mapping[str, Any]
-) -> Iterator[SampleFrames]:
+    """Decode the samples `rows` of one item, all of one kind. Raises ItemFailed."""
     wanted = [clip for row in rows for clip in clips(row, config)]
-    pictures: dict[str, list[bytes]] = {}
-    for body, arrays in child.run(JOBS[rows[0]["kind"]], source, {**options, "clips": wanted}):
-        pictures[str(body["key"])] = [jpeg(frame, config.jpeg_quality) for frame in arrays["frames"]]
-    for row in rows:
-        yield SampleFrames(row["sample_id"], [pictures[clip["key"]] for clip in clips(row, config)])
+
+    def pictures(decoded: Iterator[Decoded]) -> dict[str, list[bytes]]:
+        return {clip["key"]: [jpeg(frame, config.jpeg_quality) for frame in frames] for clip, frames in decoded}
+
+    made = decode_clips(child, JOBS[rows[0]["kind"]], source, options, wanted, pictures)
+    return [SampleFrames(row["sample_id"], [made[clip["key"]] for clip in clips(row, config)]) for row in rows]
 
 
 def jpeg(frame: npt.NDArray[np.uint8], quality: int) -> bytes:

@@ -162,6 +162,7 @@ class Run:
         The bytes are decoded in a process of their own, as in curation. Raises DataError where the sample is unknown or
         a text, or the source is gone.
         """
+        from reelmill.curation.clip_messages import decode_clips
         from reelmill.media.geometry import fit
 
         sample = self._sample(sample_id)
@@ -177,10 +178,11 @@ class Run:
         job = VIDEO_JOB if sample["kind"] == "video" else IMAGE_JOB
         source = Source(sample["path"], sample["offset"], sample["size"])
         try:
-            ((_, arrays),) = self._child.run(job, source, {**to_dict(decode), "clips": [clip]})
+            frames: Frames
+            ((_, frames),) = decode_clips(self._child, job, source, to_dict(decode), [clip], list)
         except ItemFailed as failure:
             raise DataError(f"{sample['uri']} cannot be decoded: {failure.reason}") from None
-        return arrays["frames"]
+        return frames
 
     def _sample(self, sample_id: str) -> dict[str, Any]:
         query = """SELECT s.kind, s.start_s, s.end_s, s.width, s.height, s.uri, p.path, p."offset", p.size

@@ -22,6 +22,7 @@ from reelmill.curation.readers import find_reader
 from reelmill.curation.readers.folder import LINKS
 from reelmill.curation.scoring import score_columns, score_fingerprint
 from reelmill.errors import ConfigError
+from reelmill.isolation.confinement import available
 from reelmill.orchestration import score
 from reelmill.orchestration.engine import stop_ray
 from reelmill.orchestration.plan import extend_plan
@@ -193,6 +194,7 @@ def _write_run(folder: RunFolder, recipe: Recipe, fingerprint: str, tokenizer: s
         "reelmill": reelmill.__version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
+        "confinement": str(available()) if recipe.score.isolation.confine else "rlimits",
         "packages": {name: version(name) for name in names},
         "weights": {name: cards[name].sha256 for name in sorted(used)},
         "vision_tokenizer": {"name": recipe.tokens.tokenizer, "fingerprint": tokenizer},

@@ -7,6 +7,7 @@ import os
 import platform
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -18,7 +19,10 @@ from rich.console import Console
 import reelmill
 from reelmill import weights
 from reelmill.files import write_atomically
+from reelmill.isolation.confinement import available
+from reelmill.isolation.messages import FLOOR
 from reelmill.isolation.parent import Child, IsolationConfig, ItemFailed
+from reelmill.isolation.probe import PROBE, PROBE_JOB
 from reelmill.media.source import Source
 from reelmill.terminal import say
 
@@ -44,7 +48,16 @@ class Check:
 
 def examine() -> list[Check]:
     """Every check, in order; none of them writes outside the cache or reaches the network."""
-    parts: tuple[Callable[[], Iterator[Check]], ...] = (_versions, _processor, _gpu, _ray, _disk, _decoding, _weights)
+    parts: tuple[Callable[[], Iterator[Check]], ...] = (
+        _versions,
+        _processor,
+        _gpu,
+        _ray,
+        _disk,
+        _decoding,
+        _confinement,
+        _weights,
+    )
     return [check for part in parts for check in part()]
 
 
@@ -116,13 +129,35 @@ def _decoding() -> Iterator[Check]:
         write_atomically(clip, _write_clip)
         source = Source(str(clip), 0, clip.stat().st_size)
         with Child(IsolationConfig(stall_s=30.0, item_s=60.0), preload=(DECODE_JOB,)) as child:
-            found = [body for body, _ in child.run(DECODE_JOB, source, LIMITS)]
+            found = [body for body, _ in child.run(DECODE_JOB, source, LIMITS, FLOOR)]
     except (ItemFailed, OSError) as error:
         yield Check("decoding", "bad", f"the decoding child failed: {error}")
         return
     length = found[-1]["media_s"]
     good = abs(length - 1.0) < 0.1
     yield Check("decoding", "ok" if good else "bad", f"H.264 in the child: {length:.2f} s decoded of 1.00 s")
+
+
+def _confinement() -> Iterator[Check]:
+    """What the child that decodes untrusted bytes could do if it were taken over; it is made to try."""
+    layers = available()
+    with tempfile.TemporaryDirectory(prefix="reelmill-doctor-") as name:
+        file = Path(name) / "file"
+        file.write_text("nobody's business")
+        options = {"file": str(file), "folder": name, "parent": os.getpid()}
+        try:
+            with Child(IsolationConfig(stall_s=30.0, item_s=60.0), preload=(PROBE_JOB,)) as child:
+                ((said, _),) = child.run(PROBE_JOB, Source(str(file), 0, 1), options, PROBE)
+        except (ItemFailed, OSError) as error:
+            yield Check("confinement", "bad", f"the decoding child failed: {error}")
+            return
+    if not said["could"]:
+        yield Check("confinement", "ok", f"{layers}; the child can neither read, write, connect nor signal")
+    elif layers.landlock and layers.seccomp:
+        yield Check("confinement", "bad", f"{layers}; and yet the child could {said['could']}")
+    else:
+        advice = "for dumps that you do not trust, work in a container without network"
+        yield Check("confinement", "note", f"{layers} alone: the child could {said['could']}; {advice}")
 
 
 def _write_clip(path: Path) -> None:

@@ -23,6 +23,7 @@ from reelmill.curation.pictures import PICTURE_JOB, PixelBounds
 from reelmill.curation.scoring import ScoreConfig
 from reelmill.errors import ConfigError, DataError, MachineError
 from reelmill.files import sha256, write_text
+from reelmill.isolation.messages import PICTURE
 from reelmill.isolation.parent import Child, ItemFailed
 from reelmill.media.source import Source
 from reelmill.orchestration.recipe import Recipe
@@ -212,7 +213,7 @@ class _Maker:
             raise DataError(f"there is no picture {name!r} under {self.how.pictures}")
         source = Source(str(path), 0, path.stat().st_size)
         try:
-            ((_, arrays),) = self._child.run(PICTURE_JOB, source, self._options)
+            ((_, arrays),) = self._child.run_all(PICTURE_JOB, source, self._options, PICTURE, list)
         except ItemFailed as failure:
             kind = DataError if failure.reason_class == "item" else MachineError
             raise kind(f"the picture {name!r} cannot be used: {failure.reason}") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from reelmill.isolation.messages import FLOOR
 from reelmill.isolation.parent import ItemFailed
 from reelmill.orchestration.views import LedgerQueries
 from reelmill.pipelines.report.pictures import Pictures
@@ -22,7 +23,7 @@ def measure(ledger: LedgerQueries, pictures: Pictures) -> dict[str, Any] | None:
     videos = 0
     for row in ledger.rows(_VIDEOS, [MOST_S, VIDEOS]):
         try:
-            (found,) = pictures.run(JOB, row["item_id"])
+            (found,) = pictures.run(JOB, row["item_id"], FLOOR)
         except ItemFailed:
             continue  # the source is gone; the floor is that of the others
         cpu_s, media_s, videos = cpu_s + found["cpu_s"], media_s + found["media_s"], videos + 1

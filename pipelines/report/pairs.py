@@ -64,7 +64,7 @@ def _pair(
     if row["kind"] == "video":
         clip.update(fps=row["fps"], frames=latents * tokenizer.temporal)
     try:
-        ((_, original),) = pictures.decode(row["kind"], row["item_id"], [clip])
+        ((_, original),) = pictures.decode(row["kind"], row["item_id"], [clip], list)
     except ItemFailed:
         return None  # the source is gone or changed; its tile in the contact sheet says so
     decoded = tokenizer.decode(codes[:latents]) if row["kind"] == "video" else tokenizer.decode_image(codes[0])[None]

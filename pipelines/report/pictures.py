@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from reelmill.config import to_dict
+from reelmill.curation.clip_messages import Clip, Decoded, decode_clips
 from reelmill.curation.scoring import ScoreConfig
-from reelmill.isolation.parent import Child, IsolationConfig, ItemFailed
+from reelmill.isolation.messages import Kinds
+from reelmill.isolation.parent import Child, ItemFailed
 from reelmill.media.source import Source
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.tokens import JOBS
 
+T = TypeVar("T")
 Frames = npt.NDArray[np.uint8]
 THUMB_PIXELS = 160 * 120
 THUMB_FRAMES = 6
@@ -45,9 +48,7 @@ class Pictures:
 
     def __init__(self, folder: RunFolder, score: ScoreConfig) -> None:
         self._options = to_dict(score.decode)
-        limits = IsolationConfig(
-            stall_s=min(score.isolation.stall_s, ITEM_S), item_s=ITEM_S, memory_mb=score.isolation.memory_mb
-        )
+        limits = replace(score.isolation, stall_s=min(score.isolation.stall_s, ITEM_S), item_s=ITEM_S)
         self._child = Child(limits, preload=tuple(JOBS.values()))
         self._sources = folder.sources()
 
@@ -57,21 +58,13 @@ class Pictures:
     def __exit__(self, *_: object) -> None:
         self._child.close()
 
-    def decode(self, kind: str, item_id: str, clips: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, Any]]:
-        """(key, frames uint8 [T, H, W, 3]) a clip, or (key, words) of a text. Raises ItemFailed.
+    def decode(self, kind: str, item_id: str, clips: Sequence[Clip], take: Callable[[Iterator[Decoded]], T]) -> T:
+        """What `take` makes of the clips of an item, each with its frames or words. Raises ItemFailed."""
+        return decode_clips(self._child, JOBS[kind], self._source(item_id), self._options, clips, take)
 
-        Clips are as in `reelmill.curation.clips`.
-        """
-        options = {**self._options, "clips": [dict(clip) for clip in clips]}
-        for body, arrays in self._child.run(JOBS[kind], self._source(item_id), options):
-            seen = body.get("text") if kind == "text" else arrays.get("frames")
-            if seen is None or (kind != "text" and (seen.ndim != 4 or seen.shape[3] != 3 or not seen.size)):
-                raise ItemFailed("item", "decoder_nonsense: a clip without its frames")
-            yield str(body.get("key")), seen
-
-    def run(self, job: str, item_id: str) -> Iterator[dict[str, Any]]:
+    def run(self, job: str, item_id: str, kinds: Kinds) -> Iterator[dict[str, Any]]:
         """Messages of another job on an item, under the same limits. Raises ItemFailed."""
-        yield from (body for body, _ in self._child.run(job, self._source(item_id), self._options))
+        yield from (body for body, _ in self._child.run(job, self._source(item_id), self._options, kinds))
 
     def _source(self, item_id: str) -> Source:
         source = self._sources.get(item_id)
@@ -95,9 +88,13 @@ class Pictures:
         for item_id, group in groupby(ordered, key=lambda sample: sample["item_id"]):
             members = list(group)
             clips = [_spaced_clip(sample, frames, pixels) for sample in members]
+
+            def keep(decoded: Iterator[Decoded]) -> None:
+                for clip, seen in decoded:
+                    found[clip["key"]] = seen[:EXCERPT] if isinstance(seen, str) else seen
+
             try:
-                for key, seen in self.decode(members[0]["kind"], item_id, clips):
-                    found[key] = seen[:EXCERPT] if isinstance(seen, str) else seen
+                self.decode(members[0]["kind"], item_id, clips, keep)
             except ItemFailed as failure:
                 found.update((sample["sample_id"], failure) for sample in members if sample["sample_id"] not in found)
         return found

@@ -9,6 +9,7 @@ import threading
 from dataclasses import asdict
 from pathlib import Path
 
+from reelmill.isolation.messages import PICTURE
 from reelmill.isolation.parent import Child, IsolationConfig, ItemFailed
 from reelmill.media.limits import Limits
 from reelmill.media.reader import PICTURE_JOB
@@ -64,7 +65,7 @@ class UploadDecoder:
             source = Source(str(path), 0, len(data))
             try:
                 with self._lock:
-                    ((_, arrays),) = self._child.run(PICTURE_JOB, source, self._options)
+                    ((_, arrays),) = self._child.run(PICTURE_JOB, source, self._options, PICTURE)
             except ItemFailed as failed:
                 raise HttpError(400, f"{field} cannot be read: {failed}", param=field) from None
         picture: Frames = fit(arrays["frames"], area, multiple)[0]

@@ -1,39 +1,55 @@
-"""The untrusted child: decodes hostile bytes under limits and speaks `wire` on its standard streams.
+"""The untrusted child: hostile bytes are decoded here, a process of its own for each item, confined.
 
-Started as `python -m reelmill.isolation.child` by `reelmill.isolation.parent`. It answers jobs one after another.
-A job names a generator `module:function` (an expander's or a clip decoder's), the item's place and options; each thing
-it yields becomes a message, and `{"type": "end"}` closes the job. A job that raises is a refusal with a reason; a crash
-is the parent's to notice.
+Started as `python -m reelmill.isolation.child` by `reelmill.isolation.parent`. This process imports the decoders once
+and never sees an item's bytes: for each job it forks a worker, which gives up its rights (`confinement.py`), decodes
+and ends. A worker that was taken over is gone with its item.
+
+Requests come over a Unix socket (standard input). A job is JOB, with two open files, the item's and a pipe for the
+answers, then 4 bytes of length and JSON: a generator `module:function`, the item's range, options. Each thing that it
+yields becomes a message (`wire.py`) on that pipe; `end` or `refused` closes it. When the worker has ended, its wait
+status and CPU seconds go back over the socket. STOP ends a worker that still runs.
 """
 
 from __future__ import annotations
 
-import ctypes
+import gc
 import importlib
+import json
 import os
-import resource
+import select
 import signal
+import socket
+import struct
 import sys
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, NoReturn
 
-from reelmill.errors import DataError, Refused
+from reelmill.errors import DataError, Refused, brief
 from reelmill.isolation import wire
-from reelmill.media.source import Source
+from reelmill.isolation.confinement import OPEN_FILES, Confinement, die_with_parent, limit_resources
+from reelmill.media.source import OpenSource, Source
 
 Job = Callable[[Source, dict[str, Any]], Iterator[wire.Message]]
-PR_SET_PDEATHSIG = 1
+JOB, STOP = b"J", b"S"
+LENGTH = struct.Struct(">I")
+ENDED = struct.Struct(">id")
+"""What the parent hears of a worker that has ended: wait status, CPU seconds."""
+MAX_REASON = 1000
+"""Characters."""
 
 
-def limit_resources(memory_bytes: int) -> None:
-    """Bound this process: address space, no file writes, few open files, no core dump, no life after its parent's."""
-    if sys.platform == "linux":  # macOS has neither
-        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+@dataclass(frozen=True)
+class _Request:
+    job: str
+    offset: int
+    size: int
+    options: dict[str, Any]
+    item: int
+    """The item's file, open."""
+    answers: int
+    """The pipe for what the worker says."""
 
 
 def find_job(spec: str) -> Job:
@@ -44,35 +60,136 @@ def find_job(spec: str) -> Job:
 
 
 def main() -> None:
-    """Serve jobs from standard input until it closes."""
-    jobs, answers = os.fdopen(0, "rb"), os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # a library that prints must not break the protocol
-    memory_bytes = int(sys.argv[1])
-    for spec in sys.argv[2:]:
-        find_job(spec)  # imports are done before the limits close in
-    limit_resources(memory_bytes)
-    while (message := wire.receive(jobs)) is not None:
-        request, _ = message
-        began = time.process_time()
-        for body, arrays in _answer(request):
-            wire.send(answers, {**body, "cpu_s": time.process_time() - began}, arrays)
+    """Serve jobs until the parent closes the socket or ends: `child MEMORY_BYTES CONFINED MODULE:FUNCTION...`."""
+    memory_bytes, confined, *specs = sys.argv[1:]
+    server = _Server(socket.socket(fileno=0), confined == "1")
+    server.load(specs)
+    limit_resources(int(memory_bytes))
+    server.serve()
 
 
-def _answer(request: dict[str, Any]) -> Iterator[wire.Message]:
-    source = Source(request["path"], request["offset"], request["size"])
+class _Server:
+    """Forks a worker for each request. It is the worker that meets the item's bytes."""
+
+    def __init__(self, control: socket.socket, confined: bool) -> None:
+        self._control, self._confined = control, confined
+        self._jobs: dict[str, Job] = {}
+        self._confinement: Confinement | None = None
+        self._woken, waker = os.pipe()
+        os.set_blocking(waker, False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(waker)  # a worker that ends wakes `select`
+
+    def load(self, specs: Iterable[str]) -> None:
+        """Import jobs, for all workers to come. These may then read the folders of packages that were imported."""
+        self._jobs.update({spec: find_job(spec) for spec in specs})
+        if self._confinement is not None:
+            self._confinement.close()
+        self._confinement = Confinement() if self._confined else None
+        gc.collect()
+        gc.freeze()  # the workers' collectors leave alone what is here now, so that its pages stay shared
+
+    def serve(self) -> None:
+        """One job after another, until the socket closes."""
+        while (request := _receive(self._control)) is not None:
+            if request.job not in self._jobs:
+                self.load([request.job])
+            began, server = time.process_time(), os.getpid()
+            worker = os.fork()
+            if worker == 0:
+                _work(server, self._jobs[request.job], request, self._confinement)
+            os.close(request.item)
+            os.close(request.answers)
+            status, cpu_s = self._wait(worker)
+            self._control.sendall(ENDED.pack(status, cpu_s + time.process_time() - began))
+
+    def _wait(self, worker: int) -> tuple[int, float]:
+        """The worker's wait status and CPU seconds. Ends it, and this process, when the parent is gone."""
+        while True:
+            ended, status, usage = os.wait4(worker, os.WNOHANG)
+            if ended:
+                return status, usage.ru_utime + usage.ru_stime
+            readable, _, _ = select.select([self._control.fileno(), self._woken], [], [])
+            if self._woken in readable:
+                os.read(self._woken, 4096)
+            if self._control.fileno() in readable:
+                os.kill(worker, signal.SIGKILL)
+                if self._control.recv(1) != STOP:
+                    sys.exit()
+
+
+def _receive(control: socket.socket) -> _Request | None:
+    """The next request; None when the parent has closed the socket or ended."""
+    what, files, _, _ = socket.recv_fds(control, 1, 2)
+    while what == STOP:  # for a worker that had ended by itself
+        what, files, _, _ = socket.recv_fds(control, 1, 2)
+    if not what:
+        return None
+    body = json.loads(_exactly(control, LENGTH.unpack(_exactly(control, LENGTH.size))[0]))
+    item, answers = files
+    return _Request(body["job"], body["offset"], body["size"], body["options"], item, answers)
+
+
+def _exactly(control: socket.socket, length: int) -> bytes:
+    data = bytearray()
+    while len(data) < length:
+        got = control.recv(min(length - len(data), 1 << 20))
+        if not got:
+            sys.exit()  # the parent ended while it asked
+        data += got
+    return bytes(data)
+
+
+def _work(server: int, job: Job, request: _Request, confinement: Confinement | None) -> NoReturn:
+    """The worker's whole life. It leaves without doing what the server would do at its end."""
+    code = 1
     try:
-        yield from find_job(request["job"])(source, request["options"])
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        die_with_parent(server)
+        _keep_only({request.item, request.answers}, confinement)
+        with os.fdopen(request.answers, "wb") as answers:
+            for body, arrays in _answer(job, request, confinement):
+                wire.send(answers, body, arrays)
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def _keep_only(files: set[int], confinement: Confinement | None) -> None:
+    """Close everything else, the terminal too: a library that prints prints nowhere."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for standard in range(3):
+        os.dup2(nowhere, standard)
+    kept = files | ({confinement.rules} if confinement and confinement.rules is not None else set())
+    for file in range(3, OPEN_FILES):
+        if file not in kept:
+            os.closerange(file, file + 1)  # whether it is open or not
+
+
+def _answer(job: Job, request: _Request, confinement: Confinement | None) -> Iterator[wire.Message]:
+    if confinement is not None:
+        try:
+            confinement.enter()
+        except OSError as error:
+            yield _refusal("machine", f"not_confined: {error}")
+            return
+    try:
+        yield from job(OpenSource("", request.offset, request.size, request.item), request.options)
         yield {"type": "end"}, {}
     except Refused as refusal:
-        yield {"type": "refused", "reason_class": "item", "reason": str(refusal)}, {}
+        yield _refusal("item", str(refusal))
     except DataError as error:
-        yield {"type": "refused", "reason_class": "machine", "reason": f"unreadable: {error}"}, {}
+        yield _refusal("machine", f"unreadable: {error}")
     except MemoryError:
-        yield {"type": "refused", "reason_class": "machine", "reason": "out_of_memory: the decoding limit was hit"}, {}
+        yield _refusal("machine", "out_of_memory: the decoding limit was hit")
     except Exception as error:  # any decoder error is the item's; the ledger keeps its words
-        words = " ".join(str(error).split())[:300]
-        reason = f"decode_error: {type(error).__name__}: {words}"
-        yield {"type": "refused", "reason_class": "item", "reason": reason}, {}
+        yield _refusal("item", f"decode_error: {type(error).__name__}: {brief(error, 300)}")
+
+
+def _refusal(reason_class: str, reason: str) -> wire.Message:
+    said = reason.encode("utf-8", "replace").decode()[:MAX_REASON]
+    return {"type": "refused", "reason_class": reason_class, "reason": said}, {}
 
 
 if __name__ == "__main__":

@@ -1,29 +1,44 @@
-"""The engine's side of the untrusted child: start, deadline, kill, start again.
+"""The engine's side of the untrusted child: start, ask, listen, kill, start again.
 
-A crash or a hang costs one item. What ends a job early is told apart: the child's own refusals (class `item`, or
+A crash, a hang or a lie costs one item. What ends a job early is told apart: the child's own refusals (class `item`, or
 `machine` for memory), a crash by a signal of its own (`item`: the same bytes will crash it again), a kill from outside
 and a missed deadline (`machine`: worth one more try).
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
+import logging
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Literal, cast
+from typing import Any, Literal, TypeVar
 
+from reelmill.errors import DataError
 from reelmill.isolation import wire
+from reelmill.isolation.child import ENDED, JOB, LENGTH, STOP
+from reelmill.isolation.messages import ALWAYS, Kinds
+from reelmill.isolation.untrusted import MAX_MESSAGE_BYTES, Nonsense
 from reelmill.media.source import Source
 
+log = logging.getLogger(__name__)
+
 ReasonClass = Literal["item", "machine"]
+T = TypeVar("T")
 
 CRASH_SIGNALS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT, signal.SIGSYS}
-MAX_REASON = 1000
+ENDING_S = 10.0
+"""How long a worker may take to end once its pipe is closed, or it is killed."""
+MACHINE_TRIES = 2
+SERVER_GONE = "decoder_killed: the process that starts decoders has ended, or does not answer"
 ENVIRONMENT = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 """What the child inherits: no keys, tokens or proxies, which hostile bytes could come to read."""
 
@@ -38,6 +53,8 @@ class IsolationConfig:
     """Most seconds one item may take."""
     memory_mb: int = 4096
     """Address space of the child, MiB."""
+    confine: bool = True
+    """Landlock and seccomp around what decodes, where the machine has them; false leaves the limits alone."""
 
 
 class ItemFailed(Exception):
@@ -50,14 +67,18 @@ class ItemFailed(Exception):
 
 
 class Child:
-    """A persistent decoding process. Not thread safe. Use as a context manager, or `close` it."""
+    """Runs jobs one after another, each in a process of its own that a server process forks.
+
+    `preload` names jobs that are imported at the start; others are at their first use. Not thread safe. Use as a
+    context manager, or `close` it.
+    """
 
     def __init__(self, config: IsolationConfig, preload: tuple[str, ...] = ()) -> None:
         self._config = config
         self._preload = preload
-        self._process: subprocess.Popen[bytes] | None = None
+        self._server: tuple[subprocess.Popen[bytes], socket.socket] | None = None
         self.cpu_s = 0.0
-        """CPU seconds of the jobs that came to an end, by the child's own clock."""
+        """CPU seconds of the jobs that came to an end, by the system's clock."""
 
     def __enter__(self) -> Child:
         return self
@@ -66,89 +87,169 @@ class Child:
         self.close()
 
     def close(self) -> None:
-        """Kill the process, if there is one."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            for stream in (self._process.stdin, self._process.stdout):
-                if stream is not None:
-                    stream.close()
-            self._process = None
+        """Kill the processes, if there are any."""
+        if self._server is not None:
+            process, control = self._server
+            self._server = None
+            control.close()
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)  # the server and its worker
+            process.wait()
 
-    def run(self, job: str, source: Source, options: dict[str, Any]) -> Iterator[wire.Message]:
-        """Run one job and yield its messages; heartbeats are swallowed.
+    def run_all(
+        self,
+        job: str,
+        source: Source,
+        options: dict[str, Any],
+        kinds: Kinds,
+        take: Callable[[Iterator[wire.Message]], T],
+        most_bytes: int = MAX_MESSAGE_BYTES,
+        tries: int = MACHINE_TRIES,
+    ) -> T:
+        """What `take` makes of all messages of a job. A failure of the machine is tried once more, from the beginning.
+
+        Raises ItemFailed, and what `take` raises.
+        """
+        for _ in range(tries - 1):
+            try:
+                return take(self.run(job, source, options, kinds, most_bytes))
+            except ItemFailed as failure:
+                if failure.reason_class == "item":
+                    raise
+                log.info("%s; trying once more", failure.reason)
+        return take(self.run(job, source, options, kinds, most_bytes))
+
+    def run(
+        self,
+        job: str,
+        source: Source,
+        options: dict[str, Any],
+        kinds: Kinds,
+        most_bytes: int = MAX_MESSAGE_BYTES,
+    ) -> Iterator[wire.Message]:
+        """Run one job and yield its messages, of `kinds` and `most_bytes` at most; heartbeats are swallowed.
 
         Raises ItemFailed when the child refuses the item, crashes, hangs or sends nonsense. Closing the iterator early
-        kills the child.
+        ends the job.
         """
-        process = self._started()
-        finished = False
+        answers = self._ask(job, source, options)
+        status: int | None = None
         try:
-            request = {"job": job, "path": source.path, "offset": source.offset, "size": source.size}
-            wire.send(cast(BinaryIO, process.stdin), {**request, "options": options})
-            deadline = time.monotonic() + self._config.item_s
-            while True:
-                body, arrays = self._next(process, deadline)
-                if body.get("type") == "tick":
-                    continue
-                if body.get("type") in ("refused", "end"):
-                    self.cpu_s += float(body["cpu_s"]) if isinstance(body.get("cpu_s"), float) else 0.0
-                if body.get("type") == "refused":
-                    finished = True
-                    reason_class: ReasonClass = "machine" if body.get("reason_class") == "machine" else "item"
-                    reason = str(body.get("reason")).encode("utf-8", "replace").decode()
-                    raise ItemFailed(reason_class, reason[:MAX_REASON])
-                if body.get("type") == "end":
-                    finished = True
+            for body, arrays in self._listen(answers, kinds, most_bytes):
+                if body["type"] == "end":
                     return
-                yield body, arrays
-        except BrokenPipeError:
-            raise self._died(process) from None
+                if body["type"] == "refused":
+                    raise ItemFailed(body["reason_class"], body["reason"])
+                if body["type"] != "tick":
+                    yield body, arrays
+            status = self._end()
+            raise _died(status) if status is not None else ItemFailed("machine", SERVER_GONE)
         finally:
-            if not finished:
+            os.close(answers)
+            if status is None:
+                self._stop()
+
+    def _ask(self, job: str, source: Source, options: dict[str, Any]) -> int:
+        """Hand a job over, the item's file already open; returns the pipe on which the answers come."""
+        try:
+            item = source.descriptor()
+        except DataError as error:
+            raise ItemFailed("machine", f"unreadable: {error}") from None
+        answers, theirs = os.pipe()
+        try:
+            control = self._started()
+            control.settimeout(self._config.stall_s)
+            request = {"job": job, "offset": source.offset, "size": source.size, "options": options}
+            body = json.dumps(request).encode()
+            socket.send_fds(control, [JOB], [item, theirs])
+            control.sendall(LENGTH.pack(len(body)) + body)
+        except OSError:  # the server is gone, or takes nothing
+            os.close(answers)
+            self.close()
+            raise ItemFailed("machine", SERVER_GONE) from None
+        finally:
+            os.close(item)
+            os.close(theirs)
+        return answers
+
+    def _listen(self, answers: int, kinds: Kinds, most_bytes: int) -> Iterator[wire.Message]:
+        """Messages until the pipe ends, none oftener than its kind may be sent."""
+        reader = _DeadlineReader(answers, self._config)
+        allowed = {**kinds, **ALWAYS}
+        counts: Counter[str] = Counter()
+        try:
+            while (message := wire.receive(reader, allowed, most_bytes)) is not None:
+                kind = message[0]["type"]
+                counts[kind] += 1
+                if counts[kind] > allowed[kind].most:
+                    raise Nonsense(f"more than {allowed[kind].most} messages of type {kind}")
+                yield message
+        except wire.CutOff:
+            return  # what became of the worker says more
+        except Nonsense as error:
+            raise ItemFailed("item", f"decoder_nonsense: {error}") from None
+
+    def _stop(self) -> None:
+        """End a worker that has said its last word, or whose job is over."""
+        if self._server is not None:
+            with contextlib.suppress(OSError):
+                self._server[1].sendall(STOP)
+            if self._end() is None:
                 self.close()
 
-    def _next(self, process: subprocess.Popen[bytes], deadline: float) -> wire.Message:
+    def _end(self) -> int | None:
+        """The wait status of the worker, once it has ended; None when it does not, or its server is gone."""
+        assert self._server is not None
+        control = self._server[1]
+        control.settimeout(ENDING_S)
         try:
-            message = wire.receive(_DeadlineReader(cast(BinaryIO, process.stdout).fileno(), self._config, deadline))
-        except wire.WireError as error:
-            if process.poll() is not None:
-                raise self._died(process) from None
-            raise ItemFailed("item", f"decoder_nonsense: {error}") from None
-        if message is None:
-            raise self._died(process)
-        return message
+            said = control.recv(ENDED.size, socket.MSG_WAITALL)
+        except OSError:
+            return None
+        if len(said) < ENDED.size:
+            return None
+        status, cpu_s = ENDED.unpack(said)
+        self.cpu_s += cpu_s
+        return int(status)
 
-    def _died(self, process: subprocess.Popen[bytes]) -> ItemFailed:
-        code = process.wait()
-        if -code in CRASH_SIGNALS:
-            return ItemFailed("item", f"decoder_crashed: signal {signal.Signals(-code).name}")
-        if code < 0:
-            return ItemFailed("machine", f"decoder_killed: signal {signal.Signals(-code).name}")
-        return ItemFailed("machine", f"decoder_exited: status {code}")
-
-    def _started(self) -> subprocess.Popen[bytes]:
-        if self._process is None or self._process.poll() is not None:
+    def _started(self) -> socket.socket:
+        """The socket of the server, which is started anew where it is not there."""
+        if self._server is None or self._server[0].poll() is not None:
             self.close()
-            command = [sys.executable, "-m", "reelmill.isolation.child", str(self._config.memory_mb * 1024**2)]
+            ours, theirs = socket.socketpair()
             environment = {name: value for name, value in os.environ.items() if name in ENVIRONMENT}
             environment.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
             environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
-            self._process = subprocess.Popen(
-                [*command, *self._preload],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                env=environment,
-                start_new_session=True,
-            )
-        return self._process
+            limits = [str(self._config.memory_mb * 1024**2), str(int(self._config.confine))]
+            with theirs:
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "reelmill.isolation.child", *limits, *self._preload],
+                    stdin=theirs.fileno(),
+                    stdout=subprocess.DEVNULL,
+                    env=environment,
+                    start_new_session=True,
+                )
+            self._server = process, ours
+        return self._server[1]
+
+
+def _died(status: int) -> ItemFailed:
+    """What became of a worker that ended without its last word."""
+    if not os.WIFSIGNALED(status):
+        return ItemFailed("machine", f"decoder_exited: status {os.waitstatus_to_exitcode(status)}")
+    number = os.WTERMSIG(status)
+    name = signal.Signals(number).name if number in set(signal.Signals) else str(number)
+    if number in CRASH_SIGNALS:
+        return ItemFailed("item", f"decoder_crashed: signal {name}")
+    return ItemFailed("machine", f"decoder_killed: signal {name}")
 
 
 class _DeadlineReader:
     """Reads a pipe, but never waits past the stall limit or the item's deadline."""
 
-    def __init__(self, descriptor: int, config: IsolationConfig, deadline: float) -> None:
-        self._descriptor, self._config, self._deadline = descriptor, config, deadline
+    def __init__(self, descriptor: int, config: IsolationConfig) -> None:
+        self._descriptor, self._config = descriptor, config
+        self._deadline = time.monotonic() + config.item_s
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLIN | select.POLLHUP)
 

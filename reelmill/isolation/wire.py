@@ -1,8 +1,8 @@
 """Messages between the engine and the untrusted child: JSON and raw arrays over a pipe, never pickle.
 
-A message is `>II` (length of the JSON, number of arrays), the JSON, then the bytes of each array in order; the JSON's
-key `arrays` holds `[name, dtype, shape]` for each. Lengths are bounded, so that a child that went wild cannot fill
-memory.
+A message is `>II` (length of the JSON, number of arrays), the JSON, then the bytes of each array in order. The JSON has
+`type`, the fields of that kind (`messages.py`), and `arrays`: `[name, dtype, shape]` for each. All of it is checked
+against what the kind allows before an array is read or memory is set aside for it.
 """
 
 from __future__ import annotations
@@ -10,18 +10,34 @@ from __future__ import annotations
 import json
 import math
 import struct
+from collections.abc import Mapping
 from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from reelmill.isolation.messages import ArraySpec, Kinds
+from reelmill.isolation.untrusted import (
+    MAX_JSON_BYTES,
+    MAX_MESSAGE_BYTES,
+    Integer,
+    List,
+    Nonsense,
+    Record,
+    Text,
+    load_json,
+)
+
 Array = npt.NDArray[Any]
 Message = tuple[dict[str, Any], dict[str, Array]]
 _HEADER = struct.Struct(">II")
 _DTYPES: dict[str, np.dtype[Any]] = {"uint8": np.dtype(np.uint8), "float64": np.dtype(np.float64)}
-MAX_JSON = 16 * 1024 * 1024
-MAX_ARRAYS = 8
-MAX_ARRAY_BYTES = 2 * 1024**3
+_ENVELOPE = Record({"type": Text(40), "arrays": List(8)})
+_SIDE = Integer(0, 1 << 31)
+
+
+class CutOff(Nonsense):
+    """The stream ended inside a message: the other side is gone."""
 
 
 class Reader(Protocol):
@@ -32,10 +48,6 @@ class Reader(Protocol):
 
     def readinto(self, buffer: memoryview, /) -> int:
         """Fill a part of `buffer`; 0 at the end."""
-
-
-class WireError(Exception):
-    """The other side sent something that is not a message."""
 
 
 def send(stream: BinaryIO, body: dict[str, Any], arrays: dict[str, Array] | None = None) -> None:
@@ -50,49 +62,79 @@ def send(stream: BinaryIO, body: dict[str, Any], arrays: dict[str, Array] | None
     stream.flush()
 
 
-def receive(stream: Reader) -> Message | None:
-    """Read one message; None at end of stream. Raises WireError for anything malformed or over the bounds."""
+def receive(stream: Reader, kinds: Kinds, most_bytes: int = MAX_MESSAGE_BYTES) -> Message | None:
+    """Read one message of one of `kinds`; None at the end of the stream.
+
+    The body has `type` and the kind's fields, the arrays those of the kind. Raises Nonsense for anything else, and for
+    a message of more than `most_bytes`.
+    """
     header = stream.read(_HEADER.size)
     if not header:
         return None
     if len(header) < _HEADER.size:
-        raise WireError("the stream ended inside a header")
+        raise CutOff("the stream ended inside a header")
     length, count = _HEADER.unpack(header)
-    if length > MAX_JSON or count > MAX_ARRAYS:
-        raise WireError(f"a message of {length} bytes and {count} arrays is over the bounds")
-    try:
-        body = json.loads(_exactly(stream, length))
-    except (ValueError, RecursionError) as error:
-        raise WireError(f"a message is no JSON: {error}") from None
-    described = body.pop("arrays", None) if isinstance(body, dict) else None
-    if not isinstance(described, list) or len(described) != count:
-        raise WireError("the arrays are not described")
-    if not all(isinstance(entry, list) and len(entry) == 3 for entry in described):
-        raise WireError("an array is not described by name, type and shape")
-    return body, {str(name): _array(stream, str(dtype), shape) for name, dtype, shape in described}
-
-
-def _array(stream: Reader, dtype: str, shape: Any) -> Array:
-    sizes = isinstance(shape, list) and len(shape) <= 4 and all(isinstance(n, int) and n >= 0 for n in shape)
-    if dtype not in _DTYPES or not sizes:
-        raise WireError(f"an array of type {dtype} and shape {shape} is not allowed")
-    size = math.prod(shape) * _DTYPES[dtype].itemsize
-    if size > MAX_ARRAY_BYTES:
-        raise WireError(f"an array of {size} bytes is over the bound of {MAX_ARRAY_BYTES}")
-    array: Array = np.empty(shape, _DTYPES[dtype])
-    if size:
-        view = memoryview(array.data).cast("B")
-        filled = 0
-        while filled < size:
-            got = stream.readinto(view[filled:])
-            if not got:
-                raise WireError("the stream ended inside an array")
-            filled += got
-    return array
-
-
-def _exactly(stream: Reader, length: int) -> bytes:
+    if length > MAX_JSON_BYTES:
+        raise Nonsense(f"a message's JSON has {length} bytes; {MAX_JSON_BYTES} are allowed")
     data = stream.read(length)
     if len(data) < length:
-        raise WireError("the stream ended inside a message")
-    return data
+        raise CutOff("the stream ended inside a message")
+    said = load_json(data, "message")
+    envelope = _ENVELOPE.check(said, "message")
+    kind = kinds.get(envelope["type"])
+    if kind is None:
+        raise Nonsense(f"message.type is {envelope['type']!a}; {', '.join(kinds)} are allowed")
+    body = {"type": envelope["type"], **Record(kind.fields).check(said, "message")}
+    shapes = _shapes(envelope["arrays"], kind.arrays)
+    size = length + sum(_bytes(kind.arrays[name], shape) for name, shape in shapes.items())
+    if count != len(shapes) or size > most_bytes:
+        raise Nonsense(f"a message of {count} arrays and {size} bytes; {len(shapes)} and {most_bytes} are allowed")
+    return body, {name: _array(stream, kind.arrays[name], name, shape) for name, shape in shapes.items()}
+
+
+def _shapes(described: list[Any], specs: Mapping[str, ArraySpec]) -> dict[str, list[int]]:
+    """Array to its shape, in the order in which they come."""
+    shapes: dict[str, list[int]] = {}
+    sides: dict[str, int] = {}
+    for entry in described:
+        if not (isinstance(entry, list) and len(entry) == 3 and isinstance(entry[0], str) and entry[0] in specs):
+            raise Nonsense(
+                f"message.arrays: [name, dtype, shape] with a name of {', '.join(specs) or 'none'} is wanted"
+            )
+        name, dtype, shape = entry
+        spec = specs[name]
+        if name in shapes or dtype != spec.dtype or not isinstance(shape, list) or len(shape) != len(spec.shape):
+            raise Nonsense(f"message.arrays.{name}: once, {spec.dtype} with {len(spec.shape)} sides, is allowed")
+        shapes[name] = [_side(side, wanted, sides, name) for side, wanted in zip(shape, spec.shape, strict=True)]
+    if missing := [name for name in specs if name not in shapes]:
+        raise Nonsense(f"message.arrays.{missing[0]} is missing")
+    return shapes
+
+
+def _side(side: Any, wanted: int | str, sides: dict[str, int], name: str) -> int:
+    """One side of an array, equal to the others of its name."""
+    length: int = _SIDE.check(side, f"a side of {name}")
+    allowed = wanted if isinstance(wanted, int) else sides.setdefault(wanted, length)
+    if length != allowed:
+        raise Nonsense(f"a side of {name} is {length}; {allowed} is allowed")
+    return length
+
+
+def _bytes(spec: ArraySpec, shape: list[int]) -> int:
+    """Bytes of an array; one without entries counts by its other sides, which are bounded likewise."""
+    return math.prod(max(side, 1) for side in shape) * _DTYPES[spec.dtype].itemsize
+
+
+def _array(stream: Reader, spec: ArraySpec, name: str, shape: list[int]) -> Array:
+    array: Array = np.empty(shape, _DTYPES[spec.dtype])
+    if array.size:
+        view = memoryview(array.data).cast("B")
+        filled = 0
+        while filled < array.nbytes:
+            got = stream.readinto(view[filled:])
+            if not got:
+                raise CutOff("the stream ended inside an array")
+            filled += got
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise Nonsense(f"{name} holds what is not finite")
+    return array

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reelmill.errors import DataError, MachineError
+from reelmill.isolation.messages import FACTS, FRAMES, PICTURE, Kinds
 from reelmill.isolation.parent import Child, IsolationConfig, ItemFailed
 from reelmill.media.limits import Limits
 from reelmill.media.source import Source
@@ -56,21 +57,21 @@ class MediaReader:
 
     def picture(self, source: Source, short_side: int = NATURAL, long_side: int = NATURAL) -> Frames:
         """[1, H, W, 3] upright sRGB, transparency over white, shrunk to these sides."""
-        ((_, arrays),) = self._run(PICTURE_JOB, source, {"short_side": short_side, "long_side": long_side})
+        ((_, arrays),) = self._run(PICTURE_JOB, source, PICTURE, {"short_side": short_side, "long_side": long_side})
         frames: Frames = arrays["frames"]
         return frames
 
     def length(self, source: Source) -> tuple[float, float]:
         """(seconds, frames/s) that a video declares; 0 seconds when it does not say."""
-        ((body, _),) = self._run(FACTS_JOB, source, {})
-        return float(body["seconds"]), float(body["fps"])
+        ((body, _),) = self._run(FACTS_JOB, source, FACTS, {})
+        return body["seconds"], body["fps"]
 
     def every_frame(
         self, source: Source, short_side: int, start_s: float = 0.0, end_s: float | None = None, most: int | None = None
     ) -> Frames:
         """[T, H, W, 3]: the frames of a video from `start_s` on as they come; T is 0 where there are none."""
         options = {"start_s": start_s, "end_s": end_s, "most": most, "fps": None, "short_side": short_side}
-        found = [arrays["frames"] for _, arrays in self._run(FRAMES_JOB, source, options)]
+        found = [arrays["frames"] for _, arrays in self._run(FRAMES_JOB, source, FRAMES, options)]
         return np.concatenate(found) if found else np.empty((0, 1, 1, 3), np.uint8)
 
     def frames_at(
@@ -84,16 +85,16 @@ class MediaReader:
         """Each [H, W, 3]: what is on the screen at start_s + k / fps, for `seconds` or to the end; decoded as asked."""
         most = None if math.isinf(seconds) else max(round(fps * seconds), 1)
         options = {"start_s": start_s, "most": most, "fps": fps, "short_side": short_side}
-        for _, arrays in self._run(FRAMES_JOB, source, options):
+        for _, arrays in self._run(FRAMES_JOB, source, FRAMES, options):
             yield from arrays["frames"]
 
-    def _run(self, job: str, source: Source, options: dict[str, Any]) -> Iterator[Any]:
+    def _run(self, job: str, source: Source, kinds: Kinds, options: dict[str, Any]) -> Iterator[Any]:
         """Messages of a job; of jobs that run at the same time each has a child."""
         if self._owner != os.getpid():  # after a fork: the children are the other process's
             self._idle, self._owner = [], os.getpid()
         child = self._idle.pop() if self._idle else Child(self._isolation, preload=(job,))
         try:
-            yield from child.run(job, source, {**asdict(self._limits), **options})
+            yield from child.run(job, source, {**asdict(self._limits), **options}, kinds)
         except ItemFailed as failure:
             kind = DataError if failure.reason_class == "item" else MachineError
             raise kind(f"{source.path} cannot be used: {failure.reason}") from None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
+import stat
 from dataclasses import dataclass
-from pathlib import Path
 
 from reelmill.errors import DataError
 
@@ -18,21 +19,43 @@ class Source:
     size: int
 
     def open(self) -> io.BufferedReader:
-        """A seekable reader of exactly this range. DataError when the file is gone or may not be read."""
-        path = Path(self.path)
-        if not path.is_file():
-            raise DataError(f"{path} is gone; put the dump back, or run `reelmill curate` with its new place")
+        """A seekable reader of exactly this range. DataError when the file is gone or cannot be read."""
+        return io.BufferedReader(_Range(self.descriptor(), self.offset, self.size), buffer_size=1 << 18)
+
+    def descriptor(self) -> int:
+        """The whole file, opened for reading; whoever asks closes it. DataError when it is gone or cannot be read."""
         try:
-            return io.BufferedReader(_Range(path, self.offset, self.size), buffer_size=1 << 18)
+            file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe would wait for its writer
+        except (FileNotFoundError, NotADirectoryError):
+            raise DataError(
+                f"{self.path} is gone; put the dump back, or run `reelmill curate` with its new place"
+            ) from None
         except PermissionError:
-            raise DataError(f"{path} may not be read by this user; change its permissions") from None
+            raise DataError(f"{self.path} may not be read by this user; change its permissions") from None
+        except OSError as error:
+            raise DataError(f"{self.path} cannot be opened: {error.strerror}") from None
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            os.close(file)
+            raise DataError(f"{self.path} is no file; put the dump back, or run `reelmill curate` with its new place")
+        return file
+
+
+@dataclass(frozen=True)
+class OpenSource(Source):
+    """The same range of a file that is open already: what a child gets, which may open nothing itself."""
+
+    file: int
+
+    def descriptor(self) -> int:
+        """A copy of the open file; readers keep a position each."""
+        return os.dup(self.file)
 
 
 class _Range(io.RawIOBase):
-    """A window on a file; reads beyond its end return nothing."""
+    """A window on an open file; reads beyond its end return nothing."""
 
-    def __init__(self, path: Path, offset: int, size: int) -> None:
-        self._file = path.open("rb", buffering=0)
+    def __init__(self, file: int, offset: int, size: int) -> None:
+        self._file = file
         self._offset, self._size, self._position = offset, size, 0
 
     def readable(self) -> bool:
@@ -55,11 +78,14 @@ class _Range(io.RawIOBase):
         wanted = min(len(buffer), max(self._size - self._position, 0))
         if wanted == 0:
             return 0
-        self._file.seek(self._offset + self._position)
-        got = self._file.readinto(memoryview(buffer)[:wanted]) or 0
+        try:
+            got = os.preadv(self._file, [memoryview(buffer)[:wanted]], self._offset + self._position)
+        except OSError as error:  # the disk's or the network's fault, not the item's
+            raise DataError(f"reading failed: {error.strerror}") from None
         self._position += got
         return got
 
     def close(self) -> None:
-        self._file.close()
+        if not self.closed:
+            os.close(self._file)
         super().close()

@@ -22,9 +22,10 @@ def expand(source, options):
         time.sleep(3600)
     if order == "MEMORY":
         bytearray(1 << 40)
-    if order == "NONSENSE":
-        os.write(3, b"\xff" * 64)
+    if order == "NOISE":
+        print("noise on standard output", flush=True)
         os.write(1, b"noise on standard output")
+        os.write(2, b"noise on standard error")
     if order == "RAISE":
         raise ValueError("decoder said no")
     if order == "REFUSE":
@@ -32,5 +33,5 @@ def expand(source, options):
     if order == "ENVIRONMENT":
         raise Refused("environment: " + " ".join(sorted(os.environ)))
     if order == "FILES":
-        Path(source.path).with_name("leak").write_text("x" * 100)
+        Path(words[1]).write_text("x" * 100)
     yield from text.expand(source, options)

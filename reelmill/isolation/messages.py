@@ -1,0 +1,86 @@
+"""What a child may say: each kind of message, its fields and arrays, their bounds, and how often a job may send it.
+
+A job of one's own that has more to say adds its kinds here, or gives `Child.run` its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from reelmill.isolation.untrusted import Field, Flag, Integer, Maybe, Number, Text
+
+MAX_SIDE = 1 << 16
+MAX_SECONDS = 1e7
+MAX_TICKS = 1_000_000
+MAX_SAMPLES = 100_000
+MAX_CLIPS = 1_000_000
+
+
+@dataclass(frozen=True)
+class ArraySpec:
+    """An array of a message. A named side is the same wherever the message names it; float64 values are finite."""
+
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of message. `most`: how many of them a job may send."""
+
+    fields: Mapping[str, Field] = field(default_factory=dict)
+    arrays: Mapping[str, ArraySpec] = field(default_factory=dict)
+    most: int = 1
+
+
+Kinds = Mapping[str, Kind]
+
+_SIZE: Mapping[str, Field] = {"width": Integer(0, MAX_SIDE), "height": Integer(0, MAX_SIDE), "fps": Number(0.0, 1e6)}
+_SECONDS = Number(0.0, MAX_SECONDS)
+_COUNT = Integer(0, (1 << 31) - 1)
+_NAME = Text(64, r"[\w.+-]+")
+_FRAMES = ArraySpec("uint8", ("N", "H", "W", 3))
+
+ALWAYS: Kinds = {
+    "tick": Kind(most=MAX_TICKS),
+    "end": Kind(),
+    "refused": Kind({"reason_class": Text(10, "item|machine"), "reason": Text(1000)}),
+}
+"""Heartbeats, and how a job ends."""
+
+SAMPLES: Kinds = {
+    "sample": Kind(
+        {"start_s": _SECONDS, "end_s": _SECONDS, **_SIZE},
+        {
+            "images": _FRAMES,
+            "times": ArraySpec("float64", ("N",)),
+            "runs": ArraySpec("uint8", ("M", 3, "h", "w")),
+        },
+        MAX_SAMPLES,
+    ),
+    "item": Kind(
+        {
+            **_SIZE,
+            "duration_s": _SECONDS,
+            "codec": _NAME,
+            "sha256": Text(64, "[0-9a-f]{64}"),
+            **dict.fromkeys(("frames", "stream", "video_streams", "bit_depth", "clock_steps"), Maybe(_COUNT)),
+            **dict.fromkeys(("transfer", "primaries", "colour_range"), Maybe(_NAME)),
+            "interlaced": Maybe(Flag()),
+        }
+    ),
+}
+"""What expanders say (`curation/expanders`)."""
+
+CLIPS: Kinds = {
+    "clip": Kind({"key": Text(200)}, {"frames": _FRAMES}, MAX_CLIPS),
+    "text": Kind({"key": Text(200)}, {"text": ArraySpec("uint8", ("N",))}, MAX_CLIPS),
+}
+"""What is decoded again for tokens, captions and pages: frames of spans, or the UTF-8 bytes of a text."""
+
+FRAMES: Kinds = {"frames": Kind({}, {"frames": _FRAMES}, MAX_CLIPS)}
+FACTS: Kinds = {"facts": Kind({"fps": Number(0.0, 1e6), "seconds": _SECONDS})}
+"""What is asked of whole files (`reelmill/media/jobs.py`)."""
+PICTURE: Kinds = {"picture": Kind({}, {"frames": ArraySpec("uint8", (1, "H", "W", 3))})}
+FLOOR: Kinds = {"floor": Kind({"cpu_s": _SECONDS, "media_s": _SECONDS})}

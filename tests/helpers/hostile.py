@@ -1,0 +1,36 @@
+"""A decoder that was taken over: it writes what its item holds, byte for byte, where messages are expected."""
+
+import json
+import os
+import stat
+import struct
+
+from reelmill.curation.expanders import text
+
+MARK = b"taken over:"
+
+
+def expand(source, options):
+    """An item that begins with MARK is what the child says; any other is expanded as a text."""
+    with source.open() as stream:
+        data = stream.read()
+    if data.startswith(MARK):
+        pipe = next(file for file in range(3, 64) if _is_pipe(file))
+        view = memoryview(data)[len(MARK) :]
+        while view:
+            view = view[os.write(pipe, view) :]
+        os._exit(0)
+    yield from text.expand(source, options)
+
+
+def message(body, *arrays, count=None):
+    """The bytes of one message; `body` is JSON already or what becomes JSON."""
+    said = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return struct.pack(">II", len(said), len(arrays) if count is None else count) + said + b"".join(arrays)
+
+
+def _is_pipe(file):
+    try:
+        return stat.S_ISFIFO(os.fstat(file).st_mode)
+    except OSError:
+        return False

@@ -18,11 +18,13 @@ VisionTokenizerName = Annotated[
 Area = Annotated[int | None, typer.Option(help=f"Pixels of a picture; use what the model was trained on [{AREA}].")]
 Ratio = Annotated[str, typer.Option(help="Aspect ratio W:H.")]
 Seed = Annotated[int, typer.Option(help="The same seed samples the same tokens.")]
+Prompts = Annotated[list[str] | None, typer.Option(help="What to generate; may be repeated.")]
 PromptFile = Annotated[
     Path | None, typer.Option(help="File with a prompt on each line, or a .jsonl with the field prompt.")
 ]
 MaxTokens = Annotated[int, typer.Option(min=1, help="The most tokens to generate.")]
 Fps = Annotated[float, typer.Option(help="Frames per second of a video.")]
+ContextSeconds = Annotated[float, typer.Option(help="How much of the end of a video the model sees at a time.")]
 PresetName = Annotated[
     str, typer.Option(help="emu3, emu3-eval or emu3.5-story: their authors' settings, under those of other options.")
 ]

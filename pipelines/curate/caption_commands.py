@@ -24,8 +24,8 @@ def register(app: typer.Typer) -> None:
 def run(
     out: Out,
     source: Annotated[str, typer.Option(help="A caption source of the recipe, such as endpoint, or module:Class.")],
-    url: Annotated[str, typer.Option(help="The endpoint's address, up to /v1.")] = "",
-    model: Annotated[str, typer.Option(help="The model to ask; of checkpoint its folder.")] = "",
+    url: Annotated[str, typer.Option(help="Address of the endpoint, up to /v1.")] = "",
+    model: Annotated[str, typer.Option(help="Name of the model at the endpoint, or folder of a model.")] = "",
     selection: Selection = "default",
     tokenize: Annotated[bool, typer.Option(help="Tokenize again what has another caption now.")] = True,
     set_: Annotated[list[str] | None, typer.Option("--set", help="captions.endpoint.concurrency=32")] = None,

@@ -11,11 +11,13 @@ from reelmill.pipelines.shared_options import (
     AREA,
     Area,
     Compile,
+    ContextSeconds,
     Fps,
     MaxTokens,
     ModelFolder,
     PresetName,
     PromptFile,
+    Prompts,
     Ratio,
     Rows,
     Seed,
@@ -32,7 +34,7 @@ def register(app: typer.Typer) -> None:
 
 def generate(
     model: ModelFolder,
-    prompt: Annotated[list[str] | None, typer.Option(help="What to generate; give several for one of each.")] = None,
+    prompt: Prompts = None,
     prompts: PromptFile = None,
     out: Annotated[
         Path,
@@ -45,13 +47,13 @@ def generate(
     fps: Fps = 8.0,
     image: Annotated[Path | None, typer.Option(help="Picture that the video or page begins with.")] = None,
     video: Annotated[Path | None, typer.Option(help="Video to continue.")] = None,
-    context_seconds: Annotated[float, typer.Option(help="Seconds of --video that each step sees.")] = 2.0,
+    context_seconds: ContextSeconds = 2.0,
     interleaved: Annotated[
         bool, typer.Option("--interleaved", help="A page of text and pictures, in the order that the model chooses.")
     ] = False,
     max_tokens: MaxTokens = 4096,
     preset: PresetName = "none",
-    guidance: Annotated[float | None, typer.Option(help="Guidance scale (Emu3: 3); 1: none [1].")] = None,
+    guidance: Annotated[float | None, typer.Option(help="Guidance scale (Emu3: 3); 1: none.")] = None,
     negative: Annotated[str | None, typer.Option(help="Text that guidance moves away from.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Of codes; 0 takes the likeliest [1].")] = None,
     top_k: Annotated[int | None, typer.Option(help="Sample codes from the k likeliest; 0: all [2048].")] = None,
@@ -120,7 +122,7 @@ def ask(
     question: Annotated[str, typer.Option(help="A question about it; without one it is captioned.")] = "",
     area: Area = None,
     fps: Fps = 8.0,
-    seconds: Annotated[float, typer.Option(help="How much of the end of a video to read.")] = 2.0,
+    context_seconds: ContextSeconds = 2.0,
     max_tokens: MaxTokens = 256,
     tokenizer: VisionTokenizerName = None,
     temperature: Annotated[float, typer.Option(help="0 takes the likeliest token.")] = 0.0,
@@ -142,7 +144,7 @@ def ask(
         question=question,
         area=AREA if area is None else area,
         fps=fps,
-        seconds=seconds,
+        context_seconds=context_seconds,
         max_tokens=max_tokens,
     )
     echo(run.ask(options))

@@ -110,12 +110,14 @@ class AskOptions:
     question: str = ""
     area: int = 128 * 128
     fps: float = 8.0
-    seconds: float = 2.0
+    context_seconds: float = 2.0
     max_tokens: int = 256
 
     def check(self) -> None:
         """Raise ConfigError for options that are wrong, DataError for a question that is not UTF-8."""
         self.sampling.check()
         check_text(self.question, "--question")
-        if not (self.seconds > 0 and self.fps > 0):
-            raise ConfigError(f"--seconds is {self.seconds:g}, --fps {self.fps:g}; both must be above 0.")
+        if not (self.context_seconds > 0 and self.fps > 0):
+            raise ConfigError(
+                f"--context-seconds is {self.context_seconds:g}, --fps {self.fps:g}; both must be above 0."
+            )

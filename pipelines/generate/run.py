@@ -53,7 +53,7 @@ def ask(options: AskOptions) -> str:
     """The answer to a question about a picture or video, or its caption."""
     options.check()
     studio = Studio.open(options.model, options.tokenizer)
-    clip = read_media(options.file, options.area, studio.vision.spatial, options.fps, options.seconds)
+    clip = read_media(options.file, options.area, studio.vision.spatial, options.fps, options.context_seconds)
     if options.question:
         return studio.answer(clip, options.question, max_new_tokens=options.max_tokens, sampling=options.sampling)
     return studio.caption(clip, max_new_tokens=options.max_tokens, sampling=options.sampling)

@@ -107,7 +107,8 @@ def _check(out: Path, how: ChatImport) -> None:
         raise ConfigError(f"--images {how.pictures} is no folder; name the one under which the pictures lie.")
     if not 0 < how.bounds.least <= how.bounds.most:
         raise ConfigError(
-            f"--least {how.bounds.least:,} and --most {how.bounds.most:,}: above 0, and the first not the larger."
+            f"--min-pixels is {how.bounds.least:,}, --max-pixels {how.bounds.most:,}; both must be above 0, and the "
+            "first not larger."
         )
 
 

@@ -24,8 +24,8 @@ def import_(
     tokenizer: Annotated[str, typer.Option(help="Vision tokenizer, by name or file.", show_default=False)],
     images: Annotated[Path | None, typer.Option(help="Folder of the pictures; SOURCE's own when not given.")] = None,
     text: Annotated[str, typer.Option(help="Text tokenizer of the documents: qwen (Emu3's) or bytes.")] = "qwen",
-    least: Annotated[int, typer.Option(help="Pixels of a picture, at least; smaller ones are enlarged.")] = 512 * 512,
-    most: Annotated[int, typer.Option(help="Pixels of a picture, at most; larger ones are reduced.")] = 1024 * 1024,
+    min_pixels: Annotated[int, typer.Option(help="Pictures with fewer pixels are enlarged.")] = 512 * 512,
+    max_pixels: Annotated[int, typer.Option(help="Pictures with more pixels are reduced.")] = 1024 * 1024,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Refuse bad rows, counted; else the first ends it.")] = (
         False
     ),
@@ -43,7 +43,7 @@ def import_(
     loaded = vision.load(tokenizer)
     pictures = images or (source if source.is_dir() else source.parent)
     vocab = Vocabulary(text, loaded.codes, loaded.layout)  # type: ignore[arg-type]  # it says which there are
-    how = ChatImport(pictures, loaded, tokenizer, vocab, PixelBounds(least, most), skip_bad)
+    how = ChatImport(pictures, loaded, tokenizer, vocab, PixelBounds(min_pixels, max_pixels), skip_bad)
     with resumable():
         import_chats(source, out, how, echo)
     echo(f"Next: reelmill stats {out} · reelmill verify {out} · reelmill train understanding_stage2 --data {out}")

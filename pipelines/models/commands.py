@@ -12,7 +12,7 @@ from reelmill.terminal import echo, echo_json
 app = typer.Typer(no_args_is_help=True, help="Model weights and sample media: list, pull, verify.")
 
 Names = Annotated[list[str] | None, typer.Argument(help="Names of cards; without any, the default ones.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
 
 
 @app.command("list")

@@ -12,7 +12,7 @@ from reelmill.terminal import echo, echo_json
 app = typer.Typer(no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="A shipped tokenizer, or a .safetensors file.", show_default=False)]
-Json = Annotated[bool, typer.Option("--json", help="For a script to read.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
 
 
 @app.command("list")
@@ -87,7 +87,7 @@ def encode(
     name: Name,
     file: Annotated[Path, typer.Argument(help="A picture or a video.", show_default=False)],
     codes: Annotated[Path, typer.Argument(help="The .npz file to write.", show_default=False)],
-    fps: Annotated[float, typer.Option(help="Frames a second that are taken of a video.")] = 8.0,
+    fps: Annotated[float, typer.Option(help="Frames per second of a video.")] = 8.0,
     area: Annotated[int, typer.Option(help="Pixels a frame is resized to, its aspect kept; 0: as it is.")] = 0,
 ) -> None:
     """Write the codes of a picture (h, w) or a video (T, h, w), with size and frame rate, as a NumPy archive."""

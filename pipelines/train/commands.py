@@ -31,13 +31,15 @@ def train(
     check: Annotated[
         bool, typer.Option("--check-data", help="Only read all the data; an error names bad rows.")
     ] = False,
-    dry: Annotated[bool, typer.Option("--dry-run", help="Only say what it needs; no GPU, no data.")] = False,
+    dry: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what it needs, with --json for a script; no GPU, no data.")
+    ] = False,
     gpus: Annotated[int, typer.Option(min=1, help="--dry-run: on so many GPUs.")] = 8,
     gpu_memory: Annotated[float, typer.Option(help="--dry-run: GiB of each.")] = 80.0,
     peak: Annotated[float, typer.Option(help="--dry-run: dense bfloat16 TFLOP/s of each.")] = 989.0,
     mfu: Annotated[float, typer.Option(help="--dry-run: share of it that is hoped for.")] = 0.4,
     document: Annotated[float, typer.Option(help="--dry-run: tokens of a packed document; 0: a row's.")] = 0.0,
-    as_json: Annotated[bool, typer.Option("--json", help="--dry-run: print JSON for a script.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a script.")] = False,
 ) -> None:
     """Train a decoder on token shards; run it again and it goes on from its last checkpoint. Works under torchrun.
 
@@ -93,7 +95,7 @@ def train(
 def export(
     model: ModelFolder,
     out: Annotated[Path, typer.Argument(help="Folder to write.", show_default=False)],
-    layout: Annotated[str, typer.Option(help="emu3, llama or qwen3; the one that fits when not given.")] = "",
+    architecture: Annotated[str, typer.Option(help="emu3, llama or qwen3; by default the one that fits.")] = "",
     dtype: Annotated[str, typer.Option(help="bfloat16, float16 or float32.")] = "bfloat16",
     context_tokens: Annotated[int, typer.Option(help="Longest sequence that config.json states.")] = 131_072,
 ) -> None:
@@ -105,12 +107,12 @@ def export(
     from reelmill.eval.generation.loading import load_decoder
     from reelmill.train.hub import CLASSES, export_model
 
-    if layout and layout not in CLASSES:
-        raise ConfigError(f"no layout {layout!r}; {nearest(layout, CLASSES)}")
+    if architecture and architecture not in CLASSES:
+        raise ConfigError(f"no architecture {architecture!r}; {nearest(architecture, CLASSES)}")
     if dtype not in (dtypes := ("bfloat16", "float16", "float32")):
         raise ConfigError(f"no dtype {dtype!r}; {nearest(dtype, dtypes)}")
     decoder, vocab = load_decoder(model)
     written = export_model(
-        decoder, vocab, out, layout=layout or None, dtype=getattr(torch, dtype), context=context_tokens
+        decoder, vocab, out, layout=architecture or None, dtype=getattr(torch, dtype), context=context_tokens
     )
     echo(f"{out}: {CLASSES[written].name}, {dtype}")

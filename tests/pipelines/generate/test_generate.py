@@ -36,7 +36,9 @@ def test_pictures_of_several_prompts_carry_their_settings(checkpoint, tmp_path):
 
 
 def test_an_exported_folder_draws_what_the_checkpoint_does(checkpoint, tmp_path):
-    reelmill("export", checkpoint, tmp_path / "hf", "--dtype", "float32", "--layout", "emu3", "--context-tokens", 999)
+    reelmill(
+        "export", checkpoint, tmp_path / "hf", "--dtype", "float32", "--architecture", "emu3", "--context-tokens", 999
+    )
     asked = ("--prompt", "a", "--area", 16 * 16)
     reelmill("generate", checkpoint, *asked, "--out", tmp_path / "a.png")
     reelmill("generate", tmp_path / "hf", *asked, "--tokenizer", "reelmill-tok-xs", "--out", tmp_path / "b.png")
@@ -134,7 +136,9 @@ def test_words_about_a_picture_and_a_video(checkpoint, tmp_path):
     write_clip(Clip(frames, 8.0), tmp_path / "a.mp4", {})
     small = ("--area", 16 * 16, "--max-tokens", 8, "--temperature", 1)
     assert reelmill("ask", checkpoint, tmp_path / "a.png", *small)
-    assert reelmill("ask", checkpoint, tmp_path / "a.mp4", "--seconds", 1, "--question", "What is this?", *small)
+    assert reelmill(
+        "ask", checkpoint, tmp_path / "a.mp4", "--context-seconds", 1, "--question", "What is this?", *small
+    )
 
 
 def test_parts_that_do_not_go_together_are_refused(checkpoint, tmp_path):

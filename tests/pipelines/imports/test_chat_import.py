@@ -263,8 +263,8 @@ def test_long_lists_are_read_row_by_row_and_rows_have_a_bound(tmp_path, monkeypa
 
 def test_the_command(tmp_path, how, pictures):
     source = written(tmp_path / "rows.json", LLAVA)
-    options = ["--images", str(pictures), "--tokenizer", "reelmill-tok-xs", "--text", "bytes", "--least", "1024"]
-    command = ["chat", "import", str(source), "--out", str(tmp_path / "out"), *options, "--most", "2304"]
+    options = ["--images", str(pictures), "--tokenizer", "reelmill-tok-xs", "--text", "bytes", "--min-pixels", "1024"]
+    command = ["chat", "import", str(source), "--out", str(tmp_path / "out"), *options, "--max-pixels", "2304"]
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output
     assert "unit 0: 2 documents" in done.output

@@ -1,4 +1,4 @@
-"""Taste: the LAION-Aesthetics predictor v1 (a linear head on CLIP ViT-L/14), as Emu3 uses it.
+"""Aesthetics: the LAION-Aesthetics predictor v1 (a linear head on CLIP ViT-L/14), as Emu3 uses it.
 
 Emu3 (section 2) scores three frames of a clip and goes by the lowest. CLIP's weights come from a model hub only;
 without them, or without open_clip, the scorer is off: `available` says why, a warning is logged, every score is None.
@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from reelmill import weights
 from reelmill.curation.interfaces import Sample, Scorer
+from reelmill.curation.scorers.clip import Clip
 from reelmill.errors import WeightsError
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class Aesthetic(Scorer):
 
 
 class Predictor:
-    """CLIP's image tower and the linear head, on a GPU if there is one.
+    """CLIP's image tower and the linear head.
 
     `architecture` is an open_clip model name, `checkpoint` its weights, `head` the state of a `torch.nn.Linear(N, 1)`.
     """
@@ -75,31 +76,19 @@ class Predictor:
     def __init__(self, architecture: str, checkpoint: Path, head: Path) -> None:
         import torch
 
-        from reelmill.compat import torchvision
-
-        torchvision()
-        import open_clip
-
-        self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        model, _, self._preprocess = open_clip.create_model_and_transforms(
-            architecture, pretrained=str(checkpoint), require_pretrained=True, device=self._device
-        )
-        self._clip = model.eval()
+        self._clip = Clip(architecture, checkpoint)
         state: dict[str, torch.Tensor] = torch.load(head, map_location="cpu", weights_only=True)
-        width, embedding = state["weight"].shape[1], self._clip.visual.output_dim
-        if width != embedding:
-            raise WeightsError(f"{head} reads features of width {width}, {architecture} gives {embedding}")
+        width = state["weight"].shape[1]
+        if width != self._clip.width:
+            raise WeightsError(f"{head} reads features of width {width}, {architecture} gives {self._clip.width}")
         self._head = torch.nn.Linear(width, 1)
         self._head.load_state_dict(state)
-        self._head.to(self._device).eval()
+        self._head.to(self._clip.device).eval()
 
     def __call__(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Scores float32 [N] of RGB images [N, H, W, 3]: the head on the unit-length image features."""
         import torch
-        from PIL import Image
 
-        batch = torch.stack([self._preprocess(Image.fromarray(image)) for image in images]).to(self._device)
         with torch.inference_mode():
-            features = self._clip.encode_image(batch, normalize=True)
-            scores: npt.NDArray[np.float32] = self._head(features.float())[:, 0].cpu().numpy()
+            scores: npt.NDArray[np.float32] = self._head(self._clip.images(images))[:, 0].cpu().numpy()
         return scores

@@ -1,8 +1,8 @@
-"""MPS (Zhang et al., CVPR 2024): CLIP ViT-H/14, and layers in which the picture attends to words of its prompt.
+"""MPS (Zhang et al., CVPR 2024): CLIP ViT-H/14, and layers in which the picture attends to its prompt.
 
-Which words it may attend to a condition says, a list of what to judge by: those that are near to any of its words. The
-layers are those of PaLM (one head of keys and values, attention and a gated MLP beside each other), first across, then
-within the picture. Names of modules are those of the released weights.
+A condition, a list of words to judge by, masks the prompt: the picture attends to the text tokens that are similar to
+one of the condition's. A layer is a cross-attention and a self-attention, each as in PaLM (one head of keys and values,
+a SwiGLU MLP in parallel). Module names are those of the released weights.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CONDITION = (
 )
 """What overall preference is judged by, as released."""
 NEAR = 0.01
-"""Least similarity to the condition, of the largest in the prompt, at which a word counts."""
+"""Least similarity to the condition at which a text token is attended to, as a share of the prompt's largest."""
 LAYERS, HEADS, HEAD_SIZE, MLP = 4, 16, 64, 4
 ARCHITECTURE: dict[str, Any] = {
     "projection_dim": 1024,
@@ -62,7 +62,7 @@ class SwiGLU(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """The picture attends to the words; an MLP beside it."""
+    """Multi-query attention from patch tokens to text tokens, with an MLP in parallel."""
 
     def __init__(self, size: int, heads: int) -> None:
         super().__init__()
@@ -74,11 +74,11 @@ class CrossAttention(nn.Module):
         inner = MLP * size
         self.ff = nn.Sequential(nn.Linear(size, 2 * inner, bias=False), SwiGLU(), nn.Linear(inner, size, bias=False))
 
-    def forward(self, picture: Tensor, words: Tensor, mask: Tensor) -> Tensor:
-        """[b, n, size], [b, words, size] and bool [b, words] to what is added to the first."""
-        x = self.norm(picture)
+    def forward(self, patch_tokens: Tensor, text_tokens: Tensor, mask: Tensor) -> Tensor:
+        """[b, n, size], [b, texts, size] and bool [b, texts] to what is added to the first."""
+        x = self.norm(patch_tokens)
         queries = self.to_q(x).unflatten(-1, (self.heads, HEAD_SIZE)).transpose(1, 2)
-        keys, values = (part.unsqueeze(1) for part in self.to_kv(words).chunk(2, dim=-1))
+        keys, values = (part.unsqueeze(1) for part in self.to_kv(text_tokens).chunk(2, dim=-1))
         attend = mask[:, None, None, :].expand(-1, 1, x.shape[1], -1)
         seen = F.scaled_dot_product_attention(queries, _each(keys, self), _each(values, self), attend)
         added: Tensor = self.to_out(seen.transpose(1, 2).flatten(-2)) + self.ff(x)
@@ -86,7 +86,7 @@ class CrossAttention(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """The picture attends to itself, with rotary positions; an MLP beside it."""
+    """Multi-query attention among patch tokens with rotary positions, with an MLP in parallel."""
 
     def __init__(self, size: int, heads: int) -> None:
         super().__init__()
@@ -122,19 +122,19 @@ class Residual(nn.Module):
 
 
 class CrossModel(nn.Module):
-    """Layers of attention to the words and within the picture."""
+    """Layers of a cross-attention and a self-attention."""
 
     def __init__(self, size: int, layers: int = LAYERS, heads: int = HEADS) -> None:
         super().__init__()
         pairs = [[Residual(CrossAttention(size, heads)), Residual(SelfAttention(size, heads))] for _ in range(layers)]
         self.layers = nn.ModuleList(nn.ModuleList(pair) for pair in pairs)
 
-    def forward(self, picture: Tensor, words: Tensor, mask: Tensor) -> Tensor:
-        """[b, n, size], [b, words, size] and bool [b, words] to [b, n, size]."""
+    def forward(self, patch_tokens: Tensor, text_tokens: Tensor, mask: Tensor) -> Tensor:
+        """[b, n, size], [b, texts, size] and bool [b, texts] to [b, n, size]."""
         for pair in self.layers:
             assert isinstance(pair, nn.ModuleList)
-            picture = pair[1](pair[0](picture, words, mask))
-        return picture
+            patch_tokens = pair[1](pair[0](patch_tokens, text_tokens, mask))
+        return patch_tokens
 
 
 class MPSJudge:
@@ -167,7 +167,7 @@ class MPSJudge:
         side = config.vision_config.image_size
         self._preprocess = open_clip.image_transform(side, is_train=False)
         with torch.inference_mode():
-            self._condition, _ = self._words(condition)
+            self._condition, _ = self._text_features(condition)
 
     def __call__(self, images: npt.NDArray[np.uint8], prompt: str) -> npt.NDArray[np.float32]:
         """Scores float32 [N] of RGB images [N, H, W, 3] for a prompt."""
@@ -175,18 +175,18 @@ class MPSJudge:
 
         batch = torch.stack([self._preprocess(Image.fromarray(image)) for image in images]).to(self._device)
         with torch.inference_mode():
-            words, whole = self._words(prompt)
-            near = (words @ self._condition.transpose(1, 2)).amax(dim=-1)  # of each word: to its nearest
+            text_tokens, text = self._text_features(prompt)
+            near = (text_tokens @ self._condition.transpose(1, 2)).amax(dim=-1)  # to the nearest of the condition
             mask = near / near.max() > NEAR
             patch_tokens = self.clip.visual_projection(self.clip.vision_model(pixel_values=batch).last_hidden_state)
             n = len(patch_tokens)
-            seen = self.cross(patch_tokens, words.expand(n, -1, -1), mask.expand(n, -1))[:, 0]
-            cosine = F.cosine_similarity(seen, whole, dim=-1)
+            seen = self.cross(patch_tokens, text_tokens.expand(n, -1, -1), mask.expand(n, -1))[:, 0]
+            cosine = F.cosine_similarity(seen, text, dim=-1)
             scores: npt.NDArray[np.float32] = (self.clip.logit_scale.exp() * cosine).float().cpu().numpy()
         return scores
 
-    def _words(self, text: str) -> tuple[Tensor, Tensor]:
-        """Projected features of each place of a text [1, length, size] and of the whole [1, size]."""
+    def _text_features(self, text: str) -> tuple[Tensor, Tensor]:
+        """Projected features of each token of a text [1, length, size] and of the whole text [1, size]."""
         ids = self._tokenize([text])
         end = ids.argmax(dim=-1, keepdim=True)  # the end of text has the largest id
         # transformers fills up with the end of text, open_clip with 0; what a place holds counts here.

@@ -20,10 +20,11 @@ import numpy.typing as npt
 
 from reelmill import weights
 from reelmill.curation.interfaces import Sample, Scorer
+from reelmill.curation.scorers.clip import Clip
 from reelmill.errors import WeightsError
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 HPS_ARCHITECTURE = "ViT-H-14"
 HPS_WEIGHTS = "hps-v2-1"
@@ -138,39 +139,16 @@ class MPS(Preference):
 
 
 class HPSJudge:
-    """A CLIP of open_clip's, on a GPU if there is one. `checkpoint`: its tensors, under `state_dict` or bare.
+    """A tuned CLIP. `checkpoint`: its tensors, under `state_dict` or bare.
 
     Pictures are made to fit with their whole longer side, the rest black, as HPSv2's own code does it.
     """
 
     def __init__(self, architecture: str, checkpoint: Path) -> None:
-        import torch
-
-        from reelmill.compat import torchvision
-
-        torchvision()
-        import open_clip
-
-        self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        model, _, self._preprocess = open_clip.create_model_and_transforms(
-            architecture, pretrained=None, load_weights=False, image_resize_mode="longest", device=self._device
-        )
-        found = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        tensors: dict[str, torch.Tensor] = found.get("state_dict", found)
-        try:
-            model.load_state_dict(tensors)
-        except RuntimeError as error:
-            raise WeightsError(f"{checkpoint} has not the tensors of {architecture}: {error}") from None
-        self._clip, self._tokenize = model.eval(), open_clip.get_tokenizer(architecture)
+        self._clip = Clip(architecture, checkpoint, resize="longest")
 
     def __call__(self, images: Images, prompt: str) -> npt.NDArray[np.float32]:
         """Scores float32 [N] of RGB images [N, H, W, 3]."""
-        import torch
-        from PIL import Image
-
-        batch = torch.stack([self._preprocess(Image.fromarray(image)) for image in images]).to(self._device)
-        with torch.inference_mode():
-            picture = self._clip.encode_image(batch, normalize=True)
-            words = self._clip.encode_text(self._tokenize([prompt]).to(self._device), normalize=True)
-            scores: npt.NDArray[np.float32] = (100 * picture.float() @ words[0].float()).cpu().numpy()
+        cosines = self._clip.images(images) @ self._clip.text(prompt)
+        scores: npt.NDArray[np.float32] = (100 * cosines).cpu().numpy()
         return scores

@@ -20,6 +20,7 @@ from reelmill.curation.captions.config import EndpointConfig
 from reelmill.curation.captions.contract import Answer
 from reelmill.curation.captions.frames import chat_message, jpeg
 from reelmill.curation.scorers.aesthetic import ARCHITECTURE, CLIP_WEIGHTS
+from reelmill.curation.scorers.clip import Clip
 from reelmill.curation.scorers.image_quality import quality
 from reelmill.errors import ConfigError, DataError, MachineError, WeightsError
 from reelmill.eval.preference import RATINGS, Candidates, Vote, VoteFile, read_votes
@@ -75,36 +76,14 @@ def let_vote(scorer: str, candidates: Candidates, url: str = "", model: str = ""
 
 
 class ClipSimilarity:
-    """Cosine of CLIP's features of a picture and of a text, on a GPU if there is one.
-
-    `architecture` is an open_clip model name, `checkpoint` its weights. Texts are cut at the model's context, which is
-    77 tokens of OpenAI's CLIP.
-    """
+    """Cosine of CLIP's features of a picture and of a text, which is cut at 77 tokens, the context of OpenAI's CLIP."""
 
     def __init__(self, architecture: str, checkpoint: Path) -> None:
-        import torch
-
-        from reelmill.compat import torchvision
-
-        torchvision()
-        import open_clip
-
-        self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        model, _, self._preprocess = open_clip.create_model_and_transforms(
-            architecture, pretrained=str(checkpoint), require_pretrained=True, device=self._device
-        )
-        self._clip = model.eval()
-        self._tokenize = open_clip.get_tokenizer(architecture)
+        self._clip = Clip(architecture, checkpoint)
 
     def __call__(self, image: Rgb, text: str) -> float:
         """Of an RGB picture uint8 [H, W, 3]."""
-        import torch
-
-        with torch.inference_mode():
-            pixels = self._preprocess(Image.fromarray(image))[None].to(self._device)
-            words = self._tokenize([text]).to(self._device)
-            seen, said = self._clip.encode_image(pixels, normalize=True), self._clip.encode_text(words, normalize=True)
-            return float((seen.float() * said.float()).sum())
+        return float(self._clip.images([image])[0] @ self._clip.text(text))
 
 
 def parse_judgement(text: str) -> dict[str, float]:

@@ -16,7 +16,7 @@ def register(app: typer.Typer) -> None:
 
 
 def sample_dump(folder: Annotated[Path, typer.Argument(help="Where to write it; made if missing.")]) -> None:
-    """Write the sample dump: about 25 videos, 15 images and 3 texts as a crawl leaves them."""
+    """Write the sample dump: a small crawl of videos, images and texts, with known facts and with faults."""
     from reelmill.pipelines.sampledump.write import write_sample_dump
 
     manifest = write_sample_dump(folder)

@@ -14,10 +14,6 @@ MIN_SCENE_S = 2.0
 """Shortest clip that recipe `sample` keeps, seconds (Emu3 begins at 5 s)."""
 MAX_SCENE_S = 10.0
 """Longest clip of recipe `sample`, seconds; longer scenes are divided evenly."""
-MIN_VIDEO_SIDE = 128
-"""Shortest picture side that recipe `sample` keeps for videos, pixels."""
-MIN_IMAGE_AREA = 512 * 512
-"""Smallest image area that is kept, pixels (Emu3)."""
 
 Kind = Literal["video", "image", "text"]
 Rule = Literal[

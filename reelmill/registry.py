@@ -12,6 +12,13 @@ from reelmill.errors import ConfigError
 
 T = TypeVar("T")
 
+_MOVED = {
+    "reelmill.curation.stage": "reelmill.curation.interfaces",
+    "reelmill.curation.captioners": "reelmill.curation.captions.contract",
+    "reelmill.curation.scorers.looks": "reelmill.curation.scorers.image_quality",
+}
+"""Modules that a scorer or a recipe of one's own may still name."""
+
 
 def find_class(what: str, name: str, known: Mapping[str, str], base: type[T]) -> type[T]:
     """The class behind a name of `known` (short name to `package.module:Class`), or behind `package.module:Class`.
@@ -32,7 +39,8 @@ def find_class(what: str, name: str, known: Mapping[str, str], base: type[T]) ->
     try:
         found = getattr(importlib.import_module(module), attribute, None)
     except ImportError as error:
-        raise ConfigError(f"{what} {name!r}: {module} cannot be imported: {error}") from error
+        moved = f"; it is now {_MOVED[error.name]}" if error.name in _MOVED else ""
+        raise ConfigError(f"{what} {name!r}: {module} cannot be imported: {error}{moved}") from error
     if not (isinstance(found, type) and issubclass(found, base)):
         raise ConfigError(f"{target} is not a {base.__module__}.{base.__qualname__}")
     return found

@@ -1,4 +1,4 @@
-"""How a picture looks, by plain formulas: colourfulness and technical quality."""
+"""Image quality by plain formulas: colourfulness, and how sharp, well exposed and rich in contrast a picture is."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Colourfulness(Scorer):
 class Quality(Scorer):
     """`quality_score` in [0, 1]: a technical measure of sharpness, exposure and contrast, the mean over the frames.
 
-    It says whether a picture is blurred, black, burnt out or flat. It says nothing about taste.
+    It says whether a picture is blurred, black, burnt out or flat. It says nothing about aesthetics.
     """
 
     columns: ClassVar = {"quality_score": "DOUBLE"}

@@ -49,7 +49,7 @@ def select(
     keep: Annotated[float | None, typer.Option(help="Share to keep of what passes, the best by their scores.")] = None,
     score: Annotated[
         list[str] | None,
-        typer.Option(help="Column to rank by, several: their mean. Preference and taste if not given."),
+        typer.Option(help="Column to rank by, several: their mean. Human preference and aesthetics if not given."),
     ] = None,
     complete: Annotated[bool, typer.Option(help="Score, caption and tokenize what the selection lacks.")] = False,
 ) -> None:

@@ -21,7 +21,7 @@ class Preset:
 
 
 def qft() -> Preset:
-    """Emu3's quality fine-tuning (section 2.5.1): the best by preference and taste, larger and moving surely, at 720².
+    """Emu3's quality fine-tuning (section 2.5.1): the best by preference and aesthetics, larger, in clear motion, 720².
 
     Disclosed: the three scores and their mean, stricter resolution and motion for video, 720 x 720. Chosen here: the
     best fifth; at least as many pixels as are tokenized, so that nothing is enlarged; motion from twice the lower bound

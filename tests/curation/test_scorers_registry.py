@@ -65,3 +65,10 @@ def test_the_columns_are_those_of_the_samples_view():
         "text_boxes",
         "text_frames",
     ]
+
+
+def test_a_module_that_has_another_name_now_is_named(tmp_path, monkeypatch):
+    (tmp_path / "earlier_scorers.py").write_text("from reelmill.curation.stage import Scorer\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError, match=r"No module named 'reelmill\.curation\.stage'; it is now .*\.interfaces"):
+        scorer_class("earlier_scorers:Mine")

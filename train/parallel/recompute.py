@@ -25,7 +25,7 @@ _ATTENTION = {
 def recomputing(kind: str, attention_dropout: float) -> Callable[..., Tensor] | None:
     """What runs a layer under `parallel.recompute`: None keeps everything.
 
-    `full` keeps a layer's input alone. `selective` keeps what is dear to compute for its size: attention, sums over the
+    `full` keeps a layer's input alone. `selective` keeps what costs much for its size: attention, sums over the
     ranks, and products that are no wider than their input (all but the MLP's gate and up, which at Emu3's sizes make
     three quarters of what the products would keep). Attention with dropout is computed again: kept, it would not draw
     its random numbers a second time, and the dropouts behind it would draw others than in forward.

@@ -24,8 +24,8 @@ from reelmill.curation.scoring import score_columns
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries, write_database
 from reelmill.pipelines.curate import recipes
-from reelmill.pipelines.curate.run import write_verdicts
 from reelmill.pipelines.curate.stats import gather
+from reelmill.pipelines.curate.verdicts import write_verdicts
 from reelmill.tokenize.shards import TOKENS_SCHEMA
 
 PER_UNIT = 50_000

@@ -39,6 +39,7 @@ PLAN = pa.schema(
         ("text_offset", pa.int64()),
         ("text_size", pa.int64()),
         ("problem", pa.string()),
+        ("forgotten_sha256", pa.string()),
     ]
 )
 

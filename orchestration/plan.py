@@ -22,7 +22,8 @@ from reelmill.orchestration.runfolder import RunFolder
 BEGINNING = 64 * 1024
 SHOWN = 8
 """Suffixes of ignored files that are named one by one."""
-_PLACE = [name for name in PLAN.names if name not in ("unit", "position", "item_id", "uri", "kind", "problem")]
+_STAYS = ("unit", "position", "item_id", "uri", "kind", "problem", "forgotten_sha256")
+_PLACE = [name for name in PLAN.names if name not in _STAYS]
 """Where an item lies; all that may change. Its `problem` stays: a forgotten item is not brought back by a stage."""
 
 
@@ -99,7 +100,8 @@ def extend_plan(
         for position, row in enumerate(unit)
     ]
     if rows or moved or not folder.plan_path.is_file():
-        folder.commit(folder.plan_path, pa.concat_tables([plan, pa.Table.from_pylist(rows, schema=PLAN)]))
+        added = pa.Table.from_pylist(rows, schema=PLAN)
+        folder.commit(folder.plan_path, pa.concat_tables([plan, added], promote_options="default"))
     units = rows[-1]["unit"] - first + 1 if rows else 0
     return Planned(len(rows), len(seen) - len(rows), units, dict(reader.ignored))
 

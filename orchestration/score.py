@@ -17,6 +17,7 @@ from reelmill.curation.scoring import ItemScorer, ScoreConfig
 from reelmill.isolation.parent import ItemFailed
 from reelmill.orchestration.attempts import Attempts
 from reelmill.orchestration.engine import Receipt, Task
+from reelmill.orchestration.forgotten import forgotten_hashes, is_forgotten, tombstone
 from reelmill.orchestration.plan import unit_items
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries
@@ -68,6 +69,7 @@ class ScoreWorker:
         rules = {name: from_dict(Rule, rule) for name, rule in settings["rules"].items()}
         self._scorer = ItemScorer(from_dict(ScoreConfig, settings["score"]), rules)
         self._plan = self._folder.read(self._folder.plan_path)
+        self._forgotten = forgotten_hashes(self._plan)
 
     def close(self) -> None:
         """Stop the decoding child."""
@@ -86,6 +88,9 @@ class ScoreWorker:
                 continue
             attempts.begin(item["item_id"])
             row, rows = self._scorer.score(item)
+            reason = item["problem"] if is_forgotten(item["problem"]) else self._forgotten.get(row["sha256"])
+            if reason is not None:
+                row, rows = tombstone(row, reason), []
             items.append(row)
             samples.extend(rows)
         self._scorer.keep_known(samples, self._before(unit))

@@ -1,7 +1,8 @@
 """Files that become visible whole or not at all, and the checksums beside them.
 
 A file is written under a temporary name in its own folder, flushed to disk, checked, and renamed. Its SHA-256 goes to
-`checksums/` in the run folder first, so that a visible file always has one.
+`checksums/` in the run folder first, so that a visible file always has one. While a file takes the place of another,
+the record holds the hashes of both: killed between the two steps, either file is the one that was written.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import errno
 import hashlib
 import os
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from reelmill.errors import MachineError
@@ -40,9 +41,13 @@ def write_atomically(path: Path, write: Callable[[Path], None], *, root: Path | 
         temporary.chmod(0o666 & ~_UMASK)  # safetensors makes files that only their owner may read
         sync(temporary)
         if root is not None:
-            _write_checksum(root, path, sha256(temporary))
+            digest = sha256(temporary)
+            before = recorded_hashes(root, path) if path.is_file() else []
+            _write_checksum(root, path, [digest, *(known for known in before if known != digest)])
         temporary.replace(path)
         sync(path.parent)
+        if root is not None and before:
+            _write_checksum(root, path, [digest])
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG):
             raise MachineError(
@@ -68,6 +73,14 @@ def checksum_path(root: Path, path: Path) -> Path:
     return root / CHECKSUMS / f"{path.relative_to(root)}.sha256"
 
 
+def recorded_hashes(root: Path, path: Path) -> list[str]:
+    """The SHA-256 that `path` may have by its record: one, two where its writer was killed, none without a record."""
+    record = checksum_path(root, path)
+    if not record.is_file():
+        return []
+    return [line.partition(" ")[0] for line in record.read_text(encoding="utf-8", errors="replace").splitlines()]
+
+
 def damaged_files(root: Path, wanted: Collection[Path]) -> list[str]:
     """What is wrong with the files under `root` that have a SHA-256, and with those of `wanted` that have none."""
     checksums = root / CHECKSUMS
@@ -79,17 +92,18 @@ def damaged_files(root: Path, wanted: Collection[Path]) -> list[str]:
             problems.append(f"{name}: no checksum")
         elif not path.is_file():
             problems.append(f"{name}: gone")
-        elif checksum_path(root, path).read_bytes().partition(b" ")[0] != sha256(path).encode():
+        elif sha256(path) not in recorded_hashes(root, path):
             problems.append(f"{name}: its bytes are not those that were written")
     return problems
 
 
-def _write_checksum(root: Path, path: Path, digest: str) -> None:
+def _write_checksum(root: Path, path: Path, digests: Sequence[str]) -> None:
     target = checksum_path(root, path)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
-        temporary.write_text(f"{digest}  {path.relative_to(root)}\n", encoding="utf-8")
+        lines = [f"{digest}  {path.relative_to(root)}\n" for digest in digests]
+        temporary.write_text("".join(lines), encoding="utf-8")
         sync(temporary)
         temporary.replace(target)
     finally:

@@ -19,6 +19,7 @@ from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.stages import StageRunner
 from reelmill.orchestration.views import LedgerQueries
 from reelmill.pipelines.curate import recipes
+from reelmill.pipelines.curate.verdicts import recover
 from reelmill.pipelines.tables import print_table
 
 _BY_SOURCE = """
@@ -90,6 +91,7 @@ def run_captions(
     try:
         with folder.lock() as locked:
             locked.sweep()
+            recover(locked, base, console)
             runner = StageRunner(locked, recipe, console)
             caption_selection(runner, selection)
             if tokenize:

@@ -9,14 +9,12 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-import pyarrow.parquet as pq
 from rich.console import Console
 
 import reelmill
 from reelmill import weights
-from reelmill.config import differences, identity, override, to_toml
+from reelmill.config import differences, identity, to_toml
 from reelmill.curation import scorers
-from reelmill.curation.decide import decide
 from reelmill.curation.ledger import CAPTIONS, FAILURES, ITEMS, TIMINGS, VERDICTS, samples_schema
 from reelmill.curation.readers import find_reader
 from reelmill.curation.readers.folder import LINKS
@@ -30,14 +28,12 @@ from reelmill.orchestration.prune import drop_machine_failures, prune
 from reelmill.orchestration.recipe import Recipe, load_recipe
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.stages import StageRunner
-from reelmill.orchestration.views import LedgerQueries, write_database
+from reelmill.orchestration.views import write_database
 from reelmill.pipelines.curate import captions as caption
+from reelmill.pipelines.curate.verdicts import DEFAULT, assignments_of, decide_again, recover, write_verdicts
 from reelmill.pipelines.report.card import refresh as refresh_card
 from reelmill.terminal import say
 from reelmill.tokenize.shards import TOKENS_SCHEMA
-
-DEFAULT = "default"
-_ASSIGNMENTS = "reelmill.set"
 
 
 @dataclass(frozen=True)
@@ -65,6 +61,7 @@ def curate(dumps: Sequence[Path], out: Path, recipe: Recipe, options: CurateOpti
     try:
         with folder.lock() as locked:
             _prepare(locked, recipe)
+            recover(locked, recipe, console)
             for dump in dumps:
                 _plan(locked, dump, recipe, options, console)
             runner = StageRunner(locked, recipe, console)
@@ -93,38 +90,6 @@ def complete_selection(folder: RunFolder, selection: str, recipe: Recipe, consol
     if selection == DEFAULT:  # another selection may have tokens of its own, which are not the run's
         _write_run(folder, recipe, fingerprint, tokenizer)
     caption.require_captions(runner, selection)
-
-
-def write_verdicts(folder: RunFolder, selection: str, recipe: Recipe, assignments: Sequence[str] = ()) -> None:
-    """Decide: `verdicts/SELECTION.parquet` over all committed samples.
-
-    `assignments`: how the selection's rules differ from the run's. They go into the file, so that it can be decided
-    again when samples come or go.
-    """
-    with LedgerQueries(folder.root) as ledger:
-        verdicts = decide(ledger.connection, recipe.rules, recipe.licences)
-    noted = verdicts.replace_schema_metadata({_ASSIGNMENTS: json.dumps(list(assignments))})
-    folder.commit(folder.root / "verdicts" / f"{selection}.parquet", noted)
-
-
-def assignments_of(folder: RunFolder, selection: str) -> list[str]:
-    """How a selection's rules differ from the run's, as `reelmill select` was told."""
-    metadata = pq.read_schema(folder.root / "verdicts" / f"{selection}.parquet").metadata or {}
-    found: list[str] = json.loads(metadata.get(_ASSIGNMENTS.encode(), b"[]"))
-    return found
-
-
-def decide_again(folder: RunFolder, recipe: Recipe, console: Console) -> None:
-    """Decide anew for the default and for every named selection; one whose rules no longer fit is named and stays."""
-    write_verdicts(folder, DEFAULT, recipe)
-    for path in sorted((folder.root / "verdicts").glob("*.parquet")):
-        if path.stem in (DEFAULT, "schema"):
-            continue
-        assignments = assignments_of(folder, path.stem)
-        try:
-            write_verdicts(folder, path.stem, override(recipe, assignments), assignments)
-        except ConfigError as error:
-            say(console, str(error), head=f"selection {path.stem} is as it was:", style="bold yellow")
 
 
 def _check_places(dumps: Sequence[Path], folder: RunFolder, readers: Sequence[str]) -> None:

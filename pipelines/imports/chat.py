@@ -30,7 +30,7 @@ from reelmill.orchestration.recipe import Recipe
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.tokens_config import TokensConfig
 from reelmill.orchestration.views import write_database
-from reelmill.pipelines.curate.run import DEFAULT, write_verdicts
+from reelmill.pipelines.curate.verdicts import DEFAULT, write_verdicts
 from reelmill.pipelines.imports.chat_rows import ChatRow, Part, Picture, chat_files, chat_rows
 from reelmill.pipelines.imports.folder import Row
 from reelmill.pipelines.imports.tokens import Documents, prepare_folder, write_unit

@@ -17,7 +17,8 @@ from reelmill.orchestration.recipe import Recipe, load_recipe
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries, write_database
 from reelmill.pipelines.curate.recipes import check
-from reelmill.pipelines.curate.run import DEFAULT, complete_selection, write_verdicts
+from reelmill.pipelines.curate.run import complete_selection
+from reelmill.pipelines.curate.verdicts import DEFAULT, recover, write_verdicts
 from reelmill.pipelines.ledger.presets import Preset, preset
 from reelmill.pipelines.ledger.ranking import Ranking, rank
 from reelmill.pipelines.tables import print_table
@@ -73,6 +74,7 @@ def select(out: Path, name: str, options: SelectOptions, console: Console) -> No
     assignments = list(changes.assignments)
     recipe = _changed(base, assignments)
     with folder.lock() as locked:
+        recover(locked, base, console)
         if changes.ranking is not None:
             assignments += _ranks(locked, recipe, changes.ranking, console)
             recipe = _changed(base, assignments)

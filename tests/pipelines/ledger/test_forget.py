@@ -1,8 +1,11 @@
 """Forgotten items are gone, stay gone, and leave a tombstone; licences and shares choose what comes in."""
 
 import io
+import itertools
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from dumps import light_recipe, rows, write_dump
@@ -13,6 +16,7 @@ from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries
 from reelmill.pipelines.curate import recipes
 from reelmill.pipelines.curate.run import CurateOptions, curate
+from reelmill.pipelines.curate.verdicts import recover
 from reelmill.pipelines.ledger.forget import Criterion, forget
 from reelmill.pipelines.ledger.verify import verify
 
@@ -56,6 +60,93 @@ def test_a_forgotten_video_its_copy_and_their_tokens_are_gone_for_good(made):
     assert len(rows(folder.root, "items")) == count
     assert ask(folder, "SELECT count(*) AS n FROM scored JOIN items USING (item_id) WHERE uri = 'v0.mp4'") == [{"n": 0}]
     assert verify(folder).problems == []
+
+
+def test_its_bytes_do_not_come_back_under_another_name(made, tmp_path):
+    dump, recipe, folder = made
+    more = tmp_path / "more"
+    more.mkdir()
+    (more / "again.mp4").write_bytes((dump / "v0.mp4").read_bytes())
+    (more / "again.json").write_text('{"alt": "a caption of it", "licence": "CC0-1.0"}')
+    run(more, folder.root, recipe, "score.scenes.max_s=0.9", update=True)
+    [row] = ask(folder, "SELECT status, reason, alt, sha256, n_samples FROM items WHERE uri = 'again.mp4'")
+    assert row == {"status": "refused", "reason": "forgotten: by uri v0.*", "alt": None, "sha256": None, "n_samples": 0}
+    for table in ("scored", "captions", "tokens"):
+        assert not [row for row in ask(folder, f"SELECT * FROM {table}") if row.get("uri") == "again.mp4"]
+    assert verify(folder).problems == []
+
+
+def test_what_was_forgotten_before_is_said(made):
+    _, _, folder = made
+    told = io.StringIO()
+    assert forget(folder, Criterion(uri="v0.*"), Console(file=told)) == 0
+    assert "forgotten before: 1 items" in told.getvalue()
+
+
+class Killed(BaseException):
+    """The process ends here, whatever it holds."""
+
+
+def dies_at(commit, monkeypatch):
+    """The rename of that commit, counted from 1, never happens."""
+    left, rename = [commit], Path.replace
+
+    def replace(self, target):
+        left[0] -= 1
+        if left[0] == 0:
+            raise Killed
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+
+
+def kills(made, tmp_path, monkeypatch, action):
+    """Copies of the run folder in which `action` died at its first commit, its second, and so on."""
+    for commit in itertools.count(1):
+        folder = RunFolder(shutil.copytree(made, tmp_path / str(commit)))
+        with monkeypatch.context() as patched:
+            dies_at(commit, patched)
+            try:
+                action(folder)
+            except Killed:
+                pass
+            else:
+                return
+        yield commit, folder
+
+
+@pytest.fixture(scope="module")
+def fresh(made, tmp_path_factory):
+    """A run folder in which nothing is forgotten."""
+    dump, recipe, _ = made
+    return run(dump, tmp_path_factory.mktemp("fresh") / "out", recipe).root
+
+
+def state(folder):
+    tables = {table: rows(folder.root, table) for table in ("items", "samples", "captions", "failures", "tokens")}
+    return tables | {"verdicts": ask(folder, "SELECT * FROM verdicts ORDER BY ALL")}
+
+
+def test_killed_at_any_commit_it_is_finished_by_whatever_comes_next(made, fresh, tmp_path, monkeypatch):
+    dump, recipe, _ = made
+    loaded = recipes.load(str(recipe), ["engine.executor=inline"])
+    undisturbed = RunFolder(shutil.copytree(fresh, tmp_path / "undisturbed"))
+    forget(undisturbed, Criterion(uri="v0.*"), QUIET)
+    before, after = state(RunFolder(fresh)), state(undisturbed)
+    assert before["tokens"] != after["tokens"]
+    died = 0
+    for commit, folder in kills(fresh, tmp_path, monkeypatch, lambda out: forget(out, Criterion(uri="v0.*"), QUIET)):
+        died = commit
+        if commit in (2, 7):  # curate, which would score and tokenize what is not forgotten
+            run(dump, folder.root, recipe)
+        else:
+            with folder.lock() as locked:
+                recover(locked, loaded, QUIET)
+        is_buried = bool(ask(folder, "SELECT 1 FROM plan WHERE starts_with(problem, 'forgotten: ')"))
+        assert state(folder) == (after if is_buried else before), f"killed at commit {commit}"
+        assert verify(folder).problems == []
+        assert is_buried or commit <= 4
+    assert died > 10
 
 
 def test_what_to_forget_must_be_said_once_and_exist(made):

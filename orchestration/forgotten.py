@@ -1,0 +1,101 @@
+"""What a run folder has been told to forget. The tombstones in the plan are the intent; everything else follows them.
+
+`bury` commits the intent, all items of a `forget` at once. `carry_out` makes the tables agree with it: it may be
+repeated, does only what is missing, and runs at the start of everything that writes to a run folder. So a `forget` that
+was killed anywhere is finished by the next command, whatever that is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from reelmill.curation.ledger import ITEMS, PLAN
+from reelmill.orchestration.prune import prune
+from reelmill.orchestration.runfolder import RunFolder
+from reelmill.orchestration.views import LedgerQueries
+
+MARK = "forgotten: "
+"""How the `problem` of a forgotten item begins, in the plan and, as `reason`, in `items`."""
+
+
+def bury(folder: RunFolder, hashes: Mapping[str, str | None], reason: str) -> None:
+    """Put a tombstone on each item, given by id, in one commit.
+
+    The values are the SHA-256 of the items whose bytes are to be refused under any other name as well, else None.
+    """
+    marks = {identity: {"problem": f"{MARK}{reason}", "forgotten_sha256": known} for identity, known in hashes.items()}
+    rows = [{**row, **marks.get(row["item_id"], {})} for row in folder.read(folder.plan_path).to_pylist()]
+    folder.commit(folder.plan_path, pa.Table.from_pylist(rows, schema=PLAN))
+
+
+def is_forgotten(problem: str | None) -> bool:
+    """Whether the plan's `problem` is a tombstone."""
+    return (problem or "").startswith(MARK)
+
+
+def forgotten_hashes(plan: pa.Table) -> dict[str, str]:
+    """SHA-256 of the bytes that are refused under any name, and the reason."""
+    if "forgotten_sha256" not in plan.column_names:  # a plan of an earlier version
+        return {}
+    buried = plan.filter(pc.is_valid(plan["forgotten_sha256"])).select(["forgotten_sha256", "problem"]).to_pylist()
+    return {row["forgotten_sha256"]: row["problem"] for row in buried}
+
+
+def tombstone(row: Mapping[str, Any], reason: str) -> dict[str, Any]:
+    """The row of `items` of a forgotten item, which says no more than its uri. `row` is one of `items`."""
+    stays = {name: row[name] for name in ("unit", "item_id", "uri", "kind", "score_fingerprint")}
+    buried: dict[str, Any] = dict.fromkeys(ITEMS.names)
+    return {**buried, **stays, "status": "refused", "reason": reason, "reason_class": "item", "n_samples": 0}
+
+
+def carry_out(folder: RunFolder) -> int | None:
+    """Take out what remains of buried items: samples, rows of `items`, captions, failures and tokens.
+
+    Returns how many samples had captions, failures or tokens; None where nothing at all was left to do.
+    """
+    if not folder.plan_path.is_file():
+        return None
+    plan = folder.read(folder.plan_path)
+    reasons = {
+        row["item_id"]: row["problem"]
+        for row in plan.select(["item_id", "problem"]).to_pylist()
+        if is_forgotten(row["problem"])
+    }
+    if not reasons:
+        return None
+    units = _units_with_remains(folder, reasons)
+    for unit in units:
+        _clear(folder, unit, reasons)
+    pruned = prune(folder)
+    return pruned if units or pruned or _has_stale_verdicts(folder) else None
+
+
+def _units_with_remains(folder: RunFolder, reasons: Mapping[str, str]) -> list[int]:
+    """Units whose tables still hold something of these items."""
+    with LedgerQueries(folder.root) as ledger:
+        rows = ledger.rows(
+            """SELECT unit FROM items WHERE list_contains($1, item_id) AND NOT starts_with(coalesce(reason, ''), $2)
+            UNION SELECT unit FROM scored WHERE list_contains($1, item_id) ORDER BY unit""",
+            [list(reasons), MARK],
+        )
+    return [row["unit"] for row in rows]
+
+
+def _clear(folder: RunFolder, unit: int, reasons: Mapping[str, str]) -> None:
+    """The unit's samples without those of the items, then its items with tombstones."""
+    samples = folder.read(folder.unit_path("samples", unit))
+    kept = samples.filter(pc.invert(pc.is_in(samples["item_id"], value_set=pa.array(list(reasons)))))
+    folder.commit(folder.unit_path("samples", unit), kept)
+    items = folder.read(folder.unit_path("items", unit)).to_pylist()
+    rows = [tombstone(row, reasons[row["item_id"]]) if row["item_id"] in reasons else row for row in items]
+    folder.commit(folder.unit_path("items", unit), pa.Table.from_pylist(rows, schema=ITEMS))
+
+
+def _has_stale_verdicts(folder: RunFolder) -> bool:
+    with LedgerQueries(folder.root) as ledger:
+        query = "SELECT count(*) AS n FROM verdicts WHERE sample_id NOT IN (SELECT sample_id FROM scored)"
+        return bool(ledger.rows(query)[0]["n"])

@@ -1,0 +1,64 @@
+"""Verdicts of a run folder: decided, decided again when samples come or go, and after an interrupted `forget`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import pyarrow.parquet as pq
+from rich.console import Console
+
+from reelmill.config import override
+from reelmill.curation.decide import decide
+from reelmill.errors import ConfigError
+from reelmill.orchestration.forgotten import carry_out
+from reelmill.orchestration.recipe import Recipe
+from reelmill.orchestration.runfolder import RunFolder
+from reelmill.orchestration.views import LedgerQueries
+from reelmill.terminal import say
+
+DEFAULT = "default"
+_ASSIGNMENTS = "reelmill.set"
+
+
+def recover(folder: RunFolder, recipe: Recipe, console: Console) -> int:
+    """Finish a `forget` that was interrupted; returns how many samples lost captions or tokens.
+
+    Whatever writes to a run folder does this first.
+    """
+    pruned = carry_out(folder)
+    if pruned is not None:
+        decide_again(folder, recipe, console)
+    return pruned or 0
+
+
+def write_verdicts(folder: RunFolder, selection: str, recipe: Recipe, assignments: Sequence[str] = ()) -> None:
+    """Decide: `verdicts/SELECTION.parquet` over all committed samples.
+
+    `assignments`: how the selection's rules differ from the run's. They go into the file, so that it can be decided
+    again when samples come or go.
+    """
+    with LedgerQueries(folder.root) as ledger:
+        verdicts = decide(ledger.connection, recipe.rules, recipe.licences)
+    noted = verdicts.replace_schema_metadata({_ASSIGNMENTS: json.dumps(list(assignments))})
+    folder.commit(folder.root / "verdicts" / f"{selection}.parquet", noted)
+
+
+def assignments_of(folder: RunFolder, selection: str) -> list[str]:
+    """How a selection's rules differ from the run's, as `reelmill select` was told."""
+    metadata = pq.read_schema(folder.root / "verdicts" / f"{selection}.parquet").metadata or {}
+    found: list[str] = json.loads(metadata.get(_ASSIGNMENTS.encode(), b"[]"))
+    return found
+
+
+def decide_again(folder: RunFolder, recipe: Recipe, console: Console) -> None:
+    """Decide anew for the default and for every named selection; one whose rules no longer fit is named and stays."""
+    write_verdicts(folder, DEFAULT, recipe)
+    for path in sorted((folder.root / "verdicts").glob("*.parquet")):
+        if path.stem in (DEFAULT, "schema"):
+            continue
+        assignments = assignments_of(folder, path.stem)
+        try:
+            write_verdicts(folder, path.stem, override(recipe, assignments), assignments)
+        except ConfigError as error:
+            say(console, str(error), head=f"selection {path.stem} is as it was:", style="bold yellow")

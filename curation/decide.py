@@ -29,9 +29,8 @@ def decide(connection: duckdb.DuckDBPyConnection, rules: Mapping[str, Rule], lic
 
     `connection` must see `scored` (samples of committed units) and `items`. Exact duplicates come first: of the items
     with one SHA-256 the smallest uri stays, the others' samples point at it. Then the licence, where `licences` says
-    which are allowed. Then the rules in their order: the first that fails is the reason; with none failing but one
-    waiting for a value the sample is undecided. Raises ConfigError
-    when a rule's SQL fails over these samples.
+    which are allowed. Then the rules in their order: the first that fails is the reason. A sample that fails none is
+    undecided while a rule waits for a value. Raises ConfigError when a rule's SQL fails over these samples.
     """
     try:
         verdicts: pa.Table = connection.sql(decide_sql(rules, licences)).to_arrow_table()

@@ -1,9 +1,8 @@
-"""The stage contract: what an expander, a scorer and a captioner are.
+"""What scorers work on and what they are: samples, their decoded frames, and the contract of a scorer.
 
-An *expander* turns an item's bytes into samples with decoded frames; it runs in the untrusted child process
-(`reelmill.isolation.child`; its contract is in `reelmill.curation.expanders`). A *scorer* gets a batch of samples and
-returns columns. A *captioner* gets a row's facts and returns a caption. Each is one class (or function) in one file;
-`docs/architecture.md` shows a scorer of about 40 lines.
+An *expander* turns an item's bytes into samples, in the untrusted child (`reelmill.curation.expanders`). A *scorer*
+gets a batch of samples and returns columns; CONTRIBUTING.md shows one of about 40 lines. Caption sources and readers
+have contracts of their own (`captions/contract.py`, `readers/contract.py`).
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ class Frames:
     frames/s, an image has N = 1, a text has N = 0.
     `times`: float64 [N], seconds from the start of the source.
     `runs`: uint8 [M, 3, h, w], grey, three neighbouring NATIVE frames beginning at a sampled frame (M <= N), as
-    small as the cut detectors see it (256 wide as stored), never across a cut; what catches shake.
+    small as the cut detectors see it (256 wide as stored), never across a cut; they reveal shake.
     """
 
     images: npt.NDArray[np.uint8]
@@ -85,4 +84,4 @@ class Scorer(ABC):
 
     @abstractmethod
     def score(self, samples: Sequence[Sample]) -> list[dict[str, Any]]:
-        """One dict a sample, in order, with every name of `columns`."""
+        """One dict per sample, in order, with every name of `columns`."""

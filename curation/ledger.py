@@ -1,6 +1,6 @@
 """The ledger's tables: ids, schemas, and how a table is written.
 
-`docs/formats.md` explains every column. Columns named here stay; scorers of a recipe add theirs to `samples`.
+`docs/formats.md` explains every column. Every run folder has the columns named here; a recipe's scorers add theirs.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ CAPTIONS = pa.schema(
         ("created", pa.timestamp("us", tz="UTC")),
     ]
 )
-"""One row a sample, source and model; `problem` says why a caption is junk."""
+"""One row per sample, source and model; `problem` says why a caption is junk."""
 
 FAILURES = pa.schema(
     [
@@ -158,7 +158,7 @@ RESERVED = {
 
 
 def samples_schema(score_columns: Mapping[str, ColumnType]) -> pa.Schema:
-    """Schema of `samples/`: facts, the contract's scores, then a recipe's own."""
+    """Schema of `samples/`: facts, the scores of shipped scorers, then a recipe's own."""
     columns = {**CONTRACT_SCORES, **score_columns}
     return pa.schema([*_SAMPLE_FACTS, *((name, ARROW_TYPES[kind]) for name, kind in columns.items())])
 

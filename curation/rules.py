@@ -21,8 +21,8 @@ from reelmill.errors import ConfigError
 class Rule:
     """Keep a sample when `min <= expr <= max`.
 
-    `expr` is SQL over the columns of `samples`; `kinds` says which samples the rule looks at; `stage` names the stage
-    whose measure it judges (for the funnel); `null` says what a missing value means: "undecided" or "keep".
+    `expr` is SQL over the columns of `samples`; `kinds` says which samples the rule judges; `stage` is the label under
+    which the funnel counts it; `null` says what a missing value means: "undecided" or "keep".
     """
 
     expr: str
@@ -47,7 +47,7 @@ class Rule:
         return f"CAST(({self.expr}) AS DOUBLE)"
 
     def applies_sql(self) -> str:
-        """True for the samples the rule looks at."""
+        """True for the samples that the rule judges."""
         return f"kind IN ({', '.join(map(quoted, self.kinds))})"
 
     def failed_sql(self) -> str:
@@ -92,7 +92,7 @@ class SkipFilter:
         self._connection = duckdb.connect(":memory:", config={"enable_external_access": "false", "threads": "1"})
 
     def skipped(self, rows: Sequence[Mapping[str, Any]], skip_if: str) -> list[bool]:
-        """One flag a row; rows are dicts with any of the schema's columns."""
+        """One flag per row; rows are dicts with any of the schema's columns."""
         table = pa.Table.from_pylist([dict(row) for row in rows], schema=self._schema)
         self._connection.register("batch", table)
         query = f"SELECT {skipped_sql(skip_if)} FROM (SELECT *, ({self._failed}) AS failed FROM batch)"

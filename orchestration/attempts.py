@@ -1,8 +1,8 @@
 """What a worker was doing when it died: a note per unit, so that an item that kills its worker costs one item.
 
 The engine retries a unit whose worker died. Before each item the worker notes it; a retry that finds a note of the same
-run knows which item killed its predecessor. After two deaths the item is refused. Notes of an earlier run (the driver
-was killed) count for nothing.
+run knows which item killed its predecessor. After two deaths the item is refused. Notes of an earlier run do not
+count: there the driver was killed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The caption stage: which captions are missing, and the worker for sources that need no model.
 
-A caption is a row of (sample, source, model); what lacks one is left to do. Junk is a row too, with its problem; a
-model that could not be asked leaves none.
+A caption is a row of (sample, source, model); a sample without one is left to do. Junk is a row too, with its problem;
+a model that could not be asked leaves none.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ AND NOT EXISTS (SELECT 1 FROM captions c WHERE c.sample_id = s.sample_id
 
 
 def caption_tasks(folder: RunFolder, selection: str, sources: Sequence[str]) -> list[Task]:
-    """One task a unit: the kept videos and images of `selection` without a row of these sources, which ask no model."""
+    """One task per unit: kept videos and images of `selection` without a row of these sources, which ask no model."""
     wanted = _lacking(folder, selection, [(source, "") for source in sources])
     return [{"unit": unit, "items": len(group), "wanted": group} for unit, group in group_by(wanted, "unit")]
 

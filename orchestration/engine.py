@@ -39,7 +39,7 @@ class EngineConfig:
 
 
 class Worker(Protocol):
-    """Made once a process with `settings`, then called with tasks."""
+    """Made once per process with `settings`, then called with tasks."""
 
     def __init__(self, settings: dict[str, Any]) -> None: ...
 

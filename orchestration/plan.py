@@ -1,4 +1,4 @@
-"""Plan: cut a dump into units of fixed content. The plan is a table, one row an item; a new crawl appends units."""
+"""Plan: cut a dump into units of fixed content. The plan is a table, one row per item; a new crawl appends units."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def _place(prefix: str, source: Source | None) -> dict[str, Any]:
 
 
 def _same_item(row: dict[str, Any], known: dict[str, Any]) -> None:
-    """DataError when the item known under this uri is another one, as far as its size and its beginning tell."""
+    """DataError when the item known under this uri is another one, judged by its size and its first bytes."""
     if row["size"] == known["size"] and (row["path"] == known["path"] or _begin_alike(row, known)):
         return
     raise DataError(
@@ -150,7 +150,7 @@ def _same_item(row: dict[str, Any], known: dict[str, Any]) -> None:
 
 
 def _begin_alike(row: dict[str, Any], known: dict[str, Any]) -> bool:
-    """Whether two places begin with the same bytes; an old place that is gone cannot contradict."""
+    """Whether two places begin with the same bytes; a place that is gone counts as the same."""
     if not Path(known["path"]).is_file() or not Path(row["path"]).is_file():
         return True
     places = [Source(place["path"], place["offset"], place["size"]) for place in (row, known)]

@@ -1,4 +1,4 @@
-"""Take rows out of later tables: of samples that are no more, of failures that are to be tried again.
+"""Take rows out of later tables: those of samples that are gone, and failures that are to be tried again.
 
 Samples go when items are forgotten, or when a changed recipe cuts their video otherwise.
 """

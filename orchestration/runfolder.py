@@ -3,7 +3,7 @@
     recipe.toml run.json plan.parquet
     items/unit-000000.parquet      the commit mark of a unit; written after samples/unit-000000.parquet
     samples/ captions/ tokens/     tables by unit
-    verdicts/NAME.parquet          one row a sample
+    verdicts/NAME.parquet          one row per sample
     checksums/                     SHA-256 beside every table
     schemas/                       an empty file of each table: its columns, before there are rows
     reelmill.duckdb                views
@@ -51,7 +51,7 @@ class RunFolder:
 
     @property
     def plan_path(self) -> Path:
-        """The plan: one row an item."""
+        """The plan: one row per item."""
         return self.root / "plan.parquet"
 
     @property

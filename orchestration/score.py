@@ -105,7 +105,7 @@ class ScoreWorker:
         return {"unit": unit, "items": len(items), "samples": len(samples), "refused": bad, "cpu_s": cpu_s}
 
     def _before(self, unit: int) -> dict[str, dict[str, Any]]:
-        """The unit's sample rows by id, where it was scored before by these very scorers."""
+        """The unit's sample rows by id, if the same scorers have scored it before."""
         items = self._folder.unit_path("items", unit)
         if not items.is_file():
             return {}
@@ -115,7 +115,7 @@ class ScoreWorker:
         return {row["sample_id"]: row for row in rows}
 
     def _timings(self, unit: int, items: list[dict[str, Any]], began: float) -> pa.Table:
-        """CPU seconds of the unit by stage; what this process spent beside its scorers is `the rest`."""
+        """CPU seconds of the unit by stage; what this process spent outside its scorers is `the rest`."""
         stages = self._scorer.take_timings()
         here = sum(seconds for stage, seconds in stages.items() if stage != "decode and cut")
         stages["the rest"] = max(time.process_time() - began - here, 0.0)

@@ -68,7 +68,7 @@ def tokenize_selection(
 def token_tasks(
     folder: RunFolder, selection: str, fingerprint: str, required: Sequence[tuple[str, str]] = ()
 ) -> list[Task]:
-    """One task a unit: kept samples of `selection` that have neither tokens nor a failure under this fingerprint.
+    """One task per unit: kept samples of `selection` that have neither tokens nor a failure under this fingerprint.
 
     A video or image has its turn when it has a good caption, and an answer, good or junk, of each `required` (source,
     model).
@@ -88,7 +88,7 @@ def token_tasks(
 
 
 def stale_tasks(folder: RunFolder, selection: str, fingerprint: str) -> list[Task]:
-    """One task a shard that holds a document whose sample has now a caption of another source: it is written anew.
+    """One task per shard that holds a document whose sample has now a caption of another source: it is written anew.
 
     The shard keeps its name, so that it is replaced at once and no document is missing or doubled at any time.
     """

@@ -18,8 +18,8 @@ class TokensConfig:
     fps: float = 24.0
     """Frames a second of tokenized video, the source's where that is lower (Emu3 section 3.2: 24)."""
     max_latent_frames: int = 30
-    """Latent frames a document; 30 x 64 x 64 codes fit Emu3's context of 131,072. Longer clips give several parts. With
-    a tokenizer without a time axis each frame is one, and an image of its own: 30 of 32 x 32 codes fit 32,768."""
+    """Latent frames per document; 30 x 64 x 64 codes fit Emu3's context of 131,072. Longer clips give several parts.
+    With a tokenizer without a time axis each frame is one, and an image of its own: 30 of 32 x 32 codes fit 32,768."""
     caption_after: float = 0.2
     """Share of documents with the caption after the vision tokens (Emu3 section 2.4; the share is not disclosed)."""
     seed: int = 0

@@ -137,7 +137,7 @@ class LedgerQueries:
         return rows
 
     def ask(self, query: str, parameters: Sequence[Any] = ()) -> pa.Table:
-        """Result of a person's own query. ConfigError when it fails or is anything but one SELECT."""
+        """Result of a user's own query. ConfigError when it fails or is anything but one SELECT."""
         try:
             kinds = [statement.type for statement in duckdb.extract_statements(query)]
             if kinds == [duckdb.StatementType.SELECT]:

@@ -200,7 +200,7 @@ def _unknown(key: str, fields: Iterable[str], where: str) -> str:
     return f"unknown key {_join(where, key)!r}; {nearest(key, fields)}"
 
 
-def _convert(hint: Any, value: Any, where: str) -> Any:  # noqa: PLR0911  (one return a kind of type)
+def _convert(hint: Any, value: Any, where: str) -> Any:  # noqa: PLR0911  (one return per kind of type)
     if hint is Any:
         return value
     origin = get_origin(hint)

@@ -1,4 +1,4 @@
-"""Errors a person sees: each says what was found, what is allowed, and what to do."""
+"""Errors that a user sees: each says what was found, what is allowed, and what to do."""
 
 import errno
 from collections.abc import Iterator
@@ -43,7 +43,7 @@ class Preempted(ReelmillError):
 
 
 class Interrupted(ReelmillError):
-    """The person stopped it (Ctrl-C)."""
+    """The user stopped it (Ctrl-C)."""
 
     exit_code = 130
 

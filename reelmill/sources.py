@@ -49,7 +49,7 @@ def check(source: dict[str, str], card: Path) -> None:
 
 
 def describe(source: dict[str, str]) -> str:
-    """One line for a person."""
+    """One line for a user."""
     if source["kind"] in {"wheel", "sdist"}:
         return f"{source['kind']} {source['package']}=={source['version']}, {source['member']}"
     if source["kind"] == "url":

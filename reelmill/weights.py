@@ -1,8 +1,8 @@
 """The weights registry: model weights and sample media, pinned by SHA-256, brought to this machine on request.
 
-One card a file, `reelmill/cards/NAME.toml`, says what the file is, under which licence it comes and where it can be
-had. `pull` tries the card's sources in order and puts the file in the cache; `path` gives the cached file and never
-touches the network. A file is accepted by its size and SHA-256 alone, so no source has to be trusted.
+A card, `reelmill/cards/NAME.toml`, says what a file is, under which licence it comes and where to get it. `pull` tries
+the card's sources in order and puts the file in the cache; `path` gives the cached file and never touches the network.
+A file is accepted by its size and SHA-256 alone, so no source has to be trusted.
 
 Sources of a card, one table each:
 
@@ -37,7 +37,7 @@ State = Literal["ok", "missing", "damaged"]
 
 @dataclass(frozen=True)
 class Card:
-    """What a file is and where it can be had. `role` groups cards ("motion", "text", "aesthetic", "media", …)."""
+    """What a file is and where to get it. `role` groups cards ("motion", "text", "aesthetic", "media", …)."""
 
     name: str
     role: str

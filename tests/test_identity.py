@@ -24,7 +24,7 @@ DATA = Path(__file__).with_name("data")
 
 CURATE_FREE = {
     "engine": {"executor", "gpus_per_worker", "workers"},
-    "score.isolation": {"item_s", "memory_mb", "stall_s"},
+    "score.isolation": {"confine", "item_s", "memory_mb", "stall_s"},
     "captions": {"batch", "wait"},
     "captions.endpoint": {
         "api_key_env", "backoff_s", "concurrency", "connect_s", "max_response_bytes", "request_s", "tries", "url"

@@ -70,7 +70,7 @@ class Endpoint:
     async def ask(self, messages: Sequence[dict[str, Any]], max_tokens: int, temperature: float) -> Answer:
         """The model's answer to a conversation.
 
-        Connection failures, stalls, 429, 5xx and answers that are none are tried again with growing waits. Raises
+        Connection failures, stalls, 429, 5xx and malformed answers are tried again with growing waits. Raises
         EndpointFailed when that did not help, ConfigError when the address, the key or the model must be wrong.
         """
         request = {

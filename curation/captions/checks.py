@@ -71,7 +71,7 @@ _SENTENCE_END = re.compile(r"[.!?。！？…](?=\s|$|[^\x00-\x7f])|[。！？]"
 
 
 def problem(caption: str | None, prompts: Sequence[str] = ()) -> Problem | None:
-    """Why a caption is junk, or None. `prompts` are the words that a model was asked with: repeating them is a leak."""
+    """Why a caption is junk, or None. `prompts` are what a model was asked: repeating them is a leak."""
     text = (caption or "").strip()
     checks: tuple[tuple[Problem, Callable[[], object]], ...] = (
         ("empty", lambda: not re.search(r"\w", text)),
@@ -124,7 +124,7 @@ def whole_sentences(text: str) -> str:
 
 
 def _echoes(text: str, prompts: Sequence[str]) -> bool:
-    """Whether a sentence of a prompt (of at least 20 characters) stands in the caption."""
+    """Whether the caption repeats a sentence of a prompt (of at least 20 characters)."""
     folded = " ".join(text.lower().split())
     sentences = (
         part for prompt in prompts for part in re.split(r"(?<=[.!?。！？])\s*", " ".join(prompt.lower().split()))

@@ -1,16 +1,17 @@
 """A recipe's `[captions]`: the caption sources by name, the options of each, and the choice between their captions.
 
 A source of reelmill's own is a line in `CAPTION_SOURCES` and, where it has options, a table of `CaptionConfig` under
-its name. Any other class has its options under `captions.custom`. Reading a recipe imports none of these classes.
+its name. A table of another name is a source of one's own, whose `use` names the class. Reading a recipe imports none
+of these classes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
-from reelmill.config import at_least, free, free_table, from_dict, nearest
+from reelmill.config import PLUGIN_TABLES, at_least, free, free_table, from_dict, nearest
 from reelmill.curation.captions.contract import Captioner, CaptionSource, ModelCaptioner
 from reelmill.curation.captions.prompts import load_prompts
 from reelmill.curation.pictures import PixelBounds
@@ -96,8 +97,8 @@ class CaptionConfig:
     """Sources, the choice between their captions, and how models are asked."""
 
     sources: list[str] = field(default_factory=lambda: ["sidecar", "facts"])
-    """Each gives a row a sample: sidecar, facts, endpoint, vllm, checkpoint, a name of `custom`, or
-    `package.module:Class`."""
+    """Each gives a row per sample: sidecar, facts, endpoint, vllm, checkpoint, `package.module:Class`, or the
+    name of a table `[captions.NAME]` whose `use` is such a class or one of ours."""
     prefer: list[str] = field(default_factory=lambda: ["vllm", "endpoint", "checkpoint", "sidecar", "facts"])
     """The first with a caption that has no problem is the sample's caption; a source not named here is never chosen."""
     languages: list[str] = field(default_factory=lambda: ["en", "zh"])
@@ -118,13 +119,8 @@ class CaptionConfig:
     endpoint: EndpointConfig = field(default_factory=EndpointConfig)
     vllm: VllmConfig = field(default_factory=VllmConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
-    custom: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """More sources, by name: `use` names the class (`package.module:Class`, or one of ours), the rest are its
-    options."""
-
-    def table(self, source: str) -> str:
-        """The place of a source's options in the recipe, such as `captions.endpoint`."""
-        return f"captions.{source}" if self._own(source) else f"captions.custom.{source}"
+    custom: dict[str, dict[str, Any]] = field(default_factory=dict, metadata=PLUGIN_TABLES)
+    """All other tables: sources of one's own, by name."""
 
     def model_of(self, source: str) -> str:
         """The model that a source's rows name; empty for a source without one."""
@@ -140,7 +136,7 @@ class CaptionConfig:
         options = dict(self.custom.get(name, {}))
         target = str(options.pop("use", name))
         cls = find_class("caption source", target, CAPTION_SOURCES, CaptionSource)
-        return cls(self._own(name) or from_dict(cls.Config, options, self.table(name)))
+        return cls(self._own(name) or from_dict(cls.Config, options, f"captions.{name}"))
 
     def _own(self, source: str) -> EndpointConfig | VllmConfig | CheckpointConfig | None:
         """The typed table of a source of ours that has one."""
@@ -150,6 +146,14 @@ class CaptionConfig:
 def check(config: CaptionConfig) -> None:
     """Raise ConfigError for sources, models, options, prompts or numbers that cannot be used."""
     known = {*CAPTION_SOURCES, *config.custom, *(name for name in config.sources if ":" in name)}
+    for name, table in config.custom.items():
+        if name in CAPTION_SOURCES:
+            raise ConfigError(f"captions.{name}: {name} is a source of reelmill's own; give yours another name")
+        if "use" not in table and ":" not in name:
+            keys = {*CAPTION_SOURCES, *(field.name for field in fields(config))} - {"custom"}
+            raise ConfigError(
+                f"unknown table captions.{name}; {nearest(name, keys)}. A source of one's own states its class as `use`"
+            )
     _check_names("sources", config.sources, known)
     _check_names("prefer", config.prefer, known)
     _check_names("languages", config.languages, LANGUAGES)
@@ -157,19 +161,17 @@ def check(config: CaptionConfig) -> None:
     for key, names in (("prefer", config.prefer), ("prompt_languages", config.prompt_languages)):
         if not names:
             raise ConfigError(f"captions.{key} is empty; it must name at least one")
-    for name in sorted(config.custom.keys() & CAPTION_SOURCES.keys()):
-        raise ConfigError(f"captions.custom.{name}: {name} is a source of reelmill's own; give yours another name")
     at_least("captions", config, batch=1, max_tokens=1)
     at_least("captions.frames", config.frames, frames=1, part_s=1, short_side=16)
     for name in config.sources:
-        source, table = config.source(name), config.table(name)
+        source, place = config.source(name), f"captions.{name}"
         if not isinstance(source, Captioner | ModelCaptioner):
             raise ConfigError(
                 f"caption source {name!r} is neither a Captioner nor a ModelCaptioner; derive it from one"
             )
         if isinstance(source, ModelCaptioner) and not config.model_of(name):
-            raise ConfigError(f"{table}.model is empty; name the model whose captions these are")
-        source.check(table)
+            raise ConfigError(f"{place}.model is empty; name the model whose captions these are")
+        source.check(place)
 
 
 def _check_names(key: str, names: Iterable[str], allowed: Iterable[str]) -> None:

@@ -19,7 +19,7 @@ Row = Mapping[str, Any]
 
 @dataclass
 class NoOptions:
-    """Of a source without options."""
+    """The options of a source that has none."""
 
 
 class CaptionSource:
@@ -62,7 +62,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Reply:
-    """What became of a question: an answer a part, or a failure, after which a rerun asks again."""
+    """What became of a question: an answer per part, or a failure, after which a rerun asks again."""
 
     question: Question
     answers: Sequence[Answer] = ()
@@ -87,7 +87,7 @@ class Resources:
 
 
 class Unavailable(Exception):
-    """Raised by `ask` when there is no use in going on: what is not answered yet fails with this message."""
+    """Raised by `ask` when going on is useless: what is not answered yet fails with this message."""
 
 
 class ModelCaptioner(CaptionSource, ABC):
@@ -102,5 +102,5 @@ class ModelCaptioner(CaptionSource, ABC):
 
     @abstractmethod
     def ask(self, questions: Iterator[Question]) -> Iterable[Reply]:
-        """One reply a question, in any order. Frames are decoded as `questions` is advanced, in any one thread at a
+        """One reply per question, in any order. Frames are decoded as `questions` is advanced, in any one thread at a
         time. Raises Unavailable, and ConfigError where an option must be wrong."""

@@ -29,14 +29,14 @@ Message = dict[str, Any]
 
 @dataclass(frozen=True)
 class SampleFrames:
-    """JPEG files of one sample: a list a part, in the order of time."""
+    """JPEG files of one sample: a list per part, in the order of time."""
 
     sample_id: str
     parts: list[list[bytes]]
 
 
 def clips(row: Row, config: CaptionFrames) -> list[dict[str, Any]]:
-    """The clips that the child is asked for: one a part. Frames lie in the middles of equal intervals.
+    """The clips that the child is asked for: one per part. Frames lie in the middles of equal intervals.
 
     A clip with fewer native frames than asked for gives those that it has.
     """
@@ -77,7 +77,7 @@ def jpeg(frame: npt.NDArray[np.uint8], quality: int) -> bytes:
 
 
 def conversations(question: Question) -> list[list[Message]]:
-    """One conversation a part, as OpenAI's chat API has them."""
+    """One conversation per part, as OpenAI's chat API has them."""
     return [[chat_message(part, question.prompt)] for part in question.parts]
 
 

@@ -3,7 +3,7 @@
 An expander is a generator function `(source, options) -> messages`, named in a recipe as `module:function`. It yields
 
 - `({"type": "sample", "start_s", "end_s", "width", "height", "fps"}, {"images", "times", "runs"})` for each sample,
-  sizes as displayed at full resolution, arrays as in `stage.Frames`;
+  sizes as displayed at full resolution, arrays as in `interfaces.Frames`;
 - `({"type": "item", ...}, {})` with facts of the item (width, height, fps, duration_s, codec, sha256), once;
 - `({"type": "tick"}, {})` at least every few seconds of work, so that hanging and working are told apart;
 

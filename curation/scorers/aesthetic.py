@@ -57,7 +57,7 @@ class Aesthetic(Scorer):
             log.warning(reason)
 
     def score(self, samples: Sequence[Sample]) -> list[dict[str, Any]]:
-        """One dict a sample; None without frames or while the scorer is off."""
+        """One dict per sample; None without frames or while the scorer is off."""
         return [{"aesthetic_score": self._score(sample.frames.images)} for sample in samples]
 
     def _score(self, images: npt.NDArray[np.uint8]) -> float | None:

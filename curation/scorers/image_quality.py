@@ -20,7 +20,7 @@ class Colourfulness(Scorer):
     columns: ClassVar = {"colourfulness": "DOUBLE"}
 
     def score(self, samples: Sequence[Sample]) -> list[dict[str, Any]]:
-        """One dict a sample; None without frames."""
+        """One dict per sample; None without frames."""
         return [{"colourfulness": _mean(colourfulness, sample)} for sample in samples]
 
 
@@ -33,7 +33,7 @@ class Quality(Scorer):
     columns: ClassVar = {"quality_score": "DOUBLE"}
 
     def score(self, samples: Sequence[Sample]) -> list[dict[str, Any]]:
-        """One dict a sample; None without frames."""
+        """One dict per sample; None without frames."""
         return [{"quality_score": _mean(quality, sample)} for sample in samples]
 
 

@@ -36,7 +36,7 @@ class Jitter(Scorer):
         self.dis = fast_dis()
 
     def score(self, samples: Sequence[Sample]) -> list[dict[str, Any]]:
-        """One dict a sample."""
+        """One dict per sample."""
         return [{"motion_jitter": self._score(sample.frames.runs)} for sample in samples]
 
     def _score(self, runs: npt.NDArray[np.uint8]) -> float | None:

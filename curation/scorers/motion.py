@@ -42,7 +42,7 @@ class DisMotion(Scorer):
         self.dis = fast_dis()
 
     def score(self, samples: Sequence[Sample]) -> list[dict[str, Any]]:
-        """One dict a sample."""
+        """One dict per sample."""
         return [{"motion_dis": self._score(sample.frames.images)} for sample in samples]
 
     def _score(self, images: Frames) -> float | None:
@@ -87,7 +87,7 @@ class RaftMotion(Scorer):
         self.all_pairs = self.config.pairs == "all" or (self.config.pairs == "auto" and device != "cpu")
 
     def score(self, samples: Sequence[Sample]) -> list[dict[str, Any]]:
-        """One dict a sample."""
+        """One dict per sample."""
         return [{"motion_raft": self._score(sample.frames.images)} for sample in samples]
 
     def _score(self, images: Frames) -> float | None:

@@ -49,11 +49,11 @@ NO_BOXES: Boxes = np.zeros((0, 4, 2), np.int32)
 
 
 class PpOcr:
-    """PP-OCRv6 (small): detection only, offline, one a process, in its own thread.
+    """PP-OCRv6 (small): detection only, offline, one per process, in its own thread.
 
     Denormal numbers count as zero in it: the activations of the detector's deepest layers are full of them, and some
     processors (Intel's among them) multiply them a hundred times slower. It is a state of a thread, which onnxruntime
-    sets once a process, in the thread of the first session; no other arithmetic should meet it.
+    sets once per process, in the thread of the first session; no other arithmetic should meet it.
     """
 
     def __init__(self) -> None:

@@ -80,7 +80,7 @@ class Preference(Scorer):
             log.warning(reason)
 
     def score(self, samples: Sequence[Sample]) -> list[dict[str, Any]]:
-        """One dict a sample; None without frames, without a prompt or while the scorer is off."""
+        """One dict per sample; None without frames, without a prompt or while the scorer is off."""
         (column,) = self.columns
         return [{column: self._score(sample.frames.images, sample.alt)} for sample in samples]
 
@@ -141,7 +141,7 @@ class MPS(Preference):
 class HPSJudge:
     """A tuned CLIP. `checkpoint`: its tensors, under `state_dict` or bare.
 
-    Pictures are made to fit with their whole longer side, the rest black, as HPSv2's own code does it.
+    Pictures are scaled by their longer side and padded with black, as in HPSv2's own code.
     """
 
     def __init__(self, architecture: str, checkpoint: Path) -> None:

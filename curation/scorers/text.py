@@ -63,7 +63,7 @@ class TextScorer(Scorer):
             self.detect = PaddleOcr(self.config.model, self.config.model_folder)
 
     def score(self, samples: Sequence[Sample]) -> list[dict[str, Any]]:
-        """One dict a sample; None without frames."""
+        """One dict per sample; None without frames."""
         return [self._score(sample.frames.images) for sample in samples]
 
     def _score(self, images: Rgb) -> dict[str, Any]:

@@ -35,7 +35,7 @@ ORDER BY s.uri, s.item_id, s.start_s"""
 
 
 def export_pairs(out: Path, file: Path, selection: str, sources: Sequence[str], frames: int) -> tuple[int, int]:
-    """Write one JSON line a kept sample to `file` and its frames to `STEM-frames/SAMPLE_ID/K.jpg` beside it.
+    """Write one JSON line per kept sample to `file` and its frames to `STEM-frames/SAMPLE_ID/K.jpg` beside it.
 
     Returns how many pairs were written, and how many samples could not be decoded. A line has `images` (paths relative
     to the file), `prompts` (`content`, and `motion` of a video) in the caption's language, `caption`, the same as

@@ -82,8 +82,7 @@ def run_captions(
     for assignment in assignments:
         if not assignment.startswith(("captions.", "engine.")):
             raise ConfigError(f"--set {assignment!r}: recaptioning changes captions.… and engine.… only")
-    table = base.captions.table(source)
-    own = [f"{table}.{key}={json.dumps(value)}" for key, value in (options or {}).items()]
+    own = [f"captions.{source}.{key}={json.dumps(value)}" for key, value in (options or {}).items()]
     recipe = override(replace(base, captions=replace(base.captions, sources=[source])), [*own, *assignments])
     recipes.check(recipe)
     if source not in recipe.captions.prefer:

@@ -44,7 +44,7 @@ def curate(
     ] = None,
     raft: Annotated[str, typer.Option(help="`all`: optical flow on every pair of frames, as on a GPU.")] = "",
     executor: Annotated[str, typer.Option(help="ray or inline; the recipe's when not given.")] = "",
-    workers: Annotated[int, typer.Option(min=0, help="Worker processes; 0: one a CPU.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, help="Worker processes; 0: one per CPU.")] = 0,
 ) -> None:
     """Dump to token shards: plan, score, decide, caption, tokenize. Run it again and it does what is missing."""
     from rich.console import Console

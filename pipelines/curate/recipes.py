@@ -39,7 +39,7 @@ def sample() -> Recipe:
     """For the sample dump on two cores: short clips, small frames, a vocabulary of bytes and 4,096 codes, less motion.
 
     Its own bounds, because Emu3's would reject all of its real footage: clips from 2 s (Emu3: 5 s), scenes of at most
-    10 s (20 s), sides from 128 pixels (ours: 240), motion from 0.01 (0.04), measured on two pairs of frames a clip.
+    10 s (20 s), sides from 128 pixels (ours: 240), motion from 0.01 (0.04), measured on two pairs of frames per clip.
     """
     recipe = video()
     recipe.name = "sample"
@@ -92,7 +92,7 @@ def graph(recipe: Recipe) -> str:
         "decide    one query: duplicates -> " + " -> ".join(recipe.rules),
         "caption   " + ", ".join(recipe.captions.sources) + "; chosen: " + ", else ".join(recipe.captions.prefer),
         "tokenize  one operator: child process (kept spans only) -> " + tokens,
-        f"engine    {recipe.engine.executor}, workers {recipe.engine.workers or 'one a CPU'}",
+        f"engine    {recipe.engine.executor}, workers {recipe.engine.workers or 'one per CPU'}",
     ]
     return "\n".join(f"# {line}" for line in lines)
 

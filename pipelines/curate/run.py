@@ -38,7 +38,7 @@ from reelmill.tokenize.shards import TOKENS_SCHEMA
 
 @dataclass(frozen=True)
 class CurateOptions:
-    """What the person asked for beside the recipe."""
+    """What the user asked for beside the recipe."""
 
     prefix: str = ""
     limit: int | None = None

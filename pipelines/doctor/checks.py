@@ -62,7 +62,7 @@ def examine() -> list[Check]:
 
 
 def print_checks(checks: list[Check], console: Console) -> None:
-    """A line a check, and what to do in sum."""
+    """A line per check, and a summary of what to do."""
     marks = {"ok": ("ok  ", "green"), "note": ("note", "yellow"), "bad": ("BAD ", "bold red")}
     for check in checks:
         mark, style = marks[check.state]

@@ -73,7 +73,7 @@ def chat_files(source: Path) -> list[Path]:
     files = sorted(path for path in source.glob("*") if path.suffix in _READERS) if source.is_dir() else [source]
     if not files or not all(path.is_file() and path.suffix in _READERS for path in files):
         raise ConfigError(
-            f"no conversations at {source}: give a .json file (a list), a .jsonl file (one a line), or their folder."
+            f"no conversations at {source}: give a .json file (a list), a .jsonl file (one per line), or their folder."
         )
     return files
 
@@ -95,7 +95,7 @@ def _lines(path: Path) -> Iterator[Any]:
 
 
 def _list(path: Path) -> Iterator[Any]:
-    """The entries of a JSON list, one at a time: such files have gigabytes."""
+    """The entries of a JSON list, one at a time: such files may have gigabytes."""
     with path.open(encoding="utf-8", errors="replace") as file:
         bounded = _BoundedReader(file)
         events = ijson.basic_parse(bounded, use_float=True)
@@ -236,7 +236,7 @@ def _turns(said: list[tuple[str, list[Part]]]) -> Iterator[tuple[list[Part], lis
 
 
 def _picture_first(question: list[Part]) -> list[Part]:
-    """The question with its picture before its words, as in Emu3's template; several pictures stay where they stand."""
+    """The question with its picture before its text, as in Emu3's template; several pictures stay where they stand."""
     pictures = [part for part in question if isinstance(part, Picture)]
     if len(pictures) != 1:
         return question

@@ -1,7 +1,8 @@
 """Codes that others made, row by row: Emu3's `.pth` folders and JSON lines. Both are untrusted.
 
 Emu3 (its released `prepare_data.py`): a JSON file `{"prefix": FOLDER, "path_list": [...]}`, and under FOLDER a torch
-file a sample, a dict of `name`, `images` (codes, a 2-D NumPy array) and `texts` (the caption). JSON lines: see `KEYS`.
+file per sample, a dict of `name`, `images` (codes, a 2-D NumPy array) and `texts` (the caption). For JSON
+lines see `KEYS`.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What a person does with a run folder: `sql`, `select`, `forget`, `verify`."""
+"""What a user does with a run folder: `sql`, `select`, `forget`, `verify`."""

@@ -1,8 +1,8 @@
 """The best share of what a selection keeps, by the mean of several scores: which rules say so.
 
 Scores have scales of their own (HPSv2.1 about 15 to 35, MPS and LAION's aesthetics about 1 to 15 and 1 to 10), so each
-is taken in standard deviations from its mean over the ranked samples of the same kind. A sample's rank is the mean of
-those that it has. (Emu3, section 2.5.1, ranks by the mean of the three and does not say on which scales.) Means,
+is measured in standard deviations from its mean over the ranked samples of the same kind. A sample's rank is the mean
+of those that it has. (Emu3, section 2.5.1, ranks by the mean of the three and does not say on which scales.) Means,
 deviations and the bound are written into the rules as numbers: what comes later is judged by them too.
 """
 
@@ -59,7 +59,7 @@ class Ranked:
 def rank(ledger: LedgerQueries, recipe: Recipe, ranking: Ranking, columns: Collection[str]) -> list[Ranked]:
     """How images and videos that pass the recipe's rules are ranked; `columns` are those of the samples.
 
-    Raises ConfigError for a score that is no column where the person named it, and where no sample has any score.
+    Raises ConfigError for a score that is no column where the user named it, and where no sample has any score.
     """
     ranking.check()
     found = [name for name in ranking.scores if name in columns]

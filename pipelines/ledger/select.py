@@ -38,7 +38,7 @@ AND sample_id NOT IN (SELECT sample_id FROM failures WHERE starts_with(fingerpri
 
 @dataclass(frozen=True)
 class SelectOptions:
-    """What the person asked for: a preset, what else changes (`--set`), the share to keep by which scores."""
+    """What the user asked for: a preset, what else changes (`--set`), the share to keep by which scores."""
 
     assignments: Sequence[str] = ()
     preset: str = ""
@@ -47,7 +47,7 @@ class SelectOptions:
     complete: bool = False
 
     def changes(self) -> Preset:
-        """The preset's changes, then the person's own; a share is kept only where one of them says so."""
+        """The preset's changes, then the user's own; a share is kept only where one of them says so."""
         base = preset(self.preset) if self.preset else Preset((), None)
         ranking = base.ranking
         if self.keep is not None:

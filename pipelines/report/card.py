@@ -74,7 +74,7 @@ def markdown(root: Path, recipe: Recipe, run: Mapping[str, Any], found: Mapping[
         ("Text tokenizer", recipe.tokens.text),
         ("Vision tokenizer", f"{recipe.tokens.tokenizer} ({str(tokenizer.get('fingerprint', 'not recorded'))[:12]})"),
         ("Frames", f"{recipe.tokens.area:,} pixels, {recipe.tokens.fps:g} frames/s, at most "
-                   f"{recipe.tokens.max_latent_frames} latent frames a document"),
+                   f"{recipe.tokens.max_latent_frames} latent frames per document"),
         ("Made by", f"reelmill {run.get('reelmill', '')}".strip()),
     ]  # fmt: skip
     rules = [(f"`{row['name']}`", f"`{row['expr']}`", row["keep"], row["kinds"]) for row in bounds(recipe)]

@@ -77,7 +77,7 @@ def print_explained(found: Mapping[str, Any], console: Console) -> None:
 
 
 def lines(found: Mapping[str, Any]) -> list[str]:
-    """Where the sample comes from and why it is where it is, a line each."""
+    """Where the sample comes from and why it was kept or not, a line each."""
     facts, verdict, origin = found["facts"], found["verdict"], found["origin"]
     size = "" if facts["kind"] == "text" else f", {facts['width']} × {facts['height']}"
     span = (
@@ -127,7 +127,7 @@ def _one(ledger: LedgerQueries, wanted: str) -> dict[str, Any]:
 
 
 def _rules(ledger: LedgerQueries, rules: Mapping[str, Rule], sample_id: str) -> list[dict[str, Any]]:
-    """One row a rule: value, bounds, outcome, and the margin: how far inside (negative: outside) it lies."""
+    """One row per rule: value, bounds, outcome, and the margin: how far inside (negative: outside) it lies."""
     if not rules:
         return []
     columns = [

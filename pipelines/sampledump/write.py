@@ -32,7 +32,7 @@ class Manifest:
     bytes: int
 
     def summary(self) -> str:
-        """One line for a person."""
+        """One line for a user."""
         counts = f"{len(self.videos)} videos, {len(self.images)} images, {len(self.texts)} texts"
         return f"{counts}, {self.bytes / 1e6:.1f} MB"
 

@@ -128,7 +128,7 @@ def test_a_captioner_gets_the_whole_row_of_samples(made):
 
 
 def test_a_model_of_ones_own_is_shown_frames_and_its_failures_wait(made):
-    table = (f"captions.custom.count.use={HERE}:Counting", "captions.custom.count.model=m1")
+    table = (f"captions.count.use={HERE}:Counting", "captions.count.model=m1")
     with pytest.raises(MachineError, match=r"without an answer of count.*\n +\d x I see no image"):
         recaption(made / "out", "count", *table)
     made_of = (
@@ -139,7 +139,7 @@ def test_a_model_of_ones_own_is_shown_frames_and_its_failures_wait(made):
     with pytest.raises(MachineError, match=r"\n +2 x I see no image\n"):  # the videos are done
         recaption(made / "out", "count", *table)
     with pytest.raises(MachineError, match="not asked: gone home"):
-        recaption(made / "out", "count", *table, "captions.custom.count.model=m2", "captions.custom.count.most=0")
+        recaption(made / "out", "count", *table, "captions.count.model=m2", "captions.count.most=0")
 
 
 @pytest.mark.parametrize(
@@ -149,13 +149,14 @@ def test_a_model_of_ones_own_is_shown_frames_and_its_failures_wait(made):
         ("no_such_module:Class", (), "there is no package 'no_such_module'"),
         (f"{HERE}:Odd", (), "neither a Captioner nor a ModelCaptioner"),
         ("pathlib:Path", (), "is not a reelmill.curation.captions.contract.CaptionSource"),
-        ("count", (f"captions.custom.count.use={HERE}:Counting",), "captions.custom.count.model is empty"),
-        ("x", ("captions.custom.x.use=facts", "captions.custom.x.mood=1"), "unknown key 'captions.custom.x.mood'"),
-        ("facts", ("captions.custom.facts.use=sidecar",), "facts is a source of reelmill's own"),
+        ("count", (f"captions.count.use={HERE}:Counting",), "captions.count.model is empty"),
+        ("x", ("captions.x.use=facts", "captions.x.mood=1"), "unknown key 'captions.x.mood'"),
+        ("endpoint", ("captions.endpiont.url=x",), "unknown table captions.endpiont; did you mean 'endpoint'"),
+        ("facts", ("captions.facts.use=sidecar",), "facts is a source of reelmill's own"),
         (
             "second",
-            ("captions.custom.second.use=endpoint", "captions.custom.second.model=m"),
-            "custom.second.url is ''",
+            ("captions.second.use=endpoint", "captions.second.model=m"),
+            "captions.second.url is ''",
         ),
     ],
 )

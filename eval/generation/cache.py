@@ -42,23 +42,21 @@ class KVCache:
         return self.keys[0].device
 
     def reserve(self, rows: slice, count: int) -> Tensor:
-        """Prepare for `count` new tokens in each of these rows; returns their positions, int64 [rows, count].
+        """Prepare to read `count` tokens in each of these rows; returns their positions, int64 [rows, count].
 
-        With more than one token at a time, the rows must have equal lengths.
+        Each row's tokens follow those that it holds. They count from when `advance` says how many stay.
         """
-        before = self.advance(rows, count)
-        assert count == 1 or len(set(before)) == 1
+        before = self.lengths[rows]
+        assert max(before) + count <= self.capacity
         first = torch.tensor(before, device=self.device)[:, None]
         positions = first + torch.arange(count, device=self.device)
         self.prepare(rows, positions, max(before) + count)
         return positions
 
-    def advance(self, rows: slice, count: int) -> list[int]:
-        """Lengthen each of these rows by `count` tokens; returns their lengths before."""
-        before = self.lengths[rows]
-        assert max(before) + count <= self.capacity
-        self.lengths[rows] = [length + count for length in before]
-        return before
+    def advance(self, row: int, count: int) -> None:
+        """Keep the first `count` tokens that the row has read since its length was last set."""
+        self.lengths[row] += count
+        assert self.lengths[row] <= self.capacity
 
     def prepare(self, rows: slice, positions: Tensor, span: int) -> None:
         """Make `attend` store tokens of these rows at `positions` int64 [rows, n] and attend to the first `span`
@@ -68,7 +66,7 @@ class KVCache:
         and compiled.
         """
         self._rows, self._positions = rows, positions
-        self._numbers = torch.arange(rows.start, rows.stop, device=self.device)
+        self._numbers = torch.arange(rows.start, rows.stop, device=self.device)[:, None]
         # bool [rows, 1, n, span]: each token attends to itself and all before it.
         self._allowed = (torch.arange(span, device=self.device) <= positions[..., None])[:, None]
 
@@ -78,10 +76,7 @@ class KVCache:
         span, kv_heads = self._allowed.shape[-1], k.shape[2]
         keys, values = self.keys[layer], self.values[layer]
         for buffer, new in ((keys, k), (values, v)):
-            if count == 1:
-                buffer[self._numbers, :, self._positions[:, 0]] = new[:, 0]
-            else:
-                buffer[self._rows, :, span - count : span] = new.transpose(1, 2)
+            buffer[self._numbers, :, self._positions] = new
         keys, values = keys[self._rows, :, :span], values[self._rows, :, :span]
         # With one token, the heads that share keys are queries at one position: no keys need to be repeated.
         q = q.view(batch, kv_heads, heads // kv_heads, size) if count == 1 else q.transpose(1, 2)

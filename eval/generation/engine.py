@@ -12,14 +12,12 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from reelmill.errors import ConfigError
 from reelmill.eval.generation.cache import KVCache
 from reelmill.eval.generation.decode_step import DecodeStep
-from reelmill.eval.generation.request import ActiveSequence, Ids, Request, SampledToken, single_id
-from reelmill.eval.generation.sampling import TokenSampling, sample
-from reelmill.tokenize.documents.grammar import Ranges
+from reelmill.eval.generation.request import ActiveSequence, Ids, Request, SampledToken
+from reelmill.eval.generation.window_sampler import WindowSampler
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.model import Decoder
 
@@ -45,10 +43,15 @@ class Engine:
         prefill: int = PREFILL,
         static: bool | None = None,
         compile: bool = False,
+        window: int = 1,
     ) -> None:
-        self.model, self.vocab, self.prefill = model, vocab, prefill
-        self.cache = KVCache(model.config, rows, capacity, model.embed_tokens.weight)
-        self._step = DecodeStep(model, self.cache, static=static, compile=compile)
+        self.model, self.vocab, self.prefill, self.window = model, vocab, prefill, window
+        self.capacity = capacity
+        # Drafts past the end of a sequence are read too, where its neighbours have longer windows.
+        self.cache = KVCache(model.config, rows, capacity + window - 1, model.embed_tokens.weight)
+        self._step = DecodeStep(model, self.cache, window, static=static, compile=compile)
+        self._sampler = WindowSampler(model, vocab)
+        self.passes = 0
         self.free = rows
         self._waiting: deque[ActiveSequence] = deque()
         # The rows of active sequences are contiguous, in this order, from row 0.
@@ -59,10 +62,10 @@ class Engine:
         prompt that its grammar rejects."""
         request.check()
         rows, tokens = len(request.prompts), request.max_length
-        if rows > len(self.cache.lengths) or tokens > self.cache.capacity:
+        if rows > len(self.cache.lengths) or tokens > self.capacity:
             raise ConfigError(
                 f"request {number} needs {rows} rows of {tokens:,} tokens; this engine has "
-                f"{len(self.cache.lengths)} of {self.cache.capacity:,}. Make it larger."
+                f"{len(self.cache.lengths)} of {self.capacity:,}. Make it larger."
             )
         self._waiting.append(ActiveSequence(number, request, self.vocab))
 
@@ -78,16 +81,26 @@ class Engine:
         return not self._waiting and not self._active
 
     def step(self) -> list[SampledToken]:
-        """Start the waiting requests that fit, then sample one token for every active sequence."""
+        """Start the waiting requests that fit, then sample one token or more for every active sequence."""
         with torch.inference_mode():
             while self._waiting and self._waiting[0].rows <= self.free:
                 self._start(self._waiting.popleft())
             if not self._active:
                 return []
-            tokens = [token for sequence in self._active for token in sequence.pending]
-            sampled = self._sample(self._step(tokens))
-            self._drop({token.request for token in sampled if token.is_last})
-            return sampled
+            windows = [sequence.ahead(self.window) for sequence in self._active]
+            for sequence, window in zip(self._active, windows, strict=True):
+                self._sampler.propose(sequence, window)
+            hidden = self._step([row for sequence in self._active for row in sequence.unread()])
+            self.passes += 1
+            sampled = self._sampler.sample(self._active, windows, hidden)
+            counts = [
+                len(new) for sequence, new in zip(self._active, sampled, strict=True) for _ in range(sequence.rows)
+            ]
+            for row, count in enumerate(counts):
+                self.cache.advance(row, count)
+            events = [token for new in sampled for token in new]
+            self._drop({token.request for token in events if token.is_last})
+            return events
 
     def _start(self, sequence: ActiveSequence) -> None:
         """Read its prompts up to their last tokens, which the next step reads together with all others."""
@@ -97,45 +110,9 @@ class Engine:
                 part = torch.from_numpy(prompt[start : min(start + self.prefill, len(prompt) - 1)])[None]
                 positions = self.cache.reserve(slice(row, row + 1), part.shape[1])
                 self.model(part.to(positions.device), positions, cache=self.cache)
+                self.cache.advance(row, part.shape[1])
         self.free -= sequence.rows
         self._active.append(sequence)
-
-    def _sample(self, hidden: Tensor) -> list[SampledToken]:
-        """One token for each active sequence. Sequences that share allowed ids and sampling form one group."""
-        groups: dict[tuple[Ranges, TokenSampling, float], list[tuple[int, ActiveSequence]]] = {}
-        row = 0
-        for sequence in self._active:
-            ranges, sampling = sequence.allowed(), sequence.request.sampling
-            is_vision = ranges[0][0] >= self.vocab.vision_start
-            params = sampling.vision if is_vision else sampling.text
-            guidance = sampling.guidance if is_vision and sequence.rows > 1 else 1.0
-            groups.setdefault((ranges, params, guidance), []).append((row, sequence))
-            row += sequence.rows
-        sampled = []
-        for (ranges, params, guidance), members in groups.items():
-            token = single_id(ranges)
-            if token is not None:
-                tokens = [token] * len(members)
-            else:
-                first = torch.tensor([row for row, _ in members], device=hidden.device)
-                if guidance == 1:
-                    logits = self._logits(hidden[first], ranges)
-                else:
-                    conditional, unconditional = self._logits(hidden[torch.cat((first, first + 1))], ranges).chunk(2)
-                    logits = unconditional + guidance * (conditional - unconditional)
-                uniforms = torch.tensor([sequence.uniform() for _, sequence in members])
-                places = sample(logits, params, uniforms.to(logits.device)).tolist()
-                ids = np.concatenate([np.arange(*bounds) for bounds in ranges])
-                tokens = ids[places].tolist()
-            sampled += [sequence.append(token) for (_, sequence), token in zip(members, tokens, strict=True)]
-        return sampled
-
-    def _logits(self, hidden: Tensor, ranges: Ranges) -> Tensor:
-        """Logits float32 [n, ids] of the ids in `ranges` alone."""
-        weight = self.model.lm_head.weight
-        # With few states, weight times states is twice as fast on a CPU as states times weight.
-        parts = [weight[start:stop] @ hidden.t() for start, stop in ranges]
-        return torch.cat(parts).t().float()
 
     def _drop(self, numbers: set[int]) -> None:
         """Free the rows of these sequences and close the gaps."""
@@ -163,6 +140,7 @@ def run(
     *,
     rows: int = 16,
     compile: bool = False,
+    window: int = 1,
 ) -> Iterator[SampledToken]:
     """Run all requests, numbered in the order given, in at most `rows` rows at a time; yields tokens as they come."""
     if not requests:
@@ -170,7 +148,7 @@ def run(
     widths = [len(request.prompts) for request in requests]
     rows = max(*widths, min(rows, sum(widths)))
     capacity = max(request.max_length for request in requests)
-    engine = Engine(model, vocab, rows=rows, capacity=capacity, compile=compile)
+    engine = Engine(model, vocab, rows=rows, capacity=capacity, compile=compile, window=window)
     for number, request in enumerate(requests):
         engine.submit(number, request)
     while not engine.is_idle:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from reelmill.errors import ConfigError
 from reelmill.eval.generation.sampling import SamplingParams
@@ -72,13 +74,26 @@ class SampledToken:
     is_last: bool
 
 
+class Draft(NamedTuple):
+    """A token that is proposed for a position, and the distribution [ids] over the allowed ids that it is a sample of;
+    None where the grammar allows this token alone."""
+
+    token: int
+    distribution: Tensor | None
+
+
 class ActiveSequence:
-    """A request that is being generated. Its rows read the tokens `pending` in the next step."""
+    """A request that is being generated.
+
+    Its rows read the tokens `pending` in the next step, and after them those of `drafts`, which stand for the positions
+    that follow.
+    """
 
     def __init__(self, number: int, request: Request, vocab: Vocabulary) -> None:
         self.number, self.request, self.vocab = number, request, vocab
         self.pending = [int(prompt[-1]) for prompt in request.prompts]
         self.rows = len(self.pending)
+        self.drafts: list[Draft] = []
         self._state: State | None = None
         if request.grammar:
             self._state = request.grammar.advance_all(request.grammar.start(), request.prompts[0].tolist())
@@ -96,12 +111,46 @@ class ActiveSequence:
         """The next number of its random stream, in [0, 1): one for each token that has an alternative."""
         return float(self._random.random(dtype=np.float32))
 
+    def uniforms(self, count: int) -> list[float]:
+        """The next `count` numbers of its random stream."""
+        numbers: list[float] = self._random.random(count, dtype=np.float32).tolist()
+        return numbers
+
     def allowed(self) -> Ranges:
         """The ids that may come next, as (start, stop) ranges."""
+        return self._allowed(self._state)
+
+    def ahead(self, most: int) -> list[Ranges]:
+        """What is allowed at each of the next positions, at least one and at most `most` of them.
+
+        They go on for as long as they do not depend on what is sampled: through the rows of a picture or video and the
+        tokens that the grammar forces, up to the first position with another choice.
+        """
+        grammar, state = self.request.grammar, self._state
+        most = min(most, self.request.max_new_tokens - self._new_tokens)
+        found: list[Ranges] = []
+        while True:
+            ranges = self._allowed(state)
+            found.append(ranges)
+            token = single_id(ranges)
+            is_open = token is None and not self.is_vision(ranges)
+            if len(found) == most or state is None or grammar is None or is_open or token == self.request.stop_id:
+                return found
+            state = grammar.advance(state, ranges[0][0])
+
+    def is_vision(self, ranges: Ranges) -> bool:
+        """Whether only visual codes are allowed."""
+        return ranges[0][0] >= self.vocab.vision_start
+
+    def _allowed(self, state: State | None) -> Ranges:
         allowed_ids = self.request.allowed_ids or ((0, self.vocab.size),)
-        if self._state is None or self.request.grammar is None:
+        if state is None or self.request.grammar is None:
             return allowed_ids
-        return _intersection(self.request.grammar.allowed(self._state), allowed_ids)
+        return _intersection(self.request.grammar.allowed(state), allowed_ids)
+
+    def unread(self) -> list[list[int]]:
+        """What each of its rows reads next: the pending token and the drafts."""
+        return [[token, *(draft.token for draft in self.drafts)] for token in self.pending]
 
     def append(self, token: int) -> SampledToken:
         """Append the token that was sampled."""

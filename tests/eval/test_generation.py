@@ -113,11 +113,13 @@ def test_cached_logits_equal_the_whole_forward_at_every_position(lengths, chunk,
             part = torch.from_numpy(row[start : min(start + chunk, len(row) // 2)])[None]
             positions = cache.reserve(slice(number, number + 1), part.shape[1])
             found[number] += decoder.lm_head(decoder(part, positions, cache=cache))[0]
+            cache.advance(number, part.shape[1])
     for _ in range(min(len(row) - len(row) // 2 for row in rows)):
         tokens = torch.tensor([[row[cache.lengths[number]]] for number, row in enumerate(rows)])
         logits = decoder.lm_head(decoder(tokens, cache.reserve(slice(0, len(rows)), 1), cache=cache))
         for number in range(len(rows)):
             found[number].append(logits[number, 0])
+            cache.advance(number, 1)
     for row, logits in zip(rows, found, strict=True):
         assert torch.allclose(torch.stack(logits), whole_logits(decoder, row)[: len(logits)], atol=1e-5)
 

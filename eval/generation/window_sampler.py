@@ -1,0 +1,160 @@
+"""Tokens sampled from what one forward pass says of a window of positions: exact parallel decoding.
+
+Plain decoding is a window of one position. In a longer one the later positions hold drafts, which the pass reads as if
+they were settled. The pass then gives the distribution p of every position after the tokens before it, drafts among
+them, and each draft is replaced by a sample of its p that is the draft itself as often as can be (`coupling.py`). The
+tokens up to the first that is not its draft are settled: all before them were right when p was worked out. Those after
+it stay as drafts, now samples of the p of this pass. So each settled token is a sample of the model's distribution
+after the settled tokens before it, guidance, temperature, top-k and top-p included: the sequences follow the law of
+plain decoding, though not its random numbers.
+
+This is speculative Jacobi decoding (Teng et al. 2024, arXiv 2410.01699) with maximal coupling (So et al. 2025, arXiv
+2510.24211). Drafts that are carried on count as samples of the newest p, not of the distribution that they were first
+drawn from, which would bias the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reelmill.eval.generation.coupling import choose, probabilities, transition
+from reelmill.eval.generation.request import ActiveSequence, Draft, SampledToken, single_id
+from reelmill.eval.generation.sampling import TokenSampling, sample
+from reelmill.tokenize.documents.grammar import Ranges
+from reelmill.tokenize.vocabulary import Vocabulary
+from reelmill.train.model import Decoder
+
+
+class _Place(NamedTuple):
+    """Position `offset` of the window of an active sequence, whose rows begin at `row`. `uniform` is its own number."""
+
+    sequence: ActiveSequence
+    offset: int
+    row: int
+    uniform: float
+
+
+class _Kind(NamedTuple):
+    """What positions have in common that are sampled together. A draft stands at all of them, or at none."""
+
+    ranges: Ranges
+    params: TokenSampling
+    guidance: float
+    has_draft: bool
+
+
+class WindowSampler:
+    """Proposes drafts for sequences, and samples their tokens from hidden states."""
+
+    def __init__(self, model: Decoder, vocab: Vocabulary) -> None:
+        self.model, self.vocab = model, vocab
+        weight = model.lm_head.weight
+        # Probabilities need float32 at least.
+        self._dtype, self._device = torch.promote_types(weight.dtype, torch.float32), weight.device
+
+    def propose(self, sequence: ActiveSequence, window: Sequence[Ranges]) -> None:
+        """Give the sequence a draft for every position of its window but the last.
+
+        Forced tokens are certain. New drafts of codes are samples of the newest distribution that the sequence has,
+        that of its last draft: neighbours look alike. Without one, every code is as likely.
+        """
+        drafts = sequence.drafts[: len(window) - 1]
+        newest = next((d.distribution for d in reversed(sequence.drafts) if d.distribution is not None), None)
+        for ranges in window[len(drafts) : -1]:
+            token = single_id(ranges)
+            if token is not None:
+                drafts.append(Draft(token, None))
+                continue
+            start, stop = ranges[0]
+            if newest is None:
+                newest = torch.full((stop - start,), 1 / (stop - start), dtype=self._dtype, device=self._device)
+            place = choose(newest[None], torch.tensor(sequence.uniforms(1), device=newest.device))
+            drafts.append(Draft(start + int(place), newest))
+        sequence.drafts = drafts
+
+    def sample(
+        self, active: Sequence[ActiveSequence], windows: Sequence[Sequence[Ranges]], hidden: Tensor
+    ) -> list[list[SampledToken]]:
+        """The tokens of each sequence that are settled now, at least one, from hidden states [rows, tokens, hidden].
+
+        The drafts of the positions behind them are renewed.
+        """
+        renewed = {
+            sequence.number: [Draft(single_id(ranges) or 0, None) for ranges in window]
+            for sequence, window in zip(active, windows, strict=True)
+        }
+        for kind, places in self._kinds(active, windows).items():
+            tokens, distributions = self._renew(kind, places, self._logits(hidden, places, kind))
+            for place, token, distribution in zip(places, tokens, distributions, strict=True):
+                renewed[place.sequence.number][place.offset] = Draft(token, distribution)
+        return [_settle(sequence, renewed[sequence.number]) for sequence in active]
+
+    def _kinds(
+        self, active: Sequence[ActiveSequence], windows: Sequence[Sequence[Ranges]]
+    ) -> dict[_Kind, list[_Place]]:
+        """The positions with a choice, by what is allowed there and how it is sampled."""
+        kinds: dict[_Kind, list[_Place]] = {}
+        row = 0
+        for sequence, window in zip(active, windows, strict=True):
+            sampling = sequence.request.sampling
+            open_places = [offset for offset, ranges in enumerate(window) if single_id(ranges) is None]
+            # All at once and in order, so that they do not depend on the other sequences.
+            for offset, uniform in zip(open_places, sequence.uniforms(len(open_places)), strict=True):
+                is_vision = sequence.is_vision(window[offset])
+                params = sampling.vision if is_vision else sampling.text
+                guidance = sampling.guidance if is_vision and sequence.rows > 1 else 1.0
+                kind = _Kind(window[offset], params, guidance, offset < len(window) - 1)
+                kinds.setdefault(kind, []).append(_Place(sequence, offset, row, uniform))
+            row += sequence.rows
+        return kinds
+
+    def _renew(
+        self, kind: _Kind, places: Sequence[_Place], logits: Tensor
+    ) -> tuple[list[int], Sequence[Tensor | None]]:
+        """A token for each place and, where it can be carried on as a draft, its distribution."""
+        uniforms = torch.tensor([place.uniform for place in places], device=logits.device)
+        ids = np.concatenate([np.arange(*bounds) for bounds in kind.ranges])
+        if not kind.has_draft:
+            chosen = sample(logits, kind.params, uniforms)
+            can_be_drafts = any(place.offset for place in places) and places[0].sequence.is_vision(kind.ranges)
+            p = probabilities(logits, kind.params) if can_be_drafts else None
+        else:
+            drafts = [place.sequence.drafts[place.offset] for place in places]
+            q = torch.stack([draft.distribution for draft in drafts if draft.distribution is not None])
+            before = torch.tensor([draft.token - kind.ranges[0][0] for draft in drafts], device=logits.device)
+            p = probabilities(logits, kind.params)
+            chosen = choose(transition(p, q.to(p), before), uniforms)
+        return ids[chosen.cpu().numpy()].tolist(), [None] * len(places) if p is None else list(p)
+
+    def _logits(self, hidden: Tensor, places: Sequence[_Place], kind: _Kind) -> Tensor:
+        """Logits [places, ids], at least float32, of the allowed ids alone, after guidance."""
+        rows = torch.tensor([place.row for place in places], device=hidden.device)
+        columns = torch.tensor([place.offset for place in places], device=hidden.device)
+        if kind.guidance == 1:
+            return self._head(hidden[rows, columns], kind.ranges)
+        both = hidden[torch.cat((rows, rows + 1)), columns.repeat(2)]
+        conditional, unconditional = self._head(both, kind.ranges).chunk(2)
+        return unconditional + kind.guidance * (conditional - unconditional)
+
+    def _head(self, hidden: Tensor, ranges: Ranges) -> Tensor:
+        weight = self.model.lm_head.weight
+        # With few states, weight times states is twice as fast on a CPU as states times weight.
+        parts = [weight[start:stop] @ hidden.t() for start, stop in ranges]
+        return torch.cat(parts).t().to(self._dtype)
+
+
+def _settle(sequence: ActiveSequence, renewed: Sequence[Draft]) -> list[SampledToken]:
+    """Append the tokens up to the first that is not its draft; what follows stays as drafts."""
+    settled: list[SampledToken] = []
+    drafts = [draft.token for draft in sequence.drafts]
+    for offset, new in enumerate(renewed):
+        settled.append(sequence.append(new.token))
+        if settled[-1].is_last or (offset < len(drafts) and new.token != drafts[offset]):
+            break
+    sequence.drafts = list(renewed[len(settled) :])
+    return settled

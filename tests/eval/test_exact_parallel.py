@@ -1,4 +1,4 @@
-"""Exact parallel decoding follows the law of plain decoding: every outcome enumerated, greedy tokens equal, fewer passes."""
+"""Exact parallel decoding follows the law of plain decoding: outcomes enumerated, greedy tokens equal, fewer passes."""
 
 import numpy as np
 import pytest

@@ -1,8 +1,8 @@
 """Batched decoding: many sequences at once, of different lengths and sizes, finished ones replaced by waiting ones.
 
 A sequence takes one row of the cache, or two under classifier-free guidance (one with its prompt, one with its
-unconditional prompt). Each step reads one token of every row in one forward pass. Where the grammar allows only certain
-ids, only their rows of the output head are computed, and none where it allows a single id.
+unconditional prompt). Each step reads the next tokens of every row in one forward pass. Where the grammar allows only
+certain ids, only their rows of the output head are computed, and none where it allows a single id.
 """
 
 from __future__ import annotations
@@ -31,6 +31,10 @@ class Engine:
     The model is in evaluation mode on its device. `prefill` bounds the prompt tokens read in one pass. `static` steps
     have a few fixed shapes (`decode_step.py`) and are replayed as CUDA graphs on a GPU, where they are the default.
     `compile` runs the step through `torch.compile`, which takes a while at first.
+
+    With a `window` over 1, a pass reads up to that many tokens of each sequence, drafts among them, and settles one or
+    more (`window_sampler.py`). The law of the tokens is the same; the random numbers behind them are used otherwise.
+    `passes` counts the forward passes of steps.
     """
 
     def __init__(

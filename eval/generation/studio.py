@@ -60,8 +60,8 @@ OnToken = Callable[[GenerationProgress], None]
 class Studio:
     """A model and the vision tokenizer of its codes.
 
-    `rows` and `compile`: see `run`. `context`: the longest row that the model was trained on, if known. `on_token` is
-    called after each sampled token.
+    `rows`, `compile` and `window`: see `Engine`. `context`: the longest row that the model was trained on, if known.
+    `on_token` is called after each sampled token.
     """
 
     model: Decoder
@@ -71,6 +71,7 @@ class Studio:
     compile: bool = False
     context: int | None = None
     on_token: OnToken | None = None
+    window: int = 1
 
     @classmethod
     def open(cls, folder: Path, tokenizer: str | None = None, *, rows: int = 16, compile: bool = False) -> Studio:
@@ -100,7 +101,7 @@ class Studio:
         tokens = [[*np.asarray(r.prompt).tolist(), *np.asarray(r.generated).tolist()] for r in requests]
         max_new_tokens = sum(request.max_new_tokens for request in requests)
         max_length = max(request.max_length for request in requests)
-        sampled = run(self.model, self.vocab, requests, rows=self.rows, compile=self.compile)
+        sampled = run(self.model, self.vocab, requests, rows=self.rows, compile=self.compile, window=self.window)
         for new_tokens, last in enumerate(sampled, 1):
             tokens[last.request].append(last.token)
             if self.on_token:

@@ -69,6 +69,10 @@ def generate(
     ] = "",
     rows: Rows = 16,
     compile: Compile = False,
+    decode: Annotated[
+        str,
+        typer.Option(help="plain, or exact-parallel: several codes a pass by the same law, with other random numbers."),
+    ] = "plain",
     tokenizer: VisionTokenizerName = None,
 ) -> None:
     """Generate pictures, videos, continuations of a video, or pages of text and pictures.
@@ -111,6 +115,7 @@ def generate(
         preview=preview,
         rows=rows,
         compile=compile,
+        decode=decode,
     )
     for line in run.generate(options):
         echo(line)

@@ -10,6 +10,7 @@ from typing import Any
 from reelmill.errors import ConfigError
 from reelmill.eval.generation import SamplingParams
 from reelmill.eval.generation.pages import ENDINGS as PAGE_ENDINGS
+from reelmill.eval.generation.window_sampler import window_of
 from reelmill.pipelines.generate.progress import check_preview
 from reelmill.pipelines.generate.prompts import check_text
 from reelmill.tokenize.vision.tokenizer import MAX_PIXELS
@@ -37,6 +38,7 @@ class GenerateOptions:
     preview: str = ""
     rows: int = 16
     compile: bool = False
+    decode: str = "plain"
 
     @property
     def endings(self) -> tuple[str, ...]:
@@ -56,6 +58,7 @@ class GenerateOptions:
         """Raise ConfigError for options that are wrong or do not fit together, DataError for text that is not UTF-8."""
         self.sampling.check()
         check_preview(self.preview)
+        window_of(self.decode)
         if not self.prompts:
             raise ConfigError('there is no prompt; give --prompt or --prompts (--prompt "" to generate without one).')
         for number, prompt in enumerate(self.prompts, 1):
@@ -87,6 +90,7 @@ class GenerateOptions:
             **asdict(sampling.vision),
             "guidance": sampling.guidance,
             "seed": sampling.seed,
+            "decode": self.decode,
         }
         if self.interleaved:
             settings |= {"text": asdict(sampling.text), "max_tokens": self.max_tokens}

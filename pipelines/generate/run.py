@@ -12,6 +12,7 @@ from reelmill.eval.generation import Clip, Studio
 from reelmill.eval.generation.loading import find_model
 from reelmill.eval.generation.media_files import read_clip, read_image, read_media, write_clip
 from reelmill.eval.generation.pages import write_page
+from reelmill.eval.generation.window_sampler import window_of
 from reelmill.pipelines.generate.options import AskOptions, GenerateOptions
 from reelmill.pipelines.generate.progress import LiveProgress
 from reelmill.tokenize.documents import Header, grid_for_ratio
@@ -37,7 +38,9 @@ def generate(options: GenerateOptions) -> Iterator[str]:
         "reelmill": reelmill.__version__,
     }
     with LiveProgress(studio, options.preview) as progress:
-        for number, result in _results(replace(studio, on_token=progress.update), options, mine):
+        for number, result in _results(
+            replace(studio, on_token=progress.update, window=window_of(options.decode)), options, mine
+        ):
             path = options.path(number)
             own = {"prompt": options.prompts[number], "stream": number, **settings}
             if isinstance(result, Clip):

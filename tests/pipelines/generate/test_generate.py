@@ -35,6 +35,16 @@ def test_pictures_of_several_prompts_carry_their_settings(checkpoint, tmp_path):
     assert read_settings(files[2]).items() >= {**expected, "checkpoint": str(checkpoint)}.items()
 
 
+def test_decoding_in_parallel_is_written_into_the_file_and_reproduces(checkpoint, tmp_path):
+    asked = ("--prompt", "a", "--area", 24 * 24, "--decode", "exact-parallel", "--seed", 3)
+    for name in ("x", "y"):
+        reelmill("generate", checkpoint, *asked, "--out", tmp_path / f"{name}.png")
+    assert read_settings(tmp_path / "x.png")["decode"] == "exact-parallel"
+    assert np.array_equal(Image.open(tmp_path / "x.png"), Image.open(tmp_path / "y.png"))
+    with pytest.raises(ConfigError, match="unknown way to decode 'paralel'; did you mean 'exact-parallel'"):
+        reelmill("generate", checkpoint, "--prompt", "a", "--decode", "paralel")
+
+
 def test_an_exported_folder_draws_what_the_checkpoint_does(checkpoint, tmp_path):
     reelmill(
         "export", checkpoint, tmp_path / "hf", "--dtype", "float32", "--architecture", "emu3", "--context-tokens", 999

@@ -10,6 +10,7 @@ from rich.console import Console
 
 import reelmill
 from reelmill.errors import ReelmillError
+from reelmill.pipelines.clips import commands as clips
 from reelmill.pipelines.curate import caption_commands as caption
 from reelmill.pipelines.curate import commands as curate
 from reelmill.pipelines.doctor import commands as doctor
@@ -48,6 +49,7 @@ train.register(app)
 generate.register(app)
 serve.register(app)
 app.add_typer(tokens.app, name="tokens", help="Token shards: import codes that others made.")
+app.add_typer(clips.app, name="clips", help="Kept clips and images as files: export them as WebDataset shards.")
 app.add_typer(chat.app, name="chat", help="Conversations: import those about pictures that others wrote.")
 app.add_typer(tokenizer.app, name="tokenizer", help="Vision tokenizers: list, show, train, encode, decode.")
 app.add_typer(prefer.app, name="prefer", help="Preferences: candidates, votes, pairs, blind comparisons.")

@@ -85,6 +85,13 @@ def test_training_loop(run, out):
     assert losses[-1] < losses[0] - 2  # nats
 
 
+def test_export_clips(run, out, tmp_path):
+    first, *lines = [line for line in run("export_clips.py", out, tmp_path).splitlines() if ".tar" not in line]
+    assert first == "Exported(samples=4, whole=0, known=0, left_out=0)"
+    assert len(lines) == 4
+    assert all(re.search(r"\.json 0\.\d+ seconds \d\.\d\d to \d\.\d\d of its file$", line) for line in lines)
+
+
 def test_load_datasets(out, tmp_path):
     command = [sys.executable, str(ROOT / "examples/load_datasets.py"), str(out)]
     home = {**os.environ, "HF_HOME": str(tmp_path)}

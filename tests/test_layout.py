@@ -25,6 +25,7 @@ PIPELINES = {
     "shared_options": set(),
     "web": set(),
     "models": set(),
+    "clips": set(),
     "doctor": set(),
     "sampledump": set(),
     "generate": {"shared_options"},
@@ -36,7 +37,7 @@ PIPELINES = {
     "imports": {"curate", "report"},
     "prefer": {"tables", "shared_options", "generate", "web"},
     "serve": {"shared_options", "generate", "web"},
-    "api": {"curate"},
+    "api": {"curate", "clips"},
 }
 """What a room inside `pipelines` may import of the others. `cli` is the one list of commands and imports them all."""
 DOORS = {"reelmill/__main__.py": "reelmill.pipelines.cli", "reelmill/__init__.py": "reelmill.pipelines.api"}

@@ -25,6 +25,7 @@ from reelmill.tokenize.shards import Footer, ShardIndex, read_footer
 
 if TYPE_CHECKING:
     from reelmill.orchestration.recipe import Recipe
+    from reelmill.pipelines.clips.export import Exported
     from reelmill.tokenize.vision import VisionTokenizer
 
 __all__ = ["Document", "Run", "open_run"]
@@ -183,6 +184,24 @@ class Run:
         except ItemFailed as failure:
             raise DataError(f"{sample['uri']} cannot be decoded: {failure.reason}") from None
         return frames
+
+    def export_clips(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        selection: str = "default",
+        kinds: Collection[str] = ("video", "image"),
+        shard_mb: int = 512,
+        quiet: bool = False,
+    ) -> Exported:
+        """Write the clips and images that a selection keeps as WebDataset shards, as `reelmill clips export` does.
+
+        Returns how many were written, kept whole, there already, unreadable.
+        """
+        from reelmill.pipelines.clips.export import export_clips
+
+        log_fn = (lambda _: None) if quiet else print
+        return export_clips(self.path, Path(folder), selection, list(kinds), shard_mb, log_fn)
 
     def _sample(self, sample_id: str) -> dict[str, Any]:
         query = """SELECT s.kind, s.start_s, s.end_s, s.width, s.height, s.uri, p.path, p."offset", p.size

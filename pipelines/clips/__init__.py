@@ -1,0 +1,1 @@
+"""Kept clips for trainers that want pixels: `clips export`."""

@@ -17,14 +17,15 @@ from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from reelmill.config import from_dict, nearest, read_toml, to_dict
+from reelmill.config import nearest, to_dict
 from reelmill.errors import ConfigError, DataError
 from reelmill.files import write_atomically
+from reelmill.isolation.messages import REMUXED
 from reelmill.isolation.parent import Child, ItemFailed
 from reelmill.media.remux import REMUX_JOB
 from reelmill.media.source import Source
 from reelmill.orchestration.plan import group_by
-from reelmill.orchestration.recipe import Recipe
+from reelmill.orchestration.recipe import load_recipe
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries
 
@@ -74,7 +75,7 @@ def export_clips(
         if kind not in KINDS:
             raise ConfigError(f"--kind {kind!r}; {nearest(kind, KINDS)}")
     run = RunFolder(out).require()
-    recipe = from_dict(Recipe, read_toml(run.recipe_path))
+    recipe = load_recipe(out)
     done = Exported()
     with LedgerQueries(run.root) as ledger, Child(recipe.score.isolation, preload=(REMUX_JOB,)) as child:
         if not ledger.has("plan"):
@@ -133,13 +134,12 @@ def _cut(members: Sequence[dict[str, Any]], source: Source, child: Child, option
     waiting = deque(members)
     clips = [{"key": row["sample_id"], "start_s": row["start_s"], "end_s": row["end_s"]} for row in members]
     try:
-        for body, arrays in child.run(REMUX_JOB, source, {**options, "clips": clips}):
-            if not waiting or body.get("key") != waiting[0]["sample_id"]:
+        for body, arrays in child.run(REMUX_JOB, source, {**options, "clips": clips}, REMUXED):
+            if not waiting or body["key"] != waiting[0]["sample_id"]:
                 break  # the child is not to be trusted with what it was not asked for
-            row, start_s, end_s = waiting.popleft(), body.get("start_s"), body.get("end_s")
-            if "bytes" in arrays and isinstance(start_s, float) and isinstance(end_s, float):
-                suffix = "mp4" if body.get("suffix") == "mp4" else "mkv"
-                yield _Clip(row, start_s, end_s, suffix, arrays["bytes"].tobytes())
+            row = waiting.popleft()
+            if body["type"] == "remuxed":
+                yield _Clip(row, body["start_s"], body["end_s"], body["suffix"], arrays["bytes"].tobytes())
             else:
                 yield _whole(row, source)
     except ItemFailed:

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from reelmill.config import from_dict, read_toml
 from reelmill.files import write_text
-from reelmill.orchestration.recipe import Recipe
+from reelmill.orchestration.recipe import Recipe, load_recipe
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries
 from reelmill.pipelines.report import gather, hub
@@ -22,7 +21,7 @@ def refresh(folder: RunFolder) -> None:
     path = folder.root / "README.md"
     if path.is_file() and hub.MARK not in path.read_text(encoding="utf-8", errors="replace"):
         return
-    recipe, run = from_dict(Recipe, read_toml(folder.recipe_path)), gather.run_facts(folder.root)
+    recipe, run = load_recipe(folder.root), gather.run_facts(folder.root)
     with LedgerQueries(folder.root) as ledger:
         found = gather.numbers(ledger, recipe.rules, run.get("tokens_fingerprint", ""))
     write_text(path, markdown(folder.root, recipe, run, found))

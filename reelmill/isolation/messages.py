@@ -79,6 +79,16 @@ CLIPS: Kinds = {
 }
 """What is decoded again for tokens, captions and pages: frames of spans, or the UTF-8 bytes of a text."""
 
+REMUXED: Kinds = {
+    "remuxed": Kind(
+        {"key": Text(200), "suffix": Text(3, "mp4|mkv"), "start_s": _SECONDS, "end_s": _SECONDS},
+        {"bytes": ArraySpec("uint8", ("N",))},
+        MAX_CLIPS,
+    ),
+    "not_remuxed": Kind({"key": Text(200), "problem": Text(300)}, most=MAX_CLIPS),
+}
+"""Clips cut out of a file (`reelmill/media/remux.py`): a new file's bytes and the span in it, or why there are none."""
+
 FRAMES: Kinds = {"frames": Kind({}, {"frames": _FRAMES}, MAX_CLIPS)}
 FACTS: Kinds = {"facts": Kind({"fps": Number(0.0, 1e6), "seconds": _SECONDS})}
 """What is asked of whole files (`reelmill/media/jobs.py`)."""

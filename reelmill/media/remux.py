@@ -20,7 +20,7 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-from reelmill.errors import Refused
+from reelmill.errors import Refused, brief
 from reelmill.isolation import wire
 from reelmill.media.clock import LONGEST_STEP_S
 from reelmill.media.containers import demuxer
@@ -35,10 +35,10 @@ from reelmill.media.video import Video
 REMUX_JOB = "reelmill.media.remux:remux_clips"
 MP4_CODECS = ("h264", "hevc", "av1", "mpeg4")
 """Codecs of a clip in MP4; others are in Matroska."""
-MOST_BYTES = 1024**3
+MOST_BYTES = 1000 * 1024**2
 """Bytes of one clip, at most."""
-EXACT_S = 1e-3
-"""Two frames with times that differ by less are the same one."""
+SAME_S = 1e-6
+"""Times that differ by less are equal: those of samples are rounded."""
 
 
 class _NotCut(Exception):
@@ -58,25 +58,21 @@ class _Group:
 def remux_clips(source: Source, options: dict[str, Any]) -> Iterator[wire.Message]:
     """One message a clip of `options["clips"]`, in the order of their starts; a clip is `{"key", "start_s", "end_s"}`.
 
-    `{"type": "clip", "key", "suffix", "start_s", "end_s"}` with the new file's bytes in `bytes`, uint8 [N], and the
-    span in it, seconds from its first frame; or `{"type": "clip", "key", "problem"}` where it cannot be cut out.
+    `remuxed` with the new file's `bytes`, uint8 [N], its `suffix` and the span in it, seconds from its first frame; or
+    `not_remuxed`, with the `problem`, where it cannot be cut out.
     """
     clips = sorted(options["clips"], key=lambda clip: clip["start_s"])
-    limits = Limits.of(options)
     done = 0
     try:
-        for clip, data, body in _cut(source, clips, limits):
-            done += 1
-            yield {"type": "clip", "key": clip["key"], **body}, {"bytes": data}
+        for body, arrays in _cut(source, clips, Limits.of(options)):
+            done += body["type"] == "remuxed"
+            yield body, arrays
     except (_NotCut, Refused, av.error.FFmpegError, ValueError) as error:
         for clip in clips[done:]:
-            yield {"type": "clip", "key": clip["key"], "problem": " ".join(str(error).split())[:200]}, {}
+            yield {"type": "not_remuxed", "key": clip["key"], "problem": brief(error, 300)}, {}
 
 
-def _cut(
-    source: Source, clips: Sequence[dict[str, Any]], limits: Limits
-) -> Iterator[tuple[dict[str, Any], np.ndarray, dict[str, Any]]]:
-    """Each clip with its bytes and what is said of it."""
+def _cut(source: Source, clips: Sequence[dict[str, Any]], limits: Limits) -> Iterator[wire.Message]:
     moving = open_moving(source, limits)
     try:
         if not isinstance(moving, Video):
@@ -92,7 +88,7 @@ def _cut(
 
 def _cut_from(
     container: InputContainer, shown: Shown, clips: Sequence[dict[str, Any]], limits: Limits
-) -> Iterator[tuple[dict[str, Any], np.ndarray, dict[str, Any]]]:
+) -> Iterator[wire.Message]:
     template, _ = choose(container)
     tick = template.time_base
     if tick is None:
@@ -107,18 +103,28 @@ def _cut_from(
                 break
             zero = min(group.pts) if zero is None else zero
             held.append(group)
+            _drop(held, zero + Fraction(clip["start_s"] + SAME_S) / tick)
+            yield {"type": "tick"}, {}
         if zero is None:
             raise _NotCut("it has no key frame")
-        while len(held) > 1 and (held[1].pts[0] - zero) * tick <= clip["start_s"] + 1e-6:
-            held.pop(0)
+        _drop(held, zero + Fraction(clip["start_s"] + SAME_S) / tick)
         begin_s = float((held[0].pts[0] - zero) * tick)
-        if begin_s > clip["start_s"] + 1e-6:
+        if begin_s > clip["start_s"] + SAME_S:
             raise _NotCut("the clip begins before the first key frame")
         suffix = "mp4" if template.codec_context.name in MP4_CODECS else "mkv"
         data = _muxed(held, zero + Fraction(clip["end_s"]) / tick, template, tick, suffix)
         _check(data, shown.at(begin_s), begin_s, limits)
-        body = {"suffix": suffix, "start_s": clip["start_s"] - begin_s, "end_s": clip["end_s"] - begin_s}
-        yield clip, np.frombuffer(data, np.uint8), body
+        span = {"start_s": clip["start_s"] - begin_s, "end_s": clip["end_s"] - begin_s}
+        yield (
+            {"type": "remuxed", "key": clip["key"], "suffix": suffix, **span},
+            {"bytes": np.frombuffer(data, np.uint8)},
+        )
+
+
+def _drop(groups: list[_Group], start: Fraction) -> None:
+    """Forget the groups that end before `start`, ticks."""
+    while len(groups) > 1 and groups[1].pts[0] <= start:
+        groups.pop(0)
 
 
 def _groups(container: InputContainer, stream: VideoStream, tick: Fraction) -> Iterator[_Group]:
@@ -194,7 +200,7 @@ class _InMemory(Source):
 
 def _check(data: bytes, wanted: Decoded, begin_s: float, limits: Limits) -> None:
     """Raise _NotCut unless the file's first frame is the source's at `begin_s`, shown alike."""
-    if abs(wanted.time_s - begin_s) > EXACT_S:
+    if abs(wanted.time_s - begin_s) > 1000 * SAME_S:
         raise _NotCut("its clock makes a step")
     video = Video(_InMemory("", 0, len(data), data), limits)
     try:

@@ -134,7 +134,7 @@ TIMINGS = pa.schema(
         ("cpu_s", pa.float64()),
     ]
 )
-"""CPU seconds that a worker spent on a unit, by stage."""
+"""CPU seconds that a worker spent on a unit: `move` is the stage of the pipeline, `stage` a part of its work."""
 
 VERDICTS = pa.schema(
     [

@@ -115,13 +115,13 @@ class ScoreWorker:
         return {row["sample_id"]: row for row in rows}
 
     def _timings(self, unit: int, items: list[dict[str, Any]], began: float) -> pa.Table:
-        """CPU seconds of the unit by stage; what this process spent outside its scorers is `the rest`."""
-        stages = self._scorer.take_timings()
-        here = sum(seconds for stage, seconds in stages.items() if stage != "decode and cut")
-        stages["the rest"] = max(time.process_time() - began - here, 0.0)
+        """CPU seconds of the unit by part of the work; what this process spent outside its scorers is `the rest`."""
+        parts = self._scorer.take_timings()
+        here = sum(seconds for part, seconds in parts.items() if part != "decode and cut")
+        parts["the rest"] = max(time.process_time() - began - here, 0.0)
         media_s = sum(row["duration_s"] or 0.0 for row in items)
         known = {"unit": unit, "move": "score", "items": len(items), "media_s": media_s}
-        rows = [{**known, "stage": stage, "cpu_s": seconds} for stage, seconds in stages.items()]
+        rows = [{**known, "stage": part, "cpu_s": seconds} for part, seconds in parts.items()]
         return pa.Table.from_pylist(rows, schema=TIMINGS)
 
 

@@ -179,7 +179,7 @@ class TokenWorker:
     def _commit_timings(self, task: Task, tag: str, seconds: dict[str, float]) -> None:
         media_s = sum(row["end_s"] - row["start_s"] for row in task["rows"])
         known = {"unit": task["unit"], "move": "tokenize", "items": len(task["rows"]), "media_s": media_s}
-        rows = [{**known, "stage": stage, "cpu_s": cpu_s} for stage, cpu_s in seconds.items()]
+        rows = [{**known, "stage": part, "cpu_s": cpu_s} for part, cpu_s in seconds.items()]
         path = self._folder.unit_path("timings", task["unit"], f"{tag}-{self._fingerprint[:12]}")
         self._folder.commit(path, pa.Table.from_pylist(rows, schema=TIMINGS))
 

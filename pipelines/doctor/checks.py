@@ -147,17 +147,17 @@ def _confinement() -> Iterator[Check]:
         options = {"file": str(file), "folder": name, "parent": os.getpid()}
         try:
             with Child(IsolationConfig(stall_s=30.0, item_s=60.0), preload=(PROBE_JOB,)) as child:
-                ((said, _),) = child.run(PROBE_JOB, Source(str(file), 0, 1), options, PROBE)
+                ((tried, _),) = child.run(PROBE_JOB, Source(str(file), 0, 1), options, PROBE)
         except (ItemFailed, OSError) as error:
             yield Check("confinement", "bad", f"the decoding child failed: {error}")
             return
-    if not said["could"]:
+    if not tried["could"]:
         yield Check("confinement", "ok", f"{layers}; the child can neither read, write, connect nor signal")
     elif layers.landlock and layers.seccomp:
-        yield Check("confinement", "bad", f"{layers}; and yet the child could {said['could']}")
+        yield Check("confinement", "bad", f"{layers}; and yet the child could {tried['could']}")
     else:
         advice = "for dumps that you do not trust, work in a container without network"
-        yield Check("confinement", "note", f"{layers} alone: the child could {said['could']}; {advice}")
+        yield Check("confinement", "note", f"{layers} alone: the child could {tried['could']}; {advice}")
 
 
 def _write_clip(path: Path) -> None:

@@ -154,15 +154,15 @@ def _row(place: str, fields: Any) -> ChatRow:
     facts = {key: str(fields[key]) if fields.get(key) else None for key in _FACTS}
     if "texts" in fields:
         return ChatRow(place, parts=tuple(_mixed(fields["texts"], fields.get("images"))), facts=facts)
-    messages = fields.get("conversations") or fields.get("messages")
-    if not isinstance(messages, list) or not messages:
+    listed = fields.get("conversations") or fields.get("messages")
+    if not isinstance(listed, list) or not listed:
         raise ValueError('has neither "conversations" nor "messages", a list of at least one question and answer')
-    said = [_message(message) for message in messages]
-    _place_pictures(said, _names(fields))
+    messages = [_message(message) for message in listed]
+    _place_pictures(messages, _names(fields))
     system = None
-    if said[0][0] == "system":
-        system = "".join(part for part in said.pop(0)[1] if isinstance(part, str))
-    return ChatRow(place, turns=tuple(_turns(said)), system=system, facts=facts)
+    if messages[0][0] == "system":
+        system = "".join(part for part in messages.pop(0)[1] if isinstance(part, str))
+    return ChatRow(place, turns=tuple(_turns(messages)), system=system, facts=facts)
 
 
 def _message(message: Any) -> tuple[str, list[Part]]:
@@ -208,12 +208,12 @@ def _names(fields: Mapping[str, Any]) -> list[str]:
     return names
 
 
-def _place_pictures(said: list[tuple[str, list[Part]]], names: list[str]) -> None:
+def _place_pictures(messages: list[tuple[str, list[Part]]], names: list[str]) -> None:
     """Give the placeholders their names, in order. Without any the pictures stand before the first question."""
-    places = [(parts, n) for _, parts in said for n, part in enumerate(parts) if isinstance(part, Picture)]
+    places = [(parts, n) for _, parts in messages for n, part in enumerate(parts) if isinstance(part, Picture)]
     unnamed = [(parts, n) for parts, n in places if parts[n] == Picture("")]
     if not places and names:
-        first = next((parts for role, parts in said if role == "user"), said[0][1])
+        first = next((parts for role, parts in messages if role == "user"), messages[0][1])
         first[:0] = [Picture(name) for name in names]
         return
     if len(unnamed) != len(names) and not (places and not unnamed):
@@ -222,11 +222,11 @@ def _place_pictures(said: list[tuple[str, list[Part]]], names: list[str]) -> Non
         parts[n] = Picture(name)
 
 
-def _turns(said: list[tuple[str, list[Part]]]) -> Iterator[tuple[list[Part], list[Part]]]:
+def _turns(messages: list[tuple[str, list[Part]]]) -> Iterator[tuple[list[Part], list[Part]]]:
     """Question and answer by turns, beginning with a question."""
-    if len(said) % 2:
-        raise ValueError(f"{len(said)} messages; each question has its answer")
-    for number, ((asker, question), (speaker, answer)) in enumerate(zip(said[::2], said[1::2], strict=True), 1):
+    if len(messages) % 2:
+        raise ValueError(f"{len(messages)} messages; each question has its answer")
+    for number, ((asker, question), (speaker, answer)) in enumerate(zip(messages[::2], messages[1::2], strict=True), 1):
         if (asker, speaker) != ("user", "assistant"):
             raise ValueError(f"turn {number} is by {asker} and {speaker}; it must be by user and assistant")
         for name, parts in (("question", question), ("answer", answer)):

@@ -85,22 +85,22 @@ def lines(found: Mapping[str, Any]) -> list[str]:
         if facts["kind"] == "video"
         else ""
     )
-    said = [f"{facts['kind']} {facts['uri']}{span}{size}, {facts['n_frames']} frames scored"]
+    sentences = [f"{facts['kind']} {facts['uri']}{span}{size}, {facts['n_frames']} frames scored"]
     stated = [f"{key} {origin[key]}" for key in ("source", "licence", "url") if origin[key]]
-    said.append(", ".join(stated) or "no source and no licence stated")
+    sentences.append(", ".join(stated) or "no source and no licence stated")
     if verdict["duplicate_of"]:
-        said.append(f"same bytes as item {verdict['duplicate_of']}")
+        sentences.append(f"same bytes as item {verdict['duplicate_of']}")
     elif verdict["status"] == "rejected":
         value, bound = verdict["value"], verdict["threshold"]
         numbers = "" if value is None or bound is None else f": {value:.4g}, bound {bound:.4g}"
-        said.append(f"rejected by {verdict['rule']}{numbers}")
+        sentences.append(f"rejected by {verdict['rule']}{numbers}")
     if found["skipped"]:
-        said.append(f"scorers skipped: {found['skipped']}")
+        sentences.append(f"scorers skipped: {found['skipped']}")
     if found["score_error"]:
-        said.append(f"scorer failed: {found['score_error']}")
+        sentences.append(f"scorer failed: {found['score_error']}")
     tokens = sum(document["n_tokens"] for document in found["documents"])
-    said.append(f"{len(found['documents'])} documents, {tokens:,} tokens")
-    return said
+    sentences.append(f"{len(found['documents'])} documents, {tokens:,} tokens")
+    return sentences
 
 
 def _one(ledger: LedgerQueries, wanted: str) -> dict[str, Any]:

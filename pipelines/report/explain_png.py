@@ -58,11 +58,11 @@ def _sheet(found: Mapping[str, Any], thumbs: list[Image.Image] | str) -> Image.I
     thumbs = thumbs if isinstance(thumbs, str) else [_fitted(thumb, column) for thumb in thumbs]
     rows = 0 if isinstance(thumbs, str) else -(-len(thumbs) // COLUMNS)
     tall = 0 if isinstance(thumbs, str) else max(thumb.height for thumb in thumbs)
-    words = [*_wrapped(" ".join(found["origin"]["caption"].split()) if found["origin"]["caption"] else "", 100)]
-    said = [part for line in lines(found) for part in _wrapped(line, 130)]
+    caption = [*_wrapped(" ".join(found["origin"]["caption"].split()) if found["origin"]["caption"] else "", 100)]
+    facts = [part for line in lines(found) for part in _wrapped(line, 130)]
     excerpt = _wrapped(thumbs, 130)[:14] if isinstance(thumbs, str) else []
     height = (
-        100 + 28 * len(words) + 22 * (len(said) + len(excerpt) + len(found["rules"]) + 2) + rows * (tall + GAP) + 40
+        100 + 28 * len(caption) + 22 * (len(facts) + len(excerpt) + len(found["rules"]) + 2) + rows * (tall + GAP) + 40
     )
     sheet = Image.new("RGB", (WIDTH, height), PAPER)
     pen = ImageDraw.Draw(sheet)
@@ -70,10 +70,10 @@ def _sheet(found: Mapping[str, Any], thumbs: list[Image.Image] | str) -> Image.I
     y = MARGIN
     pen.text((MARGIN, y), f"{found['facts']['sample_id']}  {status}", INK, ImageFont.load_default(24))
     y += 42
-    for line in words:
+    for line in caption:
         pen.text((MARGIN, y), line, INK, ImageFont.load_default(20))
         y += 28
-    for line in [*said, *excerpt]:
+    for line in [*facts, *excerpt]:
         pen.text((MARGIN, y), line, SOFT, ImageFont.load_default(15))
         y += 22
     y += 10

@@ -14,7 +14,7 @@ import duckdb
 import pyarrow as pa
 
 from reelmill.curation.interfaces import Kind
-from reelmill.errors import ConfigError
+from reelmill.errors import ConfigError, DataError
 
 
 @dataclass
@@ -92,12 +92,14 @@ class SkipFilter:
         self._connection = duckdb.connect(":memory:", config={"enable_external_access": "false", "threads": "1"})
 
     def skipped(self, rows: Sequence[Mapping[str, Any]], skip_if: str) -> list[bool]:
-        """One flag per row; rows are dicts with any of the schema's columns."""
+        """One flag per row; rows are dicts with any of the schema's columns. DataError where the SQL fails on one."""
         table = pa.Table.from_pylist([dict(row) for row in rows], schema=self._schema)
         self._connection.register("batch", table)
         query = f"SELECT {skipped_sql(skip_if)} FROM (SELECT *, ({self._failed}) AS failed FROM batch)"
         try:
             return [bool(flag) for (flag,) in self._connection.execute(query).fetchall()]
+        except (duckdb.DataError, duckdb.InvalidInputException) as error:
+            raise DataError(f"a rule or skip_if fails on a value: {error}") from None
         except duckdb.Error as error:
             raise ConfigError(f"a rule or skip_if is not valid SQL over samples: {error}") from None
         finally:

@@ -17,6 +17,7 @@ from reelmill.curation.scoring import ScoreConfig
 from reelmill.curation.text_cleaning import clean_text
 from reelmill.isolation.failures import failure_of
 from reelmill.isolation.parent import Child, ItemFailed
+from reelmill.isolation.untrusted import Text
 from reelmill.orchestration.caption import caption_row, commit_captions
 from reelmill.orchestration.engine import Receipt, Task
 from reelmill.orchestration.plan import group_by
@@ -24,6 +25,7 @@ from reelmill.orchestration.runfolder import RunFolder
 
 WORKER = "reelmill.orchestration.model_captions:ModelCaptionWorker"
 
+_ANSWER = Text(1 << 20, repair=True)
 Wanted = Mapping[str, Any]
 """An entry of a task: a row of `samples`, and the source and model whose caption it lacks."""
 
@@ -127,11 +129,15 @@ def _add_failure(wanted: Wanted, failure: ItemFailed, outcome: Outcome) -> None:
 
 
 def answered(wanted: Wanted, reply: Reply) -> dict[str, Any]:
-    """The caption row of a sample whose parts were all answered; the first part that is junk makes the whole junk."""
+    """The caption row of a sample whose parts were all answered; the first part that is junk makes the whole junk.
+
+    Raises Nonsense for an answer that is no text.
+    """
     texts: list[str] = []
     problems: list[str] = []
     for answer in reply.answers:
-        text = clean_text(checks.whole_sentences(answer.text) if answer.cut_off else answer.text) or ""
+        said = _ANSWER.check(answer.text, "the answer")
+        text = clean_text(checks.whole_sentences(said) if answer.cut_off else said) or ""
         problem = checks.problem(text, [reply.question.prompt])
         problems.extend([problem] if problem else [])
         if text and text not in texts[-1:]:  # a clip that does not change is described once

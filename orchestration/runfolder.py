@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from reelmill.curation.ledger import read_table, write_table
 from reelmill.errors import ConfigError, DataError, MachineError
-from reelmill.files import checksum_path, damaged_files, write_atomically, write_text
+from reelmill.files import damaged_files, remove, write_atomically, write_text
 from reelmill.media.source import Source
 
 TABLES = ("items", "samples", "captions", "failures", "tokens", "verdicts", "timings")
@@ -127,7 +127,8 @@ class RunFolder:
             path = self.root / SCHEMAS / f"{table}.parquet"
             if not path.is_file() or pq.read_schema(path) != schema:
                 self.commit(path, schema.empty_table())
-            self.remove(self.root / table / "schema.parquet")
+            if (self.root / table / "schema.parquet").is_file():
+                self.remove(self.root / table / "schema.parquet")
 
     def sweep(self) -> int:
         """Remove temporary files that killed writers left; returns how many."""
@@ -144,9 +145,8 @@ class RunFolder:
         )
 
     def remove(self, path: Path) -> None:
-        """Take a committed file away, checksum first."""
-        checksum_path(self.root, path).unlink(missing_ok=True)
-        path.unlink(missing_ok=True)
+        """Take a committed file away."""
+        remove(self.root, path)
 
     def _read_epoch(self) -> int:
         path = self.root / ".epoch"

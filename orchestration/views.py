@@ -10,9 +10,11 @@ A table without rows has no files, and DuckDB makes no view over none: a view re
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,15 +104,47 @@ def write_database(root: Path, place: Path | None = None) -> None:
     write_atomically(root / DATABASE, write)
 
 
+@contextlib.contextmanager
+def _interrupted_after(connection: duckdb.DuckDBPyConnection, seconds: float) -> Iterator[None]:
+    """End what the connection does after so many seconds; 0: never."""
+    timer = threading.Timer(seconds, connection.interrupt)
+    if seconds:
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _confine(connection: duckdb.DuckDBPyConnection, root: Path) -> None:
+    """Let a connection read this folder, nothing else."""
+    # a pattern must lie in an allowed directory as it is written, a file as it is named
+    connection.execute("SET allowed_directories = [?, ?]", [f"{root}/", literal_pattern(f"{root}/")])
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
+
+
+def database_problems(root: Path) -> list[str]:
+    """What is wrong with `reelmill.duckdb`: it is opened, and each of its views is counted."""
+    if not (root / DATABASE).is_file():
+        return []
+    try:
+        with duckdb.connect(str(root / DATABASE), read_only=True) as views:
+            views.execute(f"SET VARIABLE {PLACE} = {quoted(literal_pattern(str(root)))}")
+            _confine(views, root)
+            for (name,) in views.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall():
+                views.execute(f"SELECT count(*) FROM {name}").fetchall()
+    except duckdb.Error as error:
+        return [f"{DATABASE}: {str(error).splitlines()[0]}; remove it, and the next `reelmill curate` writes it anew"]
+    return []
+
+
 class LedgerQueries:
     """A locked-down connection to a run folder's views: reads this folder, nothing else, and writes nothing."""
 
     def __init__(self, root: Path) -> None:
         self.connection = duckdb.connect(":memory:")
-        # a pattern must lie in an allowed directory as it is written, a file as it is named
-        self.connection.execute("SET allowed_directories = [?, ?]", [f"{root}/", literal_pattern(f"{root}/")])
-        self.connection.execute("SET enable_external_access = false")
-        self.connection.execute("SET lock_configuration = true")
+        _confine(self.connection, root)
         try:
             _create_views(self.connection, root, quoted(literal_pattern(str(root))))
         except duckdb.Error as error:
@@ -136,12 +170,18 @@ class LedgerQueries:
         rows: list[dict[str, Any]] = self.table(query, parameters).to_pylist()
         return rows
 
-    def ask(self, query: str, parameters: Sequence[Any] = ()) -> pa.Table:
-        """Result of a user's own query. ConfigError when it fails or is anything but one SELECT."""
+    def ask(self, query: str, parameters: Sequence[Any] = (), timeout_s: float = 0.0) -> pa.Table:
+        """Result of a user's own query, which may take `timeout_s` seconds where that is not 0.
+
+        ConfigError when it fails, takes longer, or is anything but one SELECT.
+        """
         try:
             kinds = [statement.type for statement in duckdb.extract_statements(query)]
             if kinds == [duckdb.StatementType.SELECT]:
-                return self.table(query, parameters)
+                with _interrupted_after(self.connection, timeout_s):
+                    return self.table(query, parameters)
+        except duckdb.InterruptException:
+            raise ConfigError(f"the query took longer than {timeout_s:g} s and was ended (--timeout)") from None
         except duckdb.Error as error:
             raise ConfigError(f"the query failed: {error}") from None
         raise ConfigError(

@@ -3,6 +3,7 @@
 A file is written under a temporary name in its own folder, flushed to disk, checked, and renamed. Its SHA-256 goes to
 `checksums/` in the run folder first, so that a visible file always has one. While a file takes the place of another,
 the record holds the hashes of both: killed between the two steps, either file is the one that was written.
+`checksums/written.log` says which files came and went, so that one that is gone with its record is missed.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ import errno
 import hashlib
 import os
 import uuid
+import zlib
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from reelmill.errors import MachineError
 
 CHECKSUMS = "checksums"
+_LOG = "written.log"
 
 _UMASK = os.umask(0)
 os.umask(_UMASK)  # it can only be read by setting it
@@ -44,10 +47,13 @@ def write_atomically(path: Path, write: Callable[[Path], None], *, root: Path | 
             digest = sha256(temporary)
             before = recorded_hashes(root, path) if path.is_file() else []
             _write_checksum(root, path, [digest, *(known for known in before if known != digest)])
+        is_new = not path.is_file()
         temporary.replace(path)
         sync(path.parent)
         if root is not None and before:
             _write_checksum(root, path, [digest])
+        if root is not None and is_new:
+            _note(root, "+", path)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG):
             raise MachineError(
@@ -81,17 +87,40 @@ def recorded_hashes(root: Path, path: Path) -> list[str]:
     return [line.partition(" ")[0] for line in record.read_text(encoding="utf-8", errors="replace").splitlines()]
 
 
+def remove(root: Path, path: Path) -> None:
+    """Take a file with a checksum away, so that nobody misses it."""
+    _note(root, "-", path)
+    checksum_path(root, path).unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
+
+
+def written_files(root: Path) -> set[Path]:
+    """The files that were written under `root` and not taken away since; none by a log of an earlier version."""
+    log = root / CHECKSUMS / _LOG
+    there: set[Path] = set()
+    if not log.is_file():
+        return there
+    for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
+        entry, _, check = line.rpartition(" ")
+        if not check or check != _check(entry):
+            continue  # cut off when its writer was killed
+        sign, _, name = entry.partition(" ")
+        (there.add if sign == "+" else there.discard)(root / name)
+    return there
+
+
 def damaged_files(root: Path, wanted: Collection[Path]) -> list[str]:
-    """What is wrong with the files under `root` that have a SHA-256, and with those of `wanted` that have none."""
+    """What is wrong with the files under `root` that have a SHA-256, with those of `wanted` that have none, and with
+    those that were written and are gone."""
     checksums = root / CHECKSUMS
     records = {root / record.relative_to(checksums).with_suffix("") for record in checksums.rglob("*.sha256")}
     problems = []
-    for path in sorted(records.union(wanted)):
+    for path in sorted(records.union(wanted, written_files(root))):
         name = path.relative_to(root)
-        if path not in records:
-            problems.append(f"{name}: no checksum")
-        elif not path.is_file():
+        if not path.is_file():
             problems.append(f"{name}: gone")
+        elif path not in records:
+            problems.append(f"{name}: no checksum")
         elif sha256(path) not in recorded_hashes(root, path):
             problems.append(f"{name}: its bytes are not those that were written")
     return problems
@@ -108,6 +137,21 @@ def _write_checksum(root: Path, path: Path, digests: Sequence[str]) -> None:
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _note(root: Path, sign: str, path: Path) -> None:
+    """Append to the log that a file came or went. A line on its own, with a check, since writers may be killed."""
+    log = root / CHECKSUMS / _LOG
+    log.parent.mkdir(parents=True, exist_ok=True)
+    entry = f"{sign} {path.relative_to(root)}"
+    with log.open("a", encoding="utf-8") as stream:
+        stream.write(f"\n{entry} {_check(entry)}\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _check(entry: str) -> str:
+    return f"{zlib.crc32(entry.encode()):08x}"
 
 
 def sync(path: Path) -> None:

@@ -147,7 +147,7 @@ class Candidates:
             here = [candidate for candidate in candidates if candidate.path == path]
             for candidate, (tokens, _) in zip(here, self.read(here), strict=True):
                 picture = vision.decode_image(parse(vocab, tokens).codes[0])
-                write_atomically(self.picture(candidate.id), partial(_write_png, picture))
+                write_atomically(self.picture(candidate.id), partial(_write_png, picture), root=self.folder)
 
     def problems(self) -> Iterator[str]:
         """What is wrong with the documents, a sentence each: all tokens are read and parsed."""

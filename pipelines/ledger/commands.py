@@ -24,17 +24,23 @@ def register(app: typer.Typer) -> None:
 def sql(
     out: Out,
     query: Annotated[str, typer.Argument(help="SQL over the views items, samples, tokens.", show_default=False)],
+    timeout: Annotated[float, typer.Option(min=0, help="Seconds that the query may take; 0: no limit.")] = 0.0,
+    check: Annotated[bool, typer.Option("--check", help="First compare every file with its SHA-256.")] = False,
     as_json: Json = False,
 ) -> None:
     """Run a query over the views. The connection reads this run folder and nothing else."""
     from rich.console import Console
 
+    from reelmill.errors import DataError
     from reelmill.orchestration.runfolder import RunFolder
     from reelmill.orchestration.views import LedgerQueries
     from reelmill.pipelines.tables import print_table
 
-    with LedgerQueries(RunFolder(out).require().root) as ledger:
-        rows = ledger.ask(query).to_pylist()
+    folder = RunFolder(out).require()
+    if check and (problems := folder.damaged()):
+        raise DataError(f"{out} is damaged, so nothing is answered:\n  " + "\n  ".join(problems))
+    with LedgerQueries(folder.root) as ledger:
+        rows = ledger.ask(query, timeout_s=timeout).to_pylist()
     if as_json:
         echo_json(rows)
     else:

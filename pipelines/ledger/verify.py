@@ -11,11 +11,13 @@ import pyarrow.parquet as pq
 from reelmill.errors import DataError
 from reelmill.files import CHECKSUMS, damaged_files
 from reelmill.orchestration.runfolder import RunFolder
-from reelmill.orchestration.views import LedgerQueries
+from reelmill.orchestration.views import LedgerQueries, database_problems
 from reelmill.tokenize.shards import verify_shard
 from reelmill.tokenize.shards.pairs import verify_pairs
 
 _REFERENCES = {
+    "{n} items of scored units are gone": """SELECT count(*) FROM plan WHERE unit IN (SELECT unit FROM items)
+        AND item_id NOT IN (SELECT item_id FROM items)""",
     "{n} samples have no item": "SELECT count(*) FROM scored WHERE item_id NOT IN (SELECT item_id FROM items)",
     "{n} sample ids stand twice": "SELECT count(*) - count(DISTINCT sample_id) FROM scored",
     "{n} item ids stand twice": "SELECT count(*) - count(DISTINCT item_id) FROM items",
@@ -51,9 +53,12 @@ def verify(folder: RunFolder) -> Findings:
         except (OSError, ValueError, pa.ArrowException) as error:
             problems.append(f"{name}: not readable: {error}")
     problems += [problem for path in _pairs(folder.root) for problem in verify_pairs(path)]
+    problems += database_problems(folder.root)
     if not problems:
         with LedgerQueries(folder.root) as ledger:
             for problem, query in _REFERENCES.items():
+                if "FROM plan" in query and not ledger.has("plan"):
+                    continue  # an imported folder has none
                 (found,) = ledger.table(query).to_pylist()
                 (count,) = found.values()
                 problems.extend([problem.format(n=count)] if count else [])

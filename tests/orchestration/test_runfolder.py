@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reelmill.errors import ConfigError, DataError, MachineError
+from reelmill.files import checksum_path
 from reelmill.orchestration.attempts import Attempts
 from reelmill.orchestration.runfolder import RunFolder, StaleEpoch
 
@@ -124,7 +125,9 @@ def small(tmp_path_factory):
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_any_flipped_bit_is_found(small, data):
-    checked = sorted(path for path in small.root.rglob("*") if path.is_file() and not path.name.startswith("."))
+    files = [path for path in small.root.rglob("*") if path.is_file() and not path.name.startswith(".")]
+    # An entry of the log that does not fit its check is passed over: it only says what to miss.
+    checked = sorted(path for path in files if path.name != "written.log")
     path = data.draw(st.sampled_from(checked))
     whole = path.read_bytes()
     place, bit = data.draw(st.integers(0, len(whole) - 1)), data.draw(st.integers(0, 7))
@@ -156,6 +159,22 @@ def test_missing_cut_and_unrecorded_files_are_found(folder):
         "samples/unit-000003.parquet: its bytes are not those that were written",
         "samples/unit-000009.parquet: no checksum",
     ]
+
+
+def test_a_file_that_is_gone_with_its_checksum_is_missed(folder):
+    path = folder.unit_path("tokens/0123456789ab", 1, "tag")
+    folder.commit(path, TABLE)
+    folder.commit(path, TABLE)
+    checksum_path(folder.root, path).unlink()
+    path.unlink()
+    assert folder.damaged() == ["tokens/0123456789ab/unit-000001-tag.parquet: gone"]
+    log = folder.root / "checksums/written.log"
+    log.write_bytes(log.read_bytes()[:-6])  # cut off: nothing is missed that was perhaps not written
+    assert folder.damaged() == []
+    folder.commit(folder.unit_path("captions", 1), TABLE)
+    checksum_path(folder.root, folder.unit_path("captions", 1)).unlink()
+    folder.unit_path("captions", 1).unlink()
+    assert folder.damaged() == ["captions/unit-000001.parquet: gone"]
 
 
 def test_a_file_taken_away_is_not_missed(folder):

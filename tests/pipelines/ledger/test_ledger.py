@@ -17,7 +17,7 @@ from rich.console import Console
 from reelmill.curation.ledger import read_table, write_table
 from reelmill.curation.scorers.image_quality import Colourfulness
 from reelmill.errors import ConfigError, DataError
-from reelmill.files import write_atomically
+from reelmill.files import checksum_path, write_atomically
 from reelmill.orchestration.plan import extend_plan
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries
@@ -530,6 +530,35 @@ def test_verify_finds_an_ill_formed_document_under_a_true_checksum(out):
     assert RunFolder(out).damaged() == []
     (problem,) = verify(RunFolder(out)).problems
     assert table["doc_id"][0].as_py() in problem
+
+
+def test_verify_misses_a_shard_that_is_gone_with_its_checksum(out):
+    path = sorted((out / "tokens").rglob("unit-*.parquet"))[0]
+    checksum_path(out, path).unlink()
+    path.unlink()
+    assert verify(RunFolder(out)).problems == [f"{path.relative_to(out)}: gone"]
+
+
+def test_verify_opens_the_database(out):
+    database = out / "reelmill.duckdb"
+    assert verify(RunFolder(out)).problems == []
+    database.write_bytes(database.read_bytes()[:4000] + b"\0" * 200 + database.read_bytes()[4200:])
+    (problem,) = verify(RunFolder(out)).problems
+    assert problem.startswith("reelmill.duckdb: ") and "writes it anew" in problem
+
+
+def test_a_query_may_be_checked_and_bounded_in_time(out, monkeypatch, capsys):
+    code, said, _ = command(monkeypatch, capsys, "sql", out, "SELECT count(*) AS n FROM items", "--check", "--json")
+    assert code == 0 and json.loads(said)[0]["n"] > 0
+    endless = "SELECT sum(a.i * b.i) FROM range(10000000) a(i), range(10000000) b(i)"
+    code, _, words = command(monkeypatch, capsys, "sql", out, endless, "--timeout", "0.2")
+    assert code == 2 and "took longer than 0.2 s" in words
+    path = sorted((out / "items").glob("*.parquet"))[0]
+    whole = bytearray(path.read_bytes())
+    whole[len(whole) // 2] ^= 1
+    path.write_bytes(whole)
+    code, _, words = command(monkeypatch, capsys, "sql", out, "SELECT uri FROM items", "--check")
+    assert code == 4 and "its bytes are not those that were written" in words
 
 
 def test_verify_finds_broken_references(out):

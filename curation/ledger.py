@@ -6,13 +6,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from reelmill.curation.interfaces import ColumnType
+from reelmill.errors import DataError
+from reelmill.os_errors import os_failure
 
 ARROW_TYPES: dict[ColumnType, pa.DataType] = {
     "DOUBLE": pa.float64(),
@@ -181,5 +184,23 @@ def write_table(path: Path, table: pa.Table) -> None:
 
 
 def read_table(path: Path) -> pa.Table:
-    """Read a Parquet table, page checksums verified."""
-    return pq.read_table(path, page_checksum_verification=True)
+    """Read a Parquet table, page checksums verified. DataError where it is damaged, MachineError where the disk is."""
+    with _damage(path):
+        return pq.read_table(path, page_checksum_verification=True)
+
+
+def read_schema(path: Path) -> pa.Schema:
+    """The schema of a Parquet table; errors as of `read_table`."""
+    with _damage(path):
+        return pq.read_schema(path)
+
+
+@contextmanager
+def _damage(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise os_failure(error, f"cannot read {path}") from None
+        words = "it is gone" if isinstance(error, FileNotFoundError) else str(error).splitlines()[0]
+        raise DataError(f"{path} is damaged: {words}; `reelmill verify` on the run folder says what else is") from None

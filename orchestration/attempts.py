@@ -8,11 +8,21 @@ count: there the driver was killed.
 from __future__ import annotations
 
 import json
-from typing import Any
+from dataclasses import dataclass, field
 
+from reelmill.config import from_dict
+from reelmill.errors import ConfigError
 from reelmill.orchestration.runfolder import RunFolder
+from reelmill.os_errors import os_failure
 
 MAX_ATTEMPTS = 2
+
+
+@dataclass
+class _Note:
+    epoch: int
+    current: str | None = None
+    deaths: dict[str, int] = field(default_factory=dict)
 
 
 class Attempts:
@@ -22,9 +32,9 @@ class Attempts:
         self._path = folder.root / "running" / f"unit-{unit:06d}.json"
         self._epoch = folder.epoch
         note = self._read()
-        self._deaths: dict[str, int] = note.get("deaths", {})
-        if note.get("current"):
-            self._deaths[note["current"]] = self._deaths.get(note["current"], 0) + 1
+        self._deaths = note.deaths
+        if note.current:
+            self._deaths[note.current] = self._deaths.get(note.current, 0) + 1
 
     def retries_exhausted(self, item_id: str) -> bool:
         """Whether this item killed its worker MAX_ATTEMPTS times in this run."""
@@ -32,18 +42,23 @@ class Attempts:
 
     def begin(self, item_id: str) -> None:
         """Note that `item_id` is being worked on."""
-        self._path.parent.mkdir(exist_ok=True)
-        self._path.write_text(json.dumps({"epoch": self._epoch, "current": item_id, "deaths": self._deaths}))
+        try:
+            self._path.parent.mkdir(exist_ok=True)
+            self._path.write_text(json.dumps({"epoch": self._epoch, "current": item_id, "deaths": self._deaths}))
+        except OSError as error:
+            raise os_failure(error, f"cannot write {self._path}") from None
 
     def end(self) -> None:
         """The unit is done: forget it."""
         self._path.unlink(missing_ok=True)
 
-    def _read(self) -> dict[str, Any]:
+    def _read(self) -> _Note:
         if not self._path.is_file():
-            return {}
+            return _Note(self._epoch)
         try:
-            note: dict[str, Any] = json.loads(self._path.read_text())
-        except ValueError:  # the worker died while it wrote
-            return {}
-        return note if note.get("epoch") == self._epoch else {}
+            note = from_dict(_Note, dict(json.loads(self._path.read_text())))
+        except OSError as error:
+            raise os_failure(error, f"cannot read {self._path}") from None
+        except (ValueError, TypeError, ConfigError):  # the worker died while it wrote
+            return _Note(self._epoch)
+        return note if note.epoch == self._epoch else _Note(self._epoch)

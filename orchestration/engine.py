@@ -20,6 +20,7 @@ from typing import Any, Literal, Protocol
 
 from reelmill.compat import one_thread
 from reelmill.errors import ConfigError, MachineError, ReelmillError
+from reelmill.os_errors import os_failure
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +115,8 @@ class RayWorker:
         (task,) = batch["task"]
         try:
             receipt = self._worker(json.loads(str(task)))
-        except ReelmillError as error:
+        except (ReelmillError, OSError) as caught:
+            error = os_failure(caught) if isinstance(caught, OSError) else caught
             receipt = {"error": str(error), "kind": type(error).__name__, "exit_code": error.exit_code}
         return {"receipt": [json.dumps(receipt)]}
 

@@ -71,7 +71,7 @@ def extend_plan(
     given). A known uri whose size differs is another item under the same name: DataError says to use a prefix. A dump
     that moved keeps its items; their places, and those of their sidecars, are updated.
     """
-    plan = folder.read(folder.plan_path) if folder.plan_path.is_file() else PLAN.empty_table()
+    plan = _plan_of(folder)
     known = {row["item_id"]: row for row in plan.select(["item_id", *_PLACE]).to_pylist()}
     root = str(dump.resolve())
     reader = find_reader(dump, config.readers)
@@ -104,6 +104,17 @@ def extend_plan(
         folder.commit(folder.plan_path, pa.concat_tables([plan, added], promote_options="default"))
     units = rows[-1]["unit"] - first + 1 if rows else 0
     return Planned(len(rows), len(seen) - len(rows), units, dict(reader.ignored))
+
+
+def _plan_of(folder: RunFolder) -> pa.Table:
+    """The plan so far. DataError where it is gone: another one beside its units would mix their items up."""
+    if folder.plan_path.is_file():
+        return folder.read(folder.plan_path)
+    if any((folder.root / "items").glob("unit-*.parquet")):
+        raise DataError(
+            f"{folder.plan_path} is gone, but units of it were scored; put it back from a copy, or choose another --out"
+        )
+    return PLAN.empty_table()
 
 
 def unit_items(plan: pa.Table, unit: int) -> list[dict[str, Any]]:

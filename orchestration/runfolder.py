@@ -18,14 +18,15 @@ import contextlib
 import fcntl
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from reelmill.curation.ledger import read_table, write_table
+from reelmill.curation.ledger import PLAN, read_schema, read_table, write_table
 from reelmill.errors import ConfigError, DataError, MachineError
 from reelmill.files import damaged_files, remove, write_atomically, write_text
 from reelmill.media.source import Source
+from reelmill.os_errors import no_locks, os_failure
 
 TABLES = ("items", "samples", "captions", "failures", "tokens", "verdicts", "timings")
 SCHEMAS = "schemas"
@@ -92,23 +93,23 @@ class RunFolder:
         return {row["item_id"]: Source(row["path"], row["offset"], row["size"]) for row in plan}
 
     def read(self, path: Path) -> pa.Table:
-        """A committed table, page checksums verified."""
-        return read_table(path)
+        """A committed table, page checksums verified. DataError where it is damaged, MachineError where the disk is."""
+        table = read_table(path)
+        if path == self.plan_path and not set(PLAN.names) <= set(table.column_names):
+            raise DataError(f"{path} is damaged: it is no plan; `reelmill verify {self.root}` says what else is")
+        return table
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[RunFolder]:
         """Hold the folder as its only driver; yields it with a fresh epoch. MachineError when another run holds it."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
+            handle = (self.root / ".lock").open("a")
         except OSError as error:
-            raise ConfigError(f"{self.root} cannot be a run folder: {error.strerror}; choose another --out") from None
-        with (self.root / ".lock").open("a") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise MachineError(
-                    f"another run is writing to {self.root}; wait for it, stop it, or choose another --out"
-                ) from None
+            failure = os_failure(error, f"{self.root} cannot be a run folder", "; or choose another --out")
+            raise ConfigError(str(failure)) if isinstance(failure, DataError) else failure from None
+        with handle:
+            _lock(handle, self.root)
             epoch = self._read_epoch() + 1
             write_text(self.root / ".epoch", f"{epoch}\n")
             yield RunFolder(self.root, epoch)
@@ -125,7 +126,7 @@ class RunFolder:
         """
         for table, schema in schemas.items():
             path = self.root / SCHEMAS / f"{table}.parquet"
-            if not path.is_file() or pq.read_schema(path) != schema:
+            if not path.is_file() or read_schema(path) != schema:
                 self.commit(path, schema.empty_table())
             if (self.root / table / "schema.parquet").is_file():
                 self.remove(self.root / table / "schema.parquet")
@@ -150,4 +151,21 @@ class RunFolder:
 
     def _read_epoch(self) -> int:
         path = self.root / ".epoch"
-        return int(path.read_text()) if path.is_file() else 0
+        try:
+            return int(path.read_text()) if path.is_file() else 0
+        except OSError as error:
+            raise os_failure(error, f"cannot read {path}") from None
+        except ValueError:
+            raise DataError(
+                f"{path} is damaged: it holds no number; remove it when no run writes to this folder, then run the "
+                "same command again"
+            ) from None
+
+
+def _lock(handle: TextIO, root: Path) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise MachineError(f"another run is writing to {root}; wait for it, stop it, or choose another --out") from None
+    except OSError as error:
+        raise no_locks(error, root) from None

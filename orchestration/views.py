@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from reelmill.curation.captions.config import CaptionConfig
 from reelmill.curation.rules import quoted
-from reelmill.errors import ConfigError, DataError, MachineError
+from reelmill.errors import ConfigError, DataError, MachineError, ReelmillError
 from reelmill.files import CHECKSUMS, write_atomically
 from reelmill.orchestration.recipe import load_recipe
 from reelmill.orchestration.runfolder import SCHEMAS, RunFolder
@@ -92,14 +92,18 @@ def write_database(root: Path, place: Path | None = None) -> None:
 
     def write(temporary: Path) -> None:
         try:
-            with duckdb.connect(str(temporary)) as connection:
-                connection.execute(f"SET VARIABLE {PLACE} = {quoted(literal_pattern(str(root)))}")
-                there = quoted(literal_pattern(str(place or root)))
-                _create_views(connection, root, f"coalesce(getvariable('{PLACE}'), {there})")
+            connection = duckdb.connect(str(temporary))
+            connection.execute(f"SET VARIABLE {PLACE} = {quoted(literal_pattern(str(root)))}")
         except duckdb.Error as error:
             raise MachineError(
-                f"cannot write {root / DATABASE}: {error}. Free space, then run the same command again."
+                f"cannot write {root / DATABASE}: {error}. Mend that, then run the same command again."
             ) from error
+        there = quoted(literal_pattern(str(place or root)))
+        with connection:
+            try:
+                _create_views(connection, root, f"coalesce(getvariable('{PLACE}'), {there})")
+            except duckdb.Error as error:
+                raise _unreadable(root, error) from None
 
     write_atomically(root / DATABASE, write)
 
@@ -143,13 +147,13 @@ class LedgerQueries:
     """A locked-down connection to a run folder's views: reads this folder, nothing else, and writes nothing."""
 
     def __init__(self, root: Path) -> None:
+        self._root = root
         self.connection = duckdb.connect(":memory:")
         _confine(self.connection, root)
         try:
             _create_views(self.connection, root, quoted(literal_pattern(str(root))))
         except duckdb.Error as error:
-            message = str(error).splitlines()[0]
-            raise DataError(f"{root} cannot be queried: {message}. {_VERIFY.format(root=root)}") from None
+            raise _unreadable(root, error) from None
 
     def __enter__(self) -> LedgerQueries:
         return self
@@ -162,8 +166,11 @@ class LedgerQueries:
         return bool(self.rows("SELECT view_name FROM duckdb_views() WHERE view_name = ?", [view]))
 
     def table(self, query: str, parameters: Sequence[Any] = ()) -> pa.Table:
-        """Result as an Arrow table."""
-        return self.connection.sql(query, params=list(parameters)).to_arrow_table()
+        """Result as an Arrow table. DataError where the tables are damaged, MachineError where they cannot be read."""
+        try:
+            return self._table(query, parameters)
+        except duckdb.Error as error:
+            raise _unreadable(self._root, error) from None
 
     def rows(self, query: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
         """Result as dicts."""
@@ -179,7 +186,7 @@ class LedgerQueries:
             kinds = [statement.type for statement in duckdb.extract_statements(query)]
             if kinds == [duckdb.StatementType.SELECT]:
                 with _interrupted_after(self.connection, timeout_s):
-                    return self.table(query, parameters)
+                    return self._table(query, parameters)
         except duckdb.InterruptException:
             raise ConfigError(f"the query took longer than {timeout_s:g} s and was ended (--timeout)") from None
         except duckdb.Error as error:
@@ -188,6 +195,15 @@ class LedgerQueries:
             f"one SELECT is allowed here, found {', '.join(kind.name for kind in kinds) or 'nothing'}; for anything "
             f"else run plain DuckDB on {DATABASE}"
         )
+
+    def _table(self, query: str, parameters: Sequence[Any]) -> pa.Table:
+        return self.connection.sql(query, params=list(parameters)).to_arrow_table()
+
+
+def _unreadable(root: Path, error: duckdb.Error) -> ReelmillError:
+    message = str(error).splitlines()[0]
+    kind = MachineError if isinstance(error, duckdb.IOException) and "ermission denied" in message else DataError
+    return kind(f"{root} cannot be queried: {message}. {_VERIFY.format(root=root)}")
 
 
 def literal_pattern(path: str) -> str:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import typer
 from rich.console import Console
 
 import reelmill
-from reelmill.errors import ReelmillError
+from reelmill.errors import ConfigError, ReelmillError, is_utf8
+from reelmill.os_errors import os_failure
 from reelmill.pipelines.clips import commands as clips
 from reelmill.pipelines.curate import caption_commands as caption
 from reelmill.pipelines.curate import commands as curate
@@ -67,6 +69,7 @@ def main() -> None:
     """Run the command line: expected failures print one message and exit with their own code."""
     set_up()
     try:
+        _require_text(sys.argv[1:])
         sys.exit(app(standalone_mode=False))
     except ReelmillError as error:
         _end(str(error), error.exit_code)
@@ -76,6 +79,16 @@ def main() -> None:
             sys.exit(error.exit_code)
         help_ = f"\nSee `{error.ctx.command_path} --help`." if error.ctx else ""
         _end(f"{message}{help_}", error.exit_code)
+    except OSError as error:
+        failure = os_failure(error)
+        _end(str(failure), failure.exit_code)
+
+
+def _require_text(arguments: Sequence[str]) -> None:
+    """Names go into tables, which are UTF-8."""
+    for argument in arguments:
+        if not is_utf8(argument):
+            raise ConfigError(f"an argument is not UTF-8: {argument}; rename the file, or set a UTF-8 locale")
 
 
 def _end(message: str, code: int) -> NoReturn:

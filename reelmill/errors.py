@@ -1,9 +1,7 @@
 """Errors that a user sees: each says what was found, what is allowed, and what to do."""
 
-import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 
 class ReelmillError(Exception):
@@ -57,21 +55,15 @@ def brief(error: object, most: int = 200) -> str:
     return " ".join(str(error).encode("utf-8", "replace").decode().split())[:most]
 
 
+def is_utf8(text: str) -> bool:
+    """Whether a text has no lone surrogates, which Python has for the bytes of names that are not UTF-8."""
+    return text == text.encode("utf-8", "replace").decode()
+
+
 def printable(text: str) -> str:
     """Text that may hold names from a dump, for a terminal: control, direction and other invisible characters are
     spelled out; lines stay, and so do the joiners of emoji and of Persian and Indian words."""
     return "".join(c if c.isprintable() or c in "\n\u200c\u200d" else ascii(c)[1:-1] for c in text)
-
-
-_DEVICE = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.ENODEV, errno.ENXIO}
-
-
-def unreadable(path: Path, error: OSError) -> ReelmillError:
-    """The error of a file or folder that the system does not let us read: the device's fault, or the path's."""
-    words = f"{error.filename or path} cannot be read: {error.strerror}"
-    if error.errno in _DEVICE:
-        return MachineError(f"{words}; see that the disk or the network storage works, then run the same command again")
-    return DataError(f"{words}; change its permissions or take it out of the dump, then run the same command again")
 
 
 @contextmanager

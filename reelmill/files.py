@@ -8,6 +8,7 @@ the record holds the hashes of both: killed between the two steps, either file i
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -16,7 +17,7 @@ import zlib
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
-from reelmill.errors import MachineError
+from reelmill.os_errors import os_failure
 
 CHECKSUMS = "checksums"
 _LOG = "written.log"
@@ -35,13 +36,16 @@ def write_atomically(path: Path, write: Callable[[Path], None], *, root: Path | 
     """Call `write(temporary path)`, then make the file appear at `path` at once, durable.
 
     With `root` (a run folder) the file's SHA-256 is stored under `root/checksums/`. Raises MachineError when the disk
-    is full or refuses; nothing is visible then and the temporary file is gone.
+    is full or refuses, DataError where no file can be; nothing is visible then and the temporary file is gone.
     """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    temporary = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}.tmp"
     try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
-        temporary.chmod(0o666 & ~_UMASK)  # safetensors makes files that only their owner may read
+        with contextlib.suppress(PermissionError, NotImplementedError):  # file systems without permissions
+            temporary.chmod(0o666 & ~_UMASK)  # safetensors makes files that only their owner may read
         sync(temporary)
         if root is not None:
             digest = sha256(temporary)
@@ -49,20 +53,17 @@ def write_atomically(path: Path, write: Callable[[Path], None], *, root: Path | 
             _write_checksum(root, path, [digest, *(known for known in before if known != digest)])
         is_new = not path.is_file()
         temporary.replace(path)
-        sync(path.parent)
+        _sync_folder(path.parent)
         if root is not None and before:
             _write_checksum(root, path, [digest])
         if root is not None and is_new:
             _note(root, "+", path)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG):
-            raise MachineError(
-                f"cannot write {path}: {error.strerror}. Free space or choose another folder, then run the same "
-                "command again: finished units are kept and nothing half-written is visible."
-            ) from error
-        raise
+        then = ", then run the same command again: what is finished is kept and nothing half-written is visible."
+        raise os_failure(error, f"cannot write {path}", then) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the folder may be gone or read-only, which was said already
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str, *, root: Path | None = None) -> None:
@@ -152,6 +153,15 @@ def _note(root: Path, sign: str, path: Path) -> None:
 
 def _check(entry: str) -> str:
     return f"{zlib.crc32(entry.encode()):08x}"
+
+
+def _sync_folder(path: Path) -> None:
+    """Make a rename durable, on file systems that can."""
+    try:
+        sync(path)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EACCES):
+            raise
 
 
 def sync(path: Path) -> None:

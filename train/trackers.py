@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
-from reelmill.errors import ConfigError
+from reelmill.errors import ConfigError, DataError
 from reelmill.files import write_text
 
 METRICS = "metrics.jsonl"
@@ -69,8 +69,9 @@ class JsonLines:
     def __init__(self, path: Path, step: int) -> None:
         self._path = path
         if path.is_file():
-            before = path.read_text(encoding="utf-8")
-            kept = "".join(line for line in before.splitlines(keepends=True) if _is_before(line, step))
+            before = path.read_text(encoding="utf-8", errors="replace")
+            lines = enumerate(before.splitlines(keepends=True), 1)
+            kept = "".join(line for number, line in lines if _is_before(line, step, f"{path}, line {number}"))
             if kept != before:
                 write_text(path, kept)
 
@@ -127,8 +128,17 @@ class WandB:
         self._run.finish()
 
 
-def _is_before(text: str, step: int) -> bool:
-    """Whether a line of the log belongs to the first `step` steps; a line cut off by a kill does not."""
+def _is_before(text: str, step: int, where: str) -> bool:
+    """Whether a line of the log belongs to the first `step` steps; a line cut off by a kill does not.
+
+    DataError where the line is none of a log.
+    """
     if not text.endswith("\n"):
         return False
-    return bool(scalars(json.loads(text))[0] <= step)
+    try:
+        return bool(scalars(json.loads(text))[0] <= step)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise DataError(
+            f"{where} is damaged: it is no JSON object with a step; take it out, or move the file away, then run the "
+            "same command again"
+        ) from None

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from reelmill.curation.readers.contract import Reader, reader_of
 from reelmill.curation.readers.item import Item
-from reelmill.curation.readers.names import encodable, is_text
-from reelmill.errors import DataError
+from reelmill.curation.readers.names import encodable
+from reelmill.errors import DataError, is_utf8
 from reelmill.registry import find_class
 
 READERS: dict[str, str] = {
@@ -30,7 +30,7 @@ def reader_classes(own: Sequence[str] = ()) -> list[type[Reader]]:
 
 def find_reader(place: Path, own: Sequence[str] = ()) -> Reader:
     """The reader of a dump. DataError when nothing reads the place."""
-    if not is_text(str(place.resolve())):
+    if not is_utf8(str(place.resolve())):
         raise DataError(f"{encodable(str(place))}: the path of a dump must be UTF-8; rename it")
     readers = reader_classes(own)
     if reader := reader_of(place, readers):

@@ -10,8 +10,9 @@ from typing import NoReturn
 from reelmill.curation.readers import names
 from reelmill.curation.readers.contract import Place, Reader, reader_of
 from reelmill.curation.readers.item import Item
-from reelmill.errors import unreadable
+from reelmill.errors import is_utf8
 from reelmill.media.source import Source
+from reelmill.os_errors import os_failure
 
 LINKS = "links to folders"
 """What links to folders are counted under."""
@@ -43,7 +44,7 @@ class FolderReader(Reader):
         for file in files:
             path = folder / file
             name = names.encodable(path.relative_to(root).as_posix())
-            if not names.is_text(str(path)):
+            if not is_utf8(str(path)):
                 yield from self.no_file(name, str(root), "its name is not UTF-8; rename it", "name_not_utf8")
             elif path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(root):
                 yield from self.no_file(name, str(path), "a link to a place outside the dump", "link_outside_dump")
@@ -69,4 +70,4 @@ class FolderReader(Reader):
 
 
 def _raise(error: OSError) -> NoReturn:
-    raise unreadable(Path(error.filename), error)
+    raise os_failure(error, f"cannot read {error.filename}")

@@ -64,8 +64,3 @@ def uri(name: str) -> str:
 def encodable(text: str) -> str:
     """The text with bytes that are not UTF-8 (lone surrogates, to Python) spelled out."""
     return text.encode("utf-8", "backslashreplace").decode()
-
-
-def is_text(path: str) -> bool:
-    """Whether a path is UTF-8 and so can stand in a table."""
-    return path == encodable(path)

@@ -13,8 +13,8 @@ from reelmill.curation.readers import names
 from reelmill.curation.readers.contract import Place, Reader
 from reelmill.curation.readers.item import Item
 from reelmill.curation.readers.pairing import Group, reunite
-from reelmill.errors import unreadable
 from reelmill.media.source import Source
+from reelmill.os_errors import os_failure
 
 MAX_HEADER = 1024 * 1024
 _MAGIC = slice(257, 262)
@@ -70,7 +70,7 @@ class WebDatasetReader(Reader):
         except (tarfile.TarError, ValueError, OverflowError, RecursionError) as error:
             return " ".join(names.encodable(str(error)).split())[:200]
         except OSError as error:
-            raise unreadable(place, error) from None
+            raise os_failure(error, f"cannot read {place}") from None
 
 
 class _Headers(io.BufferedReader):

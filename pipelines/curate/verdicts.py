@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-import pyarrow.parquet as pq
 from rich.console import Console
 
 from reelmill.config import override
 from reelmill.curation.decide import decide
+from reelmill.curation.ledger import read_schema
 from reelmill.errors import ConfigError
 from reelmill.orchestration.forgotten import carry_out
 from reelmill.orchestration.recipe import Recipe
@@ -46,7 +46,7 @@ def write_verdicts(folder: RunFolder, selection: str, recipe: Recipe, assignment
 
 def assignments_of(folder: RunFolder, selection: str) -> list[str]:
     """How a selection's rules differ from the run's, as `reelmill select` was told."""
-    metadata = pq.read_schema(folder.root / "verdicts" / f"{selection}.parquet").metadata or {}
+    metadata = read_schema(folder.root / "verdicts" / f"{selection}.parquet").metadata or {}
     found: list[str] = json.loads(metadata.get(_ASSIGNMENTS.encode(), b"[]"))
     return found
 

@@ -6,14 +6,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from reelmill.errors import ConfigError
+from reelmill.errors import ConfigError, DataError
 from reelmill.train import meter, trackers
 from reelmill.train.estimate import flops_per_token
 from reelmill.train.metrics import format_step
 from reelmill.train.model import ModelConfig
 from reelmill.train.objectives.next_token import NextToken
 from reelmill.train.run import train
-from reelmill.train.trackers import LogConfig
+from reelmill.train.trackers import JsonLines, LogConfig
 
 LINE = {
     "step": 11, "loss": 3.25, "text": 3.0, "structure": 0.5, "vision": 4.125, "lr": 5e-5, "grad_norm": 0.75,
@@ -93,3 +93,16 @@ def test_a_tracker_that_is_not_installed_is_named_before_training(
     with pytest.raises(ConfigError, match=rf'pip install "reelmill\[{package}\]"'):
         train(replace(toy_config, log=LogConfig(**setting)), [run_folder], tmp_path, log_fn=lambda _: None)
     assert not (tmp_path / "metrics.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    "damage", [b"\x00\x00\n", b"{\n", b"[1]\n", b"3\n", b'{"loss": 1}\n', b'{"step": "x"}\n', b"\xff\n"]
+)
+def test_a_broken_log_says_where_and_what_to_do(tmp_path, damage):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 0, "loss": 1.0}\n' + damage + b'{"step": 1, "loss": 1.0}\n')
+    with pytest.raises(DataError, match=r"metrics.jsonl, line 2 is damaged: .*; take it out, or move the file away"):
+        JsonLines(path, 2)
+    path.write_bytes(b'{"step": 0, "loss": 1.0}\n' + damage.rstrip(b"\n"))  # cut off by a kill
+    JsonLines(path, 2)
+    assert path.read_text() == '{"step": 0, "loss": 1.0}\n'

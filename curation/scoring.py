@@ -22,8 +22,8 @@ from reelmill.curation.interfaces import ColumnType, Frames, Sample, Scorer
 from reelmill.curation.ledger import ARROW_TYPES, ITEMS, RESERVED, sample_id, samples_schema
 from reelmill.curation.rules import Rule, SkipFilter
 from reelmill.curation.scenes import ScenesConfig
-from reelmill.curation.sidecars import read_sidecar
-from reelmill.errors import ConfigError, brief
+from reelmill.curation.sidecars import Sidecar, read_sidecar
+from reelmill.errors import ConfigError, DataError, brief
 from reelmill.isolation.failures import failure_of
 from reelmill.isolation.messages import SAMPLES
 from reelmill.isolation.parent import Child, IsolationConfig, ItemFailed
@@ -132,7 +132,7 @@ class ItemScorer:
         try:
             if item["problem"]:
                 raise ItemFailed("item", item["problem"])
-            row = self._item_row(item)
+            row = self._item_row(item, _sidecar(item))
             source = Source(item["path"], item["offset"], item["size"])
             job = self._config.expanders[item["kind"]]
             return self._child.run_all(job, source, self._options, SAMPLES, partial(self._rows, item, row))
@@ -175,13 +175,16 @@ class ItemScorer:
     def refused(self, item: Mapping[str, Any], failure: ItemFailed) -> dict[str, Any]:
         """The ITEMS row of an item that could not be used."""
         reason = {"status": "refused", "reason": failure.reason, "reason_class": failure.reason_class}
-        return {**self._item_row(item), **reason}
+        try:
+            sidecar = _sidecar(item)
+        except ItemFailed as unread:
+            sidecar = Sidecar(problem=unread.reason)
+        return {**self._item_row(item, sidecar), **reason}
 
-    def _item_row(self, item: Mapping[str, Any]) -> dict[str, Any]:
+    def _item_row(self, item: Mapping[str, Any], sidecar: Sidecar) -> dict[str, Any]:
         """The part of an ITEMS row that the plan and the sidecars know."""
         row: dict[str, Any] = dict.fromkeys(ITEMS.names)
         row.update({name: item[name] for name in ("unit", "item_id", "uri", "kind")}, bytes=item["size"], n_samples=0)
-        sidecar = read_sidecar(_source(item, "json"), _source(item, "text"))
         known = {"source": sidecar.source, "licence": sidecar.licence, "url": sidecar.url, "alt": sidecar.alt}
         return {**row, **known, "sidecar_problem": sidecar.problem, "score_fingerprint": self.fingerprint}
 
@@ -217,6 +220,14 @@ def _shared_columns(scorers: Sequence[Scorer]) -> dict[str, str]:
         for scorer in sorted(scorers, key=lambda scorer: scorer.precedence)
         for shared, column in scorer.shares.items()
     }
+
+
+def _sidecar(item: Mapping[str, Any]) -> Sidecar:
+    """What lies beside an item. ItemFailed, of class machine, where it cannot be read: it may say what is allowed."""
+    try:
+        return read_sidecar(_source(item, "json"), _source(item, "text"))
+    except DataError as error:
+        raise ItemFailed("machine", f"unreadable: a sidecar: {error}") from None
 
 
 def _source(item: Mapping[str, Any], which: str) -> Source | None:

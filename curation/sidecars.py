@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from reelmill.curation.text_cleaning import clean_text
-from reelmill.errors import DataError
 from reelmill.media.source import Source
 
 MAX_BYTES = 1024 * 1024
@@ -57,7 +56,10 @@ class Sidecar:
 
 
 def read_sidecar(json_source: Source | None, text_source: Source | None) -> Sidecar:
-    """Join a JSON and a text sidecar; the JSON's caption wins over the text's."""
+    """Join a JSON and a text sidecar; the JSON's caption wins over the text's.
+
+    DataError where one is gone or cannot be read: that is no fault of the item's.
+    """
     problems: list[str] = []
     known = _known(_json(json_source, problems), problems) if json_source is not None else {}
     if text_source is not None and not known.get("alt"):
@@ -95,12 +97,8 @@ def _bytes(source: Source, what: str, problems: list[str]) -> bytes | None:
     if source.size > MAX_BYTES:
         problems.append(f"{what}_too_large: {source.size} bytes, allowed {MAX_BYTES}")
         return None
-    try:
-        with source.open() as stream:
-            return stream.read()
-    except (DataError, OSError) as error:
-        problems.append(f"unreadable_{what}: {error}")
-        return None
+    with source.open() as stream:
+        return stream.read()
 
 
 def _known(found: Mapping[str, Any], problems: list[str]) -> dict[str, str | None]:

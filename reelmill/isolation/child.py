@@ -174,17 +174,21 @@ def _answer(job: Job, request: _Request, confinement: Confinement | None) -> Ite
         except OSError as error:
             yield _refusal("machine", f"not_confined: {error}")
             return
+    source = OpenSource("", request.offset, request.size, request.item)
+    last: wire.Message = {"type": "end"}, {}
     try:
-        yield from job(OpenSource("", request.offset, request.size, request.item), request.options)
-        yield {"type": "end"}, {}
+        yield from job(source, request.options)
     except Refused as refusal:
-        yield _refusal("item", str(refusal))
+        last = _refusal("item", str(refusal))
     except DataError as error:
-        yield _refusal("machine", f"unreadable: {error}")
+        last = _refusal("machine", f"unreadable: {error}")
     except MemoryError:
-        yield _refusal("machine", "out_of_memory: the decoding limit was hit")
+        last = _refusal("machine", "out_of_memory: the decoding limit was hit")
     except Exception as error:  # any decoder error is the item's; the ledger keeps its words
-        yield _refusal("item", f"decode_error: {type(error).__name__}: {brief(error, 300)}")
+        last = _refusal("item", f"decode_error: {type(error).__name__}: {brief(error, 300)}")
+    if source.faults:  # whatever the decoder made of it
+        last = _refusal("machine", f"unreadable: {source.faults[0]}")
+    yield last
 
 
 def _refusal(reason_class: str, reason: str) -> wire.Message:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from reelmill.errors import DataError
 
@@ -17,10 +17,12 @@ class Source:
     path: str
     offset: int
     size: int
+    faults: list[str] = field(default_factory=list, compare=False, repr=False, kw_only=True)
+    """What went wrong while reading, so far. A decoder may take such an error for the end of the file."""
 
     def open(self) -> io.BufferedReader:
         """A seekable reader of exactly this range. DataError when the file is gone or cannot be read."""
-        return io.BufferedReader(_Range(self.descriptor(), self.offset, self.size), buffer_size=1 << 18)
+        return io.BufferedReader(_Range(self.descriptor(), self), buffer_size=1 << 18)
 
     def descriptor(self) -> int:
         """The whole file, opened for reading; whoever asks closes it. DataError when it is gone or cannot be read."""
@@ -39,6 +41,11 @@ class Source:
             raise DataError(f"{self.path} is no file; put the dump back, or run `reelmill curate` with its new place")
         return file
 
+    def failed(self, message: str) -> DataError:
+        """The error of a read that failed, which is noted."""
+        self.faults.append(message)
+        return DataError(message)
+
 
 @dataclass(frozen=True)
 class OpenSource(Source):
@@ -54,9 +61,9 @@ class OpenSource(Source):
 class _Range(io.RawIOBase):
     """A window on an open file; reads beyond its end return nothing."""
 
-    def __init__(self, file: int, offset: int, size: int) -> None:
-        self._file = file
-        self._offset, self._size, self._position = offset, size, 0
+    def __init__(self, file: int, source: Source) -> None:
+        self._file, self._source = file, source
+        self._offset, self._size, self._position = source.offset, source.size, 0
 
     def readable(self) -> bool:
         return True
@@ -81,7 +88,10 @@ class _Range(io.RawIOBase):
         try:
             got = os.preadv(self._file, [memoryview(buffer)[:wanted]], self._offset + self._position)
         except OSError as error:  # the disk's or the network's fault, not the item's
-            raise DataError(f"reading failed: {error.strerror}") from None
+            raise self._source.failed(f"reading failed: {error.strerror}") from None
+        if got == 0:
+            at = self._offset + self._position
+            raise self._source.failed(f"the file ends at byte {at}, within the item: it was cut, or is still written")
         self._position += got
         return got
 

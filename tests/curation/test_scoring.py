@@ -253,10 +253,13 @@ def test_an_item_that_is_gone_is_the_machine_s_failure(tmp_path):
     try:
         row, rows = scorer.score(gone)
         (tmp_path / "gone.txt").write_text("all")
-        back, samples = scorer.score(gone)
+        back, _ = scorer.score(gone)
+        (tmp_path / "gone.json").write_text('{"licence": "CC0"}')
+        whole, samples = scorer.score({**gone, "json_size": 18})
     finally:
         scorer.close()
     assert (row["status"], row["reason_class"], rows) == ("refused", "machine", [])
     assert row["reason"].startswith("unreadable: ")
-    assert row["sidecar_problem"].startswith("unreadable_json: ")
-    assert (back["status"], len(samples)) == ("done", 1)
+    assert (back["status"], back["reason_class"]) == ("refused", "machine")
+    assert back["reason"].startswith("unreadable: a sidecar: ")
+    assert (whole["status"], whole["licence"], len(samples)) == ("done", "CC0", 1)

@@ -1,11 +1,12 @@
 """Expanders that misbehave on marked items, run in a real child process."""
 
+import errno
 import os
 import signal
 import time
 from pathlib import Path
 
-from reelmill.curation.expanders import text
+from reelmill.curation.expanders import image, text, video
 from reelmill.errors import Refused
 
 
@@ -35,3 +36,32 @@ def expand(source, options):
     if order == "FILES":
         Path(words[1]).write_text("x" * 100)
     yield from text.expand(source, options)
+
+
+def _failing_disk(expander, source, options):
+    """Half-way through the item the system's own call answers with EIO, once."""
+    real, bad = os.preadv, source.offset + source.size // 2
+
+    def preadv(file, buffers, offset):
+        if offset <= bad < offset + len(buffers[0]):
+            os.preadv = real
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(file, buffers, offset)
+
+    os.preadv = preadv
+    yield from expander.expand(source, options)
+
+
+def text_on_a_failing_disk(source, options):
+    """A text whose disk fails."""
+    yield from _failing_disk(text, source, options)
+
+
+def image_on_a_failing_disk(source, options):
+    """An image whose disk fails."""
+    yield from _failing_disk(image, source, options)
+
+
+def video_on_a_failing_disk(source, options):
+    """A video whose disk fails."""
+    yield from _failing_disk(video, source, options)

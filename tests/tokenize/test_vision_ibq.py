@@ -212,24 +212,26 @@ def test_our_own_files_hold_it(tmp_path, state):
     assert config_from({"architecture": "ibq", "codes": 7, "channel_multipliers": [1]}).codes == 7
 
 
-def test_a_linear_codec_may_stand_beside_it():
+@pytest.mark.parametrize(("patch", "multipliers"), [(16, (1,)), (4, (1, 1, 2))], ids=["one level", "three levels"])
+def test_a_linear_codec_may_stand_beside_it(patch, multipliers):
     config = IBQConfig(
-        channels=32, channel_multipliers=(1,), res_blocks=1, attention_levels=(), mid_attention=False, patch=16,
-        z_channels=12, embed_dim=8, codes=64, quantizer="nearest", shortcut=True, decoder_blocks=3,
+        channels=32, channel_multipliers=multipliers, res_blocks=1, attention_levels=(), mid_attention=False,
+        patch=patch, z_channels=12, embed_dim=8, codes=64, quantizer="nearest", shortcut=True, decoder_blocks=3,
     )  # fmt: skip
     model = build(config)
     assert (config.spatial_factor, config.temporal_factor) == (16, 1)
+    torch.manual_seed(0)
+    basis = torch.linalg.qr(torch.randn(768, 8))[0].T.contiguous()
     with torch.no_grad():
-        model.encoder.shortcut.basis.copy_(torch.eye(8, 768))
-        model.decoder.shortcut.basis.copy_(torch.eye(8, 768))
-        frames = torch.rand(2, 3, 32, 48)
+        for part in (model.encoder, model.decoder):
+            part.shortcut.basis.copy_(basis)
+        model.quant_conv.bias.zero_()
+        frames = torch.rand(2, 3, 32, 48) * 2 - 1
+        patches = F.pixel_unshuffle(frames, 16).movedim(1, -1)
         vectors = model.latents(frames[:, None])
-        assert vectors.shape == (2, 8, 1, 2, 3)
-        coordinates = F.pixel_unshuffle(frames, 16)[:, :8] / 2
-        spread = vectors.squeeze(2) - coordinates  # what the network adds is the same at every site at first
-        assert (spread - spread.mean((0, 2, 3), keepdim=True)).abs().max() < 1e-5
-        again = model.reconstruct(vectors).squeeze(1)
-        assert again.shape == frames.shape
+        torch.testing.assert_close(vectors.squeeze(2).movedim(1, -1), patches @ basis.T / 2)
+        wanted = F.pixel_shuffle((patches @ basis.T @ basis).movedim(-1, 1), 16)
+        torch.testing.assert_close(model.reconstruct(vectors).squeeze(1), wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_training_passes_take_pictures_and_clips_or_pictures_alone():

@@ -17,7 +17,7 @@ class TokenizerConfig:
     `attention_levels` index levels with attention; `mid_attention` is the one at the bottleneck. `patch` folds
     that many pixels squared into channels before the first convolution (1: none) and unfolds them after the last.
     `z_channels` stand between encoder and quantizer, `embed_dim` is the width that the quantizer sees. `shortcut` puts
-    a linear codec of patches beside the network (`layers.Shortcut`; one level only): the network learns what that
+    a linear codec of patches as large as a code beside the network (`layers.Shortcut`): the network learns what that
     leaves.
     """
 
@@ -46,11 +46,6 @@ class TokenizerConfig:
             raise ConfigError(f"decoder_blocks {self.decoder_blocks} must be at least 0 (0: res_blocks + 1)")
         if self.patch < 1:
             raise ConfigError(f"patch {self.patch} must be at least 1")
-        if self.shortcut and len(self.channel_multipliers) > 1:
-            raise ConfigError(
-                f"a shortcut goes with one level, not channel_multipliers {list(self.channel_multipliers)}; set "
-                "shortcut to false, or give a single multiplier and a larger patch"
-            )
 
     @property
     def spatial_factor(self) -> int:

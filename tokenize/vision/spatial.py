@@ -77,7 +77,7 @@ class SpatialEncoder(nn.Module):
         self.mid = Middle(width, config, None)
         self.norm_out = make_norm(width, config.norm_groups, None)
         self.conv_out = nn.Conv2d(width, config.z_channels, 3, padding=1)
-        self.shortcut = Shortcut(config.embed_dim, config.patch) if config.shortcut else None
+        self.shortcut = Shortcut(config.embed_dim, config.spatial_factor) if config.shortcut else None
         if config.shortcut:
             _begin_at_zero(self.conv_out)
 
@@ -114,7 +114,7 @@ class SpatialDecoder(nn.Module):
         self.up = nn.ModuleList(levels)
         self.norm_out = make_norm(width, config.norm_groups, quantized)
         self.conv_out = nn.Conv2d(width, 3 * config.patch**2, 3, padding=1)
-        self.shortcut = Shortcut(config.embed_dim, config.patch) if config.shortcut else None
+        self.shortcut = Shortcut(config.embed_dim, config.spatial_factor) if config.shortcut else None
         if config.shortcut:
             _begin_at_zero(self.conv_out)
 

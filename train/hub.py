@@ -3,8 +3,9 @@
     config.json                              sizes, under the names of transformers
     model-00001-of-00004.safetensors …       weights; model.safetensors.index.json says where each is
 
-Written for the classes that compute what ours does: Emu3 (Emu3's decoder), Llama (the same with a head size of its own)
-and Qwen3 (RMSNorm on queries and keys, as Emu3.5 has). Read from these and from Emu3's own repositories.
+Written for the classes that compute what ours does: Emu3 (Emu3's decoder), Llama (the same with a head size of its
+own), Qwen3 (RMSNorm on queries and keys, as Emu3.5 has) and Emu3.5's released class. Read from these and from Emu3's
+own repositories; of a Qwen3 model the rows of text alone go into a larger vocabulary.
 """
 
 from __future__ import annotations
@@ -20,14 +21,16 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from reelmill.errors import ConfigError, DataError, WeightsError
 from reelmill.files import write_atomically, write_text
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.checkpoint import load_tensors
 from reelmill.train.model import Decoder, ModelConfig
+from reelmill.train.parallel.decoder import placed_like
 
-Layout = Literal["emu3", "llama", "qwen3"]
+Layout = Literal["emu3", "llama", "qwen3", "emu3.5"]
 INDEX = "model.safetensors.index.json"
 
 
@@ -45,8 +48,15 @@ CLASSES: dict[Layout, _Class] = {
     "emu3": _Class("Emu3ForCausalLM", "emu3_text_model", has_head_dim=False, has_qk_norm=False),
     "llama": _Class("LlamaForCausalLM", "llama", has_head_dim=True, has_qk_norm=False),
     "qwen3": _Class("Qwen3ForCausalLM", "qwen3", has_head_dim=True, has_qk_norm=True),
+    # The class of Emu3.5's repository (src/emu3p5), not one of transformers.
+    "emu3.5": _Class("Emu3ForCausalLM", "Emu3", has_head_dim=True, has_qk_norm=True),
 }
 _READABLE = {"emu3_text_model", "emu3", "Emu3", "Emu3p5", "llama", "qwen3"}
+_QWEN3_IDS = 151_936
+"""Rows of every Qwen3 model's tables. The first are text and three special tokens with the ids that they have here; the
+others stand for other tokens than here, or for none."""
+_QWEN3_ROWS = 151_643 + 3
+_TABLES = ("embed_tokens.weight", "lm_head.weight")
 _IGNORED = re.compile(r"(^|\.)vqmodel\.|rotary_emb\.inv_freq$")
 """The vision tokenizer of a whole Emu3 model, and angles that older files store."""
 _PREFIXES = ("model.text_model.", "model.language_model.", "language_model.model.", "text_model.model.", "model.")
@@ -113,6 +123,7 @@ def describe(
     return {
         "architectures": [target.name],
         "model_type": target.model_type,
+        **(_emu3_5_fields(vocab) if layout == "emu3.5" else {}),
         **{theirs: getattr(config, ours) for theirs, ours in _NAMES.items()},
         **({"head_dim": config.head_size} if target.has_head_dim else {}),
         # Both spellings: transformers 4 reads the first, 5 the second.
@@ -132,6 +143,12 @@ def describe(
     }
 
 
+def _emu3_5_fields(vocab: Vocabulary) -> dict[str, Any]:
+    """What the configuration of Emu3.5's released class has beside Qwen3's."""
+    names = ("img", "boi", "eoi", "eol", "eof")
+    return {**{f"{name}_token_id": getattr(vocab, name) for name in names}, "image_area": 518_400}
+
+
 def read_config(folder: Path) -> ModelConfig:
     """The configuration of a folder's decoder; WeightsError where it is none that ours can be."""
     path = folder / "config.json"
@@ -141,7 +158,7 @@ def read_config(folder: Path) -> ModelConfig:
         raise WeightsError(f"{path} cannot be read ({error}); give a folder as Hugging Face lays it out") from error
     if found.get("model_type") not in _READABLE:
         raise WeightsError(f"{path}: model_type {found.get('model_type')!r} is none of {', '.join(sorted(_READABLE))}")
-    found = found.get("text_config") or found
+    found = {"model_type": found["model_type"], **(found.get("text_config") or found)}
     missing = sorted(_NAMES.keys() - found.keys())
     if missing:
         raise WeightsError(f"{path} lacks {', '.join(missing)}")
@@ -160,10 +177,25 @@ def read_config(folder: Path) -> ModelConfig:
         **{ours: found[theirs] for theirs, ours in _NAMES.items()},
         head_dim=found.get("head_dim") or 0,
         rope_theta=float(rope.get("rope_theta", found.get("rope_theta", 10_000.0))),
-        qk_norm=found.get("model_type") in ("qwen3", "Emu3p5"),
+        # Emu3.5's class has the model type of Emu3's, which has no head_dim.
+        qk_norm=found["model_type"] in ("qwen3", "Emu3p5") or (found["model_type"] == "Emu3" and "head_dim" in found),
         attention_dropout=float(found.get("attention_dropout", 0.0)),
         dropout=float(found.get("attention_dropout", 0.0)) if "emu3" in str(found.get("model_type")).lower() else 0.0,
     )
+
+
+def is_qwen3(folder: Path, found: ModelConfig) -> bool:
+    """Whether a folder holds a model with Qwen3's own vocabulary, whose beginning is that of Emu3 and Emu3.5."""
+    described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return bool(described["model_type"] == "qwen3" and found.vocab_size == _QWEN3_IDS)
+
+
+def taken_rows(folder: Path, found: ModelConfig, vocab_size: int) -> int:
+    """How many rows of a folder's tables go into a vocabulary of so many ids of Qwen's text: all, or those of a Qwen3
+    model that mean the same; 0 where none can."""
+    if found.vocab_size == vocab_size:
+        return vocab_size
+    return _QWEN3_ROWS if is_qwen3(folder, found) and vocab_size > _QWEN3_ROWS else 0
 
 
 def read_model(folder: Path) -> Decoder:
@@ -173,31 +205,55 @@ def read_model(folder: Path) -> Decoder:
     return model
 
 
-def fill(model: Decoder, folder: Path, *, whole: bool = False) -> None:
+def fill(model: Decoder, folder: Path, *, whole: bool = False, rows: int | None = None) -> None:
     """Copy a folder's weights into a decoder of these sizes, whole or split over the ranks (then all call this).
 
     A rank reads its own slices only, one tensor at a time, of any floating type. Of a model with a vision tokenizer the
-    decoder is taken. Raises WeightsError for missing, damaged or spare weights and for wrong shapes.
+    decoder is taken. With `rows` the two tables of the vocabulary get so many first rows, and keep the others. Raises
+    WeightsError for missing, damaged or spare weights and for wrong shapes.
     """
     tensors: dict[str, Tensor] = dict(model.state_dict())
     stored = _stored(folder)
     is_tied = "lm_head.weight" not in stored and json.loads((folder / "config.json").read_text()).get(
         "tie_word_embeddings"
     )
-    wanted = tensors.keys() - ({"lm_head.weight"} if is_tied else set())
-    for problem, names in (("lacks", wanted - stored.keys()), ("has spare weights:", stored.keys() - tensors.keys())):
+    if is_tied:
+        stored["lm_head.weight"] = stored["embed_tokens.weight"]
+    for problem, names in (
+        ("lacks", tensors.keys() - stored.keys()),
+        ("has spare weights:", stored.keys() - tensors.keys()),
+    ):
         if names:
-            raise WeightsError(f"{folder} {problem} {len(names)} beside the decoder's {len(wanted)}: {min(names)}, ...")
-    for name in sorted(wanted):
-        theirs, shape = stored[name]
-        if shape != tuple(tensors[name].shape):
             raise WeightsError(
-                f"{folder}: {theirs} is {list(shape)} and does not fit the decoder's {list(tensors[name].shape)}; its "
+                f"{folder} {problem} {len(names)} beside the decoder's {len(tensors)}: {min(names)}, ..."
+            )
+    tables = _TABLES if rows is not None else ()
+    for name, tensor in tensors.items():
+        theirs, shape = stored[name]
+        is_enough = name in tables and shape[0] >= (rows or 0) and shape[1:] == tuple(tensor.shape[1:])
+        if shape != tuple(tensor.shape) and not is_enough:
+            raise WeightsError(
+                f"{folder}: {theirs} is {list(shape)} and does not fit the decoder's {list(tensor.shape)}; its "
                 "config.json or the recipe's [model] is another model's."
             )
-    load_tensors({stored[name][0]: tensors[name] for name in wanted}, folder, whole=whole)
-    if is_tied:
+    apart = {*tables, *(("lm_head.weight",) if is_tied else ())}
+    load_tensors(
+        {stored[name][0]: tensor for name, tensor in tensors.items() if name not in apart}, folder, whole=whole
+    )
+    for name in tables:
+        _fill_rows(tensors[name], folder, stored[name], rows or 0)
+    if is_tied and not tables:
         tensors["lm_head.weight"].copy_(tensors["embed_tokens.weight"])
+
+
+def _fill_rows(tensor: Tensor, folder: Path, stored: tuple[str, tuple[int, ...]], rows: int) -> None:
+    """Copy the first rows of a stored table; each rank reads the whole table, and holds it once more meanwhile."""
+    name, shape = stored
+    table = torch.empty(shape)
+    load_tensors({name: table}, folder, whole=True)
+    whole = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor.clone()
+    whole[:rows] = table[:rows].to(whole.device)
+    tensor.copy_(placed_like(whole, tensor))
 
 
 def _stored(folder: Path) -> dict[str, tuple[str, tuple[int, ...]]]:

@@ -25,11 +25,18 @@ def load_init_weights(place: Path, model: Decoder, vocab: Vocabulary, tokenizer:
     ConfigError as `find_init_weights` does.
     """
     found, theirs = find_init_weights(place, model.config, vocab, tokenizer)
-    if (found / "config.json").is_file():
-        hub.fill(model, place)
-    else:
+    loaded = f"weights of {found}" + _differing(theirs, model.config)
+    if not (found / "config.json").is_file():
         checkpoint.load_weights(found / "model", model)
-    return f"weights of {found}" + _differing(theirs, model.config)
+        return loaded
+    rows, size = hub.taken_rows(found, theirs, model.config.vocab_size), model.config.vocab_size
+    hub.fill(model, place, rows=rows if rows < size else None)
+    if rows == size:
+        return loaded
+    return (
+        f"{loaded}; {rows:,} ids of the vocabulary are its own (text, PAD, <|im_start|>, <|im_end|>), {size - rows:,} "
+        f"are new and begin at random: {vocab.name(rows)} to {vocab.name(vocab.vision_start - 1)}, and all codes"
+    )
 
 
 def with_init_sizes(config: TrainConfig, out: Path | None = None) -> tuple[TrainConfig, str]:
@@ -41,8 +48,11 @@ def with_init_sizes(config: TrainConfig, out: Path | None = None) -> tuple[Train
     if config.sizes == "recipe" or not config.init:
         return config, ""
     begun = out and checkpoint.latest(out / "checkpoints")
-    place, found, _ = _find(begun or Path(config.init))
-    model = replace(config.model, **{field: getattr(found, field) for field in _TAKEN})
+    place, found, state = _find(begun or Path(config.init))
+    taken = {field: getattr(found, field) for field in _TAKEN}
+    if state is None and hub.is_qwen3(place, found):
+        del taken["vocab_size"]  # that of the data, of which Qwen3's is the beginning
+    model = replace(config.model, **taken)
     changed = [f"{field} {_value(model, field)}" for field in _differ(model, config.model, _SIZES + _NUMBERS)]
     return replace(config, model=model), f"sizes of {place}: {', '.join(changed)}" if changed else ""
 
@@ -53,8 +63,12 @@ def find_init_weights(place: Path, model: ModelConfig, vocab: Vocabulary, tokeni
     `place` is a checkpoint, a training run (its last checkpoint) or a folder in Hugging Face's layout. Raises
     ConfigError where it is none of these, or has other sizes, another vocabulary or codes of another vision tokenizer
     than `tokenizer` (its fingerprint; of a folder in Hugging Face's layout only the vocabulary's size is known).
+    Qwen3's vocabulary may be the beginning of a larger one.
     """
     last, found, state = _find(place)
+    if state is None and vocab.text == "qwen" and hub.taken_rows(last, found, model.vocab_size):
+        _check_sizes(last, found, model, _SIZES[1:])
+        return last, found
     _check_sizes(last, found, model)
     if state is None:
         return last, found
@@ -81,8 +95,9 @@ def _find(place: Path) -> tuple[Path, ModelConfig, checkpoint.TrainState | None]
     return last, from_dict(ModelConfig, state.recipe["model"]), state
 
 
-def _check_sizes(place: Path, found: ModelConfig, wanted: ModelConfig) -> None:
-    wrong = [f"{field} {_value(found, field)} (model has {_value(wanted, field)})" for field in _differ(found, wanted)]
+def _check_sizes(place: Path, found: ModelConfig, wanted: ModelConfig, fields: tuple[str, ...] = _SIZES) -> None:
+    differing = _differ(found, wanted, fields)
+    wrong = [f"{field} {_value(found, field)} (model has {_value(wanted, field)})" for field in differing]
     if wrong:
         raise ConfigError(
             f"init is {place}, but its sizes are others: {', '.join(wrong)}; change [model], or begin elsewhere."

@@ -95,7 +95,7 @@ def train(
 def export(
     model: ModelFolder,
     out: Annotated[Path, typer.Argument(help="Folder to write.", show_default=False)],
-    architecture: Annotated[str, typer.Option(help="emu3, llama or qwen3; by default the one that fits.")] = "",
+    architecture: Annotated[str, typer.Option(help="emu3, llama, qwen3 or emu3.5; by default the one that fits.")] = "",
     dtype: Annotated[str, typer.Option(help="bfloat16, float16 or float32.")] = "bfloat16",
     context_tokens: Annotated[int, typer.Option(help="Longest sequence that config.json states.")] = 131_072,
 ) -> None:

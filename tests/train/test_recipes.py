@@ -26,6 +26,9 @@ def test_recipes_survive_toml(name):
         ("emu3_stage2", 8_492_011_520),
         ("emu3_sft", 8_492_011_520),
         ("emu3_5_stage1", 34_103_460_864),
+        ("emu3_5_stage2", 34_103_460_864),
+        ("emu3_5_sft1", 34_103_460_864),
+        ("emu3_5_sft2", 34_103_460_864),
     ],
 )
 def test_models_have_their_sizes(name, parameters):
@@ -72,3 +75,25 @@ def test_scaled_siblings_are_the_same_module_with_other_sizes():
 def test_an_unknown_recipe_names_the_nearest():
     with pytest.raises(ConfigError, match="did you mean 'tiny'"):
         recipe("tinny")
+
+
+@pytest.mark.parametrize(
+    ("name", "init", "lr", "warm_up", "steps", "context", "rows", "vision", "ranks", "tokens"),
+    [
+        ("emu3_5_stage1", "Qwen3-32B", 5e-4, 700, 700_000, 32_768, 448, 0.5, (8, 2), 10.3e12),
+        ("emu3_5_stage2", "runs/emu3_5_stage1", 1e-5, 700, 240_000, 32_768, 448, 0.5, (8, 2), 3.5e12),
+        ("emu3_5_sft1", "runs/emu3_5_stage2", 6e-6, 100, 3_000, 16_384, 1024, 1.0, (8, 1), 50e9),
+        ("emu3_5_sft2", "runs/emu3_5_sft1", 6e-6, 100, 3_000, 32_768, 1024, 0.5, (8, 2), 101e9),
+    ],
+)
+def test_emu3_5_s_stages_have_the_disclosed_numbers(
+    name, init, lr, warm_up, steps, context, rows, vision, ranks, tokens
+):
+    config = recipe(name)
+    data, rate = config.data, config.optimizer
+    assert (config.init, config.steps, data.context, data.batch_rows) == (init, steps, context, rows)
+    assert (data.vision_weight, data.text_weight) == (vision, 1.0)
+    assert (rate.lr, rate.warmup_steps, rate.rate(steps, steps)) == (lr, warm_up, 0.0)
+    assert (rate.beta1, rate.beta2, rate.eps, rate.weight_decay, rate.grad_clip) == (0.9, 0.95, 1e-8, 0.1, 5.0)
+    assert (config.parallel.tensor, config.parallel.context) == ranks
+    assert steps * context * rows == pytest.approx(tokens, rel=0.02)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from reelmill.config import nearest
 from reelmill.errors import ConfigError
 from reelmill.train.config import TrainConfig
-from reelmill.train.recipes import pretraining, understanding
+from reelmill.train.recipes import emu3_5, pretraining, understanding
 from reelmill.train.recipes.preference import dpo
 from reelmill.train.recipes.quality import qft
 
@@ -19,9 +19,12 @@ PRETRAINING: dict[str, Callable[[], TrainConfig]] = {
     "emu3_stage1": pretraining.emu3_stage1,
     "emu3_stage2": pretraining.emu3_stage2,
     "emu3_sft": pretraining.emu3_sft,
-    "emu3_5_stage1": pretraining.emu3_5_stage1,
+    "emu3_5_stage1": emu3_5.emu3_5_stage1,
+    "emu3_5_stage2": emu3_5.emu3_5_stage2,
 }
 POST_TRAINING: dict[str, Callable[[], TrainConfig]] = {
+    "emu3_5_sft1": emu3_5.emu3_5_sft1,
+    "emu3_5_sft2": emu3_5.emu3_5_sft2,
     "qft": qft,
     "dpo": dpo,
     "understanding_stage1": understanding.understanding_stage1,

@@ -13,7 +13,6 @@ from reelmill.train.parallel import ParallelConfig
 from reelmill.train.saver import CheckpointConfig
 
 EMU3_IDS = Vocabulary("qwen", 32_768).size
-EMU3_5_IDS = Vocabulary("qwen", 131_072).size
 
 
 def tiny() -> TrainConfig:
@@ -120,24 +119,4 @@ def emu3_sft() -> TrainConfig:
         optimizer=OptimizerConfig(lr=1e-5, final_lr=1e-6, warmup_steps=30, eps=1e-6, grad_clip=5.0),
         parallel=ParallelConfig(recompute="selective"),
         steps=10_000,
-    )  # fmt: skip
-
-
-def emu3_5_stage1() -> TrainConfig:
-    """Emu3.5's first stage: 34,103,460,864 parameters, all kinds of documents in a context of 32,768.
-
-    Disclosed (arXiv 2510.26583, tables 1 and 2; released configuration): the model, the learning rate and its cosine,
-    warm-up, betas, eps, weight decay, clipping, batch, steps, loss weights, tensor and context parallelism. It begins
-    with the weights of Qwen3, whose vocabulary is another: here it begins from scratch, or from a folder that has this
-    vocabulary (`init`).
-    """
-    return TrainConfig(
-        model=ModelConfig(
-            vocab_size=EMU3_5_IDS, hidden=5120, layers=64, heads=64, kv_heads=8, head_dim=128, mlp=25_600, qk_norm=True,
-            norm_eps=1e-6, attention_dropout=0.0,
-        ),
-        data=DataConfig(context=32_768, batch_rows=448, heldout=0.001, caption_drop=0.05),
-        optimizer=OptimizerConfig(lr=5e-4, warmup_steps=700, grad_clip=5.0),
-        parallel=ParallelConfig(tensor=8, context=2, recompute="selective"),
-        steps=700_000,
     )  # fmt: skip

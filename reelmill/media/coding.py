@@ -19,6 +19,8 @@ class Coding:
     range: int = UNSAID
     gamma: float | None = None
     bit_depth: int | None = None
+    outweighs_profile: bool = False
+    """PNG's code points count before an ICC profile, AVIF's behind it."""
 
 
 def coding_of(stream: BinaryIO) -> Coding:
@@ -52,7 +54,7 @@ def _png(head: bytes) -> Coding:
         elif kind in (b"IDAT", b"IEND"):
             break
         at += length + 12
-    return Coding(transfer, primaries, full, None if is_srgb else gamma, depth)
+    return Coding(transfer, primaries, full, None if is_srgb else gamma, depth, outweighs_profile=bool(transfer))
 
 
 def _avif(head: bytes) -> Coding:

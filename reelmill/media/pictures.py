@@ -44,7 +44,7 @@ class Opened:
     def facts(self, width: int, height: int) -> Facts:
         """What the items table says of it."""
         coding = self.coding
-        profile = self.file.info.get("icc_profile")
+        profile = None if coding.outweighs_profile else self.file.info.get("icc_profile")
         return Facts(
             width,
             height,
@@ -147,12 +147,12 @@ def _layers(image: Image.Image, coding: Coding) -> tuple[Image.Image, Image.Imag
 
 def _standard(picture: Image.Image, profile: bytes | None, coding: Coding) -> Image.Image:
     """RGB by what the file says of its colours: code points, else a profile, else PNG's gamma (PNG, section 4.3)."""
+    if profile and not coding.outweighs_profile:
+        return _by_profile(picture, profile)
     how = conversion(coding.transfer, coding.primaries)
     if how is not None:
         values = np.asarray(_rgb(picture)).astype(np.uint16) * 257
         return Image.fromarray(to_srgb(values, how))
-    if profile and not coding.transfer:
-        return _by_profile(picture, profile)
     gamma = coding.gamma
     if gamma and abs(gamma / PLAIN_GAMMA - 1) > 0.05:
         levels = [round(255 * (level / 255) ** (PLAIN_GAMMA / gamma)) for level in range(256)]

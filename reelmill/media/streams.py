@@ -40,14 +40,17 @@ def choose(container: InputContainer) -> tuple[VideoStream, int]:
 
 
 def duration_s(stream: VideoStream) -> float | None:
-    """Seconds that the file says this stream lasts, by its header or its tag."""
-    if stream.duration and stream.time_base:
+    """Seconds that a stream lasts by its tag (in Matroska the header says the file's), else by its header."""
+    tagged = _tagged_s(stream.metadata.get("DURATION", ""))
+    if tagged is None and stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
-    parts = stream.metadata.get("DURATION", "").split(":")
-    if len(parts) != 3:
-        return None
+    return tagged
+
+
+def _tagged_s(tag: str) -> float | None:
+    """Seconds of a text such as 00:00:02.500000000."""
     try:
-        hours, minutes, seconds = (float(part) for part in parts)
+        hours, minutes, seconds = (float(part) for part in tag.split(":"))
     except ValueError:
         return None
     return 3600 * hours + 60 * minutes + seconds

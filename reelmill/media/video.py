@@ -322,12 +322,11 @@ class Video(Moving):
 
     def _declared_end(self) -> tuple[float | None, float]:
         """Where the video ends by the file's words and its own clock, and how far off that may be, seconds."""
-        stream, container = self._stream, self._container
-        if stream.duration:
-            return (stream.duration + (stream.start_time or 0)) * self._tick_s, 0.25
-        seconds = duration_s(stream)
+        seconds = duration_s(self._stream)
         if seconds is not None:
-            return seconds, 0.25
+            begins = 0 if "DURATION" in self._stream.metadata else self._stream.start_time or 0  # a tag says the end
+            return seconds + begins * self._tick_s, 0.25
+        container = self._container
         if container.duration:
             return (container.duration + (container.start_time or 0)) / av.time_base, 0.5  # sound counts too
         return None, 0.0

@@ -1,31 +1,15 @@
 """Time is what a person would see: clocks that slip, jump, stand still, begin anywhere or say nothing."""
 
-import av
 import numpy as np
 import pytest
-from odd_media import FPS, corners_of, cut, film, picture, pictures
+from media_reading import read, source
+from odd_media import FPS, cut, film, picture, pictures
 
 from reelmill.errors import Refused
 from reelmill.media.limits import Limits
 from reelmill.media.moving import Renderer
 from reelmill.media.opening import open_moving
 from reelmill.media.shown import Shown
-from reelmill.media.source import Source
-
-
-def source(path):
-    return Source(str(path), 0, path.stat().st_size)
-
-
-def read(path):
-    """(facts, times of the frames) of a whole file."""
-    video = open_moving(source(path), Limits())
-    try:
-        times = [decoded.time_s for decoded in video.frames()]
-        video.check_length()
-    finally:
-        video.close()
-    return video.facts, times
 
 
 class Moved:
@@ -221,10 +205,3 @@ def test_a_file_whose_end_is_blank_is_truncated(tmp_path):
     path.write_bytes(data[: len(data) // 2] + bytes(len(data) - len(data) // 2))
     with pytest.raises(Refused, match=r"truncated|corrupt"):
         read(path)
-
-
-def test_corners_are_where_they_were(tmp_path):
-    path = film(tmp_path / "v.mp4")
-    with av.open(str(path)) as container:
-        frame = next(container.decode(video=0)).to_ndarray(format="rgb24")
-    assert np.abs(np.array(corners_of(frame)) - np.array(corners_of(picture()))).max() < 6

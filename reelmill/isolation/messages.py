@@ -51,7 +51,7 @@ ALWAYS: Kinds = {
 
 SAMPLES: Kinds = {
     "sample": Kind(
-        {"start_s": _SECONDS, "end_s": _SECONDS, **_SIZE},
+        {"start_s": _SECONDS, "end_s": _SECONDS, **_SIZE, "kind": Maybe(Text(5, "video|image"))},
         {
             "images": _FRAMES,
             "times": ArraySpec("float64", ("N",)),
@@ -66,7 +66,8 @@ SAMPLES: Kinds = {
             "codec": _NAME,
             "sha256": Text(64, "[0-9a-f]{64}"),
             **dict.fromkeys(("frames", "stream", "video_streams", "bit_depth", "clock_steps"), Maybe(_COUNT)),
-            **dict.fromkeys(("transfer", "primaries", "colour_range"), Maybe(_NAME)),
+            **dict.fromkeys(("transfer", "colour_range"), Maybe(_NAME)),
+            "primaries": Maybe(Text(80, "[ -~]+")),
             "interlaced": Maybe(Flag()),
         }
     ),

@@ -83,6 +83,12 @@ def opened(source: Source, limits: Limits) -> Iterator[Opened]:
         yield Opened(file, coding, frames)
 
 
+def is_animation(source: Source, limits: Limits) -> bool:
+    """Whether an image file moves. Raises Refused."""
+    with opened(source, limits) as image:
+        return image.is_animation
+
+
 def open_picture(source: Source, limits: Limits, draft: int | None = None) -> tuple[Image.Image, Facts]:
     """(upright sRGB picture, facts). Raises Refused.
 
@@ -188,12 +194,12 @@ def _is_srgb(profile: ImageCms.ImageCmsProfile) -> bool:
 
 
 def _profile_name(profile: bytes) -> str:
-    """`icc:` and the name of a profile, as printable text."""
+    """`icc:` and the name of a profile, as printable ASCII."""
     try:
         name = ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(profile))).strip()
     except (ImageCms.PyCMSError, OSError):
         return "icc:broken"
-    return "icc:" + "".join(c if c.isprintable() else "?" for c in name)[:64]
+    return "icc:" + "".join(c if c.isascii() and c.isprintable() else "?" for c in name)[:64]
 
 
 def _rgb(picture: Image.Image) -> Image.Image:

@@ -306,7 +306,7 @@ VIDEOS: tuple[Video, ...] = (
         (Shot(partial(land.valley, light=land.NOON, seed=18), 3),),
         "Green hills under a blue sky.",
         finish=partial(cut_short, share=0.5),
-        refusal="cannot_open",
+        refusal="truncated",
     ),
 )
 

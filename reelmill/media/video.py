@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections import deque
 from collections.abc import Iterator
 from functools import cache
-from itertools import chain, islice, pairwise
-from typing import Any, cast
+from typing import Any
 
 import av
 import numpy as np
 from av.codec.context import CodecContext
-from av.packet import Packet
 from av.sidedata.sidedata import Type
 from av.video.codeccontext import VideoCodecContext
 from av.video.format import VideoFormat
@@ -20,40 +16,25 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from reelmill.errors import Refused
-from reelmill.media.clock import LONGEST_STEP_S, Clock, measured_rate
+from reelmill.media.clock import Clock, measured_rate
 from reelmill.media.colour import PRIMARIES, RANGES, TRANSFERS, conversion, over_white
 from reelmill.media.containers import demuxer, ending
 from reelmill.media.deinterlace import Deinterlacer
 from reelmill.media.geometry import UPRIGHT, Orientation, displayed
 from reelmill.media.limits import Limits
 from reelmill.media.moving import Decoded, Facts, Look, Moving
+from reelmill.media.packets import Packets
 from reelmill.media.source import Source
 from reelmill.media.streams import choose, duration_s
 
 MAX_ERROR_SHARE = 0.05
 """A file in which more than this share of the packets fails to decode is refused."""
-HEAD_PACKETS = 32
-"""Packets that are read ahead, for the frame rate that their timestamps show."""
 RATE_DIFFERS = 0.1
 """A declared rate that differs by more than this share from the timestamps' is not the rate."""
-MOST_HELD = 256 * 1024**2
-"""Bytes of packets that are held while frames are left out."""
-REORDERED = 64
-"""Packets after which a frame has surely left the decoder."""
 MOST_GREY = 600
 """Frames that are left out at most before the first key frame: a file that never shows one is taken as it is."""
-SEEK_MARGIN_S = 1.0
-"""An index has decoding times; a frame is shown by less than this later."""
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 """FFmpeg's own decoders leave the alpha of WebM out."""
-
-
-class _Stamp:
-    """A packet's place in time; what only has decoding times counts by those."""
-
-    def __init__(self, packet: Packet[VideoStream]) -> None:
-        self.pts = packet.dts if packet.pts is None else packet.pts
-        self.duration = packet.duration or 0
 
 
 class Video(Moving):
@@ -78,23 +59,18 @@ class Video(Moving):
         if not self._stream.time_base:
             raise Refused("no_clock: the video's timestamps have no unit")
         self._tick = self._stream.time_base
-        self._tick_s = float(self._tick)
-        self._heard_s = -math.inf  # how far the sound goes
-        self._demuxed = self._demux()
-        self._head = deque(islice(self._demuxed, HEAD_PACKETS))
+        self._packets = Packets(self._container, self._stream, self._ending.indexed)
         fps = self._rate()
         limits.check_duration(self._stream.frames / fps, "declared")
         end_s, _ = self._declared_end()
-        start_s = (self._stream.start_time or 0) * self._tick_s
-        self.declared_s = None if end_s is None else end_s - start_s
+        self.declared_s = None if end_s is None else end_s - float((self._stream.start_time or 0) * self._tick)
         self._clock = Clock(self._tick, 1 / fps)
         self._pixels_are_fixed = self._stream.sample_aspect_ratio != context.sample_aspect_ratio
         self._look: Look | None = None
         self._key: tuple[Any, ...] | None = None
         self._deinterlacer: Deinterlacer | None = None
-        self._skip_to_s = -math.inf
         self._packets_read = self._errors = self._grey_frames = 0
-        self._before_key = bool(self._head) and not self._head[0].is_keyframe
+        self._before_key = not self._packets.begins_with_key
         width, height = displayed(context.width, context.height, self._aspect(), UPRIGHT)
         self.facts = Facts(
             width, height, fps, codec=context.codec.canonical_name, stream=self._stream.index, video_streams=streams,
@@ -129,7 +105,7 @@ class Video(Moving):
         Where the file's clock steps on the way, everything from the key frame before the step is decoded: so times are
         those of reading it all.
         """
-        self._skip_to_s = time_s
+        self._packets.skip_to(time_s)
 
     def check_length(self) -> None:
         """Refused when packets failed, or when less was decoded than the file declares.
@@ -144,100 +120,18 @@ class Video(Moving):
         declared_s, tolerance_s = self._declared_end()
         if self._ending.whole or declared_s is None or self._clock.raw_end_s is None:
             return
-        missing_s = declared_s - max(self._clock.raw_end_s, self._heard_s)
+        missing_s = declared_s - max(self._clock.raw_end_s, self._packets.heard_s)
         if missing_s > max(tolerance_s, 0.02 * declared_s):
             raise Refused(
                 f"truncated: {self.facts.duration_s:.2f} s decoded, {missing_s:.2f} s of what is declared are missing"
             )
 
-    # Packets: as they come, or left out.
-
-    def _demux(self) -> Iterator[Packet[VideoStream]]:
-        """The video's packets. Of the sound only how far it goes is kept, where the index does not know."""
-        sound = [] if self._ending.indexed else list(self._container.streams.audio)
-        for packet in self._container.demux(self._stream, *sound):
-            if packet.stream.index == self._stream.index:  # a last, empty packet has no stream_index
-                yield cast("Packet[VideoStream]", packet)
-            elif packet.pts is not None and packet.time_base:
-                end = (packet.pts + (packet.duration or 0)) * float(packet.time_base)
-                self._heard_s = max(self._heard_s, end)
-
-    def _packets(self) -> Iterator[Packet[VideoStream]]:
-        while self._head:
-            yield self._head.popleft()
-        yield from self._demuxed
-
-    def _kept_packets(self) -> Iterator[Packet[VideoStream]]:
-        """The packets without those that `skip_to` leaves out."""
-        packets = self._packets()
-        before_s, since_step = math.nan, 0
-        for packet in packets:
-            now_s = self._read_s(packet)
-            since_step = since_step + 1 if 0 <= now_s - before_s <= LONGEST_STEP_S else 0
-            before_s = now_s
-            if self._skip_to_s == -math.inf or since_step <= REORDERED or not self.facts.frames:
-                yield packet
-                continue
-            target_s, self._skip_to_s, before_s = self._skip_to_s, -math.inf, math.nan
-            if not (self._ending.indexed and self._index_is_steady()):
-                yield from self._left_out(chain([packet], packets), target_s)
-            elif not self._seek(now_s, target_s):
-                yield packet
-
-    def _left_out(self, packets: Iterator[Packet[VideoStream]], target_s: float) -> Iterator[Packet[VideoStream]]:
-        """Read on to `target_s`, or to a step of the file's clock; give what has to be decoded from there."""
-        held: list[Packet[VideoStream]] = []
-        held_bytes, from_key, before_s = 0, False, math.nan
-        for packet in packets:
-            now_s = self._read_s(packet)
-            pts_s = now_s if packet.pts is None else packet.pts * self._tick_s
-            if packet.is_keyframe and pts_s + self._clock.offset_s <= target_s:
-                held, held_bytes, from_key = [], 0, True
-            held.append(packet)
-            held_bytes += packet.size
-            if now_s - before_s < 0 or now_s - before_s > LONGEST_STEP_S or math.isnan(now_s):
-                break
-            if now_s + self._clock.offset_s > target_s or held_bytes > MOST_HELD:
-                break
-            before_s = now_s
-        if from_key:
-            self._decoder.flush_buffers()
-            self._left()
-        yield from held
-
-    def _seek(self, now_s: float, target_s: float) -> bool:
-        """Jump to the last key frame before `target_s` by the index; False where that would be a jump back."""
-        wanted = math.floor((target_s - self._clock.offset_s - SEEK_MARGIN_S) / self._tick_s)
-        place = self._stream.index_entries.search_timestamp(wanted)
-        if place < 0 or self._stream.index_entries[place].timestamp * self._tick_s <= now_s:
-            return False
-        self._container.seek(wanted, stream=self._stream)
-        self._head.clear()
-        self._left()
-        return True
-
-    def _left(self) -> None:
-        """Frames were left out."""
-        self._clock.resume()
-        if self._deinterlacer is not None:
-            self._deinterlacer.reset()
-
-    def _index_is_steady(self) -> bool:
-        """Whether the file's clock makes no step, by the index."""
-        ticks = [entry.timestamp for entry in self._stream.index_entries]
-        longest = LONGEST_STEP_S / self._tick_s
-        return len(ticks) > 1 and all(0 <= later - earlier <= longest for earlier, later in pairwise(ticks))
-
-    def _read_s(self, packet: Packet[VideoStream]) -> float:
-        """When a packet is decoded, by the file's clock; NaN where it does not say."""
-        ticks = packet.pts if packet.dts is None else packet.dts
-        return math.nan if ticks is None else ticks * self._tick_s
-
     # Frames: decoded, and what they look like.
 
     def _pictures(self) -> Iterator[VideoFrame]:
         """Decoded frames, deinterlaced from the first one on that is interlaced."""
-        for packet in self._kept_packets():
+        clock, facts = self._clock, self.facts
+        for packet in self._packets.read(lambda: facts.frames > 0, lambda: clock.offset_s, self._left):
             self._packets_read += 1
             try:
                 frames = self._decoder.decode(packet)
@@ -256,6 +150,13 @@ class Video(Moving):
                     yield from self._deinterlacer.feed(frame)
         if self._deinterlacer is not None:
             yield from self._deinterlacer.finish()
+
+    def _left(self) -> None:
+        """Packets were left out: what is in the decoder belongs to no frame that is wanted."""
+        self._decoder.flush_buffers()
+        self._clock.resume()
+        if self._deinterlacer is not None:
+            self._deinterlacer.reset()
 
     def _begins_inside(self, frame: VideoFrame) -> bool:
         """Whether the frame comes before the first key frame of a file that begins inside a group of pictures.
@@ -300,7 +201,7 @@ class Video(Moving):
     def _rate(self) -> float:
         """Frames a second: a rate that the file declares, unless timestamps show another one."""
         declared = [float(rate) for rate in (self._stream.average_rate, self._stream.guessed_rate) if rate]
-        measured = measured_rate(self._stamps(), self._tick_s)
+        measured = measured_rate(self._packets.stamps(), float(self._tick))
         if measured is not None:
             agreeing = [rate for rate in declared if abs(rate / measured - 1) <= RATE_DIFFERS]
             return agreeing[0] if agreeing else measured
@@ -308,24 +209,12 @@ class Video(Moving):
             raise Refused("no_clock: the file has neither timestamps nor a frame rate")
         return declared[0]
 
-    def _stamps(self) -> list[_Stamp]:
-        """The timestamps of the packets that were read ahead, up to where the file's clock goes back."""
-        stamps: list[_Stamp] = []
-        before_s = -math.inf
-        for packet in self._head:
-            now_s = self._read_s(packet)
-            if now_s < before_s or not packet.size:
-                break
-            stamps.append(_Stamp(packet))
-            before_s = now_s
-        return stamps
-
     def _declared_end(self) -> tuple[float | None, float]:
         """Where the video ends by the file's words and its own clock, and how far off that may be, seconds."""
         seconds = duration_s(self._stream)
         if seconds is not None:
             begins = 0 if "DURATION" in self._stream.metadata else self._stream.start_time or 0  # a tag says the end
-            return seconds + begins * self._tick_s, 0.25
+            return seconds + float(begins * self._tick), 0.25
         container = self._container
         if container.duration:
             return (container.duration + (container.start_time or 0)) / av.time_base, 0.5  # sound counts too

@@ -1,0 +1,153 @@
+"""Packets of a video: as they come, or left out up to where frames are wanted again."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterator
+from itertools import chain, islice, pairwise
+from typing import TypeAlias, cast
+
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.stream import VideoStream
+
+from reelmill.media.clock import LONGEST_STEP_S
+
+HEAD_PACKETS = 32
+"""Packets that are read ahead, for the frame rate that their timestamps show."""
+MOST_HELD = 256 * 1024**2
+"""Bytes of packets that are held while frames are left out."""
+REORDERED = 64
+"""Packets after which a frame has surely left the decoder."""
+SEEK_MARGIN_S = 1.0
+"""An index has decoding times; a frame is shown by less than this later."""
+
+VideoPacket: TypeAlias = "Packet[VideoStream]"
+
+
+class Stamp:
+    """A packet's place in time; what only has decoding times counts by those."""
+
+    def __init__(self, packet: VideoPacket) -> None:
+        self.pts = packet.dts if packet.pts is None else packet.pts
+        self.duration = packet.duration or 0
+
+
+class Packets:
+    """Reads a container's packets of one video stream.
+
+    `indexed`: every packet stands in an index, by which one may jump. Of the sound only `heard_s` is kept, how far it
+    goes by the file's clock; not where the index knows the video's length.
+    """
+
+    def __init__(self, container: InputContainer, stream: VideoStream, indexed: bool) -> None:
+        self._container, self._stream, self._indexed = container, stream, indexed
+        self._tick_s = float(stream.time_base or 0)
+        self.heard_s = -math.inf
+        self._demuxed = self._demux()
+        self._head = deque(islice(self._demuxed, HEAD_PACKETS))
+        self._skip_to_s = -math.inf
+
+    @property
+    def begins_with_key(self) -> bool:
+        """Whether the first packet needs none before it."""
+        return not self._head or self._head[0].is_keyframe
+
+    def stamps(self) -> list[Stamp]:
+        """The timestamps of the packets that were read ahead, up to where the file's clock goes back."""
+        stamps: list[Stamp] = []
+        before_s = -math.inf
+        for packet in self._head:
+            now_s = self._read_s(packet)
+            if now_s < before_s or not packet.size:
+                break
+            stamps.append(Stamp(packet))
+            before_s = now_s
+        return stamps
+
+    def skip_to(self, time_s: float) -> None:
+        """Leave packets out, from the next one that is asked for on, up to the last key frame before `time_s`."""
+        self._skip_to_s = time_s
+
+    def read(
+        self, has_begun: Callable[[], bool], offset_s: Callable[[], float], left: Callable[[], None]
+    ) -> Iterator[VideoPacket]:
+        """The packets, without those that `skip_to` leaves out.
+
+        Nothing is left out before `has_begun`: the first frame says when time begins. `offset_s` is what the clock adds
+        to the file's times now. `left` is called where packets were left out, before the next one is given. Where the
+        file's clock steps on the way, everything from the key frame before the step is given.
+        """
+        packets = self._packets()
+        before_s, since_step = math.nan, 0
+        for packet in packets:
+            now_s = self._read_s(packet)
+            since_step = since_step + 1 if 0 <= now_s - before_s <= LONGEST_STEP_S else 0
+            before_s = now_s
+            if self._skip_to_s == -math.inf or since_step <= REORDERED or not has_begun():
+                yield packet
+                continue
+            target_s, self._skip_to_s, before_s = self._skip_to_s - offset_s(), -math.inf, math.nan
+            if not (self._indexed and self._index_is_steady()):
+                found, has_left = self._read_on(chain([packet], packets), target_s)
+                if has_left:
+                    left()
+                yield from found
+            elif self._seek(now_s, target_s):
+                left()
+            else:
+                yield packet
+
+    def _packets(self) -> Iterator[VideoPacket]:
+        while self._head:
+            yield self._head.popleft()
+        yield from self._demuxed
+
+    def _demux(self) -> Iterator[VideoPacket]:
+        sound = [] if self._indexed else list(self._container.streams.audio)
+        for packet in self._container.demux(self._stream, *sound):
+            if packet.stream.index == self._stream.index:  # a last, empty packet has no stream_index
+                yield cast("VideoPacket", packet)
+            elif packet.pts is not None and packet.time_base:
+                end = (packet.pts + (packet.duration or 0)) * float(packet.time_base)
+                self.heard_s = max(self.heard_s, end)
+
+    def _read_on(self, packets: Iterator[VideoPacket], target_s: float) -> tuple[list[VideoPacket], bool]:
+        """Read to `target_s` of the file's clock, or a step of it: (what is decoded, whether some is left out)."""
+        held: list[VideoPacket] = []
+        held_bytes, has_left, before_s = 0, False, math.nan
+        for packet in packets:
+            now_s = self._read_s(packet)
+            pts_s = now_s if packet.pts is None else packet.pts * self._tick_s
+            if packet.is_keyframe and pts_s <= target_s:
+                held, held_bytes, has_left = [], 0, True
+            held.append(packet)
+            held_bytes += packet.size
+            if now_s - before_s < 0 or now_s - before_s > LONGEST_STEP_S or math.isnan(now_s):
+                break
+            if now_s > target_s or held_bytes > MOST_HELD:
+                break
+            before_s = now_s
+        return held, has_left
+
+    def _seek(self, now_s: float, target_s: float) -> bool:
+        """Jump to the last key frame before `target_s` by the index; False where that would be a jump back."""
+        wanted = math.floor((target_s - SEEK_MARGIN_S) / self._tick_s)
+        place = self._stream.index_entries.search_timestamp(wanted)
+        if place < 0 or self._stream.index_entries[place].timestamp * self._tick_s <= now_s:
+            return False
+        self._container.seek(wanted, stream=self._stream)
+        self._head.clear()
+        return True
+
+    def _index_is_steady(self) -> bool:
+        """Whether the file's clock makes no step, by the index."""
+        ticks = [entry.timestamp for entry in self._stream.index_entries]
+        longest = LONGEST_STEP_S / self._tick_s
+        return len(ticks) > 1 and all(0 <= later - earlier <= longest for earlier, later in pairwise(ticks))
+
+    def _read_s(self, packet: VideoPacket) -> float:
+        """When a packet is decoded, by the file's clock; NaN where it does not say."""
+        ticks = packet.pts if packet.dts is None else packet.dts
+        return math.nan if ticks is None else ticks * self._tick_s

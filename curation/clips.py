@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from reelmill.curation.expanders.text import read_text
 from reelmill.isolation import wire
 from reelmill.media.limits import Limits
 from reelmill.media.moving import Renderer
@@ -22,7 +21,7 @@ TICK_FRAMES = 50
 
 VIDEO_JOB = "reelmill.curation.clips:video_clips"
 IMAGE_JOB = "reelmill.curation.clips:image_clip"
-TEXT_JOB = "reelmill.curation.clips:text_clip"
+TEXT_JOB = "reelmill.curation.expanders.text:text_clip"
 
 
 def video_clips(source: Source, options: dict[str, Any]) -> Iterator[wire.Message]:
@@ -54,13 +53,6 @@ def image_clip(source: Source, options: dict[str, Any]) -> Iterator[wire.Message
     image, _ = open_picture(source, Limits.of(options))
     resized = image.resize((clip["width"], clip["height"]), Image.Resampling.BICUBIC)
     yield {"type": "clip", "key": clip["key"]}, {"frames": np.asarray(resized)[None]}
-
-
-def text_clip(source: Source, options: dict[str, Any]) -> Iterator[wire.Message]:
-    """The words of a text; `text` is uint8 [N], UTF-8."""
-    (clip,) = options["clips"]
-    words = np.frombuffer(read_text(source, options).encode(), np.uint8)
-    yield {"type": "text", "key": clip["key"]}, {"text": words}
 
 
 def decode_only(source: Source, options: dict[str, Any]) -> Iterator[wire.Message]:

@@ -112,7 +112,7 @@ class ItemScorer:
         self._shared = _shared_columns([scorer for _, _, scorer in self._scorers])
         for _, _, scorer in self._scorers:
             scorer.setup()
-        self._child = Child(config.isolation, preload=tuple(sorted(set(config.expanders.values()))))
+        self._child = Child(config.isolation)
         self._cpu_s: dict[str, float] = defaultdict(float)
 
     @property

@@ -11,7 +11,7 @@ from reelmill.config import from_dict, to_dict
 from reelmill.curation.captions import checks
 from reelmill.curation.captions.config import CaptionConfig
 from reelmill.curation.captions.contract import AnswerSettings, ModelCaptioner, Question, Reply, Unavailable
-from reelmill.curation.captions.frames import JOBS, decode_frames
+from reelmill.curation.captions.frames import decode_frames
 from reelmill.curation.captions.prompts import load_prompts, prompt_language
 from reelmill.curation.scoring import ScoreConfig
 from reelmill.curation.text_cleaning import clean_text
@@ -52,7 +52,7 @@ class ModelCaptionWorker:
         self._prompts = load_prompts(config.prompts)
         score = from_dict(ScoreConfig, settings["score"])
         self._options = to_dict(score.decode)
-        self._child = Child(score.isolation, preload=tuple(JOBS.values()))
+        self._child = Child(score.isolation)
         self._sources = self._folder.sources()
 
     def close(self) -> None:

@@ -131,7 +131,7 @@ class TokenWorker:
         self._fingerprint = tokens_fingerprint(self._config, self._tokenizer.fingerprint)
         score = from_dict(ScoreConfig, settings["score"])
         self._options = to_dict(score.decode)
-        self._child = Child(score.isolation, preload=tuple(JOBS.values()))
+        self._child = Child(score.isolation)
         self._sources = self._folder.sources()
 
     def close(self) -> None:

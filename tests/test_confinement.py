@@ -35,13 +35,13 @@ seccomp = pytest.mark.skipif(not SECCOMP, reason="this kernel has no seccomp")
 
 @pytest.fixture(scope="module")
 def confined():
-    with Child(IsolationConfig(), preload=(JOB,)) as child:
+    with Child(IsolationConfig()) as child:
         yield child
 
 
 @pytest.fixture(scope="module")
 def unconfined():
-    with Child(IsolationConfig(confine=False), preload=(JOB,)) as child:
+    with Child(IsolationConfig(confine=False)) as child:
         yield child
 
 

@@ -5,7 +5,8 @@ import pytest
 from reelmill.config import to_dict
 from reelmill.curation.scoring import DecodeConfig
 from reelmill.isolation.messages import SAMPLES
-from reelmill.isolation.parent import ENVIRONMENT, Child, IsolationConfig, ItemFailed
+from reelmill.isolation.parent import Child, IsolationConfig, ItemFailed
+from reelmill.isolation.server import ENVIRONMENT
 from reelmill.media.source import Source
 
 JOB = "faulty:expand"
@@ -14,7 +15,7 @@ OPTIONS = {**to_dict(DecodeConfig()), "scenes": {}}
 
 @pytest.fixture(scope="module")
 def child():
-    with Child(IsolationConfig(stall_s=8.0, memory_mb=2048), preload=(JOB,)) as made:
+    with Child(IsolationConfig(stall_s=8.0, memory_mb=2048)) as made:
         yield made
 
 
@@ -76,7 +77,7 @@ def test_the_child_inherits_no_keys(tmp_path, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "secret")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     (tmp_path / "bad.txt").write_text("ENVIRONMENT")
-    with Child(IsolationConfig(), preload=(JOB,)) as fresh, pytest.raises(ItemFailed) as failed:
+    with Child(IsolationConfig()) as fresh, pytest.raises(ItemFailed) as failed:
         run(fresh, tmp_path / "bad.txt")
     known = {"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "PYTHONPATH", *ENVIRONMENT}
     assert not [name for name in failed.value.reason.split()[1:] if name not in known and not name.startswith("OPENCV")]

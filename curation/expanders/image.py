@@ -32,4 +32,4 @@ def expand(source: Source, options: dict[str, Any]) -> Iterator[wire.Message]:
     }
     span = {"start_s": 0.0, "end_s": 0.0, "width": facts.width, "height": facts.height, "fps": 0.0}
     yield {"type": "sample", **span}, arrays
-    yield {"type": "item", **asdict(facts), "sha256": video.sha256(source)}, {}
+    yield {"type": "item", **asdict(facts), "sha256": source.sha256()}, {}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import encodings.utf_8_sig  # noqa: F401  (once, not by each worker of the child for itself)
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from reelmill.curation.expanders.video import sha256
 from reelmill.errors import Refused
 from reelmill.isolation import wire
 from reelmill.media.source import Source
@@ -23,7 +23,14 @@ def expand(source: Source, options: dict[str, Any]) -> Iterator[wire.Message]:
     }
     facts = {"width": 0, "height": 0, "fps": 0.0}
     yield {"type": "sample", "start_s": 0.0, "end_s": 0.0, **facts}, arrays
-    yield {"type": "item", **facts, "duration_s": 0.0, "codec": "utf-8", "sha256": sha256(source)}, {}
+    yield {"type": "item", **facts, "duration_s": 0.0, "codec": "utf-8", "sha256": source.sha256()}, {}
+
+
+def text_clip(source: Source, options: dict[str, Any]) -> Iterator[wire.Message]:
+    """The words of a text for its document; `text` is uint8 [N], UTF-8."""
+    (clip,) = options["clips"]
+    words = np.frombuffer(read_text(source, options).encode(), np.uint8)
+    yield {"type": "text", "key": clip["key"]}, {"text": words}
 
 
 def read_text(source: Source, options: dict[str, Any]) -> str:

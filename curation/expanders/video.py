@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -42,7 +41,7 @@ def expand(source: Source, options: dict[str, Any]) -> Iterator[wire.Message]:
         video.check_length()
     finally:
         video.close()
-    yield {"type": "item", **asdict(video.facts), "sha256": sha256(source)}, {}
+    yield {"type": "item", **asdict(video.facts), "sha256": source.sha256()}, {}
 
 
 class _Pass:
@@ -146,9 +145,3 @@ class _Sampler:
             if cut is not None and sampled.index + RUN > cut:
                 sampled.run = []
         return taken
-
-
-def sha256(source: Source) -> str:
-    """Hex SHA-256 of an item's bytes."""
-    with source.open() as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -265,7 +265,7 @@ class Run:
     def _child(self) -> Child:
         """What decodes media; it ends with this object."""
         isolation: IsolationConfig = self.recipe.score.isolation
-        child = Child(isolation, preload=(VIDEO_JOB, IMAGE_JOB))
+        child = Child(isolation)
         weakref.finalize(self, child.close)
         return child
 

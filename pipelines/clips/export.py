@@ -77,7 +77,7 @@ def export_clips(
     run = RunFolder(out).require()
     recipe = load_recipe(out)
     done = Exported()
-    with LedgerQueries(run.root) as ledger, Child(recipe.score.isolation, preload=(REMUX_JOB,)) as child:
+    with LedgerQueries(run.root) as ledger, Child(recipe.score.isolation) as child:
         if not ledger.has("plan"):
             raise DataError(f"{run.root} was imported: its samples have no media to export")
         for kind in dict.fromkeys(kinds):

@@ -10,7 +10,7 @@ from typing import Any
 
 from reelmill.config import nearest, to_dict
 from reelmill.curation.captions.config import CAPTION_SOURCES
-from reelmill.curation.captions.frames import JOBS, decode_frames
+from reelmill.curation.captions.frames import decode_frames
 from reelmill.curation.captions.prompts import Prompts, load_prompts
 from reelmill.errors import ConfigError
 from reelmill.files import write_atomically
@@ -68,7 +68,7 @@ def _pairs(
     config = replace(recipe.captions.frames, frames=frames, part_s=WHOLE_CLIP_S)
     sources = folder.sources()
     options = to_dict(recipe.score.decode)
-    with Child(recipe.score.isolation, preload=tuple(JOBS.values())) as child:
+    with Child(recipe.score.isolation) as child:
         for item_id, group in group_by(rows, "item_id"):
             try:
                 decoded = decode_frames(child, sources[item_id], group, config, options)

@@ -128,7 +128,7 @@ def _decoding() -> Iterator[Check]:
     try:
         write_atomically(clip, _write_clip)
         source = Source(str(clip), 0, clip.stat().st_size)
-        with Child(IsolationConfig(stall_s=30.0, item_s=60.0), preload=(DECODE_JOB,)) as child:
+        with Child(IsolationConfig(stall_s=30.0, item_s=60.0)) as child:
             found = [body for body, _ in child.run(DECODE_JOB, source, LIMITS, FLOOR)]
     except (ItemFailed, OSError) as error:
         yield Check("decoding", "bad", f"the decoding child failed: {error}")
@@ -146,7 +146,7 @@ def _confinement() -> Iterator[Check]:
         file.write_text("nobody's business")
         options = {"file": str(file), "folder": name, "parent": os.getpid()}
         try:
-            with Child(IsolationConfig(stall_s=30.0, item_s=60.0), preload=(PROBE_JOB,)) as child:
+            with Child(IsolationConfig(stall_s=30.0, item_s=60.0)) as child:
                 ((tried, _),) = child.run(PROBE_JOB, Source(str(file), 0, 1), options, PROBE)
         except (ItemFailed, OSError) as error:
             yield Check("confinement", "bad", f"the decoding child failed: {error}")

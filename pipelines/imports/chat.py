@@ -180,7 +180,7 @@ class _Maker:
         decoding = ScoreConfig()
         sizes = {**to_dict(how.bounds), "multiple": how.tokenizer.spatial}
         self._options = {**to_dict(decoding.decode), **sizes}
-        self._child = Child(decoding.isolation, preload=(PICTURE_JOB,))
+        self._child = Child(decoding.isolation)
 
     def __enter__(self) -> _Maker:
         return self

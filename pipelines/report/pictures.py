@@ -49,7 +49,7 @@ class Pictures:
     def __init__(self, folder: RunFolder, score: ScoreConfig) -> None:
         self._options = to_dict(score.decode)
         limits = replace(score.isolation, stall_s=min(score.isolation.stall_s, ITEM_S), item_s=ITEM_S)
-        self._child = Child(limits, preload=tuple(JOBS.values()))
+        self._child = Child(limits)
         self._sources = folder.sources()
 
     def __enter__(self) -> Pictures:

@@ -49,7 +49,7 @@ class UploadDecoder:
     def __init__(self) -> None:
         limits = Limits(max_image_bytes=MAX_BYTES, max_picture_mb=MAX_DECODED_MB)
         self._options = {**asdict(limits), "short_side": MAX_SIDE, "long_side": MAX_SIDE}
-        self._child = Child(IsolationConfig(stall_s=10.0, item_s=10.0, memory_mb=2048), preload=(PICTURE_JOB,))
+        self._child = Child(IsolationConfig(stall_s=10.0, item_s=10.0, memory_mb=2048))
         self._lock = threading.Lock()
 
     def close(self) -> None:

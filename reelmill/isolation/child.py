@@ -1,13 +1,13 @@
-"""The untrusted child: hostile bytes are decoded here, a process of its own for each item, confined.
+"""The untrusted child: hostile bytes are decoded here, in a process of its own for each item, confined.
 
-Started as `python -m reelmill.isolation.child` by `reelmill.isolation.parent`. This process imports the decoders once
-and never sees an item's bytes: for each job it forks a worker, which gives up its rights (`confinement.py`), decodes
-and ends. A worker that was taken over is gone with its item.
+Started as `python -m reelmill.isolation.child` by `reelmill.isolation.server`. This process imports the decoders of one
+job, a generator `module:function`, and never sees an item's bytes: for each item it forks a worker, which gives up its
+rights (`confinement.py`), decodes and ends. A worker that was taken over is gone with its item.
 
-Requests come over a Unix socket (standard input). A job is JOB, with two open files, the item's and a pipe for the
-answers, then 4 bytes of length and JSON: a generator `module:function`, the item's range, options. Each thing that it
-yields becomes a message (`wire.py`) on that pipe; `end` or `refused` closes it. When the worker has ended, its wait
-status and CPU seconds go back over the socket. STOP ends a worker that still runs.
+Requests come over a Unix socket (standard input): JOB with two open files, the item's and a pipe for the answers, then
+4 bytes of length and JSON with the item's range and options. Each thing that the generator yields becomes a message
+(`wire.py`) on the pipe; `end` or `refused` closes it. When the worker has ended, its wait status and CPU seconds go
+back over the socket. STOP ends a worker that still runs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -42,7 +42,6 @@ MAX_REASON = 1000
 
 @dataclass(frozen=True)
 class _Request:
-    job: str
     offset: int
     size: int
     options: dict[str, Any]
@@ -60,44 +59,33 @@ def find_job(spec: str) -> Job:
 
 
 def main() -> None:
-    """Serve jobs until the parent closes the socket or ends: `child MEMORY_BYTES CONFINED MODULE:FUNCTION...`."""
-    memory_bytes, confined, *specs = sys.argv[1:]
-    server = _Server(socket.socket(fileno=0), confined == "1")
-    server.load(specs)
+    """Serve until the parent closes the socket or ends: `child MODULE:FUNCTION MEMORY_BYTES CONFINE`."""
+    spec, memory_bytes, confine = sys.argv[1:]
+    job = find_job(spec)
     limit_resources(int(memory_bytes))
-    server.serve()
+    _Server(socket.socket(fileno=0), job, Confinement() if confine == "1" else None).serve()
 
 
 class _Server:
     """Forks a worker for each request. It is the worker that meets the item's bytes."""
 
-    def __init__(self, control: socket.socket, confined: bool) -> None:
-        self._control, self._confined = control, confined
-        self._jobs: dict[str, Job] = {}
-        self._confinement: Confinement | None = None
+    def __init__(self, control: socket.socket, job: Job, confinement: Confinement | None) -> None:
+        self._control, self._job, self._confinement = control, job, confinement
         self._woken, waker = os.pipe()
         os.set_blocking(waker, False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(waker)  # a worker that ends wakes `select`
 
-    def load(self, specs: Iterable[str]) -> None:
-        """Import jobs, for all workers to come. These may then read the folders of packages that were imported."""
-        self._jobs.update({spec: find_job(spec) for spec in specs})
-        if self._confinement is not None:
-            self._confinement.close()
-        self._confinement = Confinement() if self._confined else None
+    def serve(self) -> None:
+        """One item after another, until the socket closes."""
         gc.collect()
         gc.freeze()  # the workers' collectors leave alone what is here now, so that its pages stay shared
-
-    def serve(self) -> None:
-        """One job after another, until the socket closes."""
+        server = os.getpid()
         while (request := _receive(self._control)) is not None:
-            if request.job not in self._jobs:
-                self.load([request.job])
-            began, server = time.process_time(), os.getpid()
+            began = time.process_time()
             worker = os.fork()
             if worker == 0:
-                _work(server, self._jobs[request.job], request, self._confinement)
+                _work(server, self._job, request, self._confinement)
             os.close(request.item)
             os.close(request.answers)
             status, cpu_s = self._wait(worker)
@@ -127,7 +115,7 @@ def _receive(control: socket.socket) -> _Request | None:
         return None
     body = json.loads(_exactly(control, LENGTH.unpack(_exactly(control, LENGTH.size))[0]))
     item, answers = files
-    return _Request(body["job"], body["offset"], body["size"], body["options"], item, answers)
+    return _Request(body["offset"], body["size"], body["options"], item, answers)
 
 
 def _exactly(control: socket.socket, length: int) -> bytes:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reelmill.isolation import landlock, seccomp
+from reelmill.isolation.landlock import LIBC
 
 OPEN_FILES = 64
 LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache")
@@ -51,7 +52,7 @@ def limit_resources(memory_bytes: int) -> None:
 def die_with_parent(parent: int) -> None:
     """End when process `parent`, which started this one, ends. Only Linux can promise it."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
             os._exit(1)
 
@@ -65,12 +66,6 @@ class Confinement:
         """Landlock's rules, an open file."""
         self._filter = seccomp.Filter() if layers.seccomp else None
 
-    def close(self) -> None:
-        """Forget the rules; who has entered them stays confined."""
-        if self.rules is not None:
-            os.close(self.rules)
-            self.rules = None
-
     def enter(self) -> None:
         """Confine this process, for ever: no privileges, no files but Python's own, no call of `syscalls.py`.
 
@@ -80,7 +75,7 @@ class Confinement:
             _drop_privileges()
         if self.rules is not None:
             landlock.restrict(self.rules)
-            self.close()
+            os.close(self.rules)
         if self._filter is not None:
             self._filter.install()
 
@@ -99,10 +94,9 @@ def readable_places() -> list[Path]:
 
 def _drop_privileges() -> None:
     """No capabilities, of which root has all, and no way to new ones."""
-    libc = ctypes.CDLL(None, use_errno=True)
     header, none = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0), bytes(24)
-    if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) or libc.capset(header, none):
+    if LIBC.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) or LIBC.capset(header, none):
         code = ctypes.get_errno()
         raise OSError(code, f"privileges cannot be dropped: {os.strerror(code)}")
-    if libc.prctl(_PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1:
+    if LIBC.prctl(_PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1:
         raise OSError("no_new_privs is off after it was set")

@@ -7,15 +7,10 @@ and a missed deadline (`machine`: worth one more try).
 
 from __future__ import annotations
 
-import contextlib
-import json
 import logging
 import os
 import select
 import signal
-import socket
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -24,8 +19,8 @@ from typing import Any, Literal, TypeVar
 
 from reelmill.errors import DataError
 from reelmill.isolation import wire
-from reelmill.isolation.child import ENDED, JOB, LENGTH, STOP
 from reelmill.isolation.messages import ALWAYS, Kinds
+from reelmill.isolation.server import Server
 from reelmill.isolation.untrusted import MAX_MESSAGE_BYTES, Nonsense
 from reelmill.media.source import Source
 
@@ -35,12 +30,8 @@ ReasonClass = Literal["item", "machine"]
 T = TypeVar("T")
 
 CRASH_SIGNALS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT, signal.SIGSYS}
-ENDING_S = 10.0
-"""How long a worker may take to end once its pipe is closed, or it is killed."""
 MACHINE_TRIES = 2
 SERVER_GONE = "decoder_killed: the process that starts decoders has ended, or does not answer"
-ENVIRONMENT = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
-"""What the child inherits: no keys, tokens or proxies, which hostile bytes could come to read."""
 
 
 @dataclass
@@ -67,16 +58,15 @@ class ItemFailed(Exception):
 
 
 class Child:
-    """Runs jobs one after another, each in a process of its own that a server process forks.
+    """Runs jobs one after another, each in a process of its own.
 
-    `preload` names jobs that are imported at the start; others are at their first use. Not thread safe. Use as a
+    A server process for each kind of job (`server.py`) starts at its first use and lives on. Not thread safe. Use as a
     context manager, or `close` it.
     """
 
-    def __init__(self, config: IsolationConfig, preload: tuple[str, ...] = ()) -> None:
+    def __init__(self, config: IsolationConfig) -> None:
         self._config = config
-        self._preload = preload
-        self._server: tuple[subprocess.Popen[bytes], socket.socket] | None = None
+        self._servers: dict[str, Server] = {}
         self.cpu_s = 0.0
         """CPU seconds of the jobs that came to an end, by the system's clock."""
 
@@ -88,13 +78,8 @@ class Child:
 
     def close(self) -> None:
         """Kill the processes, if there are any."""
-        if self._server is not None:
-            process, control = self._server
-            self._server = None
-            control.close()
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)  # the server and its worker
-            process.wait()
+        while self._servers:
+            self._servers.popitem()[1].close()
 
     def run_all(
         self,
@@ -133,21 +118,20 @@ class Child:
         ends the job.
         """
         answers = self._ask(job, source, options)
-        status: int | None = None
+        ended: tuple[int, float] | None = None
         try:
-            for body, arrays in self._listen(answers, kinds, most_bytes):
+            for body, arrays in _listen(answers, {**kinds, **ALWAYS}, most_bytes, self._config):
                 if body["type"] == "end":
                     return
                 if body["type"] == "refused":
                     raise ItemFailed(body["reason_class"], body["reason"])
                 if body["type"] != "tick":
                     yield body, arrays
-            status = self._end()
-            raise _died(status) if status is not None else ItemFailed("machine", SERVER_GONE)
+            ended = self._servers[job].wait()
+            raise _died(ended[0]) if ended else ItemFailed("machine", SERVER_GONE)
         finally:
             os.close(answers)
-            if status is None:
-                self._stop()
+            self._settle(job, ended)
 
     def _ask(self, job: str, source: Source, options: dict[str, Any]) -> int:
         """Hand a job over, the item's file already open; returns the pipe on which the answers come."""
@@ -155,82 +139,49 @@ class Child:
             item = source.descriptor()
         except DataError as error:
             raise ItemFailed("machine", f"unreadable: {error}") from None
-        answers, theirs = os.pipe()
         try:
-            control = self._started()
-            control.settimeout(self._config.stall_s)
-            request = {"job": job, "offset": source.offset, "size": source.size, "options": options}
-            body = json.dumps(request).encode()
-            socket.send_fds(control, [JOB], [item, theirs])
-            control.sendall(LENGTH.pack(len(body)) + body)
-        except OSError:  # the server is gone, or takes nothing
-            os.close(answers)
-            self.close()
+            if job not in self._servers or not self._servers[job].is_running():
+                self._forget(job)
+                self._servers[job] = Server(job, self._config.memory_mb * 1024**2, self._config.confine)
+            return self._servers[job].ask(item, source.offset, source.size, options, self._config.stall_s)
+        except (BrokenPipeError, ConnectionError, TimeoutError):
+            self._forget(job)
             raise ItemFailed("machine", SERVER_GONE) from None
         finally:
             os.close(item)
-            os.close(theirs)
-        return answers
 
-    def _listen(self, answers: int, kinds: Kinds, most_bytes: int) -> Iterator[wire.Message]:
-        """Messages until the pipe ends, none oftener than its kind may be sent."""
-        reader = _DeadlineReader(answers, self._config)
-        allowed = {**kinds, **ALWAYS}
-        counts: Counter[str] = Counter()
-        try:
-            while (message := wire.receive(reader, allowed, most_bytes)) is not None:
-                kind = message[0]["type"]
-                counts[kind] += 1
-                if counts[kind] > allowed[kind].most:
-                    raise Nonsense(f"more than {allowed[kind].most} messages of type {kind}")
-                yield message
-        except wire.CutOff:
-            return  # what became of the worker says more
-        except Nonsense as error:
-            raise ItemFailed("item", f"decoder_nonsense: {error}") from None
+    def _settle(self, job: str, ended: tuple[int, float] | None) -> None:
+        """Count a worker that has ended; end one that has said its last word, or whose job is over."""
+        server = self._servers.get(job)
+        if server is not None and ended is None:
+            server.stop()
+            ended = server.wait()
+        if ended is None:
+            self._forget(job)
+        else:
+            self.cpu_s += ended[1]
 
-    def _stop(self) -> None:
-        """End a worker that has said its last word, or whose job is over."""
-        if self._server is not None:
-            with contextlib.suppress(OSError):
-                self._server[1].sendall(STOP)
-            if self._end() is None:
-                self.close()
+    def _forget(self, job: str) -> None:
+        """End a server; the next job starts it anew."""
+        if server := self._servers.pop(job, None):
+            server.close()
 
-    def _end(self) -> int | None:
-        """The wait status of the worker, once it has ended; None when it does not, or its server is gone."""
-        assert self._server is not None
-        control = self._server[1]
-        control.settimeout(ENDING_S)
-        try:
-            said = control.recv(ENDED.size, socket.MSG_WAITALL)
-        except OSError:
-            return None
-        if len(said) < ENDED.size:
-            return None
-        status, cpu_s = ENDED.unpack(said)
-        self.cpu_s += cpu_s
-        return int(status)
 
-    def _started(self) -> socket.socket:
-        """The socket of the server, which is started anew where it is not there."""
-        if self._server is None or self._server[0].poll() is not None:
-            self.close()
-            ours, theirs = socket.socketpair()
-            environment = {name: value for name, value in os.environ.items() if name in ENVIRONMENT}
-            environment.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
-            environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
-            limits = [str(self._config.memory_mb * 1024**2), str(int(self._config.confine))]
-            with theirs:
-                process = subprocess.Popen(
-                    [sys.executable, "-m", "reelmill.isolation.child", *limits, *self._preload],
-                    stdin=theirs.fileno(),
-                    stdout=subprocess.DEVNULL,
-                    env=environment,
-                    start_new_session=True,
-                )
-            self._server = process, ours
-        return self._server[1]
+def _listen(answers: int, kinds: Kinds, most_bytes: int, config: IsolationConfig) -> Iterator[wire.Message]:
+    """Messages until the pipe ends, none oftener than its kind may be sent. Raises ItemFailed."""
+    reader = _DeadlineReader(answers, config)
+    counts: Counter[str] = Counter()
+    try:
+        while (message := wire.receive(reader, kinds, most_bytes)) is not None:
+            kind = message[0]["type"]
+            counts[kind] += 1
+            if counts[kind] > kinds[kind].most:
+                raise Nonsense(f"more than {kinds[kind].most} messages of type {kind}")
+            yield message
+    except wire.CutOff:
+        return  # what became of the worker says more
+    except Nonsense as error:
+        raise ItemFailed("item", f"decoder_nonsense: {error}") from None
 
 
 def _died(status: int) -> ItemFailed:

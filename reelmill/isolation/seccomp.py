@@ -14,6 +14,7 @@ import platform
 import struct
 import sys
 
+from reelmill.isolation.landlock import LIBC
 from reelmill.isolation.syscalls import ARCHITECTURES, LAST, denied, judged
 
 GROUP = 16
@@ -137,7 +138,6 @@ def _read_only(argument: int) -> bytes:
 
 
 def _prctl(option: int, value: int, place: bytes | None) -> int:
-    libc = ctypes.CDLL(None, use_errno=True)
     unused = ctypes.c_ulong(0)
     ctypes.set_errno(0)
-    return int(libc.prctl(ctypes.c_int(option), ctypes.c_ulong(value), place, unused, unused))
+    return int(LIBC.prctl(ctypes.c_int(option), ctypes.c_ulong(value), place, unused, unused))

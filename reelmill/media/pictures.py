@@ -19,6 +19,7 @@ from reelmill.media.limits import Limits
 from reelmill.media.moving import Facts
 from reelmill.media.source import Source
 
+Image.init()  # all of Pillow's plugins now, not by each worker of the child for itself
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")
 """Formats whose further pictures are frames. Those of a TIFF are pages, those of a JPEG (MPO) other views."""

@@ -92,7 +92,7 @@ class MediaReader:
         """Messages of a job; of jobs that run at the same time each has a child."""
         if self._owner != os.getpid():  # after a fork: the children are the other process's
             self._idle, self._owner = [], os.getpid()
-        child = self._idle.pop() if self._idle else Child(self._isolation, preload=(job,))
+        child = self._idle.pop() if self._idle else Child(self._isolation)
         try:
             yield from child.run(job, source, {**asdict(self._limits), **options}, kinds)
         except ItemFailed as failure:

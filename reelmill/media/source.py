@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import stat
@@ -23,6 +24,11 @@ class Source:
     def open(self) -> io.BufferedReader:
         """A seekable reader of exactly this range. DataError when the file is gone or cannot be read."""
         return io.BufferedReader(_Range(self.descriptor(), self), buffer_size=1 << 18)
+
+    def sha256(self) -> str:
+        """Hex SHA-256 of the item's bytes."""
+        with self.open() as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
 
     def descriptor(self) -> int:
         """The whole file, opened for reading; whoever asks closes it. DataError when it is gone or cannot be read."""
@@ -86,14 +92,15 @@ class _Range(io.RawIOBase):
         if wanted == 0:
             return 0
         try:
-            got = os.preadv(self._file, [memoryview(buffer)[:wanted]], self._offset + self._position)
+            data = os.pread(self._file, wanted, self._offset + self._position)
         except OSError as error:  # the disk's or the network's fault, not the item's
             raise self._source.failed(f"reading failed: {error.strerror}") from None
-        if got == 0:
+        if not data:
             at = self._offset + self._position
             raise self._source.failed(f"the file ends at byte {at}, within the item: it was cut, or is still written")
-        self._position += got
-        return got
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
 
     def close(self) -> None:
         if not self.closed:

@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 import av
+import av.subtitles.stream  # once, not by each worker of the child for itself
 import numpy as np
 from av.codec.context import CodecContext
 from av.sidedata.sidedata import Type

@@ -79,5 +79,5 @@ def test_the_caption_stage_runs_the_model_that_was_tuned_on_its_pairs(folder):
 
 
 def test_a_folder_without_a_checkpoint_says_so(folder):
-    with pytest.raises(DataError, match="neither a checkpoint nor a training run"):
+    with pytest.raises(DataError, match="dump is no model"):
         captioned(folder, f"captions.checkpoint.model={folder / 'dump'}")

@@ -77,6 +77,7 @@ class ModelCaptionWorker:
                     outcome.failures.append(reply.failure)
                 else:
                     _add_answer(entry, reply, outcome)
+            outcome.failures.extend("the source gave no reply" for _ in left)
         except Unavailable as reason:
             outcome.failures.extend(f"not asked: {reason}" for _ in left)
         except Exception as error:

@@ -40,18 +40,21 @@ class Rows(Captioner):
 
 
 class Counting(ModelCaptioner):
-    """Says how many frames it saw; fails at images, and is gone after `most` samples."""
+    """Says how many frames it saw; fails at images, gives no reply after `silent`, and is gone after `most` samples."""
 
     @dataclass
     class Config:
         model: str = ""
         most: int = 100
+        silent: int = 100
 
     def setup(self, settings):
         self.frames = settings.frames
 
     def ask(self, questions):
         for number, question in enumerate(questions):
+            if number == self.config.silent:
+                return
             if number == self.config.most:
                 raise Unavailable("gone home")
             if question.row["kind"] == "image":
@@ -138,6 +141,8 @@ def test_a_model_of_ones_own_is_shown_frames_and_its_failures_wait(made):
     assert Counter(rows) == {("video", "m1", "A clip of 3 frames drifts by."): len(rows)} and rows
     with pytest.raises(MachineError, match=r"\n +2 x I see no image\n"):  # the videos are done
         recaption(made / "out", "count", *table)
+    with pytest.raises(MachineError, match=r"\d x the source gave no reply"):
+        recaption(made / "out", "count", *table, "captions.count.model=m3", "captions.count.silent=0")
     with pytest.raises(MachineError, match="not asked: gone home"):
         recaption(made / "out", "count", *table, "captions.count.model=m2", "captions.count.most=0")
 

@@ -197,8 +197,10 @@ class Trainer:
             version=__version__,
             tokens=self.tokens,
         )
-        optimizer = checkpoint.optimizer_tensors(self.model, self.optimizer)
-        path = self.saver.save(state, {"model": dict(self.model.state_dict()), "optimizer": optimizer})
+        # In this order: `state_dict` splits what FSDP still holds gathered; the optimizer knows split parameters only.
+        parts = {"model": dict(self.model.state_dict())}
+        parts["optimizer"] = checkpoint.optimizer_tensors(self.model, self.optimizer)
+        path = self.saver.save(state, parts)
         self.saved_step = self.next_step
         self.log_fn(f"saving {path}")
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from rounding import assert_near, rounding
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -53,10 +54,13 @@ def test_values_and_gradients_are_the_plain_formulas(chunk, monkeypatch):
     assert found.codes.shape == (sites[0], 1, *sites[1:])
     assert torch.equal(quantizer.encode(vectors.detach()), found.codes)
     assert torch.equal(found.vectors, quantizer.decode(found.codes))
-    torch.testing.assert_close(found.loss, loss)
-    torch.testing.assert_close(found.entropy, entropy, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(vectors.grad.movedim(1, -1).reshape(-1, 6), flat.grad, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(quantizer.embedding.weight.grad, book.grad, rtol=1e-4, atol=1e-5)
+    # Logits over 6 dimensions, softmax over 96 codes, sums over 24 vectors; backward the same again. The temperature
+    # divides logits, and so multiplies what they are off by.
+    bound = rounding(torch.float32, 2 * (6 + 2 * 96 + 24)) / TEMPERATURE
+    assert_near(found.loss, loss, bound)
+    assert_near(found.entropy, entropy, bound)
+    assert_near(vectors.grad.movedim(1, -1).reshape(-1, 6), flat.grad, bound)
+    assert_near(quantizer.embedding.weight.grad, book.grad, bound)
 
 
 def test_without_entropy_the_rest_is_the_same():
@@ -70,7 +74,8 @@ def test_without_entropy_the_rest_is_the_same():
         found = quantizer(inputs)
         (found.vectors.square().sum() + found.loss).backward()
         gradients.append((inputs.grad, quantizer.embedding.weight.grad.clone()))
-    torch.testing.assert_close(gradients[0], gradients[1])
+    for one, other in zip(*gradients, strict=True):
+        assert_near(one, other, rounding(torch.float32, 2 * (5 + 2 * 64 + 16)))
     assert found.entropy == 0
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rounding import rounding
 
 from reelmill.errors import ConfigError
 from reelmill.tokenize.vision.quantize import FiniteScalar, NearestCode
@@ -52,7 +53,9 @@ def test_training_output_is_what_decode_gives_and_carries_a_gradient():
         vectors = torch.randn(2, 6, 1, 3, 4, requires_grad=True)
         quantized, codes, loss, entropy = quantizer(vectors)
         assert entropy is None
-        torch.testing.assert_close(quantized, quantizer.decode(codes))
+        # The gradient goes straight through: what comes out is the vector and its distance to the code, added.
+        apart = (quantized - quantizer.decode(codes)).abs().max()
+        assert apart <= rounding(torch.float32, 2 + 6) * vectors.abs().max()
         assert torch.equal(codes, quantizer.encode(vectors))
         (quantized.square().sum() + loss).backward()
         assert vectors.grad is not None and vectors.grad.abs().sum() > 0

@@ -8,7 +8,7 @@ import textwrap
 from dataclasses import replace
 
 import pytest
-import torch
+from rounding import assert_near, training_bound
 
 from reelmill.config import to_toml
 from reelmill.train import checkpoint
@@ -56,9 +56,11 @@ def test_two_ranks_equal_one_and_resume_each_others_checkpoints(run_folder, toy_
 
     losses, validations = losses_of(tmp_path / "alone")
     mixed_losses, mixed_validations = losses_of(tmp_path / "mixed")
-    assert mixed_losses == pytest.approx(losses, rel=1e-5)
+    expected, vocab, _ = checkpoint.load_decoder(alone)
+    bound = training_bound(config, vocab.size)
+    assert mixed_losses == pytest.approx(losses, rel=bound)
     for one, other in zip(validations, mixed_validations, strict=True):
-        assert other == pytest.approx(one, rel=1e-4)
-    expected, found = (checkpoint.load_decoder(path)[0].state_dict() for path in (alone, mixed))
-    for name, tensor in expected.items():
-        assert torch.allclose(tensor, found[name], atol=1e-4), name
+        assert other == pytest.approx(one, rel=bound)
+    found = checkpoint.load_decoder(mixed)[0].state_dict()
+    for name, tensor in expected.state_dict().items():
+        assert_near(found[name], tensor, bound, name)

@@ -102,6 +102,7 @@ class Networks:
 
     def tensors(self) -> Parts:
         """Everything that a run needs to go on exactly, this rank's share of it. All ranks call this."""
+        # In this order: `state_dict` splits what FSDP still holds gathered, and optimizers know the split parameters.
         parts: Parts = {name: dict(model.state_dict()) for name, model, _ in self._trained()}
         parts |= {
             f"{name}_optimizer": optimizer_tensors(model, optimizer)

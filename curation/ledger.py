@@ -83,6 +83,8 @@ ITEMS = pa.schema(
         ("url", pa.string()),
         ("alt", pa.string()),
         ("sidecar_problem", pa.string()),
+        ("mtime_ns", pa.int64()),
+        ("head_sha256", pa.string()),
         ("score_fingerprint", pa.string()),
     ]
 )

@@ -136,8 +136,8 @@ class ItemScorer:
         try:
             if item["problem"]:
                 raise ItemFailed("item", item["problem"])
-            row = self._item_row(item, _sidecar(item))
             source = Source(item["path"], item["offset"], item["size"])
+            row = {**self._item_row(item, _sidecar(item)), **_stamp(source)}
             job = self._config.expanders[item["kind"]]
             return self._child.run_all(job, source, self._options, SAMPLES, partial(self._rows, item, row))
         except Exception as error:
@@ -234,6 +234,14 @@ def _sidecar(item: Mapping[str, Any]) -> Sidecar:
         return read_sidecar(_source(item, "json"), _source(item, "text"))
     except DataError as error:
         raise ItemFailed("machine", f"unreadable: a sidecar: {error}") from None
+
+
+def _stamp(source: Source) -> dict[str, int | str]:
+    """When and how the bytes began, before they are decoded; nothing where they cannot be read: decoding says so."""
+    try:
+        return source.stamp()
+    except (DataError, OSError):
+        return {}
 
 
 def _source(item: Mapping[str, Any], which: str) -> Source | None:

@@ -16,6 +16,7 @@ from reelmill.curation.rules import Rule, any_failed_sql, quoted, skipped_sql
 from reelmill.curation.scoring import ItemScorer, ScoreConfig
 from reelmill.isolation.parent import ItemFailed
 from reelmill.orchestration.attempts import Attempts
+from reelmill.orchestration.changed import MARK
 from reelmill.orchestration.engine import Receipt, Task
 from reelmill.orchestration.forgotten import forgotten_hashes, is_forgotten, tombstone
 from reelmill.orchestration.plan import unit_items
@@ -26,16 +27,18 @@ WORKER = "reelmill.orchestration.score:ScoreWorker"
 
 
 def score_tasks(folder: RunFolder, fingerprint: str, retry: Collection[str] = ()) -> list[Task]:
-    """Units that have no row under this score fingerprint; those with failures of a class in `retry` too.
+    """Units that have no row under this score fingerprint or hold an item that changed; those with failures of a class
+    in `retry` too.
 
     The classes: "machine" (items refused by the machine's fault), "scorer" (samples with a `score_error`).
     """
     with LedgerQueries(folder.root) as ledger:
         rows = ledger.rows(
             """SELECT DISTINCT unit FROM items WHERE score_fingerprint = $1
+            EXCEPT SELECT unit FROM items WHERE starts_with(reason, $4)
             EXCEPT SELECT unit FROM items WHERE $2 AND status = 'refused' AND reason_class = 'machine'
             EXCEPT SELECT unit FROM scored WHERE $3 AND score_error IS NOT NULL""",
-            [fingerprint, "machine" in retry, "scorer" in retry],
+            [fingerprint, "machine" in retry, "scorer" in retry, MARK],
         )
     done = {row["unit"] for row in rows}
     return _tasks(folder, lambda unit: unit not in done)

@@ -18,10 +18,12 @@ from reelmill.curation import clips as jobs
 from reelmill.curation.clip_messages import Decoded, decode_clips
 from reelmill.curation.ledger import FAILURES, TIMINGS
 from reelmill.curation.scoring import ScoreConfig
-from reelmill.errors import ConfigError
+from reelmill.errors import ConfigError, DataError
 from reelmill.files import write_atomically
 from reelmill.isolation.failures import failure_of
 from reelmill.isolation.parent import Child, ItemFailed
+from reelmill.media.source import Source
+from reelmill.orchestration.changed import MARK
 from reelmill.orchestration.engine import Receipt, Task
 from reelmill.orchestration.plan import group_by
 from reelmill.orchestration.runfolder import RunFolder
@@ -143,8 +145,9 @@ class TokenWorker:
         began, decoding = time.process_time(), self._child.cpu_s
         rows: list[dict[str, Any]] = []
         failed: dict[str, ItemFailed] = {}
+        scored = self._scored(task["unit"])
         for item_id, samples in group_by(task["rows"], "item_id"):
-            made = self._item(item_id, samples)
+            made = self._item(scored.get(item_id, {}), samples)
             rows.extend(made.rows)
             failed.update(made.failures)
         done = {row["sample_id"] for row in rows}
@@ -183,9 +186,30 @@ class TokenWorker:
         path = self._folder.unit_path("timings", task["unit"], f"{tag}-{self._fingerprint[:12]}")
         self._folder.commit(path, pa.Table.from_pylist(rows, schema=TIMINGS))
 
-    def _item(self, item_id: str, samples: list[dict[str, Any]]) -> _Made:
+    def _scored(self, unit: int) -> dict[str, dict[str, Any]]:
+        """The unit's rows of `items` by id: what its bytes were when they were scored."""
+        rows = self._folder.read(self._folder.unit_path("items", unit)).to_pylist()
+        return {row["item_id"]: row for row in rows}
+
+    def _check_same(self, source: Source, scored: Mapping[str, Any]) -> None:
+        """ItemFailed where the item's bytes are not those that were scored, or cannot be read."""
+        try:
+            if self._config.trust_dump and all(scored.get(name) == value for name, value in source.stamp().items()):
+                return
+            if scored.get("sha256") not in (None, source.sha256()):
+                raise ItemFailed("machine", f"{MARK}its bytes are not those that were scored; it is scored again")
+        except (DataError, OSError) as error:
+            raise ItemFailed("machine", f"unreadable: {error}") from None
+
+    def _item(self, scored: Mapping[str, Any], samples: list[dict[str, Any]]) -> _Made:
         """Documents of one item's samples, and why others have none: a sample that fails leaves the others alone."""
         made = _Made()
+        source = self._sources[samples[0]["item_id"]]
+        try:
+            self._check_same(source, scored)
+        except ItemFailed as failure:
+            made.failures.update({sample["sample_id"]: failure for sample in samples})
+            return made
         clips: list[dict[str, Any]] = []
         for sample in samples:
             try:
@@ -196,7 +220,7 @@ class TokenWorker:
             return made
         job, take = JOBS[samples[0]["kind"]], partial(self._documents, samples, made)
         try:
-            decode_clips(self._child, job, self._sources[item_id], self._options, clips, take)
+            decode_clips(self._child, job, source, self._options, clips, take)
         except Exception as error:
             made.rows.clear()
             made.failures.update({sample["sample_id"]: failure_of(error) for sample in samples})

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from reelmill.config import free
+
 
 @dataclass
 class TokensConfig:
@@ -23,3 +25,5 @@ class TokensConfig:
     caption_after: float = 0.2
     """Share of documents with the caption after the vision tokens (Emu3 section 2.4; the share is not disclosed)."""
     seed: int = 0
+    trust_dump: bool = free(False)
+    """Take an item whose file has the size, time and first 64 KiB of when it was scored for the same, unread."""

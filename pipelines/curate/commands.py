@@ -43,6 +43,9 @@ def curate(
         typer.Option(help="Try again: `machine`, what failed by the machine's fault; `scorer`, where a scorer failed."),
     ] = None,
     raft: Annotated[str, typer.Option(help="`all`: optical flow on every pair of frames, as on a GPU.")] = "",
+    trust_dump: Annotated[
+        bool, typer.Option("--trust-dump", help="Tell by size, time and first bytes that a file did not change.")
+    ] = False,
     executor: Annotated[str, typer.Option(help="ray or inline; the recipe's when not given.")] = "",
     workers: Annotated[int, typer.Option(min=0, help="Worker processes; 0: one per CPU.")] = 0,
 ) -> None:
@@ -60,6 +63,7 @@ def curate(
         raise ConfigError(f"--retry {unknown!r}: what is worth another try is `machine` or `scorer`")
     engine = [f"engine.executor={executor}"] if executor else []
     engine += [f"engine.workers={workers}"] if workers else []
+    engine += ["tokens.trust_dump=true"] if trust_dump else []
     readers = [f"plan.readers={json.dumps(reader)}"] if reader else []
     loaded = recipes.load(recipe, [*(set_ or []), *raft_assignments(raft), *engine, *readers])
     console = Console()

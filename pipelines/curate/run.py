@@ -22,6 +22,7 @@ from reelmill.curation.scoring import score_columns, score_fingerprint
 from reelmill.errors import ConfigError
 from reelmill.isolation.confinement import available
 from reelmill.orchestration import score
+from reelmill.orchestration.changed import has_changed
 from reelmill.orchestration.engine import stop_ray
 from reelmill.orchestration.plan import extend_plan
 from reelmill.orchestration.prune import drop_machine_failures, prune
@@ -77,8 +78,13 @@ def curate(dumps: Sequence[Path], out: Path, recipe: Recipe, options: CurateOpti
     return folder
 
 
-def complete_selection(folder: RunFolder, selection: str, recipe: Recipe, console: Console) -> None:
-    """Score, caption and tokenize what the kept samples of a selection lack."""
+def complete_selection(
+    folder: RunFolder, selection: str, recipe: Recipe, console: Console, *, is_second: bool = False
+) -> None:
+    """Score, caption and tokenize what the kept samples of a selection lack.
+
+    Items that turn out to have changed since they were scored go through all of it once more.
+    """
     from reelmill.orchestration import tokens
 
     runner = StageRunner(folder, recipe, console)
@@ -89,6 +95,12 @@ def complete_selection(folder: RunFolder, selection: str, recipe: Recipe, consol
     fingerprint, tokenizer = tokens.tokenize_selection(runner, selection, caption.required(recipe))
     if selection == DEFAULT:  # another selection may have tokens of its own, which are not the run's
         _write_run(folder, recipe, fingerprint, tokenizer)
+    if not is_second and has_changed(folder):
+        recover(folder, recipe, console)
+        runner.run("score again", score.WORKER, score.score_tasks(folder, runner.score_fingerprint))
+        decide_again(folder, recipe, console)
+        complete_selection(folder, selection, recipe, console, is_second=True)
+        return
     caption.require_captions(runner, selection)
 
 

@@ -11,6 +11,7 @@ from reelmill.config import override
 from reelmill.curation.decide import decide
 from reelmill.curation.ledger import read_schema
 from reelmill.errors import ConfigError
+from reelmill.orchestration.changed import send_back
 from reelmill.orchestration.forgotten import carry_out
 from reelmill.orchestration.recipe import Recipe
 from reelmill.orchestration.runfolder import RunFolder
@@ -22,12 +23,15 @@ _ASSIGNMENTS = "reelmill.set"
 
 
 def recover(folder: RunFolder, recipe: Recipe, console: Console) -> int:
-    """Finish a `forget` that was interrupted; returns how many samples lost captions or tokens.
+    """Finish a `forget` that was interrupted, and send items that changed back to scoring; returns how many samples
+    the `forget` took captions or tokens from.
 
     Whatever writes to a run folder does this first.
     """
-    pruned = carry_out(folder)
-    if pruned is not None:
+    pruned, changed = carry_out(folder), send_back(folder)
+    if changed:
+        say(console, f"{changed} items changed since they were scored", head="changed", style="bold yellow")
+    if changed or pruned is not None:
         decide_again(folder, recipe, console)
     return pruned or 0
 

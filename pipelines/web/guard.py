@@ -26,6 +26,8 @@ from reelmill.errors import ConfigError
 from reelmill.pipelines.web.errors import HttpError, error_body
 
 SHORTEST_TOKEN = 16
+MAX_REQUESTS = 256
+"""Requests that are served at a time; further ones get a 503."""
 SILENCE_S = 30.0
 """A client that sends nothing of its body, or reads nothing of its response, for so long is disconnected."""
 BODY_S = 120.0
@@ -88,6 +90,7 @@ class Guard:
 
     def __init__(self, app: ASGIApp, access: Access, max_body: int) -> None:
         self.app, self.access, self.max_body = app, access, max_body
+        self._requests = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse a request, or pass it on."""
@@ -95,16 +98,26 @@ class Guard:
             await self.app(scope, receive, send)
             return
         request = Request(scope)
-        send = _with_headers(send)
+        self._requests += 1
         try:
+            # A client that has disconnected or does not read, and the end of the server, are no failures.
+            with contextlib.suppress(ClientDisconnect, _UnreadError, asyncio.CancelledError):
+                response = self._refusal_or_redirect(request) or self.app
+                await response(scope, _bounded(receive, self.max_body), _with_headers(send))
+        finally:
+            self._requests -= 1
+
+    def _refusal_or_redirect(self, request: Request) -> Response | None:
+        """What answers a request that is not passed on."""
+        try:
+            if self._requests > MAX_REQUESTS:
+                raise HttpError(503, f"{MAX_REQUESTS} requests are being served; try again soon", retry_after="1")
             self._check_sender(request)
             response = self._login(request)
             self._check_length(request)
         except HttpError as refusal:
-            response = JSONResponse(error_body(refusal), refusal.status_code, refusal.headers)
-        # A client that has disconnected or does not read, and the end of the server, are no failures.
-        with contextlib.suppress(ClientDisconnect, _UnreadError, asyncio.CancelledError):
-            await (response or self.app)(scope, _bounded(receive, self.max_body), send)
+            return JSONResponse(error_body(refusal), refusal.status_code, refusal.headers)
+        return response
 
     def _check_sender(self, request: Request) -> None:
         """Refuse requests from pages of other sites."""

@@ -13,10 +13,10 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from reelmill.errors import ConfigError
+from reelmill.pipelines.web.connection import BoundedConnection
 from reelmill.pipelines.web.guard import Access
 
 TOKEN = "REELMILL_TOKEN"  # noqa: S105  (the variable's name)
-CONNECTIONS = 512
 KEEP_ALIVE_S = 75
 """How long idle connections stay open: longer than clients keep theirs, so none is closed just as it is used again."""
 STOP_S = 5
@@ -76,13 +76,13 @@ def server(app: ASGIApp, on_stop: Callable[[], None] = lambda: None) -> uvicorn.
     """
     config = uvicorn.Config(
         app,
+        http=BoundedConnection,
         log_level="error",
         access_log=False,
         lifespan="off",
         ws="none",
         proxy_headers=False,
         server_header=False,
-        limit_concurrency=CONNECTIONS,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=STOP_S,
     )

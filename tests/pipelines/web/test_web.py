@@ -1,5 +1,6 @@
 """Who may ask a local server, and how much."""
 
+import asyncio
 import contextlib
 import http.client
 import json
@@ -9,15 +10,16 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route
 from web_server import running, until
 
 from reelmill.errors import ConfigError, DataError
-from reelmill.pipelines.web import Access, address_of, guard, listen, read_json, web_app
+from reelmill.pipelines.web import Access, address_of, connection, guard, listen, read_json, web_app
 
 SECRET = "a-token-of-thirty-two-characters"
 
@@ -38,14 +40,23 @@ async def broken(request):
     raise ValueError("secret words")
 
 
+async def slow(request):
+    async def parts():
+        yield "begun"
+        await asyncio.to_thread(request.app.state.ended.wait, 300)
+        yield " ended"
+
+    return StreamingResponse(parts())
+
+
 ROUTES = [Route("/", hello), Route("/a/{b}", hello), Route("/wrong", wrong), Route("/broken", broken)]
-ROUTES.append(Route("/echo", echo, methods=["POST"]))
+ROUTES += [Route("/echo", echo, methods=["POST"]), Route("/slow", slow)]
 
 
 @contextlib.contextmanager
-def site(token=None):
+def site(token=None, ended=None):
     listener, _ = listen("127.0.0.1", 0)
-    with running(web_app(ROUTES, Access(token), max_body=1000), listener):
+    with running(web_app(ROUTES, Access(token), max_body=1000, state={"ended": ended}), listener):
         yield listener.getsockname()[1]
 
 
@@ -186,6 +197,99 @@ def test_a_client_that_stops_sending_or_leaves_is_given_up(port, monkeypatch, lo
     time.sleep(0.2)
     assert ask(port)[0] == 200
     assert logged() == ""
+
+
+def silent(port, count):
+    """Connections that are open and send nothing."""
+    return [socket.create_connection(("127.0.0.1", port)) for _ in range(count)]
+
+
+def closed(client, seconds=60):
+    """Whether the server closes a connection within so many seconds."""
+    return bool(select.select([client], [], [], seconds)[0]) and client.recv(1) == b""
+
+
+def test_silent_connections_keep_nobody_out(port, monkeypatch):
+    monkeypatch.setattr(connection, "MAX_CONNECTIONS", 8)
+    idle = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+    idle.request("GET", "/")
+    assert idle.getresponse().read()
+    clients = silent(port, 12)
+    assert ask(port)[:2] == (200, {"hello": "/"})
+    assert closed(idle.sock) and all(closed(client) for client in clients[:4]), "the longest idle ones are closed"
+    assert ask(port)[0] == 200
+    assert not closed(clients[-1], 0)
+    for client in clients:
+        client.close()
+
+
+def test_a_connection_that_is_served_is_not_closed_for_others(monkeypatch):
+    monkeypatch.setattr(connection, "MAX_CONNECTIONS", 4)
+    ended = threading.Event()
+    with site(ended=ended) as port, released(ended):
+        served = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+        served.request("GET", "/slow")
+        answer = served.getresponse()
+        assert answer.read(5) == b"begun"
+        clients = silent(port, 10)
+        assert ask(port)[0] == 200
+        ended.set()
+        assert answer.read() == b" ended"
+        for client in clients:
+            client.close()
+
+
+def test_more_requests_than_are_served_are_told_to_come_again(monkeypatch):
+    monkeypatch.setattr(guard, "MAX_REQUESTS", 2)
+    ended = threading.Event()
+    with site(ended=ended) as port, released(ended):
+        clients = [http.client.HTTPConnection("127.0.0.1", port, timeout=120) for _ in range(2)]
+        for client in clients:
+            client.request("GET", "/slow")
+        answers = [client.getresponse() for client in clients]
+        status, answer, headers = ask(port)
+        assert (status, headers["Retry-After"]) == (503, "1") and "2 requests are being served" in answer["error"][
+            "message"
+        ]
+        ended.set()
+        assert [answer.read() for answer in answers] == [b"begun ended"] * 2
+        until(lambda: ask(port)[0] == 200)
+
+
+def begun(port, path):
+    """(connection, response) of a request whose response has begun; again if the deadline came before the headers."""
+    while True:
+        client = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+        with contextlib.suppress(ConnectionError):
+            client.request("GET", path)
+            return client, client.getresponse()
+
+
+def test_headers_have_a_deadline_and_answers_have_none(monkeypatch):
+    monkeypatch.setattr(connection, "HEADER_S", 0.3)
+    ended = threading.Event()
+    with site(ended=ended) as port, released(ended):
+        for start in (b"", b"GET / HTTP/1.1\r\nHost: localhost\r\nX: "):
+            with socket.create_connection(("127.0.0.1", port)) as client, contextlib.suppress(ConnectionError):
+                client.sendall(start)
+                assert closed(client)
+        client, answer = begun(port, "/")
+        assert answer.read() and not closed(client.sock, 1.0), "an idle connection is kept"
+        client.sock.sendall(b"GET ")
+        assert closed(client.sock), "the next request has a deadline too"
+        client, answer = begun(port, "/slow")
+        assert answer.read(5) == b"begun" and not closed(client.sock, 1.0)
+        ended.set()
+        assert answer.read() == b" ended"
+
+
+@contextlib.contextmanager
+def released(event):
+    """Sets the event at the end, also of a test that fails: the server waits for its answers."""
+    try:
+        yield
+    finally:
+        event.set()
 
 
 PROGRAM = """

@@ -80,7 +80,7 @@ class CheckpointConfig:
     """A captioner of one's own (recipe `captioner`), in the workers' own processes."""
 
     model: str = ""
-    """A checkpoint folder, or a training run's."""
+    """A training run, a checkpoint, or a Hugging Face folder."""
     tokenizer: str = free("")
     """Vision tokenizer that it was trained with, where that is no shipped one."""
     pictures: PixelBounds = free_table(PixelBounds)

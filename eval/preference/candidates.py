@@ -1,9 +1,9 @@
-"""Candidates: pictures drawn for a prompt, kept as the exact tokens that were drawn.
+"""Candidates: pictures sampled for a prompt, stored as the exact tokens that were sampled.
 
-    FOLDER/candidates/*.parquet     rows of CANDIDATES_SCHEMA under the footer of token shards
-    FOLDER/pictures/ID.png          what people see, decoded from the tokens once
+    FOLDER/candidates/*.parquet     rows of CANDIDATES_SCHEMA, with the footer of token shards
+    FOLDER/pictures/ID.png          what people see, decoded once from the tokens
 
-Nothing else says what is there: what is left to draw or to decode is what these lack.
+There is no other state: what is still to be sampled or decoded is what these files lack.
 """
 
 from __future__ import annotations
@@ -55,13 +55,13 @@ _REQUIRED: dict[str, pa.DataType] = {
 }
 CANDIDATES_SCHEMA = pa.schema([pa.field(name, type_, nullable=False) for name, type_ in _REQUIRED.items()])
 SETTINGS = ("grid_h", "grid_w", "temperature", "top_k", "top_p", "guidance", "negative", "seed")
-"""Columns that all candidates of a folder have in common."""
+"""Columns that are equal for all candidates of a folder."""
 _SHORT = [name for name in CANDIDATES_SCHEMA.names if name != "tokens"]
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A row without its tokens, and where they lie: `row` of the file `path`."""
+    """A row without its tokens, which are in row `row` of the file `path`."""
 
     id: str
     prompt_id: str
@@ -74,7 +74,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What drew candidates: its folder and step when it did, and the SHA-256 of its weights, which tells it apart."""
+    """What sampled candidates: its folder and step at the time, and the SHA-256 of its weights, which identifies it."""
 
     place: str
     step: int
@@ -82,10 +82,10 @@ class Checkpoint:
 
 
 class Candidates:
-    """The candidates of a folder: `by_prompt` maps each prompt_id, in the order of the prompts, to its candidates.
+    """The candidates of a folder. `by_prompt` maps each prompt_id, in the order of the prompts, to its candidates.
 
-    `checkpoints` are those that drew them, in the order of their first draws; `settings` how all were drawn. A
-    candidate that two processes drew at once is the one that was written first. Raises DataError for a damaged file.
+    `checkpoints`: those that sampled them, in the order of their first candidates. `settings`: how all were sampled. If
+    two processes sampled the same candidate, the first one written counts. Raises DataError for a damaged file.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -114,34 +114,34 @@ class Candidates:
                 row["row"],
             )
             self.by_prompt.setdefault(candidate.prompt_id, []).append(candidate)
-        self.by_id = {candidate.id: candidate for found in self.by_prompt.values() for candidate in found}
+        self.by_id = {candidate.id: candidate for candidates in self.by_prompt.values() for candidate in candidates}
 
     def __len__(self) -> int:
         return len(self.by_id)
 
     def picture(self, candidate_id: str) -> Path:
-        """Where a candidate's picture lies."""
+        """The file of a candidate's picture."""
         return self.folder / "pictures" / f"{candidate_id}.png"
 
     def read(self, candidates: Sequence[Candidate]) -> list[tuple[Ids, int]]:
-        """The exact tokens int32 [n] of candidates, and how many of them are the prompt's; each file is read once."""
-        found: dict[str, tuple[Ids, int]] = {}
+        """The exact tokens, int32 [n], of candidates, and how many of them are the prompt. Each file is read once."""
+        tokens: dict[str, tuple[Ids, int]] = {}
         for path in dict.fromkeys(candidate.path for candidate in candidates):
             table = _read(path, ["tokens", "n_prompt"])
             flat, offsets = token_lists(table["tokens"])
             n_prompt = table["n_prompt"].to_pylist()
             for one in candidates:
                 if one.path == path:
-                    found[one.id] = flat[offsets[one.row] : offsets[one.row + 1]].copy(), n_prompt[one.row]
-        return [found[candidate.id] for candidate in candidates]
+                    tokens[one.id] = flat[offsets[one.row] : offsets[one.row + 1]].copy(), n_prompt[one.row]
+        return [tokens[candidate.id] for candidate in candidates]
 
     def undecoded(self) -> list[Candidate]:
-        """Those that have no picture yet."""
-        there = {path.stem for path in (self.folder / "pictures").glob("*.png")}
-        return [candidate for name, candidate in self.by_id.items() if name not in there]
+        """The candidates without a picture."""
+        decoded = {path.stem for path in (self.folder / "pictures").glob("*.png")}
+        return [candidate for name, candidate in self.by_id.items() if name not in decoded]
 
     def decode(self, vision: VisionTokenizer, candidates: Sequence[Candidate]) -> None:
-        """Write the pictures of candidates, decoded from their tokens. Nothing in a file tells where it comes from."""
+        """Decode candidates and write their pictures, with nothing in the files that shows where they come from."""
         for path in dict.fromkeys(candidate.path for candidate in candidates):
             vocab = self.footers[path].vocab
             here = [candidate for candidate in candidates if candidate.path == path]
@@ -150,7 +150,7 @@ class Candidates:
                 write_atomically(self.picture(candidate.id), partial(_write_png, picture), root=self.folder)
 
     def problems(self) -> Iterator[str]:
-        """What is wrong with the documents, a sentence each: all tokens are read and parsed."""
+        """What is wrong with the documents, a sentence each. All tokens are read and parsed."""
         for path, footer in self.footers.items():
             here = [candidate for candidate in self.by_id.values() if candidate.path == path]
             for candidate, (tokens, n_prompt) in zip(here, self.read(here), strict=True):
@@ -161,18 +161,20 @@ class Candidates:
     def _rows(self, path: Path) -> Iterator[dict[str, Any]]:
         metadata, self.footers[path] = read_footer(path)
         if not metadata.schema.to_arrow_schema().equals(CANDIDATES_SCHEMA, check_metadata=False):
-            raise DataError(f"{path} is no file of candidates; `reelmill prefer sample` writes them.")
+            raise DataError(
+                f"{path} does not have the columns of candidates; `reelmill prefer sample` writes such files."
+            )
         for number, row in enumerate(_read(path, _SHORT).to_pylist()):
             yield {**row, "path": path, "row": number}
 
 
 def digest(*fields: str) -> str:
-    """32 hex digits of SHA-256 over texts."""
+    """The first 32 hex digits of the SHA-256 of texts."""
     return hashlib.sha256("\0".join(fields).encode()).hexdigest()[:32]
 
 
 def write_candidates(folder: Path, rows: Sequence[Mapping[str, Any]], footer: Footer) -> Path:
-    """Write rows of CANDIDATES_SCHEMA to a file that is named by what it holds. Returns its path."""
+    """Write rows of CANDIDATES_SCHEMA to a file that is named by its content; returns its path."""
     columns = [pa.array([row[field.name] for row in rows], field.type) for field in CANDIDATES_SCHEMA]
     schema = CANDIDATES_SCHEMA.with_metadata(footer.to_metadata())
     table = pa.table(columns, schema=schema)
@@ -196,12 +198,12 @@ def _problem(vocab: Vocabulary, tokens: Ids, n_prompt: int) -> str:
     try:
         document = parse(vocab, tokens)
     except DocumentError as error:
-        return f"no document: {error}"
+        return f"it is no document: {error}"
     frames = [block.header.t for block in document.blocks]
     if frames != [1]:
         return f"it has blocks of {frames} latent frames; a candidate is one picture"
     if not 0 < n_prompt < len(tokens):
-        return f"{n_prompt} of its {len(tokens)} tokens are the prompt's; the picture comes after them"
+        return f"{n_prompt} of its {len(tokens)} tokens are the prompt; it must be followed by a picture"
     return ""
 
 

@@ -1,6 +1,6 @@
-"""Pairs of preferences from votes: of a prompt's candidates the best is chosen, the worst rejected.
+"""Preference pairs from votes: the best of a prompt's candidates is chosen, the worst is rejected.
 
-Emu3 (arXiv 2409.18869, section 2.5) does so; how it settles ties is not disclosed.
+This is Emu3's rule (arXiv 2409.18869, section 2.5), which does not disclose how ties are settled.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from reelmill.tokenize.shards import Footer
 from reelmill.tokenize.shards.pairs import pair_row, write_pairs
 
 DIGITS = 9
-"""Means that are the same to so many digits are equal: the order of sums must not tell candidates apart."""
+"""Means that agree to this many digits count as equal: the order of a sum must not decide between candidates."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A prompt's pair. `margin` is the difference of the two scores, `voters` how many judged the whole prompt."""
+    """The pair of a prompt, and how many voters judged all of its candidates."""
 
     chosen: Candidate
     rejected: Candidate
@@ -34,37 +34,39 @@ class Choice:
 
     @property
     def margin(self) -> float:
-        """How much better the chosen one is."""
+        """The difference of the two scores."""
         return self.chosen_score - self.rejected_score
 
 
 @dataclass
-class Chosen:
-    """The pairs, and how many groups of candidates gave none: too few voters judged them, or their best is no better
-    than their worst."""
+class ChosenPairs:
+    """The pairs, and how many groups of candidates have none: too few voters judged them, or the best is no better than
+    the worst."""
 
     choices: list[Choice] = field(default_factory=list)
     too_few_voters: int = 0
     tied: int = 0
 
 
-def choose(candidates: Candidates, found: Mapping[str, Tally], *, least_voters: int = 1, margin: float = 0.0) -> Chosen:
-    """The pairs that the votes give, at most one of a group: a prompt's candidates, or two that were compared.
+def choose_pairs(
+    candidates: Candidates, tallies: Mapping[str, Tally], *, least_voters: int = 1, margin: float = 0.0
+) -> ChosenPairs:
+    """At most one pair for each group: the candidates of a prompt, or two that were compared.
 
-    A candidate's score is the mean over voters of the mean over questions; only voters who judged all of a group count
-    for it. A group gives a pair where its best score exceeds its worst, by at least `margin`. Of equal scores the
-    candidate that was drawn first is taken: their order is chance.
+    The score of a candidate is the mean over voters of the mean over questions. Only voters who judged a whole group
+    count for it. A group has a pair if its best score exceeds its worst one, by at least `margin`. Between equal scores
+    the candidate that was sampled first is taken: their order is random.
     """
-    result = Chosen()
-    for prompt_id, of in candidates.by_prompt.items():
-        tally = found.get(prompt_id, Tally())
+    result = ChosenPairs()
+    for prompt_id, prompt_candidates in candidates.by_prompt.items():
+        tally = tallies.get(prompt_id, Tally())
         pairs = [[candidates.by_id[name] for name in pair] for pair in sorted(_compared(tally))]
-        for group in pairs or [of]:
+        for group in pairs or [prompt_candidates]:
             voters, scores = _compared_scores(tally, group) if pairs else _scores(tally, group)
             if voters < max(1, least_voters):
                 result.too_few_voters += 1
                 continue
-            # `max` and `min` take the first of equal ones, and candidates stand in the order of their numbers.
+            # `max` and `min` take the first of equal ones, and candidates are in the order of their numbers.
             best = max(group, key=lambda one: round(scores[one.id], DIGITS))
             worst = min(group, key=lambda one: round(scores[one.id], DIGITS))
             choice = Choice(best, worst, round(scores[best.id], DIGITS), round(scores[worst.id], DIGITS), voters)
@@ -76,17 +78,17 @@ def choose(candidates: Candidates, found: Mapping[str, Tally], *, least_voters: 
 
 
 def write_choices(candidates: Candidates, choices: Sequence[Choice], path: Path, *, root: Path) -> int:
-    """Write pairs with the tokens that were drawn, to a file inside the folder `root`. Returns how many.
+    """Write pairs, with the tokens that were sampled, to a file inside the folder `root`; returns how many.
 
-    Left out are pairs whose two documents are the same. Raises DataError where the candidates are of several
-    vocabularies or vision tokenizers.
+    Pairs of two equal documents are left out. Raises DataError if the candidates have different vocabularies or vision
+    tokenizers.
     """
     both = [candidate for choice in choices for candidate in (choice.chosen, choice.rejected)]
     footers = {candidates.footers[candidate.path] for candidate in both}
     if len(footers) > 1:
-        raise DataError(f"the candidates of {candidates.folder} are of several vision tokenizers or vocabularies.")
+        raise DataError(f"the candidates in {candidates.folder} have different vision tokenizers or vocabularies.")
     if not footers:
-        raise ConfigError("no prompt gives a pair yet; take more votes, or lower --least-voters or --margin.")
+        raise ConfigError("no prompt has a pair yet; collect more votes, or lower --least-voters or --margin.")
     rows = []
     documents = candidates.read(both)
     for choice, (chosen, n_prompt), (rejected, _) in zip(choices, documents[::2], documents[1::2], strict=True):
@@ -99,7 +101,7 @@ def write_choices(candidates: Candidates, choices: Sequence[Choice], path: Path,
 
 
 def _facts(choice: Choice) -> dict[str, Any]:
-    """The columns beside the tokens."""
+    """The columns other than the tokens."""
     return {
         "prompt_id": choice.chosen.prompt_id,
         "chosen_id": choice.chosen.id,
@@ -116,18 +118,18 @@ def _compared(tally: Tally) -> set[Pair]:
 
 
 def _compared_scores(tally: Tally, group: Sequence[Candidate]) -> tuple[int, dict[str, float]]:
-    """How many voters compared two candidates, and the share of wins of each, a tie half a win."""
+    """How many voters compared two candidates, and the share of wins of each; a tie counts half."""
     one, other = (candidate.id for candidate in group)
-    outcomes = [mean(of[one, other]) for of in tally.outcomes.values() if (one, other) in of]
+    outcomes = [mean(answers[one, other]) for answers in tally.outcomes.values() if (one, other) in answers]
     share = sum(outcomes) / len(outcomes)
     return len(outcomes), {one: share, other: 1 - share}
 
 
 def _scores(tally: Tally, group: Sequence[Candidate]) -> tuple[int, dict[str, float]]:
-    """How many voters scored all of a group by the same questions, and each candidate's score."""
+    """How many voters scored a whole group on the same questions, and the score of each candidate."""
     names = [candidate.id for candidate in group]
-    scored = [[of[name] for name in names] for of in tally.scores.values() if all(name in of for name in names)]
-    whole = [answers for answers in scored if len({frozenset(one) for one in answers}) == 1]
-    if not whole:
+    complete = [scores for scores in tally.scores.values() if all(name in scores for name in names)]
+    comparable = [scores for scores in complete if len({frozenset(scores[name]) for name in names}) == 1]
+    if not comparable:
         return 0, {}
-    return len(whole), {name: sum(mean(of[n]) for of in whole) / len(whole) for n, name in enumerate(names)}
+    return len(comparable), {name: sum(mean(scores[name]) for scores in comparable) / len(comparable) for name in names}

@@ -1,4 +1,4 @@
-"""What the votes of a folder come to: the latest of each voter, candidate by candidate and pair by pair."""
+"""The votes of a folder, summed up: the latest vote of each voter on each candidate and each pair."""
 
 from __future__ import annotations
 
@@ -12,29 +12,34 @@ from reelmill.eval.preference.votes import Vote
 Answers = dict[str, float]
 """By question."""
 Pair = tuple[str, str]
-"""Two candidates in the order of their ids."""
+"""Two candidates, in the order of their ids."""
 
 
 @dataclass
 class Tally:
-    """Of one prompt: `scores` by voter and candidate (ratings and scorers' scores), `outcomes` by voter and pair (of
-    comparisons: 1 where the first of the pair is better, 0 where the second is, 0.5 where they are alike)."""
+    """The votes on one prompt.
+
+    `scores`: ratings of people and scores of scorers, by voter and candidate. `outcomes`: comparisons, by voter and
+    pair: 1 if the first of the pair is better, 0 if the second is, 0.5 for a tie.
+    """
 
     scores: dict[str, dict[str, Answers]] = field(default_factory=dict)
     outcomes: dict[str, dict[Pair, Answers]] = field(default_factory=dict)
 
-    def take(self, vote: Vote) -> None:
-        """Note a vote; it takes the place of the voter's earlier ones about the same."""
+    def add(self, vote: Vote) -> None:
+        """Add a vote. It replaces earlier ones of the voter on the same candidates."""
         if vote.kind == "comparison":
             pair = (min(vote.scores), max(vote.scores))
             self.outcomes.setdefault(vote.voter, {})[pair] = dict(vote.scores[pair[0]])
         else:
-            self.scores.setdefault(vote.voter, {}).update({name: dict(of) for name, of in vote.scores.items()})
+            self.scores.setdefault(vote.voter, {}).update(
+                {name: dict(answers) for name, answers in vote.scores.items()}
+            )
 
     def between(self, voter: str, one: str, other: str) -> Answers:
-        """How `one` did against `other` by question: 1 better, 0 worse, 0.5 alike; empty where the voter said nothing.
+        """How `one` did against `other` on each question: 1 won, 0 lost, 0.5 tied; empty if the voter judged neither.
 
-        What was compared counts before what was rated one by one.
+        A comparison of the two takes precedence over ratings.
         """
         pair = (one, other) if one < other else (other, one)
         outcome = self.outcomes.get(voter, {}).get(pair)
@@ -46,70 +51,70 @@ class Tally:
 
 
 def tallies(votes: Iterable[Vote], voters: Sequence[str] = ()) -> dict[str, Tally]:
-    """By prompt_id. `voters`: only theirs. Raises ConfigError for a voter of whom there is no vote."""
+    """Tallies by prompt_id, of all voters or only of `voters`. Raises ConfigError for a voter without votes."""
     votes = list(votes)
-    there = {vote.voter for vote in votes}
-    if unknown := sorted(set(voters) - there):
+    known = {vote.voter for vote in votes}
+    if unknown := sorted(set(voters) - known):
         raise ConfigError(
-            f"no votes of {', '.join(unknown)}; there are votes of: {', '.join(sorted(there)) or 'nobody'}"
+            f"there are no votes of {', '.join(unknown)}; voters: {', '.join(sorted(known)) or 'nobody yet'}"
         )
-    found: dict[str, Tally] = {}
+    by_prompt: dict[str, Tally] = {}
     for vote in votes:
         if voters and vote.voter not in voters:
             continue
-        found.setdefault(vote.prompt_id, Tally()).take(vote)
-    return found
+        by_prompt.setdefault(vote.prompt_id, Tally()).add(vote)
+    return by_prompt
 
 
 def require_one_scale(votes: Iterable[Vote], voters: Sequence[str] = ()) -> str:
-    """The kind of the votes that count. ConfigError where their numbers cannot be averaged: kinds differ, or several
-    scorers have scales of their own."""
-    who: dict[str, set[str]] = {}
+    """The kind of the votes that count. Raises ConfigError if their numbers have no common mean: they are of different
+    kinds, or of several scorers with their own scales."""
+    voters_of_kind: dict[str, set[str]] = {}
     for vote in votes:
         if not voters or vote.voter in voters:
-            who.setdefault(vote.kind, set()).add(vote.voter)
-    if not who:
-        raise ConfigError("there are no votes yet; `reelmill prefer vote` takes them.")
-    if len(who) > 1 or len(who.get("score", ())) > 1:
-        found = "; ".join(f"{kind}: {', '.join(sorted(names))}" for kind, names in sorted(who.items()))
+            voters_of_kind.setdefault(vote.kind, set()).add(vote.voter)
+    if not voters_of_kind:
+        raise ConfigError("there are no votes yet; `reelmill prefer vote` collects them.")
+    if len(voters_of_kind) > 1 or len(voters_of_kind.get("score", ())) > 1:
+        found = "; ".join(f"{kind}: {', '.join(sorted(names))}" for kind, names in sorted(voters_of_kind.items()))
         raise ConfigError(
-            f"the votes have several scales, which have no common mean ({found}). Name whose votes count: --voter NAME."
+            f"the votes have different scales and no common mean ({found}). Choose whose votes count: --voter NAME."
         )
-    return next(iter(who))
+    return next(iter(voters_of_kind))
 
 
 def mean(answers: Answers) -> float:
-    """The questions weigh the same."""
+    """The mean over questions."""
     return sum(answers.values()) / len(answers)
 
 
-def strict_agreement(found: Iterable[Tally], question: str) -> tuple[int, int]:
-    """Of all pairs of voters and pairs of a prompt's candidates that both voters tell apart: in how many they prefer
-    the same candidate, and how many there are."""
+def strict_agreement(tallies: Iterable[Tally], question: str) -> tuple[int, int]:
+    """In how many cases two voters prefer the same one of two candidates, and how many cases there are: every pair of
+    voters with every pair of candidates of a prompt between which both voters have a preference."""
     same = both = 0
-    for tally in found:
+    for tally in tallies:
         voters = sorted(tally.scores.keys() | tally.outcomes.keys())
         names = sorted(
-            {n for of in tally.scores.values() for n in of}
-            | {n for of in tally.outcomes.values() for p in of for n in p}
+            {name for scores in tally.scores.values() for name in scores}
+            | {name for outcomes in tally.outcomes.values() for pair in outcomes for name in pair}
         )
         for one, other in combinations(names, 2):
-            said = [tally.between(voter, one, other).get(question, 0.5) for voter in voters]
-            better, worse = said.count(1.0), said.count(0.0)
+            outcomes = [tally.between(voter, one, other).get(question, 0.5) for voter in voters]
+            better, worse = outcomes.count(1.0), outcomes.count(0.0)
             same += (better * (better - 1) + worse * (worse - 1)) // 2
             both += (better + worse) * (better + worse - 1) // 2
     return same, both
 
 
-def units(found: Iterable[Tally], question: str) -> list[dict[str, float]]:
-    """What each voter said of each thing that was judged: a candidate's score, or a pair's outcome."""
+def units(tallies: Iterable[Tally], question: str) -> list[dict[str, float]]:
+    """The value that each voter gave to each unit: the score of a candidate, or the outcome of a pair."""
     judged: list[dict[str, float]] = []
-    for tally in found:
+    for tally in tallies:
         for by_voter in (tally.scores, tally.outcomes):
-            things: dict[object, dict[str, float]] = {}
-            for voter, answers in by_voter.items():
-                for name, of in answers.items():
-                    if question in of:
-                        things.setdefault(name, {})[voter] = of[question]
-            judged += things.values()
+            values: dict[object, dict[str, float]] = {}
+            for voter, by_unit in by_voter.items():
+                for unit, answers in by_unit.items():
+                    if question in answers:
+                        values.setdefault(unit, {})[voter] = answers[question]
+            judged += values.values()
     return judged

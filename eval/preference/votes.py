@@ -1,9 +1,9 @@
-"""Votes: a file to which lines are only ever added, each on the disk before it counts.
+"""Votes: a file to which lines are only appended. A vote counts once it is on the disk.
 
-    FOLDER/votes.jsonl      a line a vote: one voter about candidates of one prompt
+    FOLDER/votes.jsonl      one vote per line: one voter on candidates of one prompt
 
-Three kinds: a `rating` gives candidates 1 to 5 each; a `comparison` is about two, 1 for the better one, 0 for the
-other, 0.5 each where they are alike; a `score` is a number on a scorer's own scale. A voter's latest vote about the
+There are three kinds. A `rating` gives each candidate 1 to 5. A `comparison` gives the better one of two candidates 1
+and the other 0, or each 0.5 for a tie. A `score` is a number on a scorer's own scale. The latest vote of a voter on the
 same candidates counts.
 """
 
@@ -30,12 +30,12 @@ LONGEST_LINE = 1 << 16
 LARGEST_SCORE = 1e9
 
 Scores = Mapping[str, Mapping[str, float]]
-"""By candidate and question."""
+"""Numbers by candidate and question."""
 
 
 @dataclass(frozen=True)
 class Vote:
-    """What a voter said about candidates of one prompt, and when (ISO 8601, UTC)."""
+    """A vote on candidates of one prompt, and its time (ISO 8601, UTC)."""
 
     voter: str
     kind: str
@@ -45,38 +45,38 @@ class Vote:
 
     def to_json(self) -> str:
         """The line of the file."""
-        scores = [{"candidate_id": name, **found} for name, found in self.scores.items()]
+        scores = [{"candidate_id": name, **answers} for name, answers in self.scores.items()]
         row = {"voter": self.voter, "kind": self.kind, "prompt_id": self.prompt_id, "scores": scores, "at": self.at}
         return json.dumps(row, ensure_ascii=False)
 
 
 def read_vote(row: Any, candidates: Candidates) -> Vote:
-    """A vote from parsed JSON: `voter`, `scores` (a list of `candidate_id` with `appeal` and `alignment`) and, where it
-    is no rating, `kind`. DataError says what is wrong with it; nothing in it is trusted."""
+    """A vote from parsed JSON: `voter`, `scores` (a list of `candidate_id` with `appeal` and `alignment`) and, unless
+    it is a rating, `kind`. Nothing in it is trusted. Raises DataError, which says what is wrong."""
     if not isinstance(row, dict) or not isinstance(row.get("scores"), list):
         raise DataError(
             'a vote is {"voter": NAME, "scores": [{"candidate_id": ID, "appeal": 1..5, "alignment": 1..5}]}'
         )
     unknown = sorted(map(str, row.keys() - {"voter", "kind", "prompt_id", "scores", "at"}))
     if unknown:
-        raise DataError(f"a vote has no {unknown}; it has voter, kind, prompt_id, scores, at")
+        raise DataError(f"unknown fields {unknown} in a vote; it has voter, kind, prompt_id, scores, at")
     kind = row.get("kind", "rating")
     if kind not in KINDS:
-        raise DataError(f"kind is {_shown(kind)}; it is one of {', '.join(KINDS)}")
+        raise DataError(f"kind is {_shown(kind)}; it must be {', '.join(KINDS)}")
     scores = dict(_candidate_scores(one, kind, candidates) for one in row["scores"])
     prompts = {candidates.by_id[name].prompt_id for name in scores}
     if len(prompts) != 1 or len(scores) != len(row["scores"]):
-        raise DataError(f"a vote is about different candidates of one prompt; this one has {len(prompts)} prompts")
+        raise DataError(f"a vote is on different candidates of one prompt; this one has {len(prompts)} prompts")
     (prompt_id,) = prompts
     if row.get("prompt_id", prompt_id) != prompt_id:
-        raise DataError(f"prompt_id is {_shown(row['prompt_id'])}; its candidates are of {prompt_id}")
+        raise DataError(f"prompt_id is {_shown(row['prompt_id'])}; the candidates are of {prompt_id}")
     if kind == "comparison":
         _check_comparison(list(scores.values()))
     return Vote(voter_name(row.get("voter")), kind, prompt_id, scores, _time(row.get("at", "")))
 
 
 def voter_name(name: Any) -> str:
-    """A name as it is kept: one line, no blanks around it. DataError where it is none."""
+    """A name as it is stored: one line, without blanks at its ends. Raises DataError for anything else."""
     stripped = name.strip() if isinstance(name, str) else ""
     if not 0 < len(stripped) <= LONGEST_VOTER or not stripped.isprintable():
         raise DataError(f"a voter's name has 1 to {LONGEST_VOTER} printable characters")
@@ -84,21 +84,21 @@ def voter_name(name: Any) -> str:
 
 
 class VoteFile:
-    """The votes of a folder. Several processes may add to it at a time."""
+    """The votes of a folder. Several processes may append to it at the same time."""
 
     def __init__(self, folder: Path) -> None:
         self.path = Path(folder) / "votes.jsonl"
 
     def add(self, votes: Sequence[Vote]) -> None:
-        """Add votes; when this returns they are on the disk. Votes without a time get one."""
+        """Append votes. When this returns they are on the disk. Votes without a time get one."""
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         lines = [Vote(v.voter, v.kind, v.prompt_id, v.scores, v.at or now).to_json() for v in votes]
         data = "".join(f"{line}\n" for line in lines).encode()
         is_new = not self.path.exists()
         with self.path.open("a+b") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX)
-            # A process that was killed while it wrote leaves part of a line, which nobody was told of.
-            stream.truncate(_whole(stream))
+            # A process that is killed while it writes leaves part of a line, which it has not acknowledged.
+            stream.truncate(_complete_bytes(stream))
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
@@ -110,7 +110,7 @@ class VoteFile:
                 os.close(descriptor)
 
     def read(self, candidates: Candidates) -> list[Vote]:
-        """All votes, oldest first; DataError names a line that is none."""
+        """All votes, oldest first. Raises DataError, naming the line, for a line that is no vote."""
         if not self.path.exists():
             return []
         data = self.path.read_bytes()
@@ -118,7 +118,7 @@ class VoteFile:
 
 
 def read_votes(lines: Iterable[bytes], candidates: Candidates, path: Path) -> Iterable[Vote]:
-    """The votes in the lines of a file; DataError names the line that is none. Empty lines are left out."""
+    """The votes in the lines of a file; blank lines are skipped. Raises DataError, naming the line that is no vote."""
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -130,8 +130,8 @@ def read_votes(lines: Iterable[bytes], candidates: Candidates, path: Path) -> It
             raise DataError(f"{path}, line {number}: {error}") from None
 
 
-def _whole(stream: BinaryIO) -> int:
-    """Bytes up to the end of the last whole line."""
+def _complete_bytes(stream: BinaryIO) -> int:
+    """Bytes up to the end of the last complete line."""
     end = stream.seek(0, os.SEEK_END)
     while end:
         begin = max(0, end - LONGEST_LINE)
@@ -146,17 +146,17 @@ def _whole(stream: BinaryIO) -> int:
 def _candidate_scores(row: Any, kind: str, candidates: Candidates) -> tuple[str, dict[str, float]]:
     name = row.get("candidate_id") if isinstance(row, dict) else None
     if not isinstance(name, str) or name not in candidates.by_id:
-        raise DataError(f"there is no candidate {_shown(name)} in {candidates.folder}")
+        raise DataError(f"there is no candidate {_shown(name)}")
     scores = {question: row[question] for question in QUESTIONS if row.get(question) is not None}
     unknown = sorted(map(str, row.keys() - {"candidate_id", *QUESTIONS}))
     if unknown or not scores:
-        raise DataError(f"candidate {name} has {unknown or 'no score'}; it has {' and '.join(QUESTIONS)}")
+        raise DataError(f"candidate {name} has {unknown or 'no score'}; allowed: {' and '.join(QUESTIONS)}")
     for question, score in scores.items():
         if not _is_score(score, kind):
             allowed = {"rating": "1, 2, 3, 4 or 5", "comparison": "0, 0.5 or 1"}.get(
                 kind, f"a number of at most {LARGEST_SCORE:g}"
             )
-            raise DataError(f"{question} of candidate {name} is {_shown(score)}; a {kind} is {allowed}")
+            raise DataError(f"{question} of candidate {name} is {_shown(score)}; a {kind} must be {allowed}")
     return name, {question: float(score) for question, score in scores.items()}
 
 
@@ -164,13 +164,13 @@ def _is_score(score: Any, kind: str) -> bool:
     if not isinstance(score, int | float) or isinstance(score, bool):
         return False
     if kind == "score":
-        return abs(score) <= LARGEST_SCORE  # nor is NaN
+        return abs(score) <= LARGEST_SCORE  # False for NaN
     return score in (RATINGS if kind == "rating" else (0, 0.5, 1))
 
 
 def _check_comparison(scores: Sequence[Mapping[str, float]]) -> None:
     if len(scores) != 2 or scores[0].keys() != scores[1].keys():
-        raise DataError(f"a comparison is of 2 candidates by the same questions, not of {len(scores)}")
+        raise DataError(f"a comparison is of 2 candidates on the same questions, not of {len(scores)}")
     for question, score in scores[0].items():
         if score + scores[1][question] != 1:
             raise DataError(
@@ -182,7 +182,7 @@ def _time(at: Any) -> str:
     try:
         return datetime.datetime.fromisoformat(at).isoformat(timespec="seconds") if at else ""
     except (TypeError, ValueError):
-        raise DataError(f"at is {_shown(at)}; it is a time in ISO 8601") from None
+        raise DataError(f"at is {_shown(at)}; it must be a time in ISO 8601") from None
 
 
 def _shown(value: Any) -> str:

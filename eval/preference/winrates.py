@@ -1,4 +1,4 @@
-"""Which of two checkpoints draws what people prefer: win rates with their intervals."""
+"""Which of two checkpoints people prefer: win rates with confidence intervals."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ BOTH = "both"
 
 @dataclass(frozen=True)
 class WinRate:
-    """How `one` did against `other` by a question (`both`: the mean of the questions).
+    """How `one` did against `other` on a question (`both`: on the mean of the questions).
 
-    `wins`, `ties` and `losses` count votes. `rate` is the mean over prompts of a prompt's mean over votes, a tie half a
-    win; (`low`, `high`) its 95 % Wilson score interval with the prompts as trials.
+    `wins`, `ties` and `losses` count votes. `rate` is the mean over prompts of the mean over votes, where a tie counts
+    half. (`low`, `high`) is its 95% Wilson score interval with prompts as trials.
     """
 
     one: Checkpoint
@@ -36,10 +36,10 @@ class WinRate:
 
 
 def wilson_interval(rate: float, trials: int, confidence: float = 0.95) -> tuple[float, float]:
-    """E. B. Wilson's score interval (1927) of a share that was found in so many independent trials.
+    """E. B. Wilson's score interval (1927) for a share that was measured in independent trials.
 
-    Votes on one prompt are no independent trials, prompts are. A prompt's mean lies in [0, 1], so that its variance is
-    at most that of a win-or-loss trial of the same mean: the interval is if anything too wide.
+    Votes on one prompt are not independent trials, but prompts are. The mean of a prompt lies in [0, 1], so its
+    variance is at most that of a win-or-loss trial with the same mean: if anything, the interval is too wide.
     """
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     scale = 1 + z * z / trials
@@ -49,26 +49,26 @@ def wilson_interval(rate: float, trials: int, confidence: float = 0.95) -> tuple
 
 
 def matches(candidates: Candidates, prompt_id: str) -> list[tuple[Candidate, Candidate]]:
-    """What is compared of a prompt: for every two checkpoints their candidates of the same number."""
-    of: dict[str, dict[int, Candidate]] = {checkpoint.weights: {} for checkpoint in candidates.checkpoints}
+    """The comparisons of a prompt: for every two checkpoints, their candidates of the same number."""
+    by_weights: dict[str, dict[int, Candidate]] = {checkpoint.weights: {} for checkpoint in candidates.checkpoints}
     for candidate in candidates.by_prompt[prompt_id]:
-        of[candidate.weights][candidate.number] = candidate
+        by_weights[candidate.weights][candidate.number] = candidate
     return [
         (one[number], other[number])
-        for one, other in combinations(of.values(), 2)
+        for one, other in combinations(by_weights.values(), 2)
         for number in sorted(one.keys() & other.keys())
     ]
 
 
-def win_rates(candidates: Candidates, found: Mapping[str, Tally]) -> Iterator[WinRate]:
-    """Of every two checkpoints and every question that was answered, and of both questions together."""
+def win_rates(candidates: Candidates, tallies: Mapping[str, Tally]) -> Iterator[WinRate]:
+    """Win rates for every two checkpoints and every question that was answered, and for both questions together."""
     outcomes: dict[tuple[str, str, str], dict[str, list[float]]] = {}
-    for prompt_id, tally in found.items():
+    for prompt_id, tally in tallies.items():
         voters = tally.scores.keys() | tally.outcomes.keys()
         for (one, other), voter in product(matches(candidates, prompt_id), sorted(voters)):
             answers = tally.between(voter, one.id, other.id)
-            more = {BOTH: mean(answers)} if len(answers) == len(QUESTIONS) else {}
-            for question, outcome in {**answers, **more}.items():
+            both = {BOTH: mean(answers)} if len(answers) == len(QUESTIONS) else {}
+            for question, outcome in {**answers, **both}.items():
                 key = (one.weights, other.weights, question)
                 outcomes.setdefault(key, {}).setdefault(prompt_id, []).append(outcome)
     by_weights = {checkpoint.weights: checkpoint for checkpoint in candidates.checkpoints}
@@ -80,8 +80,8 @@ def win_rates(candidates: Candidates, found: Mapping[str, Tally]) -> Iterator[Wi
 
 
 def _rate(one: Checkpoint, other: Checkpoint, question: str, prompts: Mapping[str, list[float]]) -> WinRate:
-    votes = [outcome for of in prompts.values() for outcome in of]
-    rate = sum(sum(of) / len(of) for of in prompts.values()) / len(prompts)
+    votes = [outcome for outcomes in prompts.values() for outcome in outcomes]
+    rate = sum(sum(outcomes) / len(outcomes) for outcomes in prompts.values()) / len(prompts)
     wins, losses = sum(vote > 0.5 for vote in votes), sum(vote < 0.5 for vote in votes)
     interval = wilson_interval(rate, len(prompts))
     return WinRate(one, other, question, wins, len(votes) - wins - losses, losses, len(prompts), rate, *interval)

@@ -1,4 +1,4 @@
-"""Votes that no person gives: of a file, of CLIP, of technical quality, of a model behind an endpoint."""
+"""Votes that nobody casts on the page: from a file, from CLIP, from image quality, from a model at an endpoint."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ Judge it by two questions, each from 1 (very bad) to 5 (very good).
 appeal: how good does it look, whatever it shows? Composition, detail, light, no defects.
 alignment: how well does it show what the prompt asks for? Things, numbers, colours, places, style.
 Answer with JSON alone, such as {{"appeal": 3, "alignment": 4}}."""
-"""What a model is asked about a candidate, after the picture."""
+"""The prompt for a model that judges a candidate, after the picture."""
 MAX_TOKENS = 60
 JPEG_QUALITY = 95
 _FENCE = re.compile(r"```(?:json)?\s*(.*?)\s*```", re.DOTALL)
 
 
-def take_votes(candidates: Candidates, path: Path) -> str:
-    """Add the votes of a `.jsonl` file, lines as of FOLDER/votes.jsonl, that are not there yet; a line about it.
+def import_votes(candidates: Candidates, path: Path) -> str:
+    """Add the new votes of a `.jsonl` file with lines as in FOLDER/votes.jsonl; returns a summary.
 
-    A line is `{"voter": NAME, "scores": [{"candidate_id": ID, "appeal": 1..5, "alignment": 1..5}, ...]}`. Raises
-    DataError, and takes none, where a line is no vote.
+    A line is `{"voter": NAME, "scores": [{"candidate_id": ID, "appeal": 1..5, "alignment": 1..5}, ...]}`. If a line is
+    no vote, it raises DataError and adds nothing.
     """
     try:
         lines = path.read_bytes().splitlines()
@@ -54,47 +54,49 @@ def take_votes(candidates: Candidates, path: Path) -> str:
         raise DataError(f"the votes in {path} cannot be read: {error.strerror}") from None
     given = list(read_votes(lines, candidates, path))
     file = VoteFile(candidates.folder)
-    # A vote without a time is known by what it says, one with a time by that too: taken back and given again it counts.
-    there = {form for vote in file.read(candidates) for form in (vote.to_json(), _undated(vote))}
-    new = [vote for vote in given if vote.to_json() not in there]
+    # A vote without a time equals one with the same scores. With a time, the times must be equal too: the same vote
+    # given again later counts.
+    known = {form for vote in file.read(candidates) for form in (vote.to_json(), _undated(vote))}
+    new = [vote for vote in given if vote.to_json() not in known]
     file.add(new)
-    return f"{len(new):,} of {len(given):,} votes taken, the others were there"
+    return f"{len(new):,} of {len(given):,} votes added, the others were there already"
 
 
-def let_vote(scorer: str, candidates: Candidates, url: str = "", model: str = "") -> Iterator[str]:
-    """Let a scorer judge the candidates that it has not judged yet, and store it prompt by prompt; lines about it."""
+def scorer_votes(scorer: str, candidates: Candidates, url: str = "", model: str = "") -> Iterator[str]:
+    """Let a scorer judge the candidates that it has not judged yet, and store its votes prompt by prompt; yields a
+    summary."""
     if scorer == "clip":
-        yield from _measured(candidates, f"clip:{ARCHITECTURE}", "alignment", _clip())
+        yield from _measure(candidates, f"clip:{ARCHITECTURE}", "alignment", _clip())
     elif scorer == "quality":
-        yield from _measured(candidates, "quality", "appeal", lambda image, _: quality(image))
+        yield from _measure(candidates, "quality", "appeal", lambda image, _: quality(image))
     elif scorer == "endpoint":
         if not (url.startswith(("http://", "https://")) and model):
             raise ConfigError("--scorer endpoint needs --url http://HOST:PORT/v1 and --model NAME")
-        yield asyncio.run(_asked(candidates, EndpointConfig(url=url, model=model)))
+        yield asyncio.run(_ask_endpoint(candidates, EndpointConfig(url=url, model=model)))
     else:
-        raise ConfigError(f"--scorer is {scorer!r}; it is clip, quality or endpoint")
+        raise ConfigError(f"--scorer is {scorer!r}; it must be clip, quality or endpoint")
 
 
 class ClipSimilarity:
-    """Cosine of CLIP's features of a picture and of a text, which is cut at 77 tokens, the context of OpenAI's CLIP."""
+    """Cosine similarity of CLIP's features of a picture and a text, which is truncated to 77 tokens (OpenAI's CLIP)."""
 
     def __init__(self, architecture: str, checkpoint: Path) -> None:
         self._clip = Clip(architecture, checkpoint)
 
     def __call__(self, image: Rgb, text: str) -> float:
-        """Of an RGB picture uint8 [H, W, 3]."""
+        """The similarity of an RGB picture, uint8 [H, W, 3], and a text."""
         return float(self._clip.images([image])[0] @ self._clip.text(text))
 
 
 def parse_judgement(text: str) -> dict[str, float]:
-    """The two ratings in a model's answer: one JSON object of `appeal` and `alignment`, whole numbers from 1 to 5.
+    """The two ratings in a model's answer: a JSON object with `appeal` and `alignment`, whole numbers from 1 to 5.
 
-    It stands alone or in a code fence. Raises ValueError for anything else.
+    It may be in a code fence. Raises ValueError for anything else.
     """
     fenced = _FENCE.fullmatch(text.strip())
     found = json.loads(fenced[1] if fenced else text)
     if not isinstance(found, dict) or found.keys() != {"appeal", "alignment"}:
-        raise ValueError("no object of appeal and alignment")
+        raise ValueError("it is no object with appeal and alignment")
     for question, rating in found.items():
         if type(rating) is not int or rating not in RATINGS:
             raise ValueError(f"{question} is no whole number from 1 to 5")
@@ -107,17 +109,18 @@ def _clip() -> ClipSimilarity:
     return ClipSimilarity(ARCHITECTURE, weights.path(CLIP_WEIGHTS))
 
 
-def _measured(candidates: Candidates, voter: str, question: str, measure: Callable[[Rgb, str], float]) -> Iterator[str]:
+def _measure(candidates: Candidates, voter: str, question: str, measure: Callable[[Rgb, str], float]) -> Iterator[str]:
     file = VoteFile(candidates.folder)
     waiting = _waiting(candidates, voter, file)
-    for of in waiting:
-        scores = {one.id: {question: measure(_picture(candidates, one), one.prompt)} for one in of}
-        file.add([Vote(voter, "score", of[0].prompt_id, scores)])
+    for group in waiting:
+        scores = {one.id: {question: measure(_picture(candidates, one), one.prompt)} for one in group}
+        file.add([Vote(voter, "score", group[0].prompt_id, scores)])
     yield f"{voter} voted on {question} of {sum(map(len, waiting)):,} candidates"
 
 
-async def _asked(candidates: Candidates, config: EndpointConfig) -> str:
-    """Ask an endpoint about what it has not judged yet. MachineError where answers are missing at the end."""
+async def _ask_endpoint(candidates: Candidates, config: EndpointConfig) -> str:
+    """Ask an endpoint about the candidates that it has not judged yet. Raises MachineError if answers are missing at
+    the end."""
     voter = f"endpoint:{config.model}"[:64]
     file = VoteFile(candidates.folder)
     waiting = _waiting(candidates, voter, file)
@@ -134,29 +137,29 @@ async def _asked(candidates: Candidates, config: EndpointConfig) -> str:
             except EndpointFailed as error:
                 failures.append(str(error))
             except (ValueError, RecursionError) as error:
-                failures.append(f"the answer {answer.text[:80]!r} is no judgement: {error}")
+                failures.append(f"the answer {answer.text[:80]!r} cannot be used: {error}")
             return None
 
-        for of in waiting:
-            answers = await asyncio.gather(*(judge(one) for one in of))
-            scores = {one.id: said for one, said in zip(of, answers, strict=True) if said is not None}
-            if not scores:  # the others would fare the same, at a wait or a price for each
+        for group in waiting:
+            answers = await asyncio.gather(*(judge(one) for one in group))
+            scores = {one.id: ratings for one, ratings in zip(group, answers, strict=True) if ratings is not None}
+            if not scores:  # further requests would probably fail too, and cost time or money
                 break
-            file.add([Vote(voter, "rating", of[0].prompt_id, scores)])
+            file.add([Vote(voter, "rating", group[0].prompt_id, scores)])
             judged += len(scores)
     if failures:
         raise MachineError(
             f"{voter} judged {judged:,} of {sum(map(len, waiting)):,} candidates; the first failure: {failures[0]}. "
-            "The same command again asks about the others alone."
+            "Run the same command again to ask about the others."
         )
     return f"{voter} judged {judged:,} candidates"
 
 
 def _waiting(candidates: Candidates, voter: str, file: VoteFile) -> list[list[Candidate]]:
-    """The candidates that a voter has not judged, prompt by prompt."""
+    """The candidates that a voter has not judged yet, prompt by prompt."""
     judged = {name for vote in file.read(candidates) if vote.voter == voter for name in vote.scores}
-    left = ([one for one in of if one.id not in judged] for of in candidates.by_prompt.values())
-    return [of for of in left if of]
+    left = ([one for one in group if one.id not in judged] for group in candidates.by_prompt.values())
+    return [group for group in left if group]
 
 
 def _picture(candidates: Candidates, one: Candidate) -> Rgb:

@@ -1,4 +1,4 @@
-"""Commands of preferences: `prefer sample`, `vote`, `build`, `compare`."""
+"""The commands `prefer sample`, `vote`, `build` and `compare`."""
 
 from __future__ import annotations
 
@@ -24,14 +24,12 @@ from reelmill.terminal import echo
 app = typer.Typer(no_args_is_help=True)
 
 Folder = Annotated[Path, typer.Argument(help="Folder of `prefer sample`.", show_default=False)]
-Voters = Annotated[
-    list[str] | None, typer.Option("--voter", help="Whose votes count; several may be named. All, where none is.")
-]
+Voters = Annotated[list[str] | None, typer.Option("--voter", help="Whose votes count; may be repeated. Default: all.")]
 
 
 @app.callback()
 def prefer() -> None:
-    """Preferences: draw candidates, vote on them, build pairs, compare checkpoints."""
+    """Preferences: sample candidates, vote on them, build pairs, compare checkpoints."""
 
 
 @app.command()
@@ -83,9 +81,9 @@ def sample(
 def vote(
     folder: Folder,
     ask: Annotated[
-        str | None, typer.Option(help="rate: 1 to 5 each; compare: two checkpoints. Compare where there are several.")
+        str | None, typer.Option(help="rate (1 to 5 each) or compare (two checkpoints); compare if there are several.")
     ] = None,
-    from_: Annotated[Path | None, typer.Option("--from", help="Take the votes of a .jsonl instead.")] = None,
+    from_: Annotated[Path | None, typer.Option("--from", help="Import the votes of a .jsonl instead.")] = None,
     scorer: Annotated[str | None, typer.Option(help="Let a scorer vote instead: clip, quality or endpoint.")] = None,
     url: Annotated[str, typer.Option(help="Address of the endpoint, up to /v1.")] = "",
     model: Annotated[str, typer.Option(help="Name of the model at the endpoint.")] = "",
@@ -93,27 +91,27 @@ def vote(
     port: Port = 8300,
     tokenizer: VisionTokenizerName = None,
 ) -> None:
-    """Serve a page on which people vote, until Ctrl-C; or take votes from a file or a scorer.
+    """Serve a page on which people vote, until Ctrl-C; or add votes from a file or a scorer.
 
-    Voters name themselves, see the candidates in an order of their own and not what drew them. Each vote is on the disk
-    before the page goes on.
+    Voters give their names. They see the candidates in an order of their own, and not which checkpoint made them. Each
+    vote is on the disk before the page moves on.
     """
     from reelmill.errors import ConfigError
     from reelmill.pipelines.prefer.candidates import decode_pictures, open_candidates
 
     if from_ and scorer:
-        raise ConfigError("--from and --scorer are both given; take the votes of one, then of the other.")
+        raise ConfigError("--from and --scorer are both given; use one, then the other.")
     candidates = open_candidates(folder)
     if from_:
-        from reelmill.pipelines.prefer.automatic_votes import take_votes
+        from reelmill.pipelines.prefer.automatic_votes import import_votes
 
-        echo(take_votes(candidates, from_))
+        echo(import_votes(candidates, from_))
         return
     decode_pictures(candidates, tokenizer)
     if scorer:
-        from reelmill.pipelines.prefer.automatic_votes import let_vote
+        from reelmill.pipelines.prefer.automatic_votes import scorer_votes
 
-        for line in let_vote(scorer, candidates, url, model):
+        for line in scorer_votes(scorer, candidates, url, model):
             echo(line)
         return
     from reelmill.pipelines.prefer.vote_page import Poll, vote_app
@@ -129,15 +127,15 @@ def vote(
 @app.command()
 def build(
     folder: Folder,
-    name: Annotated[str, typer.Option(help="Written to FOLDER/pairs/NAME.")] = "default",
+    name: Annotated[str, typer.Option(help="The pairs are written to FOLDER/pairs/NAME.")] = "default",
     voter: Voters = None,
-    least_voters: Annotated[int, typer.Option(min=1, help="Voters that a pair needs (Emu3 has three).")] = 1,
+    least_voters: Annotated[int, typer.Option(min=1, help="Voters that a pair needs (Emu3: 3).")] = 1,
     margin: Annotated[float, typer.Option(min=0, help="Least difference between the best and the worst score.")] = 0.0,
 ) -> None:
-    """Write pairs of each prompt's best and worst candidate, with their tokens as drawn, and how far voters agree.
+    """Write pairs of the best and the worst candidate of each prompt, and the agreement of voters.
 
-    A candidate's score is the mean over voters of the mean over questions. A prompt whose best is no better than its
-    worst gives no pair; of equal candidates the first drawn is taken.
+    Pairs hold the exact tokens. The score of a candidate is the mean over voters of the mean over questions. There is
+    no pair if the best is no better than the worst. Between equal scores, the candidate sampled first is taken.
     """
     from rich.console import Console
 
@@ -148,7 +146,7 @@ def build(
 
 @app.command()
 def compare(folder: Folder, voter: Voters = None) -> None:
-    """Print how often candidates of one checkpoint are preferred to another's, with intervals."""
+    """Print how often one checkpoint is preferred to another, with confidence intervals."""
     from rich.console import Console
 
     from reelmill.pipelines.prefer.results import compare_checkpoints

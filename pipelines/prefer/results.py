@@ -1,4 +1,4 @@
-"""What `prefer build` and `prefer compare` do: pairs and win rates out of votes."""
+"""`reelmill prefer build` and `prefer compare`: pairs and win rates from votes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from reelmill.eval.preference import (
     Tally,
     Vote,
     VoteFile,
-    choose,
+    choose_pairs,
     krippendorff_alpha,
     require_one_scale,
     strict_agreement,
@@ -31,8 +31,8 @@ from reelmill.pipelines.tables import print_table
 from reelmill.terminal import say
 
 RULE = (
-    "score: mean over voters of the mean over questions, of voters who judged all candidates; chosen: the best, "
-    "rejected: the worst; equal scores: the candidate that was drawn first; no pair where best and worst are equal"
+    "score: mean over voters of the mean over questions, for voters who judged all candidates; chosen: the best, "
+    "rejected: the worst; between equal scores the candidate sampled first; no pair if best and worst are equal"
 )
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
@@ -40,17 +40,17 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 def build_pairs(
     folder: Path, name: str, voters: Sequence[str], least_voters: int, margin: float, console: Console
 ) -> None:
-    """Write `folder/pairs/NAME`, and `NAME.json` with how far voters agree; print both."""
+    """Write `folder/pairs/NAME`, and `NAME.json` with the agreement of voters; print both."""
     if not _NAME.fullmatch(name):
-        raise ConfigError(f"--name {name!r}: letters, digits, dots, dashes and underscores")
+        raise ConfigError(f"--name is {name!r}; it may have letters, digits, dots, dashes and underscores")
     candidates = open_candidates(folder)
     votes = VoteFile(folder).read(candidates)
     kind = require_one_scale(votes, voters)
-    found = tallies(votes, voters)
-    chosen = choose(candidates, found, least_voters=least_voters, margin=margin)
+    by_prompt = tallies(votes, voters)
+    chosen = choose_pairs(candidates, by_prompt, least_voters=least_voters, margin=margin)
     path = folder / "pairs" / name / "pairs.parquet"
     written = write_choices(candidates, chosen.choices, path, root=folder)
-    voted = sorted({voter for tally in found.values() for voter in (*tally.scores, *tally.outcomes)})
+    voted = sorted({voter for tally in by_prompt.values() for voter in (*tally.scores, *tally.outcomes)})
     result = {
         "rule": RULE,
         "pairs": written,
@@ -61,27 +61,27 @@ def build_pairs(
         "least_voters": least_voters,
         "margin": margin,
         "voters": voted,
-        "agreement": agreement(found.values()),
+        "agreement": agreement(by_prompt.values()),
     }
     write_text(
         path.parent.with_name(f"{name}.json"), json.dumps(result, indent=2, ensure_ascii=False) + "\n", root=folder
     )
     counts = ("pairs", "tied", "too_few_voters", "same_tokens")
     print_table(console, [{key: result[key] for key in counts} | {"voters": len(voted)}], "Pairs")
-    print_table(console, agreement(found.values()), "Agreement")
+    print_table(console, agreement(by_prompt.values()), "Agreement")
     say(console, f"{path}\nNext: reelmill train dpo --data {folder} --set init=CHECKPOINT")
 
 
-def agreement(found: Iterable[Tally]) -> list[dict[str, Any]]:
-    """By question: Krippendorff's ordinal alpha, and how often two voters who both tell two candidates apart prefer the
-    same one; no number where no two voters judged the same."""
-    found = list(found)
+def agreement(by_prompt: Iterable[Tally]) -> list[dict[str, Any]]:
+    """For each question: Krippendorff's ordinal alpha, and how often two voters who both have a preference between two
+    candidates prefer the same one. No number if no two voters judged the same."""
+    by_prompt = list(by_prompt)
     rows = []
     for question in QUESTIONS:
-        judged = units(found, question)
+        judged = units(by_prompt, question)
         if not judged:
             continue
-        same, both = strict_agreement(found, question)
+        same, both = strict_agreement(by_prompt, question)
         alpha = krippendorff_alpha(judged)
         rows.append(
             {
@@ -97,12 +97,12 @@ def agreement(found: Iterable[Tally]) -> list[dict[str, Any]]:
 
 
 def compare_checkpoints(folder: Path, voters: Sequence[str], console: Console) -> None:
-    """Print how the checkpoints of a folder did against each other: by people together, and by each scorer."""
+    """Print how the checkpoints of a folder did against each other: for all people together, and for each scorer."""
     candidates = open_candidates(folder)
     if len(candidates.checkpoints) < 2:
         raise ConfigError(
-            f"the candidates in {folder} are of one checkpoint; `reelmill prefer sample OTHER --out {folder}` draws "
-            "those of another"
+            f"the candidates in {folder} are of one checkpoint; add those of another: "
+            f"`reelmill prefer sample OTHER --out {folder}`"
         )
     names = {checkpoint.weights: chr(ord("A") + n) for n, checkpoint in enumerate(candidates.checkpoints)}
     for checkpoint in candidates.checkpoints:
@@ -123,16 +123,16 @@ def compare_checkpoints(folder: Path, voters: Sequence[str], console: Console) -
             }
             for rate in win_rates(candidates, tallies(votes, group))
         ]
-        print_table(console, rows, f"Win rates by {title}; 95 % Wilson interval, prompts as trials")
+        print_table(console, rows, f"Win rates by {title}; 95% Wilson interval, prompts as trials")
 
 
 def _groups(votes: Sequence[Vote], voters: Sequence[str]) -> dict[str, list[str]]:
-    """Voters whose votes are counted together, by what they are called. Raises ConfigError where nobody voted."""
-    tallies(votes, voters)  # says which voters there are not
-    by_scorers = {vote.voter: vote.kind == "score" for vote in votes if not voters or vote.voter in voters}
-    people = sorted(voter for voter, is_scorer in by_scorers.items() if not is_scorer)
-    scorers = sorted(voter for voter, is_scorer in by_scorers.items() if is_scorer)
-    if not by_scorers:
-        raise ConfigError("there are no votes yet; `reelmill prefer vote` takes them.")
+    """Voters whose votes are counted together, by a title. Raises ConfigError if nobody voted."""
+    tallies(votes, voters)  # raises ConfigError for unknown voters
+    is_scorer_by_voter = {vote.voter: vote.kind == "score" for vote in votes if not voters or vote.voter in voters}
+    people = sorted(voter for voter, is_scorer in is_scorer_by_voter.items() if not is_scorer)
+    scorers = sorted(voter for voter, is_scorer in is_scorer_by_voter.items() if is_scorer)
+    if not is_scorer_by_voter:
+        raise ConfigError("there are no votes yet; `reelmill prefer vote` collects them.")
     groups = {f"{len(people)} voter(s)": people} if people else {}
     return groups | {scorer: [scorer] for scorer in scorers}

@@ -1,4 +1,4 @@
-"""`reelmill prefer vote`: a page on which people judge candidates side by side, without knowing what drew them."""
+"""`reelmill prefer vote`: a page on which people judge candidates side by side, without knowing their checkpoints."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from reelmill.eval.preference import QUESTIONS, Candidates, Tally, VoteFile, mat
 from reelmill.pipelines.web import Access, HttpError, read_json, web_app
 
 MAX_BODY = 1 << 16
-MOST_VOTERS = 1000
+MAX_VOTERS = 1000
 _FILES = {
     "/": ("vote.html", "text/html"),
     "/vote.css": ("vote.css", "text/css"),
@@ -30,52 +30,52 @@ _MODES = {"rate": "rating", "compare": "comparison"}
 
 
 class Poll:
-    """What is asked of voters, task by task, and what they have said.
+    """The tasks of the voters, and their votes.
 
-    `mode` is `rate` (all candidates of a prompt, 1 to 5 each) or `compare` (two checkpoints' candidates of one number).
-    Raises ConfigError for another mode, or where the candidates give nothing to judge in it.
+    `mode` is `rate` (give each candidate of a prompt 1 to 5) or `compare` (two checkpoints' candidates of one number).
+    Raises ConfigError for another mode, or if the candidates make no task in it.
     """
 
     def __init__(self, candidates: Candidates, mode: str) -> None:
         if mode not in _MODES:
             raise ConfigError(
-                f"--ask is {mode!r}; it is rate (candidates of a prompt one by one) or compare (two checkpoints)"
+                f"--ask is {mode!r}; it must be rate (each candidate of a prompt) or compare (two checkpoints)"
             )
         self.candidates, self.mode = candidates, mode
         self.tasks: list[list[str]] = []
-        for prompt_id, of in candidates.by_prompt.items():
-            groups = [of] if mode == "rate" else matches(candidates, prompt_id)
+        for prompt_id, prompt_candidates in candidates.by_prompt.items():
+            groups = [prompt_candidates] if mode == "rate" else matches(candidates, prompt_id)
             self.tasks += [[candidate.id for candidate in group] for group in groups if len(group) > 1]
         if not self.tasks:
             raise ConfigError(
-                f"nothing in {candidates.folder} can be judged side by side: there are {len(candidates)} candidates by "
-                f"{len(candidates.checkpoints)} checkpoint(s). Draw several a prompt; --ask compare needs two "
+                f"nothing in {candidates.folder} can be judged side by side: it has {len(candidates)} candidates from "
+                f"{len(candidates.checkpoints)} checkpoint(s). Sample several for each prompt; --ask compare needs two "
                 "checkpoints."
             )
         self._number = {frozenset(task): number for number, task in enumerate(self.tasks)}
         self._file = VoteFile(candidates.folder)
         self._lock = threading.Lock()
         votes = self._file.read(candidates)
-        self._found = tallies(votes)
+        self._tallies = tallies(votes)
         self._kinds = {vote.voter: vote.kind for vote in votes}
         self._voters = set(self._kinds)
 
     def task(self, voter: str, number: int | None) -> dict[str, Any]:
-        """A task as the voter sees it, in an order of the voter's own; the first one left where no number is given."""
+        """A task as the voter sees it, in the voter's own order; without a number, the first one that is left."""
         if self._kinds.get(voter) == "score":
-            raise HttpError(409, f"{voter!r} is a scorer's name; take another", param="voter")
+            raise HttpError(409, f"{voter!r} is the name of a scorer; choose another", param="voter")
         done = [self._answers(voter, task) for task in self.tasks]
         left = [place for place, answers in enumerate(done) if len(answers) < len(self.tasks[place])]
-        seen: dict[str, Any] = {"total": len(self.tasks), "done": len(self.tasks) - len(left)}
+        progress: dict[str, Any] = {"total": len(self.tasks), "done": len(self.tasks) - len(left)}
         if number is None:
             if not left:
-                return {**seen, "number": None}
+                return {**progress, "number": None}
             number = left[0]
         if not 0 <= number < len(self.tasks):
-            raise HttpError(404, f"there is no task {number}; there are {len(self.tasks)}", param="number")
+            raise HttpError(404, f"there is no task {number}; there are {len(self.tasks)} tasks", param="number")
         names = _order(voter, self.tasks[number])
         return {
-            **seen,
+            **progress,
             "number": number,
             "prompt": self.candidates.by_id[names[0]].prompt,
             "candidates": names,
@@ -84,27 +84,27 @@ class Poll:
         }
 
     def vote(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Take a vote on a task; when this returns it is on the disk. Raises DataError for what is none."""
+        """Store a vote on a task. When this returns it is on the disk. Raises DataError for anything else."""
         given = {key: body.get(key) for key in ("voter", "scores")}
         vote = read_vote({**given, "kind": _MODES[self.mode]}, self.candidates)
         number = self._number.get(frozenset(vote.scores))
         if number is None or any(len(answers) < len(QUESTIONS) for answers in vote.scores.values()):
-            raise DataError("a vote answers both questions about every candidate of one task")
+            raise DataError("a vote must answer both questions about every candidate of one task")
         with self._lock:
             if self._kinds.get(vote.voter) == "score":
-                raise HttpError(409, f"{vote.voter!r} is a scorer's name; take another", param="voter")
-            if vote.voter not in self._voters and len(self._voters) >= MOST_VOTERS:
-                raise HttpError(429, f"there are {MOST_VOTERS:,} voters already, the most that are taken")
-            # The same again is a browser that did not hear of its success.
+                raise HttpError(409, f"{vote.voter!r} is the name of a scorer; choose another", param="voter")
+            if vote.voter not in self._voters and len(self._voters) >= MAX_VOTERS:
+                raise HttpError(429, f"there are {MAX_VOTERS:,} voters already, the maximum")
+            # A repeated vote comes from a browser that did not receive the answer.
             if self._answers(vote.voter, self.tasks[number]) != vote.scores:
                 self._file.add([vote])
-                self._found.setdefault(vote.prompt_id, Tally()).take(vote)
+                self._tallies.setdefault(vote.prompt_id, Tally()).add(vote)
                 self._voters.add(vote.voter)
         return {"number": number}
 
     def _answers(self, voter: str, names: Sequence[str]) -> dict[str, dict[str, float]]:
-        """What a voter has said of the candidates of a task, by candidate and question."""
-        tally = self._found.get(self.candidates.by_id[names[0]].prompt_id, Tally())
+        """A voter's answers on the candidates of a task, by candidate and question."""
+        tally = self._tallies.get(self.candidates.by_id[names[0]].prompt_id, Tally())
         if self.mode == "rate":
             scores = tally.scores.get(voter, {})
             return {name: scores[name] for name in names if len(scores.get(name, ())) == len(QUESTIONS)}
@@ -116,7 +116,7 @@ class Poll:
 
 
 def vote_app(poll: Poll, access: Access) -> ASGIApp:
-    """The page and what it asks for."""
+    """The page and its endpoints."""
 
     async def page(request: Request) -> Response:
         name, kind = _FILES[request.url.path]
@@ -128,7 +128,7 @@ def vote_app(poll: Poll, access: Access) -> ASGIApp:
     async def task(request: Request) -> Response:
         number = request.query_params.get("number")
         if number is not None and not (number.isascii() and number.isdigit() and len(number) < 10):
-            raise HttpError(400, "number is a task's number", param="number")
+            raise HttpError(400, "number must be the number of a task", param="number")
         voter = voter_name(request.query_params.get("voter"))
         return JSONResponse(await run_in_threadpool(poll.task, voter, None if number is None else int(number)))
 
@@ -140,7 +140,7 @@ def vote_app(poll: Poll, access: Access) -> ASGIApp:
         if candidate_id not in poll.candidates.by_id:
             raise HttpError(404, "there is no such picture")
         data = await run_in_threadpool(poll.candidates.picture(candidate_id).read_bytes)
-        # Neither a time nor a tag of the file: they would group the pictures by when they were made.
+        # No date and no tag of the file: they would group the pictures by the time when they were made.
         return Response(data, media_type="image/png", headers={"Cache-Control": "private, max-age=86400"})
 
     routes = [Route(path, page) for path in _FILES]
@@ -149,7 +149,7 @@ def vote_app(poll: Poll, access: Access) -> ASGIApp:
 
 
 def _order(voter: str, names: Sequence[str]) -> list[str]:
-    """The candidates of a task in an order that depends on the voter and on them alone."""
+    """The candidates of a task in an order that depends only on the voter and on them."""
     names = sorted(names)
     seed = hashlib.sha256("\0".join((voter, *names)).encode()).digest()
     random.Random(seed).shuffle(names)

@@ -20,7 +20,7 @@ from reelmill.eval.preference import (
     Plan,
     Tally,
     VoteFile,
-    choose,
+    choose_pairs,
     krippendorff_alpha,
     read_vote,
     require_one_scale,
@@ -120,7 +120,7 @@ def test_tokens_are_the_same_bytes_from_sampling_to_the_pair(studio, tmp_path):
     assert candidates.undecoded() == []
     first, second, third = next(iter(candidates.by_prompt.values()))
     votes = votes_of(candidates, rating("ann", {first.id: (2, 3), second.id: (5, 5), third.id: (1, 1)}))
-    chosen = choose(candidates, tallies(votes))
+    chosen = choose_pairs(candidates, tallies(votes))
     path = tmp_path / "pairs" / "default" / "pairs.parquet"
     assert write_choices(candidates, chosen.choices, path, root=tmp_path) == 1
     assert verify_pairs(path, VOCAB) == []
@@ -191,17 +191,17 @@ def test_a_torn_line_is_cut_and_its_neighbours_stay(tmp_path):
         ({"voter": "a\nb"}, "printable characters"),
         ({"voter": "\ud800"}, "printable characters"),
         ({"voter": 3}, "printable characters"),
-        ({"kind": "decree"}, "it is one of"),
-        ({"kind": ["rating"]}, "it is one of"),
+        ({"kind": "decree"}, "it must be rating"),
+        ({"kind": ["rating"]}, "it must be rating"),
         ({"scores": {}}, "a vote is"),
         ({"scores": []}, "has 0 prompts"),
         ({"scores": [{"candidate_id": "../../etc/passwd", "appeal": 1}]}, "there is no candidate"),
         ({"scores": [{"candidate_id": {}, "appeal": 1}]}, "there is no candidate"),
         ({"scores": ["x"]}, "there is no candidate"),
-        ({"prompt_id": "other"}, "its candidates are of"),
+        ({"prompt_id": "other"}, "the candidates are of"),
         ({"at": "yesterday"}, "ISO 8601"),
         ({"at": ["2026-01-01"]}, "ISO 8601"),
-        ({"admin": True}, "has no"),
+        ({"admin": True}, "unknown fields"),
     ],
 )
 def test_votes_that_are_none_are_refused(tmp_path, change, says):
@@ -215,10 +215,10 @@ def test_votes_that_are_none_are_refused(tmp_path, change, says):
 def test_a_rating_is_a_whole_number_from_1_to_5(tmp_path, score):
     candidates = write_folder(tmp_path)
     first, *_ = candidates.by_id
-    with pytest.raises(DataError, match="a rating is 1, 2, 3, 4 or 5"):
+    with pytest.raises(DataError, match="a rating must be 1, 2, 3, 4 or 5"):
         read_vote(rating("ann", {first: (score, 1)}), candidates)
     if score not in (0, 6, 2.5):
-        with pytest.raises(DataError, match="a score is a number"):
+        with pytest.raises(DataError, match="a score must be a number"):
             read_vote({**rating("ann", {first: (score, 1)}), "kind": "score"}, candidates)
 
 
@@ -266,19 +266,20 @@ def test_best_and_worst_of_all_voters_and_how_ties_fall(tmp_path):
         rating("bob", dict(zip(by_prompt["d"][:2], [(5, 5), (1, 1)], strict=True))),
     ]
     found = tallies(votes_of(candidates, *rows))
-    strict = choose(candidates, found, least_voters=2)
+    strict = choose_pairs(candidates, found, least_voters=2)
     assert [(c.chosen.id, c.rejected.id) for c in strict.choices] == [(by_prompt["a"][0], by_prompt["a"][2])]
     assert (strict.choices[0].margin, strict.choices[0].voters) == (1.5, 2)
     assert (strict.tied, strict.too_few_voters) == (1, 2)
-    loose = choose(candidates, found)
+    loose = choose_pairs(candidates, found)
     assert [c.chosen.prompt for c in loose.choices] == ["a", "c", "d"]
     assert loose.choices[2].chosen.id == by_prompt["d"][2], "half a vote does not count"
-    assert [c.chosen.prompt for c in choose(candidates, found, margin=1.5).choices] == ["a"]
-    assert choose(candidates, found, margin=1.6).choices == []
+    assert [c.chosen.prompt for c in choose_pairs(candidates, found, margin=1.5).choices] == ["a"]
+    assert choose_pairs(candidates, found, margin=1.6).choices == []
     again = tallies(
         votes_of(candidates, *rows, rating("bob", dict(zip(by_prompt["a"], [(1, 1)] * 2 + [(5, 5)], strict=True))))
     )
-    assert choose(candidates, again, least_voters=2).choices[0].chosen.id == by_prompt["a"][2], "the latest vote counts"
+    (choice, *_) = choose_pairs(candidates, again, least_voters=2).choices
+    assert choice.chosen.id == by_prompt["a"][2], "the latest vote counts"
 
 
 def test_scales_without_a_common_mean_are_refused(tmp_path):
@@ -290,10 +291,10 @@ def test_scales_without_a_common_mean_are_refused(tmp_path):
     ]
     votes = votes_of(candidates, people, *scorers)
     for voters in ((), ("clip", "quality")):
-        with pytest.raises(ConfigError, match="several scales"):
+        with pytest.raises(ConfigError, match="different scales"):
             require_one_scale(votes, voters)
     assert require_one_scale(votes, ["ann"]) == "rating" and require_one_scale(votes, ["clip"]) == "score"
-    with pytest.raises(ConfigError, match="no votes of dan; there are votes of: ann, clip, quality"):
+    with pytest.raises(ConfigError, match="no votes of dan; voters: ann, clip, quality"):
         tallies(votes, ["dan"])
     with pytest.raises(ConfigError, match="no votes yet"):
         require_one_scale([])
@@ -355,7 +356,7 @@ def test_win_rates_count_prompts_not_votes_and_a_tie_half(tmp_path):
     assert appeal.rate == pytest.approx((2 / 3 + 0 + 0.5) / 3)
     assert (appeal.low, appeal.high) == wilson_interval(appeal.rate, 3)
     assert both.rate == pytest.approx(((1 + 0.75 + 0.25) / 3 + 0.5 + 0.5) / 3)
-    (choice,) = [c for c in choose(candidates, tallies(votes)).choices if c.chosen.prompt == "a"]
+    (choice,) = [c for c in choose_pairs(candidates, tallies(votes)).choices if c.chosen.prompt == "a"]
     assert choice.chosen.id == pairs["a"][0] and choice.voters == 3 and choice.chosen_score == pytest.approx(2 / 3)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -121,8 +122,8 @@ def grid_for_ratio(ratio: str, area: int = 518_400, cell: int = 8, layout: Layou
     first drops fractions of a pixel, then rounds half up. Raises ConfigError for another ratio or area.
     """
     w, colon, h = ratio.partition(":")
-    if not (colon and w.isascii() and h.isascii() and w.isdigit() and h.isdigit() and int(w) and int(h)):
-        raise ConfigError(f'an aspect ratio is "W:H" in whole numbers, such as "16:9", not "{ratio}"')
+    if not (colon and all(re.fullmatch("[0-9]{1,6}", side) and int(side) for side in (w, h))):
+        raise ConfigError(f'an aspect ratio is "W:H" in whole numbers, such as "16:9", not "{ratio[:40]}"')
     if layout == EMU3:
         scale = math.sqrt(area / (int(w) * int(h))) if area > 0 else 0.0
         rows, columns = round(int(h) * scale / cell), round(int(w) * scale / cell)

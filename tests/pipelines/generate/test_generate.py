@@ -1,11 +1,14 @@
 """`reelmill generate` and `ask` with a checkpoint of a few steps."""
 
 import os
+import struct
 import subprocess
 import sys
+import zlib
 
 import numpy as np
 import pytest
+from command_line import CommandLine
 from PIL import Image
 from toy_run import reelmill, toy_run
 from typer.testing import CliRunner
@@ -43,20 +46,6 @@ def test_decoding_in_parallel_is_written_into_the_file_and_reproduces(checkpoint
     assert np.array_equal(Image.open(tmp_path / "x.png"), Image.open(tmp_path / "y.png"))
     with pytest.raises(ConfigError, match="unknown way to decode 'paralel'; did you mean 'exact-parallel'"):
         reelmill("generate", checkpoint, "--prompt", "a", "--decode", "paralel")
-
-
-def test_an_exported_folder_draws_what_the_checkpoint_does(checkpoint, tmp_path):
-    reelmill(
-        "export", checkpoint, tmp_path / "hf", "--dtype", "float32", "--architecture", "emu3", "--context-tokens", 999
-    )
-    asked = ("--prompt", "a", "--area", 16 * 16)
-    reelmill("generate", checkpoint, *asked, "--out", tmp_path / "a.png")
-    reelmill("generate", tmp_path / "hf", *asked, "--tokenizer", "reelmill-tok-xs", "--out", tmp_path / "b.png")
-    assert np.array_equal(Image.open(tmp_path / "a.png"), Image.open(tmp_path / "b.png"))
-    with pytest.raises(ConfigError, match="does not say which vision tokenizer"):
-        reelmill("generate", tmp_path / "hf", *asked)
-    with pytest.raises(DataError, match="4,096 are codes; reelmill-tok-s has 32,768"):
-        reelmill("generate", tmp_path / "hf", *asked, "--tokenizer", "reelmill-tok-s")
 
 
 def test_a_preset_says_what_no_option_does(checkpoint, tmp_path):
@@ -149,6 +138,53 @@ def test_words_about_a_picture_and_a_video(checkpoint, tmp_path):
     assert reelmill(
         "ask", checkpoint, tmp_path / "a.mp4", "--context-seconds", 1, "--question", "What is this?", *small
     )
+
+
+def test_text_that_is_no_utf8_is_refused_before_a_model_is_loaded(tmp_path):
+    (tmp_path / "latin.txt").write_bytes("Stra\xdfe\n".encode("latin-1"))
+    (tmp_path / "half.jsonl").write_text('{"prompt": "a"}\n{"prompt": "b\\ud83d"}\n')
+    for options, words in (
+        (("--prompts", tmp_path / "latin.txt"), "latin.txt cannot be read .*UTF-8"),
+        (("--prompts", tmp_path / "half.jsonl"), r"half.jsonl, line 2 is not UTF-8: character 2 is \\ud83d"),
+        (("--prompt", "Stra\udcdfe"), r"prompt 1 is not UTF-8: character 5 is \\udcdf"),
+        (("--prompt", "a", "--negative", "\udcdf"), "--negative is not UTF-8"),
+        (("--prompt", "x" * 32_001), "prompt 1 has 32,001 characters"),
+    ):
+        with pytest.raises(DataError, match=words):
+            reelmill("generate", tmp_path / "none", *options)
+    with pytest.raises(DataError, match="--question is not UTF-8"):
+        reelmill("ask", tmp_path / "none", tmp_path / "a.png", "--question", "\udcdf")
+
+
+def bomb(path):
+    """A small PNG whose header says 60,000 x 60,000."""
+    Image.new("RGB", (64, 64)).save(path)
+    data = path.read_bytes()
+    header = b"IHDR" + struct.pack(">II", 60_000, 60_000) + data[24:29]
+    path.write_bytes(data[:12] + header + struct.pack(">I", zlib.crc32(header)) + data[33:])
+
+
+def test_files_that_cannot_be_read_are_one_line(checkpoint, tmp_path, monkeypatch, capsys):
+    line = CommandLine(monkeypatch, capsys)
+    bomb(tmp_path / "bomb.png")
+    Image.effect_noise((64, 64), 90).save(tmp_path / "whole.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:900])
+    write_clip(Clip(np.zeros((8, 16, 16, 3), dtype=np.uint8), 8.0), tmp_path / "whole.mp4", {})
+    (tmp_path / "cut.mp4").write_bytes((tmp_path / "whole.mp4").read_bytes()[:600])
+    (tmp_path / "text.png").write_text("no picture")
+    video = ("generate", checkpoint, "--prompt", "a", "--area", 256, "--seconds", 1, "--out", tmp_path / "x.mp4")
+    for command in (
+        ("ask", checkpoint, tmp_path / "text.png"),
+        ("ask", checkpoint, tmp_path / "cut.mp4"),
+        ("ask", checkpoint, tmp_path),
+        (*video, "--image", tmp_path / "bomb.png"),
+        (*video, "--image", tmp_path / "cut.png"),
+        (*video, "--video", tmp_path / "cut.mp4"),
+        (*video, "--video", tmp_path / "none.mp4"),
+    ):
+        ended = line(*command)
+        assert (ended.code, ended.out) == (DataError.exit_code, ""), (command, ended)
+        assert ended.err.startswith("error: ") and ended.err.count("\n") == 1, ended.err
 
 
 def test_parts_that_do_not_go_together_are_refused(checkpoint, tmp_path):

@@ -19,7 +19,7 @@ from reelmill.curation.scorers.image_quality import quality
 from reelmill.errors import ConfigError, DataError, MachineError, WeightsError
 from reelmill.eval.preference import Candidates, VoteFile
 from reelmill.pipelines.prefer import automatic_votes
-from reelmill.pipelines.prefer.automatic_votes import ClipSimilarity, let_vote, parse_judgement, take_votes
+from reelmill.pipelines.prefer.automatic_votes import ClipSimilarity, import_votes, parse_judgement, scorer_votes
 from reelmill.pipelines.prefer.candidates import all_prompts, decode_pictures
 from reelmill.pipelines.prefer.results import build_pairs
 from reelmill.tokenize import documents, vision
@@ -54,8 +54,8 @@ def test_from_prompts_to_pairs_and_win_rates(training_run, tmp_path):
             rows.append(rating(voter, {one.id: (3 + sign * (n - 2) // 2, 3) for n, one in enumerate(of[:5])}))
             rows[-1]["scores"].append({"candidate_id": of[5].id, "appeal": 3 + sign, "alignment": 4})
     votes.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    assert "9 of 9 votes taken" in reelmill("prefer", "vote", out, "--from", votes)
-    assert "0 of 9 votes taken" in reelmill("prefer", "vote", out, "--from", votes)
+    assert "9 of 9 votes added" in reelmill("prefer", "vote", out, "--from", votes)
+    assert "0 of 9 votes added" in reelmill("prefer", "vote", out, "--from", votes)
 
     said = reelmill("prefer", "build", out, "--name", "v1", "--least-voters", 3)
     assert re.search(r"appeal +│ +18 +│ +18 +│ +-?0\.\d+", said), said
@@ -167,13 +167,13 @@ def test_an_endpoint_is_shown_picture_and_prompt_and_asked_again_about_failures_
 
     with ChatServer(reply) as server:
         with pytest.raises(MachineError, match=r"judged 5 of 6 candidates.*Sure! I would say"):
-            list(let_vote("endpoint", candidates, server.url, "vlm"))
+            list(scorer_votes("endpoint", candidates, server.url, "vlm"))
         assert len(server.requests) == 6
         assert pictures(server.requests[0])[0].size == (24, 16)
         assert (
             sum("drawn for the prompt between the lines.\n----\na cat\n----" in words(r) for r in server.requests) == 3
         )
-        assert list(let_vote("endpoint", candidates, server.url, "vlm")) == ["endpoint:vlm judged 1 candidates"]
+        assert list(scorer_votes("endpoint", candidates, server.url, "vlm")) == ["endpoint:vlm judged 1 candidates"]
         assert len(server.requests) == 7
     votes = VoteFile(tmp_path).read(candidates)
     assert {vote.voter for vote in votes} == {"endpoint:vlm"} and {vote.kind for vote in votes} == {"rating"}
@@ -185,7 +185,7 @@ def test_an_endpoint_that_judges_nothing_is_not_asked_on(tmp_path):
     decode_pictures(candidates)
     with ChatServer(lambda *_: completion("no")) as server:
         with pytest.raises(MachineError, match="judged 0 of 6"):
-            list(let_vote("endpoint", candidates, server.url, "vlm"))
+            list(scorer_votes("endpoint", candidates, server.url, "vlm"))
         assert len(server.requests) == 3
     assert not (tmp_path / "votes.jsonl").exists()
 
@@ -322,7 +322,7 @@ def test_votes_of_another_machine_are_added(tmp_path):
     first, *_ = here.by_id
     for candidates, voter in ((here, "ann"), (there, "bob")):
         (tmp_path / "v.jsonl").write_text(json.dumps(rating(voter, {first: (1, 2)})))
-        take_votes(candidates, tmp_path / "v.jsonl")
-    assert take_votes(here, tmp_path / "there" / "votes.jsonl").startswith("1 of 1")
-    assert take_votes(here, tmp_path / "there" / "votes.jsonl").startswith("0 of 1")
+        import_votes(candidates, tmp_path / "v.jsonl")
+    assert import_votes(here, tmp_path / "there" / "votes.jsonl").startswith("1 of 1")
+    assert import_votes(here, tmp_path / "there" / "votes.jsonl").startswith("0 of 1")
     assert [vote.voter for vote in VoteFile(here.folder).read(here)] == ["ann", "bob"]

@@ -186,11 +186,13 @@ def test_what_strangers_send_is_refused_and_nothing_is_stored(folder, monkeypatc
             [{**row, "note": "<script>"} for row in whole],
             [{"candidate_id": row["candidate_id"], "appeal": 3} for row in whole],
             [*whole, whole[0]],
-            [{}], [], "x", None, {"a": 1},
+            [{"candidate_id": "none", "appeal": 3, "alignment": 3}], [{"candidate_id": "\ud800"}],
+            [{}], [], "x", None, {"a": 1}, [[whole[0]]], 10**19,
         ):  # fmt: skip
             status, _, error = ask(f"{url}/vote", {"voter": "Ann", "scores": scores})
             assert status == 400 and "Traceback" not in error["error"]["message"], scores
-        for voter in ("", " ", "x" * 65, "a\nb", None, 7, ["Ann"], "\u202e\x00"):
+            assert str(folder) not in error["error"]["message"], "no place of the server's is named"
+        for voter in ("", " ", "x" * 65, "a\nb", None, 7, ["Ann"], "\u202e\x00", "\udc80"):
             assert ask(f"{url}/vote", {"voter": voter, "scores": whole})[0] == 400
         assert ask(f"{url}/vote", {"voter": "clip", "scores": whole})[0] == 409
         assert ask(f"{url}/task?voter=clip")[0] == 409
@@ -211,7 +213,7 @@ def test_what_strangers_send_is_refused_and_nothing_is_stored(folder, monkeypatc
         ):
             assert ask(f"{url}{path}")[0] == 404, path
         assert (folder / "votes.jsonl").read_bytes() == before
-        monkeypatch.setattr(vote_page, "MOST_VOTERS", 2)
+        monkeypatch.setattr(vote_page, "MAX_VOTERS", 2)
         assert ask(f"{url}/vote", {"voter": "Ann", "scores": whole})[0] == 201
         assert ask(f"{url}/vote", {"voter": "Bob", "scores": whole})[0] == 429
 

@@ -22,6 +22,8 @@ from web_server import until
 from reelmill.eval.generation import Engine, Request, SamplingParams, engine_thread
 from reelmill.eval.generation.media_files import read_settings
 from reelmill.eval.generation.presets import PRESETS
+from reelmill.pipelines.serve.chat_endpoint import ChatRequest
+from reelmill.pipelines.serve.images_endpoint import ImageBatch, ImagesRequest
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +115,22 @@ def test_a_stream_shows_rows_as_they_are_drawn(studio, tmp_path, gate):
         assert not (shown[: event.rows * 8] == 128).all()
 
 
+def test_a_partial_picture_and_its_count_of_rows_are_of_the_same_tokens(site, studio):
+    """After every single token: also after the last code of a row, before the token that ends it."""
+    batch = ImageBatch(site[1], ImagesRequest(prompt="a", size="24x40", partial_images=4, seed=1))
+    (tokens,) = studio.generate(batch.requests)
+    due = []
+    for token in tokens[len(batch.requests[0].prompt) :].tolist():
+        batch.append(0, token)
+        if batch.is_partial_due(0):
+            due.append(batch.rows[0])
+        if 0 < batch.rows[0] < batch.h:
+            rows, shown = batch.partial(0)
+            seen = picture(shown)
+            assert (seen[rows * 8 :] == 128).all() and not (seen[(rows - 1) * 8 : rows * 8] == 128).all()
+    assert due == [1, 2, 3, 4]
+
+
 def test_a_preset_is_how_it_is_drawn_where_nothing_else_is_asked_for(studio, tmp_path):
     emu3 = PRESETS["emu3"]
     with served(studio, tmp_path, preset=emu3) as (url, _):
@@ -163,6 +181,71 @@ def test_wrong_wishes_are_answered_by_what_is_allowed(client, changes, words):
         client.images.generate(**{"model": "tiny", "prompt": "a", **changes})
     assert words in refused.value.body["message"]
     assert refused.value.body["type"] == "invalid_request_error"
+
+
+def post(url, body):
+    """(status, the JSON) of a body that no client of OpenAI's would send."""
+    wanted = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(wanted, timeout=120) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+STRANGE = (
+    None,
+    True,
+    -1,
+    10**19,
+    0.5,
+    "",
+    "x",
+    "\ud800",
+    "9" * 400,
+    "9" * 400 + ":1",
+    [],
+    [[]],
+    [{}],
+    {},
+    {"a": ["\udfff"]},
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "usual"),
+    [
+        ("images/generations", {"prompt": "a", "size": "8x8"}),
+        ("chat/completions", {"messages": [{"role": "user", "content": "a"}], "max_tokens": 1}),
+    ],
+)
+def test_no_value_of_any_field_makes_the_server_fail(site, path, usual):
+    """Whatever a field holds, the answer is a picture or text, or says which field is wrong."""
+    fields = {"images/generations": ImagesRequest, "chat/completions": ChatRequest}[path].__dataclass_fields__
+    for field in [*fields, "\ud800"]:
+        for value in STRANGE:
+            if field != "stream" or value is not True:  # a stream is no JSON
+                status, answer = post(f"{site[0]}/v1/{path}", {**usual, field: value})
+                assert status in (200, 400, 404), (field, value, answer)
+
+
+def test_no_value_in_a_message_makes_the_server_fail(site):
+    message = {"role": "user", "content": [{"type": "text", "text": "a"}]}
+    for value in STRANGE:
+        for wrong in (
+            value,
+            {**message, "role": value},
+            {**message, "content": value},
+            {**message, "content": [value]},
+            {**message, "content": [{"type": value, "text": "a"}]},
+            {**message, "content": [{"type": "text", "text": value}]},
+            {**message, "content": [{"type": "image_url", "image_url": value}]},
+            {**message, "content": [{"type": "image_url", "image_url": {"url": value}}]},
+        ):
+            status, answer = post(f"{site[0]}/v1/chat/completions", {"messages": [wrong], "max_tokens": 1})
+            assert status in (200, 400), (wrong, answer)
+    status, answer = post(f"{site[0]}/v1/chat/completions", {"messages": [{"role": "user", "content": "\ud800"}]})
+    assert (status, answer["error"]["param"]) == (400, "messages[0].content")
 
 
 def test_another_model_is_not_here(client):

@@ -71,7 +71,7 @@ def test_ctrl_c_ends_it_while_it_draws(started, checkpoint):
         assert stream.readline().startswith(b":")
         process.send_signal(signal.SIGINT)
         rest = stream.read().decode()
-    assert "the server stops" in rest and "image_generation.completed" not in rest
+    assert "the server is stopping" in rest and "image_generation.completed" not in rest
     out, err = process.communicate(timeout=120)
     assert (process.returncode, out, err) == (0, "ended\n", "")
 

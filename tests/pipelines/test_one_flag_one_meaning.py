@@ -39,7 +39,9 @@ def flags(callback):
         for option in options:
             kinds = [part for part in typing.get_args(hint.__origin__) if part is not type(None)] or [hint.__origin__]
             kind = str(kinds[0]).replace("pathlib.Path", "str")  # both are text
-            for flag in option.param_decls or [f"--{name.rstrip('_').replace('_', '-')}"]:
+            # In Annotated, typer takes the first name of an option for its default.
+            names = [decl for decl in (option.default, *option.param_decls) if str(decl).startswith("--")]
+            for flag in names or [f"--{name.replace('_', '-')}"]:
                 yield flag, kind, option.help
 
 
@@ -53,7 +55,7 @@ def uses():
 
 def test_a_flag_has_one_type_and_one_meaning():
     shared = uses()
-    assert {"--seed", "--prompts", "--json"} <= shared.keys(), "flags are found"
+    assert {"--seed", "--prompts", "--json", "--set", "--compile"} <= shared.keys(), "flags are found"
     assert not [(flag, used) for flag, used in shared.items() if len({kind for _, kind, _ in used}) > 1]
     differing = {flag: used for flag, used in shared.items() if len({text for *_, text in used}) > 1}
     assert not [(flag, used) for flag, used in differing.items() if flag not in OWN_HELP]

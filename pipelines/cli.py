@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
+from typer.core import TyperOption
 
 import reelmill
 from reelmill.errors import ConfigError, ReelmillError, is_utf8
@@ -28,7 +29,7 @@ from reelmill.pipelines.serve import commands as serve
 from reelmill.pipelines.tokenizer import commands as tokenizer
 from reelmill.pipelines.tokenizer import evaluate
 from reelmill.pipelines.train import commands as train
-from reelmill.terminal import echo, say, set_up
+from reelmill.terminal import echo, say, set_up, set_verbosity
 
 _UsageError: type[Any] = typer.BadParameter.__bases__[0]
 """Of whichever click Typer was built on: an option or argument that is wrong or missing."""
@@ -37,8 +38,8 @@ app = typer.Typer(
     name="reelmill",
     help="Raw web dumps of video, images and text to token shards, and one decoder trained on them.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="rich",
 )
 curate.register(app)
@@ -59,10 +60,69 @@ app.add_typer(evaluate.app, name="eval", help="Measure tokenizers.")
 app.add_typer(models.app, name="models", help="Weights and sample media: list, pull, verify.")
 
 
-@app.command()
-def version() -> None:
+def _print_version(asked: bool) -> None:
+    if asked:
+        echo(reelmill.__version__)
+        raise typer.Exit
+
+
+def _more(count: int) -> None:
+    if count:
+        set_verbosity(count)
+
+
+def _less(asked: bool) -> None:
+    if asked:
+        set_verbosity(-1)
+
+
+_SAY_MORE = "Say more of what goes on; -vv: everything."
+Verbose = Annotated[
+    int, typer.Option("--verbose", "-v", count=True, callback=_more, expose_value=False, help=_SAY_MORE)
+]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", callback=_less, expose_value=False, help="Say nothing but results and errors.")
+]
+
+
+@app.callback()
+def everywhere(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, expose_value=False, help="The version.")
+    ] = False,
+    verbose: Verbose = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Raw web dumps of video, images and text to token shards, and one decoder trained on them."""
+
+
+@app.command("version")
+def print_version() -> None:
     """Print the version."""
     echo(reelmill.__version__)
+
+
+def command_line() -> Any:
+    """The whole command line; `--verbose` and `--quiet` may stand after a command too."""
+    donor = typer.Typer(add_completion=False)
+
+    @donor.command()
+    def said(verbose: Verbose = 0, quiet: Quiet = False) -> None:
+        """Nothing."""
+
+    options = typer.main.get_command(donor).params
+    for option in options:
+        if isinstance(option, TyperOption):
+            option.hidden = True  # a command's own help is about the command
+    command = typer.main.get_command(app)
+    groups: list[Any] = [command]
+    for group in groups:
+        for inner in group.commands.values():
+            if hasattr(inner, "commands"):
+                groups.append(inner)
+            else:
+                inner.params.extend(options)
+    return command
 
 
 def main() -> None:
@@ -70,7 +130,7 @@ def main() -> None:
     set_up()
     try:
         _require_text(sys.argv[1:])
-        sys.exit(app(standalone_mode=False))
+        sys.exit(command_line()(prog_name="reelmill", standalone_mode=False))
     except ReelmillError as error:
         _end(str(error), error.exit_code)
     except _UsageError as error:

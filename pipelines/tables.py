@@ -24,7 +24,7 @@ def print_table(console: Console, rows: Sequence[dict[str, Any]], title: str | N
         table.add_column(cell(name), justify="right" if numeric else "left", no_wrap=True)
     for row in rows:
         table.add_row(*(cell(_text(value)) for value in row.values()))
-    wide = Console(file=console.file, width=MAX_WIDTH, force_terminal=console.is_terminal)
+    wide = Console(file=console.file, width=MAX_WIDTH, force_terminal=console.is_terminal, quiet=console.quiet)
     wide.print(table, soft_wrap=True)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from reelmill.config import to_toml
 from reelmill.errors import ConfigError
@@ -30,12 +31,14 @@ def train(
     until: int | None = None,
     sampler: Sampler | None = None,
     log_fn: Callable[[str], None] = print,
+    metrics_fn: Callable[[dict[str, Any]], None] | None = None,
 ) -> Path:
     """Train `config` on the documents of the run folders `data` and return the last checkpoint, in `out/checkpoints`.
 
     `selection` names verdicts that say which samples to train on; without it all documents are taken. A run that was
     interrupted goes on from its last checkpoint; `until` stops it after that many steps. Under torchrun every rank
-    calls this. `sampler` draws `config.sample_prompts` at each validation. Raises ConfigError for a recipe that cannot
+    calls this. `sampler` draws `config.sample_prompts` at each validation. `metrics_fn` gets the metrics of each step
+    and validation, in place of a line for `log_fn`. Raises ConfigError for a recipe that cannot
     run or that differs from the one that `out` was begun with, DataError for missing or damaged documents, Preempted
     when a signal stopped it, saved.
     """
@@ -52,7 +55,7 @@ def train(
             if sizes:
                 log_fn(sizes)
         ranks.wait()
-        trainer = Trainer(config, source, out, ranks, log_fn, draw)
+        trainer = Trainer(config, source, out, ranks, log_fn, draw, metrics_fn)
         trainer.resume()
         if ranks.is_first:
             write_text(out / "recipe.toml", to_toml(config))

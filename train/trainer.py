@@ -50,10 +50,11 @@ class Trainer:
         ranks: Ranks,
         log_fn: Callable[[str], None],
         draw: Draw | None = None,
+        metrics_fn: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
         config.log.check()
         self.config, self.source, self.out, self.ranks = config, source, out, ranks
-        self.draw = draw
+        self.draw, self.metrics_fn = draw, metrics_fn
         self.log_fn = log_fn if ranks.is_first else lambda _: None
         self.layout = layout = Layout.of(config.parallel, config.model, config.data.context, ranks)
         self.objective = objective_class(config.objective)(config, source, layout)
@@ -215,7 +216,10 @@ class Trainer:
     def _log(self, metrics: dict[str, Any]) -> None:
         for tracker in self.trackers:
             tracker.write(metrics)
-        if "validation" not in metrics:
+        if self.metrics_fn is not None:
+            if self.ranks.is_first:
+                self.metrics_fn(metrics)
+        elif "validation" not in metrics:
             self.log_fn(format_step(metrics, self.objective.shown, self.config.steps))
         elif metrics["validation"] is None:
             share = self.config.data.heldout

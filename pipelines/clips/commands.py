@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from reelmill.terminal import echo
+from reelmill.terminal import echo, tell
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -33,7 +33,7 @@ def export(
     """
     from reelmill.pipelines.clips.export import export_clips
 
-    done = export_clips(out, folder, selection, kind or ("video", "image"), shard_mb, echo)
+    done = export_clips(out, folder, selection, kind or ("video", "image"), shard_mb, tell)
     whole = f", {done.whole:,} of them whole files" if done.whole else ""
     left_out = f"; {done.left_out:,} could not be read" if done.left_out else ""
     echo(f"{folder}: {done.samples:,} samples{whole}, {done.known:,} were there{left_out}")

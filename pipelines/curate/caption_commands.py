@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from reelmill.terminal import echo
+from reelmill.terminal import echo, progress_console
 
 Out = Annotated[Path, typer.Argument(help="Run folder.", show_default=False)]
 Selection = Annotated[str, typer.Option(help="Whose kept samples.")]
@@ -32,13 +32,11 @@ def run(
     executor: Annotated[str, typer.Option(help="ray or inline; the recipe's when not given.")] = "",
 ) -> None:
     """Caption the kept samples of a run by one source, beside the captions they have. Run it again and it goes on."""
-    from rich.console import Console
-
     from reelmill.pipelines.curate.captions import run_captions
 
     own = {key: value for key, value in (("url", url), ("model", model)) if value}
     assignments = [*([f"engine.executor={executor}"] if executor else []), *(set_ or [])]
-    run_captions(out, selection, source, assignments, tokenize, Console(), own)
+    run_captions(out, selection, source, assignments, tokenize, progress_console(), own)
 
 
 @caption_app.command("export")

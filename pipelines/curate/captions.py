@@ -21,6 +21,7 @@ from reelmill.orchestration.views import LedgerQueries
 from reelmill.pipelines.curate import recipes
 from reelmill.pipelines.curate.verdicts import recover
 from reelmill.pipelines.tables import print_table
+from reelmill.terminal import log_to
 
 _BY_SOURCE = """
 SELECT caption_source AS source, model, count(*) FILTER (problem IS NULL) AS good, count(*) FILTER (problem IS NOT NULL)
@@ -88,7 +89,7 @@ def run_captions(
     if source not in recipe.captions.prefer:
         raise ConfigError(f"the recipe's captions.prefer does not name {source!r}: its captions would never be chosen")
     try:
-        with folder.lock() as locked:
+        with folder.lock() as locked, log_to(locked.root, f"captions by {source} for selection {selection}"):
             locked.sweep()
             recover(locked, base, console)
             runner = StageRunner(locked, recipe, console)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from reelmill.terminal import echo, echo_json, say
+from reelmill.terminal import echo, echo_json, progress_console, say
 
 Dumps = Annotated[list[Path], typer.Argument(help="What to read: folder trees, WebDataset tars.", show_default=False)]
 Out = Annotated[Path, typer.Option(help="Run folder; made anew, or gone on with.", show_default=False)]
@@ -48,8 +48,12 @@ def curate(
     ] = False,
     executor: Annotated[str, typer.Option(help="ray or inline; the recipe's when not given.")] = "",
     workers: Annotated[int, typer.Option(min=0, help="Worker processes; 0: one per CPU.")] = 0,
+    dry: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done; nothing is written.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For a script: print what `stats --json` prints.")] = False,
 ) -> None:
     """Dump to token shards: plan, score, decide, caption, tokenize. Run it again and it does what is missing."""
+    from dataclasses import asdict
+
     from rich.console import Console
 
     from reelmill.curation.scorers.motion import raft_assignments
@@ -57,7 +61,7 @@ def curate(
     from reelmill.pipelines.curate import recipes
     from reelmill.pipelines.curate.run import CurateOptions
     from reelmill.pipelines.curate.run import curate as run
-    from reelmill.pipelines.curate.stats import print_stats
+    from reelmill.pipelines.curate.stats import gather, print_stats
 
     for unknown in {*(retry or ())} - {"machine", "scorer"}:
         raise ConfigError(f"--retry {unknown!r}: what is worth another try is `machine` or `scorer`")
@@ -66,10 +70,22 @@ def curate(
     engine += ["tokens.trust_dump=true"] if trust_dump else []
     readers = [f"plan.readers={json.dumps(reader)}"] if reader else []
     loaded = recipes.load(recipe, [*(set_ or []), *raft_assignments(raft), *engine, *readers])
-    console = Console()
+    console = progress_console(stderr=as_json)
     options = CurateOptions(prefix, limit, sample, update, frozenset(retry or ()))
+    if dry:
+        from reelmill.pipelines.curate.dry_run import preview, print_preview
+
+        found = preview(dumps, out, loaded, options, console)
+        if as_json:
+            echo_json(asdict(found))
+        else:
+            print_preview(found, Console())
+        return
     with resumable():
         folder = run(dumps, out, loaded, options, console)
+    if as_json:
+        echo_json(gather(folder.root))
+        return
     print_stats(folder.root, console)
     following = (f'sql {out} "SELECT * FROM samples"', f"verify {out}", f"train tiny --data {out}")
     say(console, "\nNext: " + " · ".join(f"reelmill {f}" for f in following))

@@ -33,7 +33,7 @@ from reelmill.orchestration.views import write_database
 from reelmill.pipelines.curate import captions as caption
 from reelmill.pipelines.curate.verdicts import DEFAULT, assignments_of, decide_again, recover, write_verdicts
 from reelmill.pipelines.report.card import refresh as refresh_card
-from reelmill.terminal import say
+from reelmill.terminal import log_to, say
 from reelmill.tokenize.shards import TOKENS_SCHEMA
 
 
@@ -56,11 +56,9 @@ def curate(dumps: Sequence[Path], out: Path, recipe: Recipe, options: CurateOpti
     DataError for a dump that is none.
     """
     folder = RunFolder(out)
-    _check_places(dumps, folder, recipe.plan.readers)
-    _agree(folder, recipe, options.update, console)
-    _require_weights(recipe)
+    check_curation(dumps, folder, recipe, options, console)
     try:
-        with folder.lock() as locked:
+        with folder.lock() as locked, log_to(locked.root, f"curate {', '.join(map(str, dumps))} by {recipe.name}"):
             _prepare(locked, recipe)
             recover(locked, recipe, console)
             for dump in dumps:
@@ -76,6 +74,15 @@ def curate(dumps: Sequence[Path], out: Path, recipe: Recipe, options: CurateOpti
     finally:
         stop_ray()
     return folder
+
+
+def check_curation(
+    dumps: Sequence[Path], folder: RunFolder, recipe: Recipe, options: CurateOptions, console: Console
+) -> None:
+    """Raise what `curate` raises before anything is written."""
+    _check_places(dumps, folder, recipe.plan.readers)
+    _agree(folder, recipe, options.update, console)
+    _require_weights(recipe)
 
 
 def complete_selection(

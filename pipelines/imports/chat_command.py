@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from reelmill.terminal import echo
+from reelmill.terminal import tell
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -45,5 +45,5 @@ def import_(
     vocab = Vocabulary(text, loaded.codes, loaded.layout)  # type: ignore[arg-type]  # it says which there are
     how = ChatImport(pictures, loaded, tokenizer, vocab, PixelBounds(min_pixels, max_pixels), skip_bad)
     with resumable():
-        import_chats(source, out, how, echo)
-    echo(f"Next: reelmill stats {out} · reelmill verify {out} · reelmill train understanding_stage2 --data {out}")
+        import_chats(source, out, how, tell)
+    tell(f"Next: reelmill stats {out} · reelmill verify {out} · reelmill train understanding_stage2 --data {out}")

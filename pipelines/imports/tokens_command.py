@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reelmill.terminal import echo
+from reelmill.terminal import tell
 
 if TYPE_CHECKING:
     from reelmill.tokenize.layout import Layout
@@ -36,8 +36,8 @@ def import_(
 
     size, whose, name, form = _vision_tokenizer(tokenizer, codes, fingerprint, layout)
     vocab = Vocabulary(text, size, form)  # type: ignore[arg-type]  # it says which there are
-    import_tokens(source, out, vocab, whose, name, echo)
-    echo(f"Next: reelmill stats {out} · reelmill verify {out} · reelmill train RECIPE --data {out}")
+    import_tokens(source, out, vocab, whose, name, tell)
+    tell(f"Next: reelmill stats {out} · reelmill verify {out} · reelmill train RECIPE --data {out}")
 
 
 def _vision_tokenizer(tokenizer: str, codes: int, fingerprint: str, layout: str) -> tuple[int, str, str, Layout]:

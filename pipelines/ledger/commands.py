@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from reelmill.terminal import echo, echo_json
+from reelmill.terminal import echo, echo_json, progress_console
 
 Out = Annotated[Path, typer.Argument(help="Run folder.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
@@ -58,14 +58,22 @@ def select(
         typer.Option(help="Column to rank by, several: their mean. Human preference and aesthetics if not given."),
     ] = None,
     complete: Annotated[bool, typer.Option(help="Score, caption and tokenize what the selection lacks.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Decide again under other rules, beside what is there: verdicts/NAME.parquet, and what changed."""
+    from dataclasses import asdict
+
     from rich.console import Console
 
-    from reelmill.pipelines.ledger.select import SelectOptions
+    from reelmill.pipelines.ledger.select import SelectOptions, print_selected
     from reelmill.pipelines.ledger.select import select as run
 
-    run(out, name, SelectOptions(set_ or [], preset, keep, score or [], complete), Console())
+    console = progress_console(stderr=as_json)
+    selected = run(out, name, SelectOptions(set_ or [], preset, keep, score or [], complete), console)
+    if as_json:
+        echo_json(asdict(selected))
+    else:
+        print_selected(selected, Console())
 
 
 def forget(
@@ -73,15 +81,20 @@ def forget(
     uri: Annotated[str, typer.Option(help="Items whose uri matches this pattern (* and ?).")] = "",
     licence: Annotated[str, typer.Option(help="Items under this licence.")] = "",
     item: Annotated[str, typer.Option(help="The item of this item_id.")] = "",
+    dry: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
 ) -> None:
     """Remove items, their samples and tokens for good; a rerun does not bring them back."""
     from rich.console import Console
 
     from reelmill.orchestration.runfolder import RunFolder
-    from reelmill.pipelines.ledger.forget import Criterion
+    from reelmill.pipelines.ledger.forget import Criterion, print_matching
     from reelmill.pipelines.ledger.forget import forget as run
 
-    run(RunFolder(out).require(), Criterion(uri, licence, item), Console())
+    folder, criterion = RunFolder(out).require(), Criterion(uri, licence, item)
+    if dry:
+        print_matching(folder, criterion, Console())
+    else:
+        run(folder, criterion, progress_console())
 
 
 def verify(out: Out, as_json: Json = False) -> None:

@@ -18,7 +18,14 @@ from reelmill.orchestration.recipe import load_recipe
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries, write_database
 from reelmill.pipelines.curate.verdicts import recover
-from reelmill.terminal import say
+from reelmill.terminal import log_to, say
+
+SHOWN = 20
+"""Items that are named before the others are counted."""
+
+_THEIRS = """
+SELECT (SELECT count(*) FROM scored WHERE list_contains($1, item_id)) AS samples,
+    (SELECT count(*) FROM tokens WHERE list_contains($1, item_id)) AS documents"""
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,7 @@ def forget(folder: RunFolder, criterion: Criterion, console: Console) -> int:
     matches.
     """
     condition, values, reason = criterion.sql()
-    with folder.lock() as locked:
+    with folder.lock() as locked, log_to(locked.root, f"forget {reason}"):
         recipe = load_recipe(locked.root)
         recover(locked, recipe, console)
         found, before = _matching(locked, condition, values, with_copies=not criterion.licence)
@@ -58,8 +65,31 @@ def forget(folder: RunFolder, criterion: Criterion, console: Console) -> int:
         bury(locked, found, reason)
         samples = recover(locked, recipe, console)
         write_database(locked.root)
-    say(console, f"forgot {len(found)} items; captions and tokens of {samples} samples are gone")
+        say(console, f"forgot {len(found)} items; captions and tokens of {samples} samples are gone")
     return len(found)
+
+
+def print_matching(folder: RunFolder, criterion: Criterion, console: Console) -> None:
+    """What `forget` would remove: the items' uris, and how many samples and documents are theirs. Nothing is changed.
+
+    DataError when nothing matches.
+    """
+    condition, values, reason = criterion.sql()
+    found, before = _matching(folder, condition, values, with_copies=not criterion.licence)
+    if not found:
+        raise DataError(f"no item of {folder.root} matches ({reason}); {before} that do were forgotten before")
+    with LedgerQueries(folder.root) as ledger:
+        (counts,) = ledger.rows(_THEIRS, [list(found)])
+        uris = ledger.rows("SELECT uri FROM plan WHERE list_contains($1, item_id) ORDER BY uri", [list(found)])
+    for row in uris[:SHOWN]:
+        say(console, row["uri"])
+    if len(uris) > SHOWN:
+        say(console, f"and {len(uris) - SHOWN:,} more")
+    say(
+        console,
+        f"{len(found):,} items would be forgotten, with {counts['samples']:,} samples and {counts['documents']:,} "
+        "documents. There is no way back. Nothing was changed: leave out --dry-run to do it.",
+    )
 
 
 def _matching(

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -22,7 +23,7 @@ from reelmill.pipelines.curate.verdicts import DEFAULT, recover, write_verdicts
 from reelmill.pipelines.ledger.presets import Preset, preset
 from reelmill.pipelines.ledger.ranking import Ranking, rank
 from reelmill.pipelines.tables import print_table
-from reelmill.terminal import say
+from reelmill.terminal import log_to, say
 
 _CHANGED = """
 SELECT coalesce(o.status, 'undecided') AS before, n.status AS after, n.rule, count(*) AS samples
@@ -59,8 +60,21 @@ class SelectOptions:
         return Preset((*base.assignments, *self.assignments), ranking)
 
 
-def select(out: Path, name: str, options: SelectOptions, console: Console) -> None:
-    """Write `verdicts/NAME.parquet` under the run's rules as changed, and print what changed from the default.
+@dataclass(frozen=True)
+class Selected:
+    """What a selection changed from the default, in rows, and what it lacks.
+
+    `lacking`: kept samples without tokens. `fingerprint`: of tokens of its own; empty where it has the run's.
+    """
+
+    selection: str
+    changed: list[dict[str, Any]]
+    lacking: int
+    fingerprint: str
+
+
+def select(out: Path, name: str, options: SelectOptions, console: Console) -> Selected:
+    """Write `verdicts/NAME.parquet` under the run's rules as changed; says what changed from the default.
 
     With `complete`, what the selection keeps and lacks is scored, captioned and tokenized, where it changes `tokens`
     under another fingerprint.
@@ -73,7 +87,7 @@ def select(out: Path, name: str, options: SelectOptions, console: Console) -> No
     base, changes = load_recipe(folder.root), options.changes()
     assignments = list(changes.assignments)
     recipe = _changed(base, assignments)
-    with folder.lock() as locked:
+    with folder.lock() as locked, log_to(locked.root, f"select {name}: {'; '.join(assignments) or 'as the run'}"):
         recover(locked, base, console)
         if changes.ranking is not None:
             assignments += _ranks(locked, recipe, changes.ranking, console)
@@ -82,7 +96,10 @@ def select(out: Path, name: str, options: SelectOptions, console: Console) -> No
         write_database(locked.root)
         if options.complete:
             complete_selection(locked, name, recipe, console)
-    _report(folder, name, "" if recipe.tokens == base.tokens else _fingerprint(recipe), console)
+    fingerprint = "" if recipe.tokens == base.tokens else _fingerprint(recipe)
+    with LedgerQueries(folder.root) as ledger:
+        (lacking,) = ledger.rows(_LACKING, [name, fingerprint])
+        return Selected(name, ledger.rows(_CHANGED, [DEFAULT, name]), lacking["samples"], fingerprint)
 
 
 def _changed(base: Recipe, assignments: Sequence[str]) -> Recipe:
@@ -117,14 +134,11 @@ def _fingerprint(recipe: Recipe) -> str:
     return tokens.tokens_fingerprint(recipe.tokens, vision.load(recipe.tokens.tokenizer).fingerprint)
 
 
-def _report(folder: RunFolder, name: str, fingerprint: str, console: Console) -> None:
-    """What changed, and what is still to be done; `fingerprint` is that of tokens of its own, else empty."""
-    with LedgerQueries(folder.root) as ledger:
-        changed = ledger.rows(_CHANGED, [DEFAULT, name])
-        (lacking,) = ledger.rows(_LACKING, [name, fingerprint])
-    print_table(console, changed, f"{name}, against {DEFAULT}")
-    if lacking["samples"]:
-        say(console, f"{lacking['samples']} kept samples have no tokens yet; add --complete to make them")
-    elif fingerprint:
-        own = f"--selection {name} --set data.fingerprint={fingerprint[:12]}"
+def print_selected(selected: Selected, console: Console) -> None:
+    """What changed, and what is still to be done."""
+    print_table(console, selected.changed, f"{selected.selection}, against {DEFAULT}")
+    if selected.lacking:
+        say(console, f"{selected.lacking} kept samples have no tokens yet; add --complete to make them")
+    elif selected.fingerprint:
+        own = f"--selection {selected.selection} --set data.fingerprint={selected.fingerprint[:12]}"
         say(console, f"It has tokens of its own; train on them with {own}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from reelmill.terminal import echo, echo_json
+from reelmill.terminal import echo, echo_json, tell
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -78,7 +78,7 @@ def train(
     loaded = from_dict(TokenizerRecipe, read_toml(Path(recipe))) if is_file else recipes.recipe(recipe)
     chosen, judged = training_media(data or [], held_out or [], share, media or out / "media", selection)
     with resumable():
-        path = run(override(loaded, set_ or []), chosen, judged, out, until=until, log_fn=echo)
+        path = run(override(loaded, set_ or []), chosen, judged, out, until=until, log_fn=tell)
     echo(f"{path}; measure it: reelmill eval reconstruction {path} FOLDER")
 
 

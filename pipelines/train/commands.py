@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from reelmill.pipelines.shared_options import ModelFolder
-from reelmill.terminal import echo
+from reelmill.terminal import echo, log_to, tell
 
 
 def register(app: typer.Typer) -> None:
@@ -39,7 +40,9 @@ def train(
     peak: Annotated[float, typer.Option(help="--dry-run: dense bfloat16 TFLOP/s of each.")] = 989.0,
     mfu: Annotated[float, typer.Option(help="--dry-run: share of it that is hoped for.")] = 0.4,
     document: Annotated[float, typer.Option(help="--dry-run: tokens of a packed document; 0: a row's.")] = 0.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a script.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="For a script: a line of JSON for each step and validation.")
+    ] = False,
 ) -> None:
     """Train a decoder on token shards; run it again and it goes on from its last checkpoint. Works under torchrun.
 
@@ -82,14 +85,17 @@ def train(
         "out": str(place),
         "selection": kept,
         "tokenizer": tokenizer,
+        "json": as_json,
     }
-    with resumable():
+    is_first = os.environ.get("RANK", "0") == "0"
+    show = echo if as_json else tell
+    with resumable(), log_to(place, f"train {recipe} on {', '.join(data or [])}") if is_first else nullcontext():
         if ray:
-            train_on_ray(settings, ray)
+            train_on_ray(settings, ray, show)
         else:
-            train_here(settings)
-    if os.environ.get("RANK", "0") == "0":
-        echo(f'Next: reelmill generate {place} --prompt "a windmill turning on a hill"')
+            train_here(settings, show)
+    if is_first and not as_json:
+        tell(f'Next: reelmill generate {place} --prompt "a windmill turning on a hill"')
 
 
 def export(

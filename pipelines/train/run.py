@@ -11,13 +11,16 @@ from typing import Any
 
 from reelmill.config import from_dict
 from reelmill.files import write_text
-from reelmill.terminal import echo
+from reelmill.terminal import json_line, tell, tell_beside
 
 _FUNCTION = "reelmill.pipelines.train.run:train_rank"
 
 
-def train_here(settings: dict[str, Any], log_fn: Callable[[str], None] = echo) -> None:
-    """Train by `settings`: `recipe` (a dict of TrainConfig), `data`, `out`, `selection`, `tokenizer`."""
+def train_here(settings: dict[str, Any], log_fn: Callable[[str], None] = tell) -> None:
+    """Train by `settings`: `recipe` (a dict of TrainConfig), `data`, `out`, `selection`, `tokenizer`, `json`.
+
+    With `json`, `log_fn` gets the metrics as lines of JSON, and what else there is to say goes to standard error.
+    """
     from reelmill.pipelines.train.sample_images import sampler
     from reelmill.train.config import TrainConfig
     from reelmill.train.run import train
@@ -26,11 +29,13 @@ def train_here(settings: dict[str, Any], log_fn: Callable[[str], None] = echo) -
     draw = sampler(settings["tokenizer"])
     train(
         config, [Path(place) for place in settings["data"]], Path(settings["out"]), settings["selection"],
-        sampler=draw, log_fn=log_fn,
+        sampler=draw,
+        log_fn=tell_beside if settings["json"] else log_fn,
+        metrics_fn=(lambda metrics: log_fn(json_line(metrics))) if settings["json"] else None,
     )  # fmt: skip
 
 
-def train_on_ray(settings: dict[str, Any], workers: int, log_fn: Callable[[str], None] = echo) -> None:
+def train_on_ray(settings: dict[str, Any], workers: int, log_fn: Callable[[str], None] = tell) -> None:
     """The same on so many Ray workers, each with a GPU where Ray has GPUs and the recipe's device is not cpu.
 
     A signal to this process goes to the workers as a file in the run's folder.

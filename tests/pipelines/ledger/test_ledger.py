@@ -26,7 +26,7 @@ from reelmill.pipelines.curate import recipes
 from reelmill.pipelines.curate.run import CurateOptions
 from reelmill.pipelines.curate.run import curate as run_curate
 from reelmill.pipelines.curate.stats import gather, print_stats
-from reelmill.pipelines.ledger.select import SelectOptions
+from reelmill.pipelines.ledger.select import SelectOptions, print_selected
 from reelmill.pipelines.ledger.select import select as run_select
 from reelmill.pipelines.ledger.verify import verify
 from reelmill.tokenize import vision
@@ -76,7 +76,7 @@ def curate(dump, out, recipe, *assignments, **options):
 
 def select(out, name, *assignments, complete=False):
     console = Console(file=io.StringIO(), width=300)
-    run_select(out, name, SelectOptions(assignments, complete=complete), console)
+    print_selected(run_select(out, name, SelectOptions(assignments, complete=complete), console), console)
     return console.file.getvalue()
 
 

@@ -1,0 +1,73 @@
+"""`reelmill curate --dry-run`: what the command would do. Dumps are read as the plan reads them; nothing is written."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from reelmill.curation.scoring import score_fingerprint
+from reelmill.orchestration.plan import extend_plan
+from reelmill.orchestration.recipe import Recipe
+from reelmill.orchestration.runfolder import RunFolder
+from reelmill.orchestration.views import LedgerQueries
+from reelmill.pipelines.curate.run import CurateOptions, check_curation
+from reelmill.pipelines.tables import print_table
+from reelmill.terminal import say
+
+_SCORED = "SELECT DISTINCT unit FROM items WHERE score_fingerprint = ?"
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What would be done: a line a dump, new items by kind with their MB, and how much there is to score."""
+
+    plan: dict[str, str]
+    new: list[dict[str, Any]]
+    units_to_score: int
+    items_to_score: int
+    scorers: list[str]
+
+
+def preview(dumps: Sequence[Path], out: Path, recipe: Recipe, options: CurateOptions, console: Console) -> Preview:
+    """What `curate` would do with these arguments; raises what it would raise before it begins."""
+    folder = RunFolder(out)
+    check_curation(dumps, folder, recipe, options, console)
+    with tempfile.TemporaryDirectory(prefix="reelmill-plan-") as place:
+        planned = RunFolder(Path(place))
+        if folder.plan_path.is_file():
+            shutil.copyfile(folder.plan_path, planned.plan_path)
+        before = planned.read(planned.plan_path).num_rows if planned.plan_path.is_file() else 0
+        lines = {
+            str(dump): str(extend_plan(planned, dump, recipe.plan, options.prefix, options.limit, options.share))
+            for dump in dumps
+        }
+        plan = planned.read(planned.plan_path)
+    done: set[int] = set()
+    if folder.exists():
+        with LedgerQueries(folder.root) as ledger:
+            done = {row["unit"] for row in ledger.rows(_SCORED, [score_fingerprint(recipe.score)])}
+    waiting = [unit for unit in plan["unit"].to_pylist() if unit not in done]
+    items, size = Counter[str](), Counter[str]()
+    for row in plan.slice(before).select(["kind", "size"]).to_pylist():
+        items[row["kind"]] += 1
+        size[row["kind"]] += row["size"]
+    new = [{"kind": kind, "items": items[kind], "megabytes": round(size[kind] / 1e6, 1)} for kind in sorted(items)]
+    return Preview(lines, new, len(set(waiting)), len(waiting), list(recipe.score.scorers))
+
+
+def print_preview(found: Preview, console: Console) -> None:
+    """The same on a terminal."""
+    for dump, line in found.plan.items():
+        say(console, f"{dump}: {line}", head="plan")
+    if found.new:
+        print_table(console, found.new, "New items")
+    scorers = ", ".join(found.scorers) or "no scorer"
+    say(console, f"{found.items_to_score:,} items in {found.units_to_score:,} units, by {scorers}", head="score")
+    say(console, "Then decide, caption and tokenize. Nothing was written: leave out --dry-run to do it.")

@@ -45,7 +45,7 @@ class DataConfig:
     vision_weight: float = 0.5
     """Loss weight of codes (Emu3, section 2.4)."""
     lessons: int = 0
-    """Made-up documents of random codes that an epoch adds for each image and video (`synthetic.py`)."""
+    """Synthetic documents of random codes that an epoch adds for each image and video (`synthetic.py`)."""
     shuffle_mb: float = 1024.0
     """MB of decoded row groups among which documents are shuffled (`epochs.py`); a rank holds those, and at most two
     row groups more of each run folder."""

@@ -1,8 +1,8 @@
-"""Lessons: made-up documents by which few real ones teach where rows and frames end.
+"""Synthetic documents, by which few real ones teach where rows and frames end.
 
 A model that sees few documents, each at one size, reads the ends of its rows from what they show, and loses count as
-soon as it draws something else. A lesson has random codes: only its header says where its rows end. (Ours; Emu3 has
-documents enough not to need it.)
+soon as it draws something else. A synthetic document has random codes: only its header says where its rows end. (Ours;
+Emu3 has documents enough not to need it.)
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import numpy.typing as npt
 from reelmill.tokenize.documents import Document, image_document, parse_unchecked, seconds_of, video_document
 
 WHOLE_SHARE = 1 / 8
-"""So many lessons have their document's size and are whole; the others have any size and are cut after some rows."""
+"""So many have their document's size and are whole; the others have any size and are cut after some rows."""
 KNOWN_WIDTHS = 0.8
 """Share of the others whose width is one of the corpus's own: those are what a prompt will ask for."""
 MOST_ROWS = 3
-"""Rows before the cut, at most. The first row of a document is the hardest to count, so lessons are short and many."""
+"""Rows before the cut, at most. The first row of a document is the hardest to count, so they are short and many."""
 
 
 class SyntheticDocument(NamedTuple):
@@ -31,13 +31,13 @@ class SyntheticDocument(NamedTuple):
 
 
 def synthetic_documents(documents: Sequence[Document], each: int, rng: np.random.Generator) -> list[SyntheticDocument]:
-    """`each` lessons of every one of `documents` (images and videos), in their order.
+    """`each` synthetic documents of every one of `documents` (images and videos), in their order.
 
-    A lesson is an image or, in half the draws from a video, a video of one latent frame. Of its document's size it is
+    Each is an image or, in half the draws from a video, a video of one latent frame. Of its document's size it is
     whole. Else its height is uniform up to the document's, its width one that occurs among `documents` (each as often
     as the other) or, one time in five, any up to the document's, and it is cut after 1 to `MOST_ROWS` rows: a model
     that cannot count rows yet would learn to expect the end after each. Codes are drawn as frequently as they
-    occur in `documents`. Half of the lessons have the document's caption, before the codes. DataError for a text.
+    occur in `documents`. Half of them have the document's caption, before the codes. DataError for a text.
     """
     if not documents or not each:
         return []

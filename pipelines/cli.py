@@ -11,7 +11,7 @@ from rich.console import Console
 from typer.core import TyperOption
 
 import reelmill
-from reelmill.errors import ConfigError, ReelmillError, is_utf8
+from reelmill.errors import ConfigError, DataError, ReelmillError, is_utf8
 from reelmill.os_errors import os_failure
 from reelmill.pipelines.clips import commands as clips
 from reelmill.pipelines.curate import caption_commands as caption
@@ -139,6 +139,8 @@ def main() -> None:
             sys.exit(error.exit_code)
         help_ = f"\nSee `{error.ctx.command_path} --help`." if error.ctx else ""
         _end(f"{message}{help_}", error.exit_code)
+    except typer.Abort:  # also what Typer makes of an EOFError
+        _end("a file or the input ended too early", DataError.exit_code)
     except OSError as error:
         failure = os_failure(error)
         _end(str(failure), failure.exit_code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,6 +26,12 @@ def dry_run(
     The sizes are those of [model], or of `init` where the recipe says so and it is there already. The vocabulary is the
     model's, else that of the first run folder.
     """
+    given = {"--gpu-memory": machine.memory, "--peak": machine.peak_flops, "--mfu": machine.mfu}
+    for option, value in given.items():
+        if not (math.isfinite(value) and value > 0):
+            raise ConfigError(f"{option} must be a number above 0")
+    if not (math.isfinite(document) and document >= 0):
+        raise ConfigError(f"--document is {document:g}; it must be a number of tokens")
     if Path(config.init).exists():
         config, _ = with_init_sizes(config)
     found = estimate(_with_vocabulary(config, data), machine, document)

@@ -160,7 +160,7 @@ def test_any_terminal_takes_any_name(tmp_path, encoding):
     done = subprocess.run(
         [sys.executable, "-m", "reelmill", "stats", tmp_path / name], capture_output=True, env=environment
     )
-    assert done.returncode == 4
+    assert done.returncode == 2
     assert b"Traceback" not in done.stderr
     assert rb"no\udcff folder" in done.stderr
 
@@ -180,3 +180,27 @@ def test_text_reaches_a_terminal_by_one_way():
             if name in ("typer.echo", "typer.secho") or (name.endswith("console.print") and text):
                 wrong.append(f"{path.relative_to(ROOT)}:{node.lineno}: {name}")
     assert not wrong
+
+
+DRY_RUN = ("train", "small", "--dry-run", "--set", "model.vocab_size=4500")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ((*DRY_RUN, "--gpu-memory", "nan"), 2, "--gpu-memory must"),
+        ((*DRY_RUN, "--gpu-memory", "inf"), 2, "--gpu-memory must"),
+        ((*DRY_RUN, "--peak", "0"), 2, "--peak must"),
+        (("tokenizer", "decode", "reelmill-tok-xs", "/dev/null", "{tmp}/x.png"), 4, ""),
+        (("recipe", "show", "{tmp}/folder.toml"), 2, "Is a directory"),
+        (("stats", "n" * 300), 4, "File name too long"),
+        (("stats", "\udcff"), 2, "an argument is not UTF-8"),
+        (("sample-dump", "/dev/null/x"), 4, "check the path"),
+    ],
+)  # fmt: skip
+def test_wrong_input_is_one_line(reelmill, tmp_path, arguments, code, message):
+    (tmp_path / "folder.toml").mkdir()
+    done = reelmill(*(part.format(tmp=tmp_path) for part in arguments))
+    assert done.code == code, done.err
+    assert done.err.strip().startswith("error: ")
+    assert message in " ".join(done.err.split())

@@ -1,0 +1,96 @@
+"""The same odd files through every door: each gets the same upright sRGB picture."""
+
+import numpy as np
+import pytest
+from grading import BT2020, PQ, graded
+from media_reading import expand, near, options, source
+from odd_media import CORNERS, HEIGHT, WIDTH, corners_of, film, picture, pictures, set_matrix
+from odd_pictures import in_profile, png, profile, turned
+from PIL import Image
+
+from reelmill.curation import clips
+from reelmill.curation import pictures as chat_pictures
+from reelmill.eval.generation.media_files import read_clip, read_image, read_media
+from reelmill.eval.reconstruction.media import clip_at, picture_at
+from reelmill.media.reader import MediaReader
+from reelmill.pipelines.serve.uploads import UploadDecoder
+from reelmill.train.vision.media import Library, Source, file_source, find
+
+AREA = WIDTH * HEIGHT
+CLIP = {"key": "k", "start_s": 0.0, "fps": 10.0, "frames": 1, "width": WIDTH, "height": HEIGHT}
+
+
+def sideways(path):
+    stored, exif = turned(picture(), 6)
+    stored.save(path, exif=exif, quality=95)
+
+
+def cut_out(path):
+    alpha = np.full((HEIGHT, WIDTH, 1), 255, np.uint8)
+    alpha[HEIGHT // 3 : HEIGHT // 2, WIDTH // 3 : WIDTH // 2] = 0
+    path.write_bytes(png(np.dstack([picture(), alpha]), colour=6))
+
+
+PICTURES = {
+    "sideways.jpg": sideways,
+    "cut_out.png": cut_out,
+    "p3.png": lambda path: Image.fromarray(in_profile(picture(), "p3")).save(path, icc_profile=profile("p3")),
+    "deep.png": lambda path: path.write_bytes(png(picture().astype(np.uint16) * 257, depth=16)),
+}
+VIDEOS = {
+    "mirrored.mp4": lambda path: set_matrix(
+        film(path, [np.ascontiguousarray(p[:, ::-1]) for p in pictures(20)]), (-1, 0, 0, 1)
+    ),
+    "pq.mkv": lambda path: graded(path, PQ, BT2020, count=20),
+}
+
+
+def clip_of(job, path):
+    return next(
+        arrays["frames"][0] for body, arrays in job(source(path), options(clips=[CLIP])) if body["type"] == "clip"
+    )
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_picture(tmp_path, name):
+    path = tmp_path / name
+    PICTURES[name](path)
+    samples, _ = expand(path)
+    uploads = UploadDecoder()
+    bounds = options(least=AREA, most=AREA, multiple=8)
+    ((_, chat),) = chat_pictures.picture(source(path), bounds)
+    with MediaReader() as reader:
+        whole = reader.picture(source(path))[0]
+    seen = {
+        "curate": samples[0][1]["images"][0],
+        "tokens, captions, report": clip_of(clips.image_clip, path),
+        "tokenizer train": Library(HEIGHT, 10**8).frames(find([tmp_path])[0])[0],
+        "generate --image": read_image(path, AREA, 8).frames[0],
+        "ask": read_media(path, AREA, 8, 8.0, 1.0).frames[0],
+        "serve": uploads.picture(path.read_bytes(), AREA, 8, "image"),
+        "chat import": chat["frames"][0],
+    }
+    uploads.close()
+    assert near(corners_of(whole), CORNERS, 8)
+    assert {door for door, image in seen.items() if not np.array_equal(image, whole)} == set()
+    left = (WIDTH - HEIGHT) // 2
+    assert np.array_equal(picture_at(Source(path), HEIGHT)[0], whole[:, left : left + HEIGHT])
+    assert not file_source(path).is_video
+
+
+@pytest.mark.parametrize("name", VIDEOS)
+def test_a_video(tmp_path, name):
+    path = tmp_path / name
+    VIDEOS[name](path)
+    samples, _ = expand(path)
+    seen = {
+        "curate": samples[0][1]["images"][0],
+        "tokens, captions, report": clip_of(clips.video_clips, path),
+        "tokenizer train": Library(HEIGHT, 10**8).frames(find([tmp_path])[0])[0],
+        "eval reconstruction": clip_at(Source(path), HEIGHT, 10.0, 2.0)[0],
+        "generate --video": read_clip(path, AREA, 8, 10.0, 2.0).frames[0],
+        "ask": read_media(path, AREA, 8, 10.0, 2.0).frames[0],
+    }
+    assert {door: image.shape for door, image in seen.items()} == dict.fromkeys(seen, (HEIGHT, WIDTH, 3))
+    assert {door for door, image in seen.items() if not near(corners_of(image), CORNERS, 8)} == set()
+    assert file_source(path).is_video

@@ -1,4 +1,4 @@
-"""How well a vision tokenizer reconstructs (`Evaluation`)."""
+"""How well a vision tokenizer reconstructs: `Evaluation`."""
 
 from reelmill.eval.reconstruction.evaluation import EMU3, Evaluation, FileScore, Kind, Quality, Summary
 

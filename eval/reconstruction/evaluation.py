@@ -1,22 +1,23 @@
-"""A vision tokenizer over files: reconstruct, compare, sum up.
+"""Evaluation of a vision tokenizer on files: reconstruct, compare, summarize.
 
 The protocol is that of Emu3's Table 2 (Wang et al. 2024, section 2.2). The paper says: "We report LPIPS (computed by
 the AlexNet features), PSNR, and SSIM scores [...] using an evaluation dataset of 3,172 videos from Pexels. The videos
 were reconstructed over 5 seconds while maintaining the aspect ratio. During evaluation, original and reconstructed
-videos were resized and cropped based on the shorter side and uniformly sampled with 8 frames at 12 FPS." It is read
-like this:
+videos were resized and cropped based on the shorter side and uniformly sampled with 8 frames at 12 FPS." It is
+interpreted as follows:
 
-- Of a video the first 5 s are taken at 12 frames/s: 60 frames, fewer when it is shorter.
-- They are resized, aspect kept, so that the shorter side is `size` (128, 256, 512 or 720), and reconstructed whole.
-- The middle square of 8 frames at equal distances, first and last among them, is compared with the original's.
-  (Over 60 frames these are 0, 8, 17, 25, 34, 42, 51, 59: every place in a chunk of 4 is met twice.)
+- Of a video the first 5 s are taken at 12 frames/s: 60 frames, or fewer if it is shorter.
+- They are resized with their aspect ratio so that the shorter side is `size` (128, 256, 512 or 720), and reconstructed
+  whole.
+- The middle square of 8 frames at equal distances, from the first to the last, is compared with the original.
+  (Over 60 frames these are 0, 8, 17, 25, 34, 42, 51, 59: every position in a chunk of 4 occurs twice.)
 - Scores are means over a video's 8 frames, then over videos.
 
-What the paper leaves open: how SSIM's windows and channels are taken (here `metrics.ssim`), which 5 s (here the first),
-and the filter for resizing (here area means). Nothing is enlarged: media smaller than `size` are left out.
+The paper leaves open how SSIM treats windows and channels (here: `metrics.ssim`), which 5 s are taken (here: the
+first), and the filter for resizing (here: area means). Nothing is enlarged: media smaller than `size` are left out.
 
-Pictures, of which the paper says nothing, are resized and cut to the square first and then reconstructed, which is
-how reconstruction is scored on picture collections. Beside them stands JPEG at the rate of the codes.
+Pictures, about which the paper says nothing, are resized and cropped to the square before they are reconstructed, as is
+customary for collections of pictures. JPEG at the bit rate of the codes is measured for comparison.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ import torch
 
 from reelmill.errors import DataError, printable
 from reelmill.eval.reconstruction import fid, metrics
+from reelmill.eval.reconstruction.inputs import center_crop, clip_at, picture_at
 from reelmill.eval.reconstruction.jpeg import nearest_jpeg
-from reelmill.eval.reconstruction.media import centre, clip_at, picture_at
 from reelmill.eval.reconstruction.sheets import Cell, save_sheet
 from reelmill.tokenize.vision.perceptual import load_lpips
 from reelmill.tokenize.vision.tokenizer import VisionTokenizer
@@ -43,7 +44,7 @@ from reelmill.train.vision.media import Source
 
 FPS, SECONDS, SCORED = 12.0, 5.0, 8
 SHEETS = 32
-"""At most so many side-by-side pictures of each kind are written."""
+"""The most side-by-side pictures that are written of each kind."""
 
 Frames = npt.NDArray[np.uint8]
 Kind = Literal["video", "picture"]
@@ -51,9 +52,9 @@ Kind = Literal["video", "picture"]
 
 @dataclass(frozen=True)
 class Quality:
-    """Means over frames: dB, similarities, LPIPS on AlexNet; MS-SSIM only from 176 pixels on.
+    """Means over frames: PSNR in dB, similarities, LPIPS on AlexNet; MS-SSIM from 176 pixels on.
 
-    `bits_per_pixel` counts each code as log2(size of the codebook) bits; of JPEG it is the whole file.
+    `bits_per_pixel` counts each code as log2(size of the codebook) bits; for JPEG it is the size of the whole file.
     """
 
     bits_per_pixel: float
@@ -69,12 +70,12 @@ EMU3 = {
     512: Quality(15 / 256, psnr=22.69, ssim=0.690, ms_ssim=None, lpips=0.112),
     720: Quality(15 / 256, psnr=24.30, ssim=0.771, ms_ssim=None, lpips=0.110),
 }
-"""What the paper's Table 2 says of Emu3's tokenizer, by size, over its 3,172 videos; 15 bits a code of 8 x 8 x 4."""
+"""Table 2 of the paper: Emu3's tokenizer by size, on its 3,172 videos; 15 bits for each code of 8 x 8 x 4 pixels."""
 
 
 @dataclass(frozen=True)
 class FileScore:
-    """One file. Flicker (`metrics.change_errors`) is a video's over all its frames, JPEG a picture's."""
+    """One file. Flicker (`metrics.change_errors`) is measured on all frames of a video, JPEG on a picture."""
 
     name: str
     kind: Kind
@@ -88,7 +89,7 @@ class FileScore:
 
 @dataclass(frozen=True)
 class Summary:
-    """All files of a kind: means of their scores, and what is measured over all of them together."""
+    """All files of a kind: the means of their scores, and what is measured on all of them together."""
 
     files: int
     frames: int
@@ -103,10 +104,10 @@ class Summary:
 
 
 class Evaluation:
-    """Give it file after file with `add`, then ask for `summary`.
+    """Scores files one by one (`add`), then summarizes them (`summary`).
 
-    `left_out` names the files that could not be judged, with reasons. With `rfid` the features of Inception are taken
-    too. With `sheets`, a folder, the first pictures of each kind are saved there beside their reconstructions.
+    `left_out` names the files that could not be scored, with reasons. With `rfid`, Inception features are computed too.
+    With `sheets`, a folder, the first pictures of each kind are saved there beside their reconstructions.
     """
 
     def __init__(
@@ -123,7 +124,7 @@ class Evaluation:
         self._features: dict[Kind, list[tuple[fid.Features, fid.Features]]] = {"video": [], "picture": []}
 
     def add(self, source: Source) -> None:
-        """Score one file, or put it among those left out."""
+        """Score a file, or add it to `left_out`."""
         import av
 
         try:
@@ -137,7 +138,7 @@ class Evaluation:
         self.scores.append(self._video(name, frames) if source.is_video else self._picture(name, frames))
 
     def summary(self, kind: Kind) -> Summary | None:
-        """The files of a kind together; None where there are none."""
+        """The summary of all files of a kind, or None if there are none."""
         scores = [score for score in self.scores if score.kind == kind]
         if not scores:
             return None
@@ -162,9 +163,9 @@ class Evaluation:
 
     def _video(self, name: str, frames: Frames) -> FileScore:
         codes = self.tokenizer.encode(frames)
-        decoded = centre(self.tokenizer.decode(codes, frames.shape[:3]), self.size)
+        decoded = center_crop(self.tokenizer.decode(codes, frames.shape[:3]), self.size)
         rate = self._rate(codes, frames)
-        original = centre(frames, self.size)
+        original = center_crop(frames, self.size)
         within, across = metrics.change_errors(original, decoded, self.tokenizer.temporal)
         chosen = np.linspace(0, len(frames) - 1, min(SCORED, len(frames))).round().astype(int)
         quality = self._compare("video", original[chosen], decoded[chosen], rate)
@@ -182,12 +183,12 @@ class Evaluation:
         quality = self._compare("picture", original, decoded, self._rate(codes, original))
         self._counts["picture"] += np.bincount(codes.ravel(), minlength=self.tokenizer.codes)
         jpeg = nearest_jpeg(original[0], quality.bits_per_pixel)
-        yardstick = self._quality(original, jpeg.decoded[None], jpeg.bits_per_pixel)
-        score = FileScore(name, "picture", 1, quality, jpeg_quality=jpeg.quality, jpeg=yardstick)
+        reference = self._quality(original, jpeg.decoded[None], jpeg.bits_per_pixel)
+        score = FileScore(name, "picture", 1, quality, jpeg_quality=jpeg.quality, jpeg=reference)
         row: list[Cell] = [
             (score.name, original[0]),
             (_label(self.tokenizer.name, quality), decoded[0]),
-            (_label(f"JPEG quality {jpeg.quality}", yardstick), jpeg.decoded),
+            (_label(f"JPEG quality {jpeg.quality}", reference), jpeg.decoded),
         ]
         self._save(score, [row])
         return score
@@ -201,7 +202,7 @@ class Evaluation:
     def _quality(self, original: Frames, decoded: Frames, rate: float) -> Quality:
         with torch.inference_mode():
             distances = self._lpips(as_signal(original), as_signal(decoded))
-        multi_scale = self.size >= metrics.MS_SSIM_SMALLEST
+        multi_scale = self.size >= metrics.MS_SSIM_MIN_SIDE
         return Quality(
             bits_per_pixel=rate,
             psnr=float(metrics.psnr(original, decoded).mean()),

@@ -1,8 +1,8 @@
-"""Fréchet distance of Inception features, FID (Heusel et al. 2017): of reconstructions to their originals it is rFID.
+"""Fréchet distance of Inception features, FID (Heusel et al. 2017); between reconstructions and originals it is rFID.
 
-The network is the Inception v3 of the published FID numbers (TensorFlow's classifier of 2015-12-05, not torchvision's):
-average pooling leaves out the padding, the last block pools by maximum, and pictures are scaled to 299 x 299 the way
-TensorFlow 1 did.
+The network is the Inception v3 behind published FID numbers (TensorFlow's classifier of 2015-12-05, not torchvision's):
+average pooling excludes the padding, the last block uses max pooling, and pictures are resized to 299 x 299 as in
+TensorFlow 1.
 """
 
 from __future__ import annotations
@@ -22,14 +22,13 @@ from reelmill.errors import WeightsError
 
 CARD = "inception-fid"
 SIDE = 299
-FEATURES = 2048
 
 Frames = npt.NDArray[np.uint8]
 Features = npt.NDArray[np.float64]
 
 
 class _Convolution(nn.Module):
-    """Convolution, normalisation with fixed statistics, ReLU."""
+    """Convolution, batch normalization with fixed statistics, ReLU."""
 
     def __init__(
         self, inputs: int, outputs: int, kernel: tuple[int, int], stride: int = 1, padded: bool = True
@@ -48,7 +47,7 @@ class _Convolution(nn.Module):
 
 
 class _Branches(nn.Module):
-    """The same input through several branches, their channels one after the other."""
+    """The concatenated channels of several branches of one input."""
 
     def __init__(self, *branches: nn.Module) -> None:
         super().__init__()
@@ -59,7 +58,7 @@ class _Branches(nn.Module):
 
 
 def _chain(inputs: int, *layers: tuple[int, int, int]) -> nn.Sequential:
-    """Padded convolutions one after the other, each (outputs, kernel height, kernel width)."""
+    """A sequence of padded convolutions, each (outputs, kernel height, kernel width)."""
     modules = []
     for outputs, *kernel in layers:
         modules.append(_Convolution(inputs, outputs, (kernel[0], kernel[1])))
@@ -121,7 +120,7 @@ def _block_e(inputs: int, pool: nn.Module) -> nn.Module:
 
 
 class Inception(nn.Module):
-    """Pictures to the 2,048 features under the classifier; `load_inception` gives it with the published weights."""
+    """Pictures to the 2,048 features before the classifier. `load_inception` loads it with the published weights."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -147,23 +146,23 @@ class Inception(nn.Module):
         )
 
     def forward(self, frames: Tensor) -> Tensor:
-        """[N, 2048] of float frames [N, 3, H, W] in [0, 255]."""
+        """Features [N, 2048] of float frames [N, 3, H, W] in [0, 255]."""
         x = (_resize(frames) - 128) / 128
         features: Tensor = self.layers(x).mean(dim=(2, 3))
         return features
 
 
 def load_inception() -> Inception:
-    """The network with the weights of the registry's card `inception-fid`, frozen, in evaluation mode.
+    """The network with the weights `inception-fid`, frozen, in evaluation mode.
 
-    Raises WeightsError when they are missing or do not fill the network.
+    Raises WeightsError if they are missing or do not fit.
     """
     file = weights.path(CARD)
     model = Inception()
     parameters = list(model.parameters())
     arrays = list(_arrays(file))
     if [array.size for array in arrays] != [parameter.numel() for parameter in parameters]:
-        raise WeightsError(f"{file} does not fill Inception: {len(arrays)} arrays for {len(parameters)} parameters")
+        raise WeightsError(f"{file} does not fit Inception: {len(arrays)} arrays for {len(parameters)} parameters")
     with torch.no_grad():
         for parameter, array in zip(parameters, arrays, strict=True):
             parameter.copy_(torch.from_numpy(array.copy()).view(parameter.shape))
@@ -171,7 +170,7 @@ def load_inception() -> Inception:
 
 
 def inception_features(model: Inception, frames: Frames) -> Features:
-    """[T, 2048] of uint8 RGB frames [T, H, W, 3]."""
+    """Features [T, 2048] of uint8 RGB frames [T, H, W, 3]."""
     pictures = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float()
     with torch.inference_mode():
         features: Features = model(pictures).double().numpy()
@@ -179,20 +178,20 @@ def inception_features(model: Inception, frames: Frames) -> Features:
 
 
 def frechet_distance(one: Features, other: Features) -> float:
-    """The squared Fréchet distance of the normal distributions that fit two sets of features, [N, D] and [M, D].
+    """The squared Fréchet distance of the normal distributions fitted to two sets of features, [N, D] and [M, D].
 
-    With S1 and S2 the covariances, the trace of (S1 S2)^(1/2) is the sum of the singular values of A Bᵀ, where AᵀA = S1
-    and BᵀB = S2: no square root of a matrix is needed. Raises ValueError for fewer than two rows.
+    For covariances S1 = AᵀA and S2 = BᵀB, the trace of (S1 S2)^(1/2) is the sum of the singular values of A Bᵀ, so no
+    matrix square root is needed. Raises ValueError for fewer than two rows.
     """
     if min(len(one), len(other)) < 2:
-        raise ValueError(f"a covariance needs two pictures or more, not {len(one)} and {len(other)}")
+        raise ValueError(f"a covariance needs at least two pictures; there are {len(one)} and {len(other)}")
     shift = ((one.mean(axis=0) - other.mean(axis=0)) ** 2).sum()
     a, b = _root(one), _root(other)
     return float(shift + (a**2).sum() + (b**2).sum() - 2 * np.linalg.svd(a @ b.T, compute_uv=False).sum())
 
 
 def _root(features: Features) -> Features:
-    """A matrix of at most D rows whose product with itself, AᵀA, is the covariance."""
+    """A matrix A of at most D rows with AᵀA equal to the covariance."""
     centred = (features - features.mean(axis=0)) / np.sqrt(len(features) - 1)
     rows, columns = centred.shape
     triangle: Features = centred if rows <= columns else np.asarray(np.linalg.qr(centred, mode="r"))
@@ -200,7 +199,7 @@ def _root(features: Features) -> Features:
 
 
 def _arrays(file: Path) -> Iterator[npt.NDArray[np.float32]]:
-    """The file's tensors in their order, which is that of the layers; nothing of the program beside them is read."""
+    """The tensors of the file in the order of the layers. The program in the file is not read."""
     with zipfile.ZipFile(file) as archive:
         prefix = "out_jit_module/data/"
         numbers = [int(name.removeprefix(prefix)) for name in archive.namelist() if name.startswith(prefix)]
@@ -209,13 +208,13 @@ def _arrays(file: Path) -> Iterator[npt.NDArray[np.float32]]:
 
 
 def _resize(frames: Tensor) -> Tensor:
-    """[N, 3, H, W] to [N, 3, 299, 299] as TensorFlow 1 resized: linear, from the top left corners of pixels."""
+    """[N, 3, H, W] to [N, 3, 299, 299] as in TensorFlow 1: bilinear, aligned to the top left corners of pixels."""
     down, across = (_interpolation(side).to(frames) for side in frames.shape[-2:])
     return down @ frames @ across.T
 
 
 def _interpolation(side: int) -> Tensor:
-    """[299, side]: the two neighbours' shares in every output."""
+    """[299, side]: the weights of the two neighbors in each output."""
     positions = torch.arange(SIDE, dtype=torch.float64) * side / SIDE
     low = positions.floor().long()
     share = positions - low

@@ -1,4 +1,4 @@
-"""JPEG as a yardstick: a picture at the rate that a tokenizer's codes need."""
+"""JPEG for comparison: a picture at the bit rate of a tokenizer's codes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ QUALITIES = range(1, 96)
 
 @dataclass(frozen=True)
 class Jpeg:
-    """A JPEG: its quality, bits a pixel of the whole file, headers too, and what it decodes to, [H, W, 3]."""
+    """A JPEG: its quality setting, the bits per pixel of the whole file with headers, and its pixels, [H, W, 3]."""
 
     quality: int
     bits_per_pixel: float
@@ -21,9 +21,9 @@ class Jpeg:
 
 
 def nearest_jpeg(picture: npt.NDArray[np.uint8], bits_per_pixel: float) -> Jpeg:
-    """The JPEG of an [H, W, 3] picture whose file is nearest to a rate; of equally near ones the lowest quality.
+    """The JPEG of an [H, W, 3] picture whose bit rate is nearest to the given one; of several, the lowest quality.
 
-    Huffman tables are fitted to the picture, colour is halved. At low rates even quality 1 may be larger than asked.
+    Huffman tables are optimized, chroma is subsampled 4:2:0. At low rates even quality 1 can be larger than requested.
     """
     pixels = picture.shape[0] * picture.shape[1]
     files = {quality: _encode(picture, quality) for quality in QUALITIES}

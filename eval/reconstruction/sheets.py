@@ -1,4 +1,4 @@
-"""Side-by-side pictures: what went in beside or above what came out."""
+"""Side-by-side pictures: originals beside or above their reconstructions."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import numpy.typing as npt
 Cell = tuple[str, npt.NDArray[np.uint8]]
 """A label of up to two lines and a picture [H, W, 3]."""
 
-_NARROWEST = 256  # narrower pictures are enlarged, or labels would not fit
+_MIN_WIDTH = 256  # narrower pictures are enlarged to make room for labels
 _GAP, _LINE = 8, 16
 _PAPER, _INK = (255, 255, 255), (40, 40, 40)
 
 
 def save_sheet(rows: Sequence[Sequence[Cell]], path: Path) -> None:
-    """Write one PNG of rows of cells, all of one size."""
+    """Write a PNG of rows of cells, all of the same size."""
     from PIL import Image, ImageDraw, ImageFont
 
     height, width = rows[0][0][1].shape[:2]
-    factor = max(1, _NARROWEST // width)
+    factor = max(1, _MIN_WIDTH // width)
     height, width = height * factor, width * factor
     head = 2 * _LINE + 4
     columns = max(len(row) for row in rows)

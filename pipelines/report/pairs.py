@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from reelmill.errors import WeightsError
@@ -16,6 +15,7 @@ from reelmill.orchestration.views import LedgerQueries
 from reelmill.pipelines.report.pictures import Pictures, strip
 from reelmill.tokenize import vision
 from reelmill.tokenize.documents import parse
+from reelmill.tokenize.vision.evaluate import psnr
 
 VIDEOS, IMAGES = 6, 2
 MOST_PIXELS = 2_500_000
@@ -46,12 +46,6 @@ def pairs(ledger: LedgerQueries, config: TokensConfig, made_by: str, pictures: P
     rows = ledger.rows(_DOCUMENTS, ["video", VIDEOS]) + ledger.rows(_DOCUMENTS, ["image", IMAGES])
     made = [pair for pair in (_pair(row, config, tokenizer, pictures) for row in rows) if pair]
     return {"pairs": made, "problem": "" if made else "There are no documents whose pictures can be shown."}
-
-
-def psnr(one: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> float:
-    """Peak signal-to-noise ratio in dB over all frames."""
-    error = float(np.mean((one.astype(np.float32) - other.astype(np.float32)) ** 2))
-    return 10 * float(np.log10(255.0**2 / max(error, 1e-6)))
 
 
 def _pair(

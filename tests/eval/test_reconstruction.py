@@ -11,7 +11,7 @@ from videos import scene_frames, textured, write_video
 
 from reelmill.errors import DataError, WeightsError
 from reelmill.eval.reconstruction import EMU3, Evaluation
-from reelmill.eval.reconstruction.media import clip_at, picture_at
+from reelmill.eval.reconstruction.inputs import clip_at, picture_at
 from reelmill.pipelines.cli import app
 from reelmill.train.vision.media import Source
 

@@ -1,4 +1,4 @@
-"""How well a tokenizer reconstructs, briefly: PSNR, flicker, codes used, and side-by-side pictures."""
+"""A quick evaluation of a tokenizer: PSNR, flicker, codes used, and side-by-side pictures."""
 
 from __future__ import annotations
 
@@ -13,19 +13,21 @@ from reelmill.tokenize.vision.tokenizer import Frames, VisionTokenizer
 
 
 def psnr(one: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> float:
-    """Peak signal-to-noise ratio in dB of two uint8 arrays of one shape, over all their values."""
+    """Peak signal-to-noise ratio in dB of two uint8 arrays of one shape, over all values; infinite if they are
+    equal."""
     error = np.mean((one.astype(np.float64) - other.astype(np.float64)) ** 2)
     return math.inf if error == 0 else float(10 * np.log10(255**2 / error))
 
 
 def flicker(original: Frames, decoded: Frames) -> float:
-    """Mean absolute error of the change from frame to frame, in levels of 255; 0 when all change is as it was."""
+    """Mean absolute error of the change from frame to frame, in levels of 255; 0 if all changes are reproduced."""
     change = np.diff(original.astype(np.float64), axis=0) - np.diff(decoded.astype(np.float64), axis=0)
     return float(np.abs(change).mean())
 
 
 def fit(frames: Frames, area: int, multiple: int) -> Frames:
-    """[T, H, W, 3] frames resized to about `area` pixels, each side to a multiple: the aspect changes a little."""
+    """Frames [T, H, W, 3] resized to about `area` pixels, sides multiples of `multiple`: the aspect changes a
+    little."""
     import cv2
 
     height, width = frames.shape[1:3]
@@ -36,10 +38,10 @@ def fit(frames: Frames, area: int, multiple: int) -> Frames:
 
 
 def evaluate(tokenizer: VisionTokenizer, media: Mapping[str, Frames], pictures: Path | None = None) -> dict[str, float]:
-    """PSNR of everything (`psnr/NAME`), flicker of the videos, share of the codebook used by all together.
+    """PSNR of each file (`psnr/NAME`), flicker of each video, and the share of the codebook that all of them use.
 
-    `media`: uint8 [T, H, W, 3] by name, T 1 for a picture. With `pictures`, originals above reconstructions are saved
-    there as PNG.
+    `media`: uint8 [T, H, W, 3] by name; T is 1 for a picture. With `pictures`, originals above reconstructions are
+    saved there as PNG.
     """
     scores: dict[str, float] = {}
     used: set[int] = set()

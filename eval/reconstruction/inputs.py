@@ -24,8 +24,8 @@ def picture_at(source: Source, size: int) -> Frames:
 def clip_at(source: Source, size: int, fps: float, seconds: float) -> Frames:
     """The first `seconds` of a video, resized to a shorter side of `size`, [T, H, W, 3].
 
-    At each time k / fps it takes the frame on screen; there are fewer than fps x seconds if the video is shorter. Raises
-    DataError if the frames are smaller, or if there are fewer than two.
+    At each time k / fps it takes the frame on screen; there are fewer than fps x seconds if the video is shorter.
+    Raises DataError if the frames are smaller, or if there are fewer than two.
     """
     frames: list[Frames] = []
     for frame in frames_at(source, fps, size, seconds):

@@ -131,7 +131,7 @@ def test_frechet_distance_is_scipys():
 
 
 def test_frechet_distance_needs_two_pictures():
-    with pytest.raises(ValueError, match="two pictures or more, not 1 and 5"):
+    with pytest.raises(ValueError, match="at least two pictures; there are 1 and 5"):
         fid.frechet_distance(np.ones((1, 4)), np.ones((5, 4)))
 
 
@@ -155,5 +155,5 @@ def test_a_file_that_does_not_fill_inception_is_refused(tmp_path, monkeypatch):
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("out_jit_module/data/0", np.zeros(8, "<f4").tobytes())
     monkeypatch.setattr(weights, "path", lambda name: file)
-    with pytest.raises(WeightsError, match="does not fill Inception: 1 arrays"):
+    with pytest.raises(WeightsError, match="does not fit Inception: 1 arrays"):
         fid.load_inception()

@@ -26,7 +26,9 @@ class PixelBounds:
     """Pixels of a picture that a model is shown; the defaults are Emu3's for understanding (section 2.5.2)."""
 
     least: int = 512 * 512
+    """A smaller picture is enlarged to this."""
     most: int = 1024 * 1024
+    """A larger picture is shrunk to this."""
 
 
 def size_within(height: int, width: int, bounds: PixelBounds, multiple: int) -> tuple[int, int]:

@@ -19,18 +19,20 @@ from reelmill.errors import ConfigError, DataError
 
 @dataclass
 class Rule:
-    """Keep a sample when `min <= expr <= max`.
-
-    `expr` is SQL over the columns of `samples`; `kinds` says which samples the rule judges; `stage` is the label under
-    which the funnel counts it; `null` says what a missing value means: "undecided" or "keep".
-    """
+    """Keep a sample when `min <= expr <= max`."""
 
     expr: str
+    """SQL over the columns of `samples`."""
     min: float | None = None
+    """Least value that is kept; no bound where it is not set."""
     max: float | None = None
+    """Greatest value that is kept; no bound where it is not set."""
     stage: str = "rules"
+    """Where the funnel counts what the rule rejects."""
     kinds: list[Kind] = field(default_factory=lambda: ["video", "image"])
+    """Kinds of samples that the rule judges."""
     null: Literal["undecided", "keep"] = "undecided"
+    """What a missing value means: the sample waits for one, or is kept."""
 
     def __post_init__(self) -> None:
         if not self.expr.strip():

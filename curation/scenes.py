@@ -28,10 +28,13 @@ class ScenesConfig:
     """How videos are cut into samples (Emu3 section 2.1: ContentDetector and ThresholdDetector; clips begin at 5 s)."""
 
     detector: Literal["content", "adaptive"] = "content"
+    """What finds cuts: `content` compares neighbouring frames, `adaptive` compares that with the frames around."""
     threshold: float | None = None
     """Cut threshold; the detector's own default (27 content, 3 adaptive) when absent."""
     fades: bool = True
+    """Whether a fade through black divides a scene too."""
     fade_threshold: float = 12.0
+    """Mean brightness, of 255, below which a frame counts as black."""
     max_s: float = 20.0
     """Longer scenes are divided into equal parts of at most this length, seconds."""
     max_open_s: float = 300.0

@@ -48,9 +48,11 @@ class DecodeConfig(Limits):
     short_side: int = 256
     """Shorter side of those frames (Emu3 section 2.1: 256)."""
     long_side: int = 1024
+    """Longer side of those frames, at most."""
     animations: Literal["image", "video"] = "image"
     """What an animation (GIF, WebP, APNG, AVIF) becomes: its first frame that is not blank, or a short video."""
     max_text_bytes: int = 2 * 1024**2
+    """Bytes of a text file."""
 
 
 @dataclass

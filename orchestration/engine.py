@@ -33,6 +33,7 @@ class EngineConfig:
     """Where and how wide the stages run."""
 
     executor: Literal["ray", "inline"] = "ray"
+    """Ray, or this process alone."""
     workers: int = 0
     """Worker processes; 0 means one for each CPU that Ray has (or the cluster has, with RAY_ADDRESS)."""
     gpus_per_worker: float = 0.0

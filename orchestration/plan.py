@@ -32,7 +32,9 @@ class PlanConfig:
     """How a dump is read, and how much a unit holds: the first bound that is reached closes it."""
 
     unit_items: int = 64
+    """Items of a unit, at most."""
     unit_mb: int = 2048
+    """MiB of media in a unit, at most."""
     readers: list[str] = field(default_factory=list)
     """Readers of one's own, `package.module:Class`, which are asked before those of reelmill."""
 

@@ -20,11 +20,13 @@ class Recipe:
     """Everything `reelmill curate` does, in the order it does it."""
 
     name: str
+    """What the recipe is called, in logs and on the dataset card."""
     plan: PlanConfig = field(default_factory=PlanConfig)
     score: ScoreConfig = field(default_factory=ScoreConfig)
     licences: list[str] = field(default_factory=list)
     """Licences that are allowed; an item under another one, or under none, is rejected. Empty: all are allowed."""
     rules: dict[str, Rule] = field(default_factory=dict)
+    """What is kept: rules in the order in which they judge; the first that fails is the reason."""
     captions: CaptionConfig = field(default_factory=CaptionConfig)
     tokens: TokensConfig = field(default_factory=TokensConfig)
     engine: EngineConfig = free_table(EngineConfig)

@@ -15,6 +15,7 @@ class TokensConfig:
     tokenizer: str = "reelmill-tok-s"
     """A shipped vision tokenizer or the path of one."""
     text: Literal["qwen", "bytes"] = "qwen"
+    """Text tokenizer: Emu3's BPE, or UTF-8 bytes."""
     area: int = 512 * 512
     """Pixels of a frame after resizing, aspect kept (Emu3 section 2.4: about 512 x 512)."""
     fps: float = 24.0
@@ -25,5 +26,6 @@ class TokensConfig:
     caption_after: float = 0.2
     """Share of documents with the caption after the vision tokens (Emu3 section 2.4; the share is not disclosed)."""
     seed: int = 0
+    """Seed of what is drawn, such as which captions stand after."""
     trust_dump: bool = free(False)
     """Take an item whose file has the size, time and first 64 KiB of when it was scored for the same, unread."""

@@ -23,6 +23,7 @@ from reelmill.pipelines.imports import tokens_command as tokens
 from reelmill.pipelines.ledger import commands as ledger
 from reelmill.pipelines.models import commands as models
 from reelmill.pipelines.prefer import commands as prefer
+from reelmill.pipelines.recipes import commands as recipes
 from reelmill.pipelines.report import commands as report
 from reelmill.pipelines.sampledump import commands as sampledump
 from reelmill.pipelines.serve import commands as serve
@@ -51,6 +52,7 @@ doctor.register(app)
 train.register(app)
 generate.register(app)
 serve.register(app)
+app.add_typer(recipes.app, name="recipe", help="Recipes of curation and training: list, show.")
 app.add_typer(tokens.app, name="tokens", help="Token shards: import codes that others made.")
 app.add_typer(clips.app, name="clips", help="Kept clips and images as files: export them as WebDataset shards.")
 app.add_typer(chat.app, name="chat", help="Conversations: import those about pictures that others wrote.")

@@ -224,12 +224,23 @@ def _convert(hint: Any, value: Any, where: str) -> Any:  # noqa: PLR0911  (one r
         if not isinstance(value, Mapping):
             raise ConfigError(_wrong(where, value, "a table"))
         _, inner = get_args(hint)
-        return {str(k): _convert(inner, v, _join(where, str(k))) for k, v in value.items()}
+        return {str(k): _entry(inner, v, where, str(k), value) for k, v in value.items()}
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, Mapping):
             raise ConfigError(_wrong(where, value, "a table"))
         return from_dict(hint, value, where)  # type: ignore[arg-type]
     return _scalar(hint, value, where)
+
+
+def _entry(hint: Any, value: Any, where: str, name: str, entries: Iterable[str]) -> Any:
+    """An entry of a table whose names the recipe chooses. One that is incomplete may be another's name, mistyped."""
+    try:
+        return _convert(hint, value, _join(where, name))
+    except ConfigError as error:
+        close = difflib.get_close_matches(name, [other for other in map(str, entries) if other != name], n=1)
+        if not close or "did you mean" in str(error):
+            raise
+        raise ConfigError(f"{error}; did you mean {_join(where, close[0])!r}?") from None
 
 
 def _best(options: list[Any], value: Any) -> Any:

@@ -33,6 +33,7 @@ PIPELINES = {
     "tokenizer": set(),
     "report": {"tables"},
     "curate": {"tables", "report"},
+    "recipes": {"curate"},
     "ledger": {"tables", "curate"},
     "imports": {"curate", "report"},
     "prefer": {"tables", "shared_options", "generate", "web"},

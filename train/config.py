@@ -32,6 +32,7 @@ class TrainConfig:
     sizes: Literal["recipe", "init"] = "recipe"
     """Where the model's sizes come from: [model], or, as in the stages after pretraining, the weights of `init`."""
     steps: int = 100_000
+    """Steps of the run, an update of the weights each."""
     seed: int = 0
     """Seed of the initial weights, the order of the data, and dropout."""
     z_loss: float = 0.0
@@ -39,7 +40,9 @@ class TrainConfig:
     precision: Precision = "bfloat16"
     """What the layers compute in. Parameters, optimizer and gradient sums are float32."""
     device: Device = free("auto")
+    """What it runs on; `auto` takes a GPU where there is one."""
     validate_every: int = free(1_000)
+    """Steps from one validation to the next."""
     validate_rows: int = free(256)
     """At most this many rows of held-out documents per validation."""
     sample_prompts: list[str] = free_table(list)

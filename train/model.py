@@ -25,22 +25,34 @@ from reelmill.train.loss import VocabShard, chunked_cross_entropy
 
 @dataclass(kw_only=True)
 class ModelConfig:
-    """Sizes of the decoder. `vocab_size` 0 means that of the data's vocabulary; `head_dim` 0 means hidden / heads."""
+    """Sizes of the decoder."""
 
     vocab_size: int = 0
+    """Ids; 0: those of the data's vocabulary."""
     hidden: int = 4096
+    """Width of the residual stream."""
     layers: int = 32
+    """Layers."""
     heads: int = 32
+    """Heads of queries."""
     kv_heads: int = 8
+    """Heads of keys and values, each shared by heads / kv_heads heads of queries."""
     head_dim: int = 0
+    """Width of a head; 0: hidden / heads."""
     mlp: int = 14336
+    """Width of the SwiGLU's two branches."""
     qk_norm: bool = False
+    """RMSNorm on each head of queries and keys (Emu3.5)."""
     rope_theta: float = 1_000_000.0
+    """Base of the rotary positions."""
     norm_eps: float = 1e-5
+    """Epsilon of RMSNorm."""
     dropout: float = 0.1
     """On both residual branches and on the embeddings."""
     attention_dropout: float = 0.1
+    """On the attention probabilities."""
     init_std: float = 0.02
+    """Standard deviation of the initial weights."""
 
     @property
     def head_size(self) -> int:

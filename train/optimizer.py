@@ -15,14 +15,21 @@ class OptimizerConfig:
     """AdamW with a linear warm-up and a decay to `final_lr`. Norms and biases have no weight decay."""
 
     lr: float = 5e-5
+    """Learning rate after the warm-up."""
     final_lr: float = 0.0
+    """Learning rate of the last step."""
     schedule: Literal["cosine", "linear"] = "cosine"
     """How the rate falls after the warm-up."""
     warmup_steps: int = 2_000
+    """Steps in which the rate grows from 0."""
     beta1: float = 0.9
+    """Decay of the mean of gradients."""
     beta2: float = 0.95
+    """Decay of the mean of squared gradients."""
     eps: float = 1e-8
+    """Added to the root of the mean of squares."""
     weight_decay: float = 0.1
+    """Decoupled weight decay (AdamW); none for norms and biases."""
     grad_clip: float = 1.0
     """Largest global norm of the gradients."""
 

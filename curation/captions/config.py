@@ -34,11 +34,13 @@ class CaptionFrames:
     pieces of 10 to 20 s, each captioned by itself."""
 
     frames: int = 12
+    """Frames of a piece."""
     part_s: float = 20.0
     """Longest piece; a longer clip is divided into equal ones, whose captions are joined."""
     short_side: int = 384
     """Pixels; the longer side is at most three times that. Never enlarged."""
     jpeg_quality: int = 90
+    """Quality of the JPEG files that are sent, 1 to 95."""
 
 
 @dataclass
@@ -48,17 +50,21 @@ class EndpointConfig:
     url: str = free("")
     """Up to and with the version: `http://127.0.0.1:8000/v1`."""
     model: str = ""
+    """The model to ask, as the endpoint names it."""
     api_key_env: str = free("REELMILL_API_KEY")
     """Environment variable with the key, sent as a bearer token where it is set."""
     concurrency: int = free(16)
     """Requests under way at a time, a worker."""
     connect_s: float = free(5.0)
+    """Most seconds to connect."""
     request_s: float = free(120.0)
     """Most seconds for one answer, from the first byte sent to the last received."""
     tries: int = free(4)
+    """How often a request is tried."""
     backoff_s: float = free(1.0)
     """Wait before the second try, doubled before each further one, at most 60 s."""
     max_response_bytes: int = free(1 << 20)
+    """Bytes of an answer, at most."""
 
 
 @dataclass
@@ -70,7 +76,9 @@ class VllmConfig:
     gpus: int = free(1)
     """GPUs of one worker; more than one shards the model (tensor parallel)."""
     workers: int = free(1)
+    """Workers, each with a model of its own."""
     max_model_len: int = free(16_384)
+    """Tokens of prompt and answer together, at most."""
     gpu_memory: float = free(0.9)
     """Share of a GPU's memory that vLLM takes."""
 
@@ -88,6 +96,7 @@ class CheckpointConfig:
     rows: int = free(16)
     """Samples that are captioned at a time."""
     workers: int = free(1)
+    """Workers, each with a model of its own."""
     gpus: float = free(0.0)
     """Share of a GPU for one worker; 0 leaves the GPUs alone."""
 
@@ -113,6 +122,7 @@ class CaptionConfig:
     max_tokens: int = 400
     """Longest answer; one that is cut off keeps its whole sentences."""
     temperature: float = 0.0
+    """Randomness of the answers; 0 takes the likeliest token."""
     batch: int = free(64)
     """Samples whose captions are committed together: what a kill may cost."""
     frames: CaptionFrames = field(default_factory=CaptionFrames)

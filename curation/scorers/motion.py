@@ -65,15 +65,16 @@ class RaftMotion(Scorer):
 
     @dataclass
     class Config:
-        """`pairs`: "spaced" takes `spaced` evenly spaced pairs, "all" takes all, "auto" takes all on a GPU only.
-
-        `iterations` of RAFT's update (8 ranks clips as 20 do: Spearman 0.996). `device`: "cpu", "cuda", or "auto".
-        """
+        """How much RAFT does."""
 
         pairs: Literal["auto", "spaced", "all"] = "auto"
+        """Evenly spaced pairs, all, or all on a GPU only."""
         spaced: int = 4
+        """How many pairs where they are spaced."""
         iterations: int = 8
+        """RAFT's updates; 8 rank clips as 20 do (Spearman 0.996)."""
         device: Literal["auto", "cpu", "cuda"] = "auto"
+        """What it runs on."""
 
     def setup(self) -> None:
         """Load RAFT."""

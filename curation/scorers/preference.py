@@ -44,9 +44,10 @@ class Preference(Scorer):
 
     @dataclass
     class Config:
-        """`checkpoint`: a file of weights; the registry's, where there is one, if not given."""
+        """Which weights."""
 
         checkpoint: str = ""
+        """A file of weights; the registry's, where there is one, when empty."""
 
     @abstractmethod
     def file(self) -> Path:

@@ -46,14 +46,16 @@ class TextScorer(Scorer):
 
     @dataclass
     class Config:
-        """Provider of the boxes. `model` and `model_folder` name a local model for paddleocr; without a folder it
-        fetches the model from its own hosts. `every_frame` looks at all frames always, as Emu3 does.
-        """
+        """Where the boxes come from."""
 
         provider: Literal["rapidocr", "paddleocr"] = "rapidocr"
+        """What finds boxes."""
         every_frame: bool = False
+        """Look at all frames always, as Emu3 does."""
         model: str | None = None
+        """Of paddleocr: the name of a model."""
         model_folder: str | None = None
+        """Of paddleocr: the model's folder; without one it fetches the model from its own hosts."""
 
     def setup(self) -> None:
         """Load the detector."""

@@ -1,1 +1,1 @@
-"""From a dump to token shards: `curate`, `sample-dump`, `recipe`, `caption`; the figures behind `stats`."""
+"""From a dump to token shards: `curate`, `caption`; the figures behind `stats`."""

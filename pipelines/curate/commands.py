@@ -1,4 +1,4 @@
-"""Commands from a dump to token shards: `curate`, `stats`, `recipe`."""
+"""Commands from a dump to token shards: `curate`, `stats`."""
 
 from __future__ import annotations
 
@@ -8,21 +8,18 @@ from typing import Annotated
 
 import typer
 
-from reelmill.terminal import echo, echo_json, progress_console, say
+from reelmill.terminal import echo_json, progress_console, say
 
 Dumps = Annotated[list[Path], typer.Argument(help="What to read: folder trees, WebDataset tars.", show_default=False)]
 Out = Annotated[Path, typer.Option(help="Run folder; made anew, or gone on with.", show_default=False)]
 RunPlace = Annotated[Path, typer.Argument(help="Run folder.", show_default=False)]
 Sets = Annotated[list[str] | None, typer.Option("--set", help="Change one value: rules.motion.min=0.05")]
 
-recipe_app = typer.Typer(no_args_is_help=True)
-
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("curate")(curate)
     app.command("stats")(stats)
-    app.add_typer(recipe_app, name="recipe", help="Curation recipes: list, show.")
 
 
 def curate(
@@ -105,26 +102,3 @@ def stats(
         echo_json(gather(out, selection))
     else:
         print_stats(out, Console(), selection)
-
-
-@recipe_app.command("list")
-def recipe_list() -> None:
-    """Names of the recipes and what they are for."""
-    from reelmill.pipelines.curate import recipes
-
-    for name, make in recipes.RECIPES.items():
-        echo(f"{name:8} {(make.__doc__ or '').splitlines()[0]}")
-
-
-@recipe_app.command("show")
-def recipe_show(
-    name: Annotated[str, typer.Argument(help="Recipe name or TOML file.")],
-    set_: Sets = None,
-) -> None:
-    """The whole recipe as TOML, ready to be changed, and its stages as comments."""
-    from reelmill.config import to_toml
-    from reelmill.pipelines.curate import recipes
-
-    loaded = recipes.load(name, set_ or [])
-    echo(recipes.graph(loaded))
-    echo(to_toml(loaded))

@@ -26,6 +26,7 @@ class Limits:
     max_pixels: int | None = None
     """Pixels of an image or a frame, where they are to be bounded too."""
     max_duration_s: float = 6 * 3600.0
+    """Seconds of a video."""
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Limits:

@@ -10,33 +10,42 @@ from reelmill.errors import ConfigError
 
 @dataclass(frozen=True)
 class TokenizerConfig:
-    """Shape of a tokenizer.
-
-    `channels` x `channel_multipliers` are the widths, one a level; neighbouring levels differ by 2 in resolution.
-    `res_blocks` residual blocks a level in the encoder, one more in the decoder (or `decoder_blocks`).
-    `attention_levels` index levels with attention; `mid_attention` is the one at the bottleneck. `patch` folds
-    that many pixels squared into channels before the first convolution (1: none) and unfolds them after the last.
-    `z_channels` stand between encoder and quantizer, `embed_dim` is the width that the quantizer sees. `shortcut` puts
-    a linear codec of patches as large as a code beside the network (`layers.Shortcut`): the network learns what that
-    leaves.
-    """
+    """Shape of a tokenizer."""
 
     channels: int
+    """Width of the first level."""
     channel_multipliers: tuple[int, ...]
+    """Widths of the levels, times `channels`; neighbouring levels differ by 2 in resolution."""
     res_blocks: int
+    """Residual blocks of a level in the encoder; one more in the decoder."""
     attention_levels: tuple[int, ...]
+    """Levels with attention, from 0."""
     z_channels: int
+    """Channels between encoder and quantizer."""
     embed_dim: int
+    """Width that the quantizer sees."""
     codes: int
+    """Size of the codebook."""
     quantizer: Literal["nearest", "fsq", "ibq"]
+    """How a vector becomes a code: the nearest one, finite scalars, or index backpropagation."""
     temporal_factor: int = 1
+    """Frames of a latent frame."""
     causal: bool = False
+    """A clip is one sequence, in which a latent frame also knows those before it."""
     mid_attention: bool = True
+    """Attention at the bottleneck."""
     patch: int = 1
+    """Pixels squared that are folded into channels before the first convolution, and unfolded after the last; 1:
+    none."""
     norm_groups: int = 32
+    """Groups of each GroupNorm."""
     fsq_levels: tuple[int, ...] = ()
+    """Values of each dimension of finite scalar quantization."""
     shortcut: bool = False
+    """A linear codec of patches as large as a code beside the network, which learns what that leaves
+    (`layers.Shortcut`)."""
     decoder_blocks: int = 0
+    """Residual blocks of a level in the decoder; 0: one more than `res_blocks`."""
 
     def __post_init__(self) -> None:
         widths = [self.channels, *(self.channels * m for m in self.channel_multipliers)]

@@ -34,6 +34,7 @@ class IBQConfig(TokenizerConfig):
     codes: int = 131_072
     quantizer: Literal["nearest", "fsq", "ibq"] = "ibq"
     architecture: Literal["ibq"] = "ibq"
+    """What tells these tokenizers apart."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -30,7 +30,7 @@ from reelmill.tokenize.vision.spatial import SpatialDecoder, SpatialEncoder
 
 @dataclass(frozen=True)
 class MoVQConfig(TokenizerConfig):
-    """Shape of a tokenizer; the defaults are Emu3's. What is not described here is in `TokenizerConfig`.
+    """Shape of a tokenizer of Emu3's kind; the defaults are Emu3's.
 
     There are as many temporal residual blocks as `res_blocks`, in the encoder and in the decoder each. `z_channels` is
     the width of the temporal layers and equals `embed_dim`. `causal`: a clip is one sequence, in which a latent frame
@@ -48,7 +48,9 @@ class MoVQConfig(TokenizerConfig):
     quantizer: Literal["nearest", "fsq", "ibq"] = "nearest"
     temporal_factor: int = 4
     temporal_norm: Literal["batch", "group"] = "batch"
+    """Norm of the temporal layers."""
     temporal_norm_groups: int = 4
+    """Groups of that norm, where it is `group`."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -39,7 +39,9 @@ class DataConfig:
     """Share of the images and videos whose caption is moved from before the codes behind them, drawn anew each epoch: a
     model that is to say what it sees. Those that are stored so (`tokens.caption_after`) stay so."""
     text_weight: float = 1.0
+    """Loss weight of text."""
     structure_weight: float = 1.0
+    """Loss weight of what is neither text nor a code."""
     ends_weight: float | None = None
     """Loss weight of EOL, EOF and EOI alone, whose place follows from the header; `structure_weight` where not set."""
     vision_weight: float = 0.5

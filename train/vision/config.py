@@ -27,13 +27,15 @@ class TokenizerOptimizerConfig(OptimizerConfig):
     beta2: float = 0.99
     weight_decay: float = 0.01
     discriminator_lr: float = 2e-4
+    """Learning rate of the discriminator, the same in all steps."""
 
 
 @dataclass(kw_only=True)
 class TokenizerRecipe:
-    """How to train a tokenizer. `name` is what it will be called."""
+    """How to train a tokenizer."""
 
     name: str
+    """What the tokenizer will be called."""
     model: MoVQConfig | IBQConfig
     data: DataConfig = field(default_factory=DataConfig)
     loss: LossConfig = field(default_factory=LossConfig)
@@ -52,9 +54,13 @@ class TokenizerRecipe:
     train_only: Literal["all", "decoder"] = "all"
     """`decoder`: the encoder and the codebook of `init` stay as they are, and every code with them."""
     seed: int = 0
+    """Seed of the first weights and of what each step sees."""
     precision: Precision = "float32"
+    """What the layers compute in."""
     parallel: Literal["ddp", "fsdp"] = "ddp"
+    """How ranks share the work: each has all weights, or a part of them."""
     device: Device = free("auto")
+    """What it runs on; `auto` takes a GPU where there is one."""
     log_every: int = free(100)
     """Steps whose mean loss terms make one line of the log."""
     checkpoint: CheckpointConfig = free_table(lambda: CheckpointConfig(keep=2))

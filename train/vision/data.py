@@ -28,24 +28,27 @@ _ATTEMPTS = 20
 
 @dataclass(frozen=True)
 class DataConfig:
-    """What a step sees on each rank: `pictures` crops and `clips` clips (0: none) of `latents` x 4 frames, all of one
-    size; of a tokenizer without a time axis `latents` are frames.
-
-    The size is drawn a step from `sizes` (pixels a side); `latents` has one length for each of them, or one for all.
-    `real_clips` of the clips are video, at 1/1 to 1/4 of its frame rate, the others are rendered from pictures;
-    `video_stills` of the pictures are frames of video. Media are shrunk to `short_side` and kept in at most `cache_gb`
-    of memory a process; `workers` processes decode (0: none).
-    """
+    """What a step sees on each rank: crops of pictures and clips, all of one size, which is drawn a step."""
 
     pictures: int = 8
+    """Crops of pictures in a step, on each rank."""
     clips: int = 1
+    """Clips in a step, on each rank; 0: none."""
     latents: tuple[int, ...] = (2,)
+    """Latent frames of a clip, 4 frames each (frames, of a tokenizer without a time axis): one length, or one for each
+    of `sizes`."""
     sizes: tuple[int, ...] = (96,)
+    """Sides of crops and clips, pixels; a step draws one."""
     real_clips: float = 0.5
+    """Share of the clips that is video, at 1/1 to 1/4 of its frame rate; the others are rendered from pictures."""
     video_stills: float = 0.2
+    """Share of the pictures that are frames of video."""
     short_side: int = 384
+    """Media are shrunk to this shorter side."""
     cache_gb: float = free(4.0)
+    """GB of memory in which a process keeps media."""
     workers: int = free(0)
+    """Processes that decode; 0: none."""
 
     def __post_init__(self) -> None:
         if len(self.latents) not in (1, len(self.sizes)):

@@ -17,31 +17,36 @@ _C1, _C2 = 0.01**2, 0.03**2
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Weights of the terms. Emu3 names L2, LPIPS, GAN and commitment (section 2.2), without weights.
-
-    `l1`, `l2` of pixels in [-1, 1]; `edges`, L1 of spatial differences; `colour`, L1 of the differences of channels;
-    `flicker`, L1 of the change from frame to frame; `lpips`, the perceptual distance (AlexNet), from `lpips_start` on;
-    `ssim`, 1 minus the structural similarity (Wang et al. 2004);
-    `adversarial`, the hinge loss of a patch discriminator, from `adversarial_start` on (steps); `quantizer`, the
-    quantizer's own loss (codebook and commitment, or FSQ's spread); `entropy`, that of the choice of codes (index
-    backpropagation only); `semantic`, the distance of the decoder's features from those of the SigLIP model in the
-    folder `semantic_model` (`semantic.py`).
-    """
+    """Weights of the terms. Emu3 names L2, LPIPS, GAN and commitment (section 2.2), without weights."""
 
     l1: float = 1.0
+    """L1 of pixels in [-1, 1]."""
     l2: float = 6.0
+    """L2 of pixels in [-1, 1]."""
     edges: float = 0.25
+    """L1 of spatial differences."""
     colour: float = 0.5
+    """L1 of the differences of channels."""
     flicker: float = 0.25
+    """L1 of the change from frame to frame."""
     lpips: float = 0.0
+    """Perceptual distance (LPIPS, AlexNet)."""
     lpips_start: int = 0
+    """Step from which that counts."""
     ssim: float = 0.0
+    """1 minus the structural similarity (Wang et al. 2004)."""
     adversarial: float = 0.0
+    """Hinge loss of a patch discriminator."""
     adversarial_start: int = 0
+    """Step from which that counts."""
     quantizer: float = 0.2
+    """The quantizer's own loss: codebook and commitment, or FSQ's spread."""
     entropy: float = 0.0
+    """Loss of the choice of codes (index backpropagation only)."""
     semantic: float = 0.0
+    """Distance of the decoder's features from those of a SigLIP model (`semantic.py`)."""
     semantic_model: str = ""
+    """Folder of that model."""
 
 
 def pixel_terms(outputs: Outputs, pictures: Tensor, clips: Tensor) -> dict[str, Tensor]:

@@ -27,6 +27,7 @@ class PreferenceConfig:
     pairs: str = ""
     """NAME of pairs/NAME in the run folders; not needed where there is one, or where --data names the pairs' folder."""
     loss: Loss = "dpo"
+    """What is made of a pair's two log-probabilities."""
     beta: float = 0.1
     """How far the model may leave the reference: the smaller, the farther."""
     label_smoothing: float = 0.0

@@ -1,0 +1,1 @@
+"""Recipes of curation and of training, listed and shown: `recipe`."""

@@ -1,6 +1,7 @@
 """A decoder that was taken over may say anything: it costs one item, and the next one is as if it had never been."""
 
 import json
+import os
 import struct
 
 import hostile
@@ -146,6 +147,7 @@ def score(tmp_path_factory):
     def score(data, name="item"):
         path = folder / name
         path.write_bytes(data)
+        os.utime(path, ns=(0, 0))  # it stands in the row of the item
         place = {"path": str(path), "offset": 0, "size": len(data), "item_id": "i" * 32, "uri": name}
         return scorer.score({**dict.fromkeys(PLAN.names), "unit": 0, "kind": "text", **place})
 

@@ -49,8 +49,8 @@ def test_the_command_reads_archives_wherever_they_lie(place):
     done = curate(place / "dump", place / "out", recipe, *how, env={**os.environ, "PYTHONPATH": python_path})
     assert "3 new items in 1 units, 0 known; not read: 1 .bin" in done.stdout
     with LedgerQueries((place / "out").resolve()) as ledger:
-        items = ledger.ask("SELECT uri, status, licence FROM items ORDER BY uri")
-        tokens = ledger.ask("SELECT DISTINCT uri FROM tokens ORDER BY uri")
+        items = ledger.rows("SELECT uri, status, licence FROM items ORDER BY uri")
+        tokens = ledger.rows("SELECT DISTINCT uri FROM tokens ORDER BY uri")
     assert items == [
         {"uri": "deep/pages/one.txt", "status": "done", "licence": None},
         {"uri": "deep/pages/two.md", "status": "done", "licence": "CC0-1.0"},

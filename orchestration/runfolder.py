@@ -15,18 +15,17 @@ another epoch in the folder and does not commit.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
 
 import pyarrow as pa
 
 from reelmill.curation.ledger import PLAN, read_schema, read_table, write_table
 from reelmill.errors import ConfigError, DataError, MachineError
 from reelmill.files import damaged_files, remove, write_atomically, write_text
+from reelmill.locks import lock
 from reelmill.media.source import Source
-from reelmill.os_errors import no_locks, os_failure
+from reelmill.os_errors import os_failure
 
 TABLES = ("items", "samples", "captions", "failures", "tokens", "verdicts", "timings")
 SCHEMAS = "schemas"
@@ -109,7 +108,7 @@ class RunFolder:
             failure = os_failure(error, f"{self.root} cannot be a run folder", "; or choose another --out")
             raise ConfigError(str(failure)) if isinstance(failure, DataError) else failure from None
         with handle:
-            _lock(handle, self.root)
+            lock(handle, self.root)
             epoch = self._read_epoch() + 1
             write_text(self.root / ".epoch", f"{epoch}\n")
             yield RunFolder(self.root, epoch)
@@ -160,12 +159,3 @@ class RunFolder:
                 f"{path} is damaged: it holds no number; remove it when no run writes to this folder, then run the "
                 "same command again"
             ) from None
-
-
-def _lock(handle: TextIO, root: Path) -> None:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise MachineError(f"another run is writing to {root}; wait for it, stop it, or choose another --out") from None
-    except OSError as error:
-        raise no_locks(error, root) from None

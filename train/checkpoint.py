@@ -3,6 +3,7 @@
     FOLDER/step-000400/model/*.safetensors      each rank's shards, float32
     FOLDER/step-000400/optimizer/*.safetensors
     FOLDER/step-000400/state.json               step, recipe, vocabulary, data fingerprint (`TrainState`)
+    FOLDER/step-000400/manifest.json            SHA-256 of each of these files (`manifest.py`), written last
 
 A checkpoint is written as `step-000400.tmp`, flushed to disk and renamed (`saver.py`); a run killed at any moment
 leaves the last complete one. It can be loaded by any number of ranks, split in any way.
@@ -19,8 +20,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.distributed.checkpoint import state_dict_loader
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
@@ -31,6 +34,7 @@ from torch.distributed.checkpoint.state_dict import (
 from reelmill import config as configuration
 from reelmill.errors import ConfigError, DataError
 from reelmill.tokenize.vocabulary import Vocabulary
+from reelmill.train.manifest import damage
 from reelmill.train.model import Decoder, ModelConfig
 
 _NAME = re.compile(r"step-(\d{6,})")
@@ -76,9 +80,9 @@ def latest(folder: Path) -> Path | None:
 
 
 def complete(folder: Path) -> dict[int, Path]:
-    """The complete checkpoints in a folder by their step, oldest first."""
+    """The complete checkpoints in a folder by their step, oldest first. A folder without a state is none."""
     found = {int(match[1]): path for path in folder.glob("step-*") if (match := _NAME.fullmatch(path.name))}
-    return dict(sorted(found.items()))
+    return {step: path for step, path in sorted(found.items()) if (path / "state.json").is_file()}
 
 
 def find(place: Path) -> Path | None:
@@ -157,7 +161,9 @@ def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dic
 
 
 def load_decoder(checkpoint: Path) -> tuple[Decoder, Vocabulary, TrainState]:
-    """The model of a checkpoint alone, whole, float32, on the CPU, in evaluation mode."""
+    """The model of a checkpoint alone: whole, float32, on the CPU, in evaluation mode. DataError for a damaged one."""
+    if problems := damage(checkpoint, "model", "state.json"):
+        raise DataError(f"{checkpoint} is damaged ({'; '.join(problems[:3])}); use another checkpoint of its run.")
     state = read_state(checkpoint)
     model = Decoder(configuration.from_dict(ModelConfig, state.recipe["model"])).eval()
     load_tensors(dict(model.state_dict()), checkpoint / "model", whole=True)
@@ -165,8 +171,21 @@ def load_decoder(checkpoint: Path) -> tuple[Decoder, Vocabulary, TrainState]:
 
 
 def load_tensors(tensors: dict[str, Tensor], folder: Path, *, whole: bool = False) -> None:
-    """Fill tensors by name from a folder of safetensors: each rank its own slices; `whole` reads without a group."""
+    """Fill tensors by name from a folder of safetensors: each rank its own slices; `whole` reads without a group.
+
+    DataError where a tensor is missing, of another shape or cut off.
+    """
     with warnings.catch_warnings():
         # Said of every load outside a process group, where it is what was asked for.
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-        state_dict_loader.load(tensors, storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=whole)
+        try:
+            state_dict_loader.load(tensors, storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=whole)
+        except (CheckpointException, AssertionError, LookupError, ValueError, SafetensorError) as error:
+            raise DataError(f"{folder} cannot be loaded ({_cause(error)}); use another checkpoint.") from error
+
+
+def _cause(error: BaseException) -> str:
+    """What went wrong, of an error that may hold the tracebacks of all ranks."""
+    if isinstance(error, CheckpointException) and error.failures:
+        error = next(iter(error.failures.values()))[0]
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"

@@ -16,6 +16,7 @@ from reelmill.train.init_from import find_init_weights, with_init_sizes
 from reelmill.train.objectives import objective_class
 from reelmill.train.objectives.interface import DataSource
 from reelmill.train.parallel import join_ranks
+from reelmill.train.resume import sole_run
 from reelmill.train.trainer import Draw, Trainer
 
 Sampler = Callable[[DataSource, Sequence[str]], Draw]
@@ -39,7 +40,8 @@ def train(
     interrupted goes on from its last checkpoint; `until` stops it after that many steps. Under torchrun every rank
     calls this. `sampler` draws `config.sample_prompts` at each validation. `metrics_fn` gets the metrics of each step
     and validation, in place of a line for `log_fn`. Raises ConfigError for a recipe that cannot
-    run or that differs from the one that `out` was begun with, DataError for missing or damaged documents, Preempted
+    run or that differs from the one that `out` was begun with, DataError for missing or damaged documents, MachineError
+    where another run holds `out`, Preempted
     when a signal stopped it, saved.
     """
     source = objective_class(config.objective).read(config, data, selection)
@@ -49,12 +51,9 @@ def train(
         # Before a model is built: one of other sizes may be far too large for this machine.
         find_init_weights(Path(config.init), config.model, source.vocab, source.tokenizer)
     draw = sampler(source, config.sample_prompts) if sampler and config.sample_prompts else None
-    with join_ranks(config.device) as ranks:
-        if ranks.is_first:
-            out.mkdir(parents=True, exist_ok=True)
-            if sizes:
-                log_fn(sizes)
-        ranks.wait()
+    with join_ranks(config.device) as ranks, sole_run(out, ranks):
+        if ranks.is_first and sizes:
+            log_fn(sizes)
         trainer = Trainer(config, source, out, ranks, log_fn, draw, metrics_fn)
         trainer.resume()
         if ranks.is_first:

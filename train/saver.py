@@ -20,6 +20,7 @@ from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 from reelmill.errors import ConfigError, MachineError
 from reelmill.files import sync
 from reelmill.train.checkpoint import Parts, RunState, complete
+from reelmill.train.manifest import MANIFEST, write_manifest
 from reelmill.train.parallel import Ranks
 
 _BLOCKING = StagingOptions(
@@ -119,7 +120,8 @@ class Saver:
 
     def _commit(self, state: RunState, parts: Sequence[str], temporary: Path, final: Path) -> None:
         (temporary / "state.json").write_text(json.dumps(vars(state), indent=2), encoding="utf-8")
-        for path in (temporary / "state.json", *(temporary / part for part in parts), temporary):
+        write_manifest(temporary)
+        for path in (*(temporary / name for name in ("state.json", MANIFEST, *parts)), temporary):
             sync(path)
         temporary.rename(final)
         sync(self._folder)

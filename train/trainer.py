@@ -28,6 +28,7 @@ from reelmill.train.objectives import objective_class
 from reelmill.train.objectives.interface import DataSource
 from reelmill.train.optimizer import make_optimizer
 from reelmill.train.parallel import Layout, Ranks, clip_gradients, sharded_decoder
+from reelmill.train.resume import last_sound
 from reelmill.train.saver import Saver
 from reelmill.train.signals import STOP_FILE, StopRequest, stop_requests, stopped
 from reelmill.train.trackers import Tracker, trackers
@@ -73,7 +74,7 @@ class Trainer:
         self.objective.prepare(self.out, self.log_fn)
 
     def _load(self) -> None:
-        last = checkpoint.latest(self.out / "checkpoints")
+        last = last_sound(self.out / "checkpoints", self.ranks, self.log_fn)
         if last is None:
             if self.config.init:
                 vocab, tokenizer = self.source.vocab, self.source.tokenizer

@@ -100,15 +100,18 @@ def forget(
 def verify(out: Out, as_json: Json = False) -> None:
     """Find any flipped bit, missing file, ill-formed document or broken reference. Exit code 4 when there is one.
 
-    OUT is a run folder, or a folder of `reelmill prefer`.
+    OUT is a run folder, a training run, or a folder of `reelmill prefer`.
     """
     from reelmill.errors import DataError
     from reelmill.orchestration.runfolder import RunFolder
-    from reelmill.pipelines.ledger.verify import holds_preferences, verify_preferences
-    from reelmill.pipelines.ledger.verify import verify as verify_run
+    from reelmill.pipelines.ledger import verify as verifying
 
-    preferences = holds_preferences(out) and not RunFolder(out).exists()
-    found = verify_preferences(out) if preferences else verify_run(RunFolder(out).require())
+    if verifying.holds_checkpoints(out):
+        found = verifying.verify_checkpoints(out)
+    elif verifying.holds_preferences(out) and not RunFolder(out).exists():
+        found = verifying.verify_preferences(out)
+    else:
+        found = verifying.verify(RunFolder(out).require())
     if as_json:
         echo_json({"problems": found.problems, "files": found.files, "documents": found.documents})
     if found.problems:

@@ -65,6 +65,24 @@ def verify(folder: RunFolder) -> Findings:
     return Findings(_checksums(folder.root), documents, problems)
 
 
+def holds_checkpoints(folder: Path) -> bool:
+    """Whether it is the folder of a training run, of a decoder or of a tokenizer."""
+    return (folder / "checkpoints").is_dir()
+
+
+def verify_checkpoints(folder: Path) -> Findings:
+    """Compare the files of every checkpoint of a training run with the SHA-256 in its manifest."""
+    from reelmill.train.checkpoint import complete
+    from reelmill.train.manifest import damage, has_manifest, hashed_files
+
+    problems, files = [], 0
+    for path in complete(folder / "checkpoints").values():
+        found = damage(path) if has_manifest(path) else ["no manifest (an earlier version wrote it)"]
+        problems += [f"{path.relative_to(folder)}: {problem}" for problem in found]
+        files += 0 if found else len(hashed_files(path))
+    return Findings(files, 0, problems)
+
+
 def holds_preferences(folder: Path) -> bool:
     """Whether `reelmill prefer` made a folder."""
     return (folder / "candidates").is_dir() or (folder / "pairs").is_dir()

@@ -43,6 +43,12 @@ class Ranks:
         dist.all_reduce(flags, dist.ReduceOp.MAX)
         return bool(flags)
 
+    def highest(self, number: int) -> int:
+        """The highest of the numbers of all ranks."""
+        numbers = torch.tensor(number)
+        dist.all_reduce(numbers, dist.ReduceOp.MAX)
+        return int(numbers)
+
     def gather(self, words: Sequence[str]) -> list[str]:
         """The words of all ranks, in the order of the ranks."""
         parts: list[list[str]] = [[] for _ in range(dist.get_world_size())]

@@ -13,6 +13,7 @@ from reelmill.files import write_text
 from reelmill.tokenize.vision.evaluate import fit
 from reelmill.tokenize.vision.tokenizer import Frames
 from reelmill.train.parallel import join_ranks
+from reelmill.train.resume import sole_run
 from reelmill.train.vision.config import TokenizerRecipe
 from reelmill.train.vision.media import Source, frames_at, read_picture
 from reelmill.train.vision.trainer import Trainer
@@ -38,8 +39,7 @@ def train(
     rank calls this. Raises ConfigError for a recipe that cannot run or that differs from the one that `out` was begun
     with, DataError for media that cannot be used, Preempted or Interrupted when a signal stopped it, saved.
     """
-    with join_ranks(recipe.device) as ranks:
-        out.mkdir(parents=True, exist_ok=True)
+    with join_ranks(recipe.device) as ranks, sole_run(out, ranks):
         judged = judged_media(held_out) if ranks.is_first else {}
         trainer = Trainer(recipe, sources, judged, out, ranks, log_fn if ranks.is_first else lambda _: None)
         trainer.resume()

@@ -21,6 +21,7 @@ from reelmill.tokenize.vision.evaluate import evaluate
 from reelmill.tokenize.vision.tokenizer import Frames, VisionTokenizer, save
 from reelmill.train import checkpoint
 from reelmill.train.parallel import Ranks
+from reelmill.train.resume import last_sound
 from reelmill.train.saver import Saver
 from reelmill.train.signals import STOP_FILE, StopRequest, stop_requests, stopped
 from reelmill.train.trackers import Tracker, trackers
@@ -54,7 +55,7 @@ class Trainer:
 
     def resume(self) -> None:
         """Go on from the last checkpoint, if there is one; ConfigError where recipe or media differ from its run's."""
-        last = checkpoint.latest(self.out / "checkpoints")
+        last = last_sound(self.out / "checkpoints", self.ranks, self.log_fn)
         if last is None:
             if (self.out / "state.pt").is_file():
                 raise ConfigError(

@@ -33,7 +33,7 @@ def echo(text: str) -> None:
 
 def tell(text: str) -> None:
     """A line about what goes on, on standard output; not with `--quiet`. It is logged too."""
-    _SAID.info("%s", text)
+    _SAID.info("%s", printable(text))
     if not _is_quiet():
         echo(text)
 
@@ -55,7 +55,7 @@ def echo_json(value: Any) -> None:
 
 def say(console: Console, text: str, head: str = "", style: str = "bold") -> None:
     """A line on a console, wrapped by the terminal alone; `head` stands before it in `style`. It is logged too."""
-    _SAID.info("%s", f"{head} {text}".strip())
+    _SAID.info("%s", printable(f"{head} {text}".strip()))
     line = Text.assemble((printable(head), style), " ", printable(text)) if head else Text(printable(text))
     console.print(line, soft_wrap=True)
 

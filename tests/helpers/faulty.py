@@ -40,15 +40,15 @@ def expand(source, options):
 
 def _failing_disk(expander, source, options):
     """Half-way through the item the system's own call answers with EIO, once."""
-    real, bad = os.preadv, source.offset + source.size // 2
+    real, bad = os.pread, source.offset + source.size // 2
 
-    def preadv(file, buffers, offset):
-        if offset <= bad < offset + len(buffers[0]):
-            os.preadv = real
+    def pread(file, count, offset):
+        if offset <= bad < offset + count:
+            os.pread = real
             raise OSError(errno.EIO, os.strerror(errno.EIO))
-        return real(file, buffers, offset)
+        return real(file, count, offset)
 
-    os.preadv = preadv
+    os.pread = pread
     yield from expander.expand(source, options)
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from reelmill.curation import clips
 from reelmill.curation import pictures as chat_pictures
 from reelmill.eval.generation.media_files import read_clip, read_image, read_media
-from reelmill.eval.reconstruction.media import clip_at, picture_at
+from reelmill.eval.reconstruction.inputs import clip_at, picture_at
 from reelmill.media.reader import MediaReader
 from reelmill.pipelines.serve.uploads import UploadDecoder
 from reelmill.train.vision.media import Library, Source, file_source, find

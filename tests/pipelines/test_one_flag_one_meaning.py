@@ -20,6 +20,8 @@ OWN_HELP = {
     "--temperature": "how tokens are sampled; generate has flags for codes and for text",
     "--top-k": "the same",
     "--top-p": "the same",
+    "--dry-run": "nothing is done; what is said instead is the command's",
+    "--json": "JSON for a script; curate and train say what they print while they work",
     "--context-tokens": "the longest sequence of a model, stated or served",
 }
 

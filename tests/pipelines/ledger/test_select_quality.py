@@ -18,7 +18,7 @@ from reelmill.orchestration.views import LedgerQueries
 from reelmill.pipelines.curate import recipes
 from reelmill.pipelines.curate.run import CurateOptions, curate
 from reelmill.pipelines.ledger.presets import QFT_AREA
-from reelmill.pipelines.ledger.select import SelectOptions, select
+from reelmill.pipelines.ledger.select import SelectOptions, print_selected, select
 from reelmill.pipelines.ledger.verify import verify
 from reelmill.tokenize.shards import ShardIndex
 
@@ -69,7 +69,7 @@ def ask(out, query):
 
 def printed(out, name="best", *, assignments=(), **options):
     console = Console(file=io.StringIO(), width=300)
-    select(out, name, SelectOptions(assignments, **options), console)
+    print_selected(select(out, name, SelectOptions(assignments, **options), console), console)
     return console.file.getvalue()
 
 

@@ -32,6 +32,7 @@ CURATE_FREE = {
     "captions.vllm": {"gpu_memory", "gpus", "max_model_len", "workers"},
     "captions.checkpoint": {"gpus", "rows", "tokenizer", "workers"},
     "captions.checkpoint.pictures": {"least", "most"},
+    "tokens": {"trust_dump"},
 }  # fmt: skip
 TRAIN_FREE = {
     "": {"device", "sample_prompts", "validate_every", "validate_rows"},

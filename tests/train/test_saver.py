@@ -12,6 +12,7 @@ import torch
 from reelmill.errors import ConfigError, MachineError
 from reelmill.train import checkpoint
 from reelmill.train.data.corpus import Corpus
+from reelmill.train.manifest import MANIFEST
 from reelmill.train.parallel import join_ranks
 from reelmill.train.run import train
 from reelmill.train.saver import CheckpointConfig
@@ -100,6 +101,7 @@ def test_a_checkpoint_of_an_earlier_version_goes_on(run_folder, toy_config, tmp_
     del state["tokens"], state["recipe"]["data"]["lessons"]
     state["recipe"]["checkpoint_every"] = 650
     place.write_text(json.dumps(state))
+    (place.parent / MANIFEST).unlink()  # it had none
     with pytest.raises(ConfigError, match=r"changed since: z_loss: 0\.0 -> 0\.1\. Go on"):
         train(replace(config, z_loss=0.1), [run_folder], tmp_path, **silent)
     train(config, [run_folder], tmp_path, **silent)

@@ -118,9 +118,10 @@ def test_a_state_of_before_a_loss_was_there_goes_on(folder, tmp_path):
     for key in ("entropy", "semantic", "semantic_model"):
         del state["recipe"]["loss"][key]
     (last / "state.json").write_text(json.dumps(state))
+    (last / "manifest.json").unlink()  # it had none
     lines = []
     train(plain, find([folder]), [], tmp_path, log_fn=lines.append)
-    assert lines[0] == f"resumed from {last}"
+    assert f"resumed from {last}" in lines
 
 
 def test_features_of_the_decoder_come_to_be_those_of_siglip(folder, siglip):

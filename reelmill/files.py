@@ -44,7 +44,7 @@ def write_atomically(path: Path, write: Callable[[Path], None], *, root: Path | 
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
-        with contextlib.suppress(PermissionError, NotImplementedError):  # file systems without permissions
+        with contextlib.suppress(PermissionError):  # file systems without permissions
             temporary.chmod(0o666 & ~_UMASK)  # safetensors makes files that only their owner may read
         sync(temporary)
         if root is not None:

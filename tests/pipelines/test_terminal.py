@@ -78,7 +78,7 @@ def test_curate_and_its_statistics(made):
         ("verify", "{out}"),
         ("report", "{out}"),
         ("forget", "{out}", "--uri", "\x1b[2J[/]"),
-        ("curate", "/no\x1b[2J[/]", "--out", "/tmp/x", "--recipe", "sample"),
+        ("curate", "/no\x1b[2J[/]", "--out", "{dump}.out", "--recipe", "sample"),
         ("curate", "{dump}", "--out", "{out}", "--recipe", "\x1b[2J[/]"),
         ("curate", "{dump}", "--out", "{out}", "--recipe", "sample", "--set", "\x1b[2J[/]=1"),
         ("curate", "\x1b[2J[/]", "--limit", "\x1b[2J[/]"),

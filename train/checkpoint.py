@@ -33,6 +33,7 @@ from torch.distributed.checkpoint.state_dict import (
 
 from reelmill import config as configuration
 from reelmill.errors import ConfigError, DataError
+from reelmill.os_errors import os_failure
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.manifest import damage
 from reelmill.train.model import Decoder, ModelConfig
@@ -181,11 +182,15 @@ def load_tensors(tensors: dict[str, Tensor], folder: Path, *, whole: bool = Fals
         try:
             state_dict_loader.load(tensors, storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=whole)
         except (CheckpointException, AssertionError, LookupError, ValueError, SafetensorError) as error:
-            raise DataError(f"{folder} cannot be loaded ({_cause(error)}); use another checkpoint.") from error
+            cause = _cause(error)
+            if isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError):
+                raise os_failure(cause, f"cannot read {folder}") from error
+            said = f"{type(cause).__name__}: {str(cause).partition(chr(10))[0]}"
+            raise DataError(f"{folder} cannot be loaded ({said}); use another checkpoint.") from error
 
 
-def _cause(error: BaseException) -> str:
+def _cause(error: BaseException) -> BaseException:
     """What went wrong, of an error that may hold the tracebacks of all ranks."""
     if isinstance(error, CheckpointException) and error.failures:
-        error = next(iter(error.failures.values()))[0]
-    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        return next(iter(error.failures.values()))[0]
+    return error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from reelmill.errors import MachineError
@@ -19,16 +19,11 @@ def sole_run(out: Path, ranks: Ranks) -> Iterator[None]:
 
     Raises MachineError on every rank, at once, where another run holds it.
     """
-    error: MachineError | None = None
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / ".lock").open("a") as handle:
-        if ranks.is_first:
-            try:
-                lock(handle, out)
-            except MachineError as caught:
-                error = caught
-        if ranks.any(error is not None):
-            raise error or MachineError(f"another run is writing to {out}; see what the first rank says")
+    with ExitStack() as held:
+        with ranks.together():
+            if ranks.is_first:
+                out.mkdir(parents=True, exist_ok=True)
+                lock(held.enter_context((out / ".lock").open("a")), out)
         yield
 
 
@@ -38,19 +33,31 @@ def last_sound(folder: Path, ranks: Ranks, log_fn: Callable[[str], None]) -> Pat
     The first rank reads the files. It sets damaged checkpoints aside, so that a run can write their steps again.
     """
     step = -1
-    if ranks.is_first:
-        for number, path in reversed(complete(folder).items()):
-            problems = damage(path)
-            if not problems:
-                if not has_manifest(path):
-                    log_fn(f"{path} is of an earlier version, which kept no hashes: its bytes are not checked")
-                step = number
-                break
-            aside = next(_free_names(path))
-            path.rename(aside)
-            log_fn(f"{path} is damaged ({'; '.join(problems[:3])}); it is set aside as {aside.name}")
+    with ranks.together():
+        if ranks.is_first:
+            step = _last_sound(folder, log_fn)
     step = ranks.highest(step)
+    with ranks.together():
+        if step >= 0 and step not in complete(folder):
+            raise MachineError(
+                f"rank {ranks.rank} does not see step {step} in {folder}, which the first rank found there; all ranks "
+                "must see one file system"
+            )
     return complete(folder)[step] if step >= 0 else None
+
+
+def _last_sound(folder: Path, log_fn: Callable[[str], None]) -> int:
+    """The step of the newest sound checkpoint, -1 without one. Damaged ones are set aside."""
+    for step, path in reversed(complete(folder).items()):
+        problems = damage(path)
+        if not problems:
+            if not has_manifest(path):
+                log_fn(f"{path} is of an earlier version, which kept no hashes: its bytes are not checked")
+            return step
+        aside = next(_free_names(path))
+        path.rename(aside)
+        log_fn(f"{path} is damaged ({'; '.join(problems[:3])}); it is set aside as {aside.name}")
+    return -1
 
 
 def _free_names(path: Path) -> Iterator[Path]:

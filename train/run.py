@@ -56,8 +56,9 @@ def train(
             log_fn(sizes)
         trainer = Trainer(config, source, out, ranks, log_fn, draw, metrics_fn)
         trainer.resume()
-        if ranks.is_first:
-            write_text(out / "recipe.toml", to_toml(config))
+        with ranks.together():
+            if ranks.is_first:
+                write_text(out / "recipe.toml", to_toml(config))
         trainer.run(until)
     last = checkpoint.latest(out / "checkpoints")
     if last is None:

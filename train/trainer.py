@@ -81,9 +81,10 @@ class Trainer:
                 found = load_init_weights(Path(self.config.init), self.model, vocab, tokenizer)
                 self.log_fn(f"begins with the {found}")
             return
-        state = checkpoint.read_state(last)
-        defaults = TrainConfig(objective=self.config.objective)
-        checkpoint.check_same_run(state, self.config, defaults, self.source.fingerprint, last)
+        with self.ranks.together():
+            state = checkpoint.read_state(last)
+            defaults = TrainConfig(objective=self.config.objective)
+            checkpoint.check_same_run(state, self.config, defaults, self.source.fingerprint, last)
         checkpoint.load_weights(last / "model", self.model)
         checkpoint.load_optimizer(last / "optimizer", self.model, self.optimizer)
         self.next_step, self.saved_step, self.tokens = state.step, state.step, state.tokens
@@ -97,8 +98,9 @@ class Trainer:
         """
         stop = self.config.steps if until is None else min(until, self.config.steps)
         self._describe()
-        if self.ranks.is_first:
-            self.trackers = trackers(self.out, self.config.log, to_dict(self.config), self.next_step)
+        with self.ranks.together():
+            if self.ranks.is_first:
+                self.trackers = trackers(self.out, self.config.log, to_dict(self.config), self.next_step)
         try:
             with stop_requests(self.out / STOP_FILE if self.ranks.is_first else None) as request:
                 self._train(stop, request)

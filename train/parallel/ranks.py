@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +14,9 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
-from reelmill.errors import ConfigError
+from reelmill import errors
+from reelmill.errors import ConfigError, MachineError, ReelmillError
+from reelmill.os_errors import os_failure
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -51,9 +54,26 @@ class Ranks:
 
     def gather(self, words: Sequence[str]) -> list[str]:
         """The words of all ranks, in the order of the ranks."""
-        parts: list[list[str]] = [[] for _ in range(dist.get_world_size())]
-        dist.all_gather_object(parts, list(words))
-        return [word for part in parts for word in part]
+        said = json.dumps(list(words)).encode()
+        padded = torch.tensor(list(said.ljust(self.highest(len(said)))), dtype=torch.uint8)
+        parts = [torch.empty_like(padded) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, padded)
+        return [str(word) for part in parts for word in json.loads(bytes(part.tolist()))]
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Around work that does not itself talk to other ranks: where it fails on one, all ranks raise that error.
+
+        Without it the others would wait for the one that left until the group's timeout.
+        """
+        error: ReelmillError | None = None
+        try:
+            yield
+        except (ReelmillError, OSError) as caught:
+            error = os_failure(caught) if isinstance(caught, OSError) else caught
+        if self.any(error is not None):
+            name, message, *_ = self.gather([type(error).__name__, str(error)] if error else [])
+            raise error or getattr(errors, name, MachineError)(message)
 
     def wait(self) -> None:
         """Return when every rank has come here: by gloo, which bears half an hour of waiting."""

@@ -40,12 +40,14 @@ def train(
     with, DataError for media that cannot be used, Preempted or Interrupted when a signal stopped it, saved.
     """
     with join_ranks(recipe.device) as ranks, sole_run(out, ranks):
-        judged = judged_media(held_out) if ranks.is_first else {}
+        with ranks.together():
+            judged = judged_media(held_out) if ranks.is_first else {}
         trainer = Trainer(recipe, sources, judged, out, ranks, log_fn if ranks.is_first else lambda _: None)
         trainer.resume()
-        if ranks.is_first:  # only now: a run that `resume` refuses leaves the folder as it was
-            write_text(out / "recipe.toml", to_toml(recipe))
-            write_text(out / "media.txt", "".join(f"{s.path} {s.name}\n" for s in sources))
+        with ranks.together():
+            if ranks.is_first:  # only now: a run that `resume` refuses leaves the folder as it was
+                write_text(out / "recipe.toml", to_toml(recipe))
+                write_text(out / "media.txt", "".join(f"{s.path} {s.name}\n" for s in sources))
         trainer.run(until)
     return out / f"{recipe.name}.safetensors"
 

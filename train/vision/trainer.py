@@ -63,9 +63,10 @@ class Trainer:
                     f"Start from its tokenizer in another folder: --set init={self.out / self.recipe.name}.safetensors"
                 )
             return
-        state = checkpoint.read_state_as(checkpoint.RunState, last)
-        defaults = TokenizerRecipe(name=self.recipe.name, model=self.recipe.model)
-        checkpoint.check_same_run(state, self.recipe, defaults, self.data_fingerprint, last)
+        with self.ranks.together():
+            state = checkpoint.read_state_as(checkpoint.RunState, last)
+            defaults = TokenizerRecipe(name=self.recipe.name, model=self.recipe.model)
+            checkpoint.check_same_run(state, self.recipe, defaults, self.data_fingerprint, last)
         self.networks.load(last)
         self.next_step = self.saved_step = state.step
         self.log_fn(f"resumed from {last}")
@@ -77,8 +78,9 @@ class Trainer:
         present step, saved: Interrupted for Ctrl-C, Preempted for the others.
         """
         stop = self.recipe.steps if until is None else min(until, self.recipe.steps)
-        if self.ranks.is_first:
-            self.trackers = trackers(self.out, self.recipe.log, to_dict(self.recipe), self.next_step)
+        with self.ranks.together():
+            if self.ranks.is_first:
+                self.trackers = trackers(self.out, self.recipe.log, to_dict(self.recipe), self.next_step)
         try:
             with stop_requests(self.out / STOP_FILE if self.ranks.is_first else None) as request:
                 self._train(stop, request)

@@ -56,15 +56,18 @@ def stored_reference(
     """
     ranks = layout.ranks
     # One rank reads the weights for all; the others wait for its word.
-    digest = ranks.gather([_digest(config) if ranks.is_first else ""])[0]
-    path = out / "reference" / f"{digest}.parquet"
-    found = _read(path, corpus)
+    with ranks.together():
+        digest = _digest(config) if ranks.is_first else ""
+    path = out / "reference" / f"{ranks.gather([digest])[0]}.parquet"
+    with ranks.together():
+        found = _read(path, corpus)
     wanted = np.concatenate([loader.pairs for loader in loaders])
     if ranks.any(found is None or bool(np.isnan(found[wanted]).any())):
         found = _computed(config, corpus, loaders, layout, log_fn)
-        if ranks.is_first:
-            write_atomically(path, lambda temporary: _write(temporary, corpus, found))
-            log_fn(f"wrote {path}")
+        with ranks.together():
+            if ranks.is_first:
+                write_atomically(path, lambda temporary: _write(temporary, corpus, found))
+                log_fn(f"wrote {path}")
     assert found is not None
     return torch.from_numpy(found).to(ranks.device)
 

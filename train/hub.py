@@ -25,6 +25,7 @@ from torch.distributed.tensor import DTensor
 
 from reelmill.errors import ConfigError, DataError, WeightsError
 from reelmill.files import write_atomically, write_text
+from reelmill.tokenize.layout import EMU3_5
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.checkpoint import load_tensors
 from reelmill.train.model import Decoder, ModelConfig
@@ -32,6 +33,8 @@ from reelmill.train.parallel.decoder import placed_like
 
 Layout = Literal["emu3", "llama", "qwen3", "emu3.5"]
 INDEX = "model.safetensors.index.json"
+VOCABULARY = "reelmill_vocabulary"
+"""The key of config.json under which an export states its vocabulary, and so the layout of its documents."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ _QWEN3_IDS = 151_936
 """Rows of every Qwen3 model's tables. The first are text and three special tokens with the ids that they have here; the
 others stand for other tokens than here, or for none."""
 _QWEN3_ROWS = 151_643 + 3
+EMU3_5_VOCABULARY = Vocabulary("qwen", 131_072, EMU3_5)
 _TABLES = ("embed_tokens.weight", "lm_head.weight")
 _IGNORED = re.compile(r"(^|\.)vqmodel\.|rotary_emb\.inv_freq$")
 """The vision tokenizer of a whole Emu3 model, and angles that older files store."""
@@ -139,6 +143,7 @@ def describe(
         "bos_token_id": vocab.bos,
         "eos_token_id": vocab.eos,
         "pad_token_id": vocab.pad,
+        VOCABULARY: json.loads(vocab.to_json()),
         "dtype": str(dtype).removeprefix("torch."),
     }
 
@@ -182,6 +187,27 @@ def read_config(folder: Path) -> ModelConfig:
         attention_dropout=float(found.get("attention_dropout", 0.0)),
         dropout=float(found.get("attention_dropout", 0.0)) if "emu3" in str(found.get("model_type")).lower() else 0.0,
     )
+
+
+def read_vocabulary(folder: Path) -> Vocabulary:
+    """The vocabulary of a folder's decoder: the one that it states, else what follows from the number of its ids.
+
+    So many as Emu3.5 has are Emu3.5's, with its layout of documents; others are Qwen's text and codes in Emu3's layout,
+    or bytes and codes if there are too few ids for Qwen's text.
+    """
+    described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if VOCABULARY in described:
+        return Vocabulary.from_json(json.dumps(described[VOCABULARY]))
+    size = read_config(folder).vocab_size
+    if size == EMU3_5_VOCABULARY.size:
+        return EMU3_5_VOCABULARY
+    text: Literal["qwen", "bytes"] = "qwen" if size > Vocabulary("qwen", 1).vision_start else "bytes"
+    return Vocabulary(text, size - Vocabulary(text, 1).vision_start)
+
+
+def states_vocabulary(folder: Path) -> bool:
+    """Whether a folder says itself which vocabulary its decoder has."""
+    return VOCABULARY in json.loads((folder / "config.json").read_text(encoding="utf-8"))
 
 
 def is_qwen3(folder: Path, found: ModelConfig) -> bool:

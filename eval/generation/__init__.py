@@ -8,6 +8,7 @@ from reelmill.eval.generation.prompts import (
     chat_request,
     image_request,
     interleaved_request,
+    task_request,
     text_request,
     visual_request,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "preview",
     "rows_so_far",
     "run",
+    "task_request",
     "text_request",
     "visual_request",
 ]

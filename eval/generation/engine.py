@@ -1,8 +1,9 @@
 """Batched decoding: many sequences at once, of different lengths and sizes, finished ones replaced by waiting ones.
 
 A sequence takes one row of the cache, or two under classifier-free guidance (one with its prompt, one with its
-unconditional prompt). Each step reads the next tokens of every row in one forward pass. Where the grammar allows only
-certain ids, only their rows of the output head are computed, and none where it allows a single id.
+unconditional prompt), or three where its pictures guide it too. Each step reads the next tokens of every row in one
+forward pass. Where the grammar allows only certain ids, only their rows of the output head are computed, and none where
+it allows a single id.
 """
 
 from __future__ import annotations

@@ -149,7 +149,8 @@ class EngineThread:
         if len(request.prompts) > self.rows or request.max_length > self.capacity:
             raise ConfigError(
                 f"prompt and answer can take {request.max_length:,} tokens"
-                f"{', twice because of guidance' if len(request.prompts) > 1 else ''}; this server holds {self.rows} x "
+                f"{f', {len(request.prompts)} times because of guidance' if request.scales else ''}; this server holds "
+                f"{self.rows} x "
                 f"{self.capacity:,}. Ask for less, or start it with more (--rows, --context-tokens)"
             )
 

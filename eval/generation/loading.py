@@ -14,7 +14,7 @@ from reelmill.errors import ConfigError, DataError
 from reelmill.tokenize.vision import VisionTokenizer, load, load_by_fingerprint
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train import checkpoint
-from reelmill.train.hub import read_model
+from reelmill.train.hub import read_model, read_vocabulary, states_vocabulary
 from reelmill.train.model import Decoder
 
 
@@ -52,8 +52,7 @@ def load_decoder(folder: Path) -> tuple[Decoder, Vocabulary]:
     if not is_hf_folder(place):
         model, vocab, _ = checkpoint.load_decoder(place)
         return model, vocab
-    model = read_model(place).eval()
-    return model, _vocabulary(model.config.vocab_size)
+    return read_model(place).eval(), read_vocabulary(place)
 
 
 def load_model(folder: Path, tokenizer: str | None = None) -> LoadedModel:
@@ -87,6 +86,13 @@ def _load_hf_folder(folder: Path, tokenizer: str | None) -> LoadedModel:
         )
     model, vocab = load_decoder(folder)
     vision = load(tokenizer)
+    if not states_vocabulary(folder):
+        vocab = replace(vocab, layout=vision.layout)
+    if vision.layout != vocab.layout:
+        raise DataError(
+            f"{folder} writes documents of the layout {vocab.layout}, {tokenizer} has the codes of {vision.layout}'s. "
+            "Name the vision tokenizer that it was trained with."
+        )
     if vision.codes != vocab.codes:
         raise DataError(
             f"{folder} has {vocab.size:,} ids, of which {vocab.codes:,} are codes; {tokenizer} has {vision.codes:,}. "
@@ -95,11 +101,3 @@ def _load_hf_folder(folder: Path, tokenizer: str | None) -> LoadedModel:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config = config.get("text_config") or config
     return LoadedModel(model, vocab, vision, config["max_position_embeddings"])
-
-
-def _vocabulary(size: int) -> Vocabulary:
-    """The vocabulary of that many ids: Qwen's text and the codes, or bytes if there are too few ids for Qwen's."""
-    smallest = Vocabulary("qwen", 1)
-    if size >= smallest.size:
-        return Vocabulary("qwen", size - smallest.vision_start)
-    return Vocabulary("bytes", size - Vocabulary("bytes", 1).vision_start)

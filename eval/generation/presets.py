@@ -11,11 +11,28 @@ from reelmill.eval.generation.sampling import SamplingParams, TokenSampling
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """Sampling settings. `area`: pixels (None: the command's default). `suffix`: appended to each prompt."""
+    """Sampling settings. `area`: pixels, `max_tokens`: of text and pictures in turn (None: the command's default).
+    `suffix`: appended to each prompt."""
 
     sampling: SamplingParams = field(default_factory=SamplingParams)
     area: int | None = None
+    max_tokens: int | None = None
     suffix: str = ""
+
+
+_TEXT = TokenSampling(top_k=1024, top_p=0.9)
+
+
+def _emu3_5(
+    *,
+    guidance: float,
+    max_tokens: int,
+    area: int,
+    vision_top_k: int = 10_240,
+    text: TokenSampling = _TEXT,
+) -> Preset:
+    sampling = SamplingParams(vision=TokenSampling(top_k=vision_top_k), text=text, guidance=guidance)
+    return Preset(sampling=sampling, area=area, max_tokens=max_tokens)
 
 
 PRESETS = {
@@ -35,13 +52,14 @@ PRESETS = {
     ),
     # The settings of the paper's measurements: arXiv 2409.18869, appendix B.1.
     "emu3-eval": Preset(sampling=SamplingParams(vision=TokenSampling(top_k=16_384), guidance=5.0), area=518_400),
-    # Emu3.5's released configuration for stories of text and pictures.
-    "emu3.5-story": Preset(
-        sampling=SamplingParams(
-            vision=TokenSampling(top_k=10_240), text=TokenSampling(top_k=1024, top_p=0.9), guidance=3.0
-        ),
-        area=518_400,
+    # Emu3.5's released configurations (configs/example_config_*.py), one for each task that has one. Those of single
+    # pictures are of Emu3.5-Image; the file for Emu3.5 itself has a guidance of 2 for t2i.
+    "emu3.5-t2i": _emu3_5(guidance=5.0, max_tokens=5_120, vision_top_k=5_120, area=1_048_576),
+    "emu3.5-x2i": _emu3_5(guidance=3.0, max_tokens=5_120, vision_top_k=5_120, area=1_048_576),
+    "emu3.5-howto": _emu3_5(
+        guidance=3.0, max_tokens=32_768, area=518_400, text=TokenSampling(top_k=200, top_p=0.8, temperature=0.7)
     ),
+    "emu3.5-story": _emu3_5(guidance=3.0, max_tokens=32_768, area=518_400),
 }
 
 

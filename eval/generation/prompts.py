@@ -18,6 +18,7 @@ from reelmill.tokenize.documents import (
     frame_ids,
     generation_prompt,
     interleaved_document,
+    task_prompt,
 )
 from reelmill.tokenize.documents.writing import Codes
 
@@ -129,6 +130,39 @@ def interleaved_request(
     return Request(
         prompt=interleaved_document(vocab, parts)[:-1],
         unconditional=interleaved_document(vocab, without_text)[:-1] if sampling.guidance != 1 else None,
+        max_new_tokens=max_new_tokens,
+        stop_id=vocab.eos,
+        sampling=sampling,
+        stream=stream,
+        grammar=grammar,
+    )
+
+
+def task_request(
+    grammar: Grammar,
+    task: str,
+    question: str,
+    max_new_tokens: int,
+    *,
+    pictures: Sequence[Visual] = (),
+    before: Sequence[Turn] = (),
+    sampling: SamplingParams = DEFAULT,
+    stream: int = 0,
+) -> Request:
+    """A request for the answer in one of Emu3.5's tasks; `before`: earlier turns, such as steps through a world.
+
+    The unconditional prompt has neither task nor words, but the pictures of all turns (Emu3.5's `no_text`) and the
+    negative text; the prompt of guidance by pictures has none of these either. Raises ConfigError for an unknown task,
+    DataError where the layout has no tasks.
+    """
+    vocab = grammar.vocab
+    given = [part for turn in before for part in (*turn.question, *turn.answer) if isinstance(part, Visual)]
+    pictures_given = [*given, *pictures]
+    negative = [sampling.negative] if sampling.negative else []
+    return Request(
+        prompt=task_prompt(vocab, task, question, pictures, before),
+        unconditional=chat_prompt(vocab, [*pictures_given, *negative]),
+        without_pictures=chat_prompt(vocab, negative) if pictures_given else None,
         max_new_tokens=max_new_tokens,
         stop_id=vocab.eos,
         sampling=sampling,

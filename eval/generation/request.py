@@ -11,7 +11,7 @@ from torch import Tensor
 
 from reelmill.errors import ConfigError
 from reelmill.eval.generation.sampling import SamplingParams
-from reelmill.tokenize.documents import Grammar, State
+from reelmill.tokenize.documents import Grammar, State, grammar_of
 from reelmill.tokenize.documents.grammar import Ranges
 from reelmill.tokenize.vocabulary import Vocabulary
 
@@ -22,9 +22,15 @@ Ids = npt.NDArray[np.int32]
 class Request:
     """A prompt, int [n], to be continued by at most `max_new_tokens` tokens; `stop_id` ends the sequence early.
 
-    With a `grammar`, only tokens that it allows are sampled, and of those only ids in the ranges `allowed_ids`.
-    `unconditional` is the other prompt of classifier-free guidance, which applies to visual codes alone. `stream`
-    numbers the random stream under the sampling seed: requests of equal seed and stream sample equal tokens.
+    With a `grammar`, only tokens that it allows are sampled, and of those only ids in the ranges `allowed_ids`. The
+    prompt is the beginning of any document.
+    `unconditional` is the other prompt of classifier-free guidance, which applies to visual codes alone: it keeps the
+    pictures of a prompt and leaves out its words. `without_pictures` leaves out both, for guidance by the pictures as
+    well (Brooks et al. 2023, arXiv 2211.09800, equation 3): codes are sampled from the logits
+
+        without_pictures + image_guidance (unconditional - without_pictures) + guidance (conditional - unconditional)
+
+    `stream` numbers the random stream under the sampling seed: requests of equal seed and stream sample equal tokens.
     `generated` resumes a sequence: these tokens count as the first of `max_new_tokens`, and the sequence continues as
     if it had never stopped.
     """
@@ -36,17 +42,25 @@ class Request:
     stream: int = 0
     grammar: Grammar | None = None
     unconditional: npt.ArrayLike | None = None
+    without_pictures: npt.ArrayLike | None = None
     allowed_ids: Ranges | None = None
     generated: npt.ArrayLike = ()
 
     @property
     def prompts(self) -> list[npt.NDArray[np.int64]]:
-        """The prompt and, under guidance, the unconditional one. Each takes one row of the cache."""
-        is_unguided = self.unconditional is None or self.sampling.guidance == 1
-        return [
-            np.asarray(ids, dtype=np.int64)
-            for ids in ([self.prompt] if is_unguided else [self.prompt, self.unconditional])
-        ]
+        """The prompt and, under guidance, the others of guidance. Each takes one row of the cache."""
+        found = (self.prompt, self.unconditional, self.without_pictures)
+        return [np.asarray(ids, dtype=np.int64) for ids in found[: 1 + len(self.scales)] if ids is not None]
+
+    @property
+    def scales(self) -> tuple[float, ...]:
+        """The scale of guidance between each prompt and the next of `prompts`."""
+        sampling = self.sampling
+        if self.unconditional is None:
+            return ()
+        if self.without_pictures is not None and sampling.image_guidance != 1:
+            return (sampling.guidance, sampling.image_guidance)
+        return () if sampling.guidance == 1 else (sampling.guidance,)
 
     @property
     def max_length(self) -> int:
@@ -96,7 +110,9 @@ class ActiveSequence:
         self.drafts: list[Draft] = []
         self._state: State | None = None
         if request.grammar:
-            self._state = request.grammar.advance_all(request.grammar.start(), request.prompts[0].tolist())
+            # What is given may be any document; the request's own grammar is about what is generated.
+            grammar = grammar_of(request.grammar.vocab)
+            self._state = grammar.advance_all(grammar.start(), request.prompts[0].tolist())
         self._random = np.random.default_rng([request.sampling.seed, request.stream])
         self._new_tokens = 0
         generated = np.asarray(request.generated, dtype=np.int64)

@@ -34,13 +34,15 @@ class SamplingParams:
 
     `guidance` is the scale s of classifier-free guidance, for requests with an unconditional prompt: codes are sampled
     from the logits unconditional + s * (conditional - unconditional), and s = 1 means the conditional logits alone.
-    `negative` is the text of the unconditional prompt. The defaults of `vision` are those of Emu3's released image
+    `image_guidance` is the scale of guidance by the pictures of a prompt (see `Request`), and 1 means none. `negative`
+    is the text of the unconditional prompt. The defaults of `vision` are those of Emu3's released image
     generation, which uses a guidance of 3.
     """
 
     vision: TokenSampling = TokenSampling(top_k=2048)
     text: TokenSampling = TokenSampling()
     guidance: float = 1.0
+    image_guidance: float = 1.0
     negative: str = ""
     seed: int = 0
 
@@ -50,6 +52,8 @@ class SamplingParams:
         self.text.check()
         if not self.guidance >= 0:
             raise ConfigError(f"guidance is {self.guidance}; it must be 0 or more, 1 for none.")
+        if not self.image_guidance >= 0:
+            raise ConfigError(f"image guidance is {self.image_guidance}; it must be 0 or more, 1 for none.")
 
 
 def sample(logits: Tensor, params: TokenSampling, uniforms: Tensor) -> Tensor:

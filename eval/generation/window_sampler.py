@@ -56,7 +56,7 @@ class _Kind(NamedTuple):
 
     ranges: Ranges
     params: TokenSampling
-    guidance: float
+    scales: tuple[float, ...]
     has_draft: bool
 
 
@@ -119,8 +119,8 @@ class WindowSampler:
             for offset, uniform in zip(open_places, sequence.uniforms(len(open_places)), strict=True):
                 is_vision = sequence.is_vision(window[offset])
                 params = sampling.vision if is_vision else sampling.text
-                guidance = sampling.guidance if is_vision and sequence.rows > 1 else 1.0
-                kind = _Kind(window[offset], params, guidance, offset < len(window) - 1)
+                scales = sequence.request.scales if is_vision else ()
+                kind = _Kind(window[offset], params, scales, offset < len(window) - 1)
                 kinds.setdefault(kind, []).append(_Place(sequence, offset, row, uniform))
             row += sequence.rows
         return kinds
@@ -147,11 +147,13 @@ class WindowSampler:
         """Logits [places, ids], at least float32, of the allowed ids alone, after guidance."""
         rows = torch.tensor([place.row for place in places], device=hidden.device)
         columns = torch.tensor([place.offset for place in places], device=hidden.device)
-        if kind.guidance == 1:
-            return self._head(hidden[rows, columns], kind.ranges)
-        both = hidden[torch.cat((rows, rows + 1)), columns.repeat(2)]
-        conditional, unconditional = self._head(both, kind.ranges).chunk(2)
-        return unconditional + kind.guidance * (conditional - unconditional)
+        branches = 1 + len(kind.scales)
+        states = hidden[torch.cat([rows + branch for branch in range(branches)]), columns.repeat(branches)]
+        logits = self._head(states, kind.ranges).chunk(branches)
+        guided = logits[-1]
+        for scale, nearer, farther in zip(kind.scales, logits, logits[1:], strict=False):
+            guided = guided + scale * (nearer - farther)
+        return guided
 
     def _head(self, hidden: Tensor, ranges: Ranges) -> Tensor:
         weight = self.model.lm_head.weight

@@ -77,14 +77,16 @@ class State(NamedTuple):
 class Grammar:
     """The state machine of a vocabulary's documents.
 
-    With `one_block`, EOI is followed by EOS only (in an answer by ESS and EOS): generation of one image or video, which
-    is Emu3's rule (`prefix_allowed_tokens_fn` of its released inference). Header tokens are those that the text
+    With `one_block`, EOI is followed by EOS only, and an answer by ESS and EOS behind its block and nowhere else:
+    generation of one image or video, which is Emu3's rule (`prefix_allowed_tokens_fn` of its released inference). With
+    `header`, every block has this one: generation of images of a given size. Header tokens are those that the text
     tokenizer writes, so "qwen" needs the weights `qwen-bpe`.
     """
 
-    def __init__(self, vocab: Vocabulary, *, one_block: bool = False) -> None:
+    def __init__(self, vocab: Vocabulary, *, one_block: bool = False, header: Header | None = None) -> None:
         self.vocab = vocab
         self.one_block = one_block
+        self._header = None if header is None else header.text
         tokenizer = vocab.tokenizer
         samples = (*"0123456789*. s", "fps")
         self._pieces = {piece: tokenizer.decode([piece]) for sample in samples for piece in tokenizer.encode(sample)}
@@ -97,9 +99,10 @@ class Grammar:
         self._outside: dict[tuple[Phase, bool], Ranges] = {}
         for in_answer in (False, True) if has_spans else (False,):
             mark = [vocab.ess if in_answer else vocab.bss] if has_spans else []
+            ends = [] if one_block and in_answer else [vocab.eos, *mark]
             following = {
                 Phase.START: [vocab.bos],
-                Phase.TEXT: [*words, vocab.boi, vocab.eos, *self._closing, *mark],
+                Phase.TEXT: [*words, vocab.boi, *self._closing, *ends],
                 Phase.CLOSED: [vocab.ess if in_answer else vocab.eos],
                 Phase.DONE: [vocab.pad],
                 Phase.PADDED: [vocab.pad],
@@ -170,10 +173,12 @@ class Grammar:
     def _may_follow(self, meta: str, token: int) -> bool:
         """Whether `token` may follow the meta text so far."""
         if token == self.vocab.img:
-            return read_header(meta) is not None
+            return read_header(meta) is not None and self._header in (None, meta)
         if token not in self._pieces:
             return False
         meta += self._pieces[token]
+        if self._header is not None:
+            return self._header.startswith(meta)
         return is_header_prefix(meta) and (self.vocab.layout.has_video or " " not in meta)
 
     def _between_blocks(self, state: State, token: int) -> State:

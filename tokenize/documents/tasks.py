@@ -29,12 +29,14 @@ TASKS = {
 """What each is about."""
 
 
-def task_prompt(vocab: Vocabulary, task: str, question: str, pictures: Sequence[Visual] = ()) -> Ids:
-    """What a model continues with its answer: `BOS ... ASSISTANT: BSS`; int32 [tokens].
+def task_prompt(
+    vocab: Vocabulary, task: str, question: str, pictures: Sequence[Visual] = (), before: Sequence[Turn] = ()
+) -> Ids:
+    """What a model continues with its answer: `BOS ... ASSISTANT: BSS`; int32 [tokens]. `before`: earlier turns.
 
     Raises ConfigError for an unknown task, DataError where the vocabulary's layout marks no answers.
     """
-    return chat_prompt(_marked(vocab), _asked(task, question, pictures), system=task_system(task))
+    return chat_prompt(_marked(vocab), _asked(task, question, pictures), before, task_system(task))
 
 
 def task_document(vocab: Vocabulary, task: str, question: str, answer: Parts, pictures: Sequence[Visual] = ()) -> Chat:

@@ -18,7 +18,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -121,22 +121,11 @@ class Documents:
     @cached_property
     def block_mask(self) -> BlockMask:
         """FlexAttention's mask, from the spans alone: the [Q, K] pairs are never listed."""
-        first, stop = self.spans
-        queries = len(first)
-        # The last block is filled up with its last query.
-        rows = -(-queries // BLOCK)
-        firsts, stops = (torch.cat((x, x[-1:].expand(rows * BLOCK - queries))).view(rows, BLOCK) for x in (first, stop))
-        begins = torch.arange(0, self.keys, BLOCK, device=self.device)
-        ends = (begins + BLOCK).clamp(max=self.keys)
-        needed = (begins < stops.amax(1, keepdim=True)) & (ends > firsts.amin(1, keepdim=True))
-        full = (begins >= firsts.amax(1, keepdim=True)) & (ends <= stops.amin(1, keepdim=True))
+        return block_mask([self.spans], self.keys)
 
-        def allowed(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-            return (key >= first[query]) & (key < stop[query])
-
-        return BlockMask.from_kv_blocks(
-            *_listed(needed & ~full), *_listed(full), BLOCK, allowed, seq_lengths=(queries, self.keys)
-        )
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tensor:
+        """See `attend`."""
+        return attend(q, k, v, self, dropout)
 
     @cached_property
     def _keys_are_queries(self) -> bool:
@@ -148,6 +137,41 @@ class Documents:
 
     def _starts(self, lengths: Sequence[int]) -> Tensor:
         return functional.pad(torch.tensor(lengths).cumsum(0), (1, 0)).to(self.device, torch.int32)
+
+
+class Visible(Protocol):
+    """What the tokens of a batch may see."""
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tensor:
+        """Attention [B, t, heads, size] of queries [B, t, heads, size] to keys and values [B, t, kv_heads, size]."""
+
+
+def block_mask(spans: Sequence[tuple[Tensor, Tensor]], keys: int) -> BlockMask:
+    """FlexAttention's mask of queries that see the keys in any of their spans, each int32 [Q] first and [Q] stop.
+
+    A block in which every query sees every key within one span is full; the others ask pair by pair.
+    """
+    queries, device = len(spans[0][0]), spans[0][0].device
+    rows = -(-queries // BLOCK)
+    begins = torch.arange(0, keys, BLOCK, device=device)
+    ends = (begins + BLOCK).clamp(max=keys)
+    needed = torch.zeros(rows, len(begins), dtype=torch.bool, device=device)
+    full = torch.zeros_like(needed)
+    for span in spans:
+        # The last block is filled up with its last query.
+        first, stop = (torch.cat((x, x[-1:].expand(rows * BLOCK - queries))).view(rows, BLOCK) for x in span)
+        needed |= (begins < stop.amax(1, keepdim=True)) & (ends > first.amin(1, keepdim=True))
+        full |= (begins >= first.amax(1, keepdim=True)) & (ends <= stop.amin(1, keepdim=True))
+
+    def allowed(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        is_seen = (key >= spans[0][0][query]) & (key < spans[0][1][query])
+        for first, stop in spans[1:]:
+            is_seen = is_seen | ((key >= first[query]) & (key < stop[query]))
+        return is_seen
+
+    return BlockMask.from_kv_blocks(
+        *_listed(needed & ~full), *_listed(full), BLOCK, allowed, seq_lengths=(queries, keys)
+    )
 
 
 def choose_backend(device: torch.device, dtype: torch.dtype, dropout: float) -> Backend:
@@ -173,7 +197,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, documents: Documents, dropout: float
     if documents.backend == "varlen":
         mixed = _attend_varlen(queries, keys, values, documents)
     elif documents.backend == "flex":
-        mixed = _attend_flex(queries, keys, values, documents)
+        mixed = attend_flex(queries, keys, values, documents.block_mask)
     else:
         mixed = _attend_runs(queries, keys, values, documents, dropout)
     return mixed.view(q.shape)
@@ -213,10 +237,11 @@ def _attend_varlen(q: Tensor, k: Tensor, v: Tensor, documents: Documents) -> Ten
     return mixed
 
 
-def _attend_flex(q: Tensor, k: Tensor, v: Tensor, documents: Documents) -> Tensor:
+def attend_flex(q: Tensor, k: Tensor, v: Tensor, mask: BlockMask) -> Tensor:
+    """FlexAttention [Q, heads, size] under a mask."""
     attention: Any = _compiled_flex() if q.device.type == "cuda" else flex_attention
     heads = [x.transpose(0, 1).unsqueeze(0) for x in (q, k, v)]
-    mixed: Tensor = attention(*heads, block_mask=documents.block_mask, enable_gqa=q.shape[1] != k.shape[1])
+    mixed: Tensor = attention(*heads, block_mask=mask, enable_gqa=q.shape[1] != k.shape[1])
     return mixed.squeeze(0).transpose(0, 1)
 
 

@@ -18,7 +18,7 @@ from torch.distributed.tensor import DTensor, Partial, Replicate
 from torch.nn import functional
 
 from reelmill.errors import ConfigError
-from reelmill.train.attention import Backend, Documents, attend, choose_backend
+from reelmill.train.attention import Backend, Documents, Visible, choose_backend
 from reelmill.train.context import ContextPart
 from reelmill.train.loss import VocabShard, chunked_cross_entropy
 
@@ -124,17 +124,15 @@ class Attention(nn.Module):
         self.q_norm = RMSNorm(self.size, config.norm_eps) if config.qk_norm else nn.Identity()
         self.k_norm = RMSNorm(self.size, config.norm_eps) if config.qk_norm else nn.Identity()
 
-    def forward(
-        self, x: Tensor, angles: tuple[Tensor, Tensor], documents: Documents | None, cache: Cache | None
-    ) -> Tensor:
-        """[B, T, hidden] -> the same; there are `documents` or a `cache`."""
+    def forward(self, x: Tensor, angles: tuple[Tensor, Tensor], visible: Visible | None, cache: Cache | None) -> Tensor:
+        """[B, T, hidden] -> the same; there is `visible` or a `cache`."""
         q, k, v = (p(x).unflatten(-1, (-1, self.size)) for p in (self.q_proj, self.k_proj, self.v_proj))
         q, k = rotate(self.q_norm(q), *angles), rotate(self.k_norm(k), *angles)
         if cache is not None:
             mixed = cache.attend(self.layer, q, k, v)
         else:
-            assert documents is not None
-            mixed = attend(q, k, v, documents, self.dropout if self.training else 0.0)
+            assert visible is not None
+            mixed = visible.attend(q, k, v, self.dropout if self.training else 0.0)
         out: Tensor = self.o_proj(mixed.flatten(2))
         return out
 
@@ -169,18 +167,16 @@ class Layer(nn.Module):
         self.mlp = MLP(config)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(
-        self, x: Tensor, angles: tuple[Tensor, Tensor], documents: Documents | None, cache: Cache | None
-    ) -> Tensor:
+    def forward(self, x: Tensor, angles: tuple[Tensor, Tensor], visible: Visible | None, cache: Cache | None) -> Tensor:
         """[B, T, hidden] -> the same."""
         if self.recompute is not None and torch.is_grad_enabled():
-            return self.recompute(self._branches, x, angles, documents, cache)
-        return self._branches(x, angles, documents, cache)
+            return self.recompute(self._branches, x, angles, visible, cache)
+        return self._branches(x, angles, visible, cache)
 
     def _branches(
-        self, x: Tensor, angles: tuple[Tensor, Tensor], documents: Documents | None, cache: Cache | None
+        self, x: Tensor, angles: tuple[Tensor, Tensor], visible: Visible | None, cache: Cache | None
     ) -> Tensor:
-        x = x + self.dropout(self.self_attn(self.input_layernorm(x), angles, documents, cache))
+        x = x + self.dropout(self.self_attn(self.input_layernorm(x), angles, visible, cache))
         out: Tensor = x + self.dropout(self.mlp(self.post_attention_layernorm(x)))
         return out
 
@@ -226,20 +222,27 @@ class Decoder(nn.Module):
         self.lm_head = Head(config.hidden, config.vocab_size, bias=False)
 
     def forward(
-        self, tokens: Tensor, positions: Tensor, lengths: Sequence[int] | None = None, cache: Cache | None = None
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        lengths: Sequence[int] | None = None,
+        cache: Cache | None = None,
+        visible: Visible | None = None,
     ) -> Tensor:
         """Hidden states [B, T, hidden] of tokens int64 [B, T].
 
         positions int64 [B, T] count from 0 in each document. `lengths` are the lengths of the documents as they follow
         each other in the rows, flattened (they sum to B * T; none crosses a row); a token sees its own document only.
         Without `lengths` each row is one document. With a `cache` the tokens continue those in it. With a `part`,
-        tokens and positions are those of its columns, and `lengths` those of the whole rows.
+        tokens and positions are those of its columns, and `lengths` those of the whole rows. `visible`, in place of
+        `lengths`, is all that tokens may see.
         """
         angles = rotary(positions, self.config.head_size, self.config.rope_theta)
         x: Tensor = self.dropout(self.embed_tokens(tokens))
-        documents = self._documents(tokens, lengths, x.dtype) if cache is None else None
+        if cache is None and visible is None:
+            visible = self._documents(tokens, lengths, x.dtype)
         for layer in self.layers:
-            x = layer(x, angles, documents, cache)
+            x = layer(x, angles, visible, cache)
         hidden: Tensor = self.norm(x)
         return hidden
 

@@ -47,12 +47,3 @@ def transition(p: Tensor, q: Tensor, drafts: Tensor) -> Tensor:
     # Where p equals q nothing is left over, and every draft stays.
     moved = torch.where(total > 0, residual * ((1 - stays) / total), 0)
     return moved.scatter_add_(1, places, stays.to(moved.dtype))
-
-
-def choose(distribution: Tensor, uniforms: Tensor) -> Tensor:
-    """An index int64 [n] from each row of probabilities [n, ids], given a uniform number [n] in [0, 1)."""
-    cumulative = distribution.cumsum(dim=-1)
-    total = cumulative[:, -1:]
-    # Below the total even when the product is rounded up, so that no id of probability 0 is taken.
-    points = torch.minimum(uniforms[:, None].to(total.dtype) * total, torch.nextafter(total, torch.zeros_like(total)))
-    return torch.searchsorted(cumulative, points, right=True)[:, 0]

@@ -24,11 +24,12 @@ from torch import Tensor
 
 from reelmill.config import nearest
 from reelmill.errors import ConfigError
-from reelmill.eval.generation.coupling import choose, probabilities, transition
+from reelmill.eval.generation.coupling import probabilities, transition
 from reelmill.eval.generation.request import ActiveSequence, Draft, SampledToken, single_id
 from reelmill.eval.generation.sampling import TokenSampling, sample
 from reelmill.tokenize.documents.grammar import Ranges
 from reelmill.tokenize.vocabulary import Vocabulary
+from reelmill.train.categorical import choose
 from reelmill.train.model import Decoder
 
 WINDOWS = {"plain": 1, "exact-parallel": 8}

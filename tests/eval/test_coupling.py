@@ -5,8 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reelmill.eval.generation.coupling import choose, probabilities, transition
+from reelmill.eval.generation.coupling import probabilities, transition
 from reelmill.eval.generation.sampling import TokenSampling, sample
+from reelmill.train.categorical import choose
 
 SAMPLINGS = [
     TokenSampling(),

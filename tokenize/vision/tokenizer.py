@@ -154,6 +154,12 @@ class VisionTokenizer:
         height, width = shape or (None, None)
         return image[:height, :width]
 
+    def codebook(self) -> Tensor:
+        """The vector of each code, float32 [codes, channels]."""
+        codes = torch.arange(self.codes, device=self.run.device).view(1, -1, 1, 1)
+        with torch.inference_mode():
+            return self.model.quantize.decode(codes)[0, :, :, 0, 0].t().float().clone()
+
     def _encode_batch(self, frames: Frames, streams: list[Stream]) -> Codes:
         """[T, H, W, 3] to [ceil(T/4), ceil(H/8), ceil(W/8)], going on where `streams`, one a tile, ended."""
         self._check(frames, ndim=4)

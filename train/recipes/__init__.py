@@ -9,6 +9,7 @@ from reelmill.config import nearest
 from reelmill.errors import ConfigError
 from reelmill.train.config import TrainConfig
 from reelmill.train.recipes import emu3_5, pretraining, understanding
+from reelmill.train.recipes.dida import dida
 from reelmill.train.recipes.preference import dpo
 from reelmill.train.recipes.quality import qft
 
@@ -27,6 +28,7 @@ POST_TRAINING: dict[str, Callable[[], TrainConfig]] = {
     "emu3_5_sft2": emu3_5.emu3_5_sft2,
     "qft": qft,
     "dpo": dpo,
+    "dida": dida,
     "understanding_stage1": understanding.understanding_stage1,
     "understanding_stage2": understanding.understanding_stage2,
     "unified": understanding.unified,

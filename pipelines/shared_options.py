@@ -16,17 +16,23 @@ VisionTokenizerName = Annotated[
     str | None, typer.Option("--tokenizer", help="Vision tokenizer of the model, if it is not a shipped one.")
 ]
 Area = Annotated[int | None, typer.Option(help=f"Pixels of a picture; use what the model was trained on [{AREA}].")]
-Ratio = Annotated[str, typer.Option(help="Aspect ratio W:H.")]
+Ratio = Annotated[str | None, typer.Option(help="Aspect ratio W:H [1:1].", show_default=False)]
 Seed = Annotated[int, typer.Option(help="The same seed samples the same tokens.")]
 Prompts = Annotated[list[str] | None, typer.Option(help="What to generate; may be repeated.")]
 PromptFile = Annotated[
     Path | None, typer.Option(help="File with a prompt on each line, or a .jsonl with the field prompt.")
 ]
-MaxTokens = Annotated[int, typer.Option(min=1, help="The most tokens to generate.")]
+MaxTokens = Annotated[
+    int | None,
+    typer.Option(min=1, help="The most tokens to generate [a page: 4096, an answer: 256].", show_default=False),
+]
 Fps = Annotated[float, typer.Option(help="Frames per second of a video.")]
 ContextSeconds = Annotated[float, typer.Option(help="How much of the end of a video the model sees at a time.")]
 PresetName = Annotated[
-    str, typer.Option(help="emu3, emu3-eval or emu3.5-story: their authors' settings, under those of other options.")
+    str,
+    typer.Option(
+        help="emu3, emu3-eval, emu3.5-t2i, -x2i, -howto, -story: their authors' settings, under those of other options."
+    ),
 ]
 Rows = Annotated[int, typer.Option(min=1, help="Sequences decoded together; with guidance a picture takes two.")]
 Compile = Annotated[bool, typer.Option("--compile", help="Use torch.compile for the step: slow to start, then fast.")]

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from reelmill.eval.generation.media_files import write_clip
-from reelmill.eval.generation.studio import Clip
+from reelmill.eval.generation.studio import Clip, GenerationProgress, PagePart, Studio
 from reelmill.files import write_text
+from reelmill.tokenize.documents import Thought
 
 ENDINGS = (".md", ".html")
 
 
-def write_page(parts: Sequence[str | Clip], path: Path, settings: Mapping[str, Any]) -> list[Path]:
+def write_page(parts: Sequence[PagePart], path: Path, settings: Mapping[str, Any]) -> list[Path]:
     """Write `path`, which ends in .md or .html, and STEM-1.png, STEM-2.mp4, ... beside it; returns the latter.
 
-    The model's text is escaped, so it cannot be markup. `settings` go into a comment and into each picture.
+    The model's text is escaped, so it cannot be markup; its thoughts are quotations. `settings` go into a comment and
+    into each picture.
     """
     is_html = path.suffix.lower() == ".html"
     files: list[Path] = []
@@ -26,6 +30,10 @@ def write_page(parts: Sequence[str | Clip], path: Path, settings: Mapping[str, A
     for part in parts:
         if isinstance(part, str):
             blocks += _paragraphs(part, is_html)
+            continue
+        if isinstance(part, Thought):
+            said = "\n".join(_paragraphs(part.text, is_html))
+            blocks.append(f"<blockquote>{said}</blockquote>" if is_html else "> " + said.replace("\n", "\n> "))
             continue
         file = path.with_name(f"{path.stem}-{len(files) + 1}{'.png' if part.fps is None else '.mp4'}")
         write_clip(part, file, settings)
@@ -39,6 +47,33 @@ def write_page(parts: Sequence[str | Clip], path: Path, settings: Mapping[str, A
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, body + "\n")
     return files
+
+
+class GrowingPages:
+    """Pages of a studio that are rewritten whenever a picture of theirs is complete.
+
+    `place`: path and settings of a page, by the number of its request.
+    """
+
+    def __init__(self, studio: Studio, place: Callable[[int], tuple[Path, Mapping[str, Any]]]) -> None:
+        self._studio, self._place = studio, place
+        self._parts: dict[int, list[PagePart]] = {}
+        self._read: dict[int, int] = {}
+
+    def update(self, progress: GenerationProgress) -> None:
+        """Look at a token. This is for a studio's `on_token`."""
+        vocab, number = self._studio.vocab, progress.last.request
+        if progress.last.token != vocab.eoi:
+            return
+        tokens = np.array(progress.tokens[number], dtype=np.int32)
+        answers = np.flatnonzero(tokens == vocab.bss)
+        # A page is the answer alone, or the whole document where the layout marks none.
+        start = self._read.get(number, int(answers[0]) + 1 if len(answers) else 1)
+        parts = self._parts.setdefault(number, [])
+        parts += self._studio.parts(tokens, start)
+        self._read[number] = len(tokens)
+        path, settings = self._place(number)
+        write_page(parts, path, settings)
 
 
 def _paragraphs(text: str, is_html: bool) -> Iterator[str]:

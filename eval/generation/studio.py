@@ -16,12 +16,13 @@ from reelmill.eval.generation.prompts import (
     DEFAULT,
     chat_request,
     interleaved_request,
+    task_request,
     text_request,
     visual_request,
 )
 from reelmill.eval.generation.request import Ids, Request, SampledToken
 from reelmill.eval.generation.sampling import SamplingParams
-from reelmill.tokenize.documents import Document, Grammar, Header, Visual, parse, seconds_of
+from reelmill.tokenize.documents import Document, Grammar, Header, Thought, Visual, parse, seconds_of
 from reelmill.tokenize.documents.header import PIXEL_FRAMES_PER_LATENT
 from reelmill.tokenize.documents.writing import Codes
 from reelmill.tokenize.vision import Frames, VisionTokenizer
@@ -35,6 +36,12 @@ class Clip:
 
     frames: Frames
     fps: float | None = None
+
+
+PagePart = str | Thought | Clip
+"""What stands on a page: words, what the model thought, a picture or a video."""
+PICTURE_TASKS = ("t2i", "x2i")
+"""Tasks whose answer ends with its first picture."""
 
 
 @dataclass(frozen=True)
@@ -205,7 +212,7 @@ class Studio:
         max_new_tokens: int = 4096,
         sampling: SamplingParams = DEFAULT,
         streams: Sequence[int] = (),
-    ) -> Iterator[tuple[int, list[str | Clip]]]:
+    ) -> Iterator[tuple[int, list[PagePart]]]:
         """Text and pictures in whatever order the model chooses, after `prefix` and a prompt, which are the first
         parts.
 
@@ -220,22 +227,62 @@ class Studio:
         for number, tokens in self.generate_each(requests):
             yield number, list(self.parts(tokens))
 
-    def parts(self, tokens: Ids) -> Iterator[str | Clip]:
-        """The texts and visuals of a sequence that may end anywhere."""
-        vocab, position = self.vocab, 1
+    def answers(
+        self,
+        task: str,
+        questions: Sequence[str],
+        *,
+        pictures: Sequence[Clip] = (),
+        size: tuple[int, int] | None = None,
+        max_new_tokens: int = 4096,
+        sampling: SamplingParams = DEFAULT,
+        streams: Sequence[int] = (),
+    ) -> Iterator[tuple[int, list[PagePart]]]:
+        """The answer to each question in one of Emu3.5's tasks; all see the same `pictures`.
+
+        `size`: (h, w) in codes of every picture that is generated; without it the model writes sizes itself. t2i and
+        x2i end with their first picture. Each answer comes with its number when it is complete; a picture that
+        `max_new_tokens` cuts off is left out. Raises DataError where the model's documents have no tasks.
+        """
+        header = Header(*size) if size else None
+        grammar = Grammar(self.vocab, one_block=task in PICTURE_TASKS, header=header)
+        given = [self._visual(picture) for picture in pictures]
+        requests = [
+            task_request(grammar, task, question, max_new_tokens, pictures=given, sampling=sampling, stream=stream)
+            for question, stream in zip(questions, streams or range(len(questions)), strict=True)
+        ]
+        for number, tokens in self.generate_each(requests):
+            yield number, list(self.parts(tokens, len(np.asarray(requests[number].prompt))))
+
+    def parts(self, tokens: Ids, start: int = 1) -> Iterator[PagePart]:
+        """The texts, thoughts and visuals of a sequence that may end anywhere, from `start` on."""
+        vocab, position = self.vocab, start
         ends = np.flatnonzero(tokens == vocab.eoi)
-        for begin in np.flatnonzero(tokens == vocab.boi):
-            yield from self._decoded_text(tokens[position:begin])
+        begins = np.flatnonzero(tokens == vocab.boi)
+        for begin in begins[begins >= start]:
+            yield from self._words(tokens[position:begin])
             if not (ends > begin).any():
                 return
             position = int(ends[ends > begin][0]) + 1
             document = parse(vocab, np.array([vocab.bos, *tokens[begin:position], vocab.eos], dtype=np.int32))
             yield self._decode(document)
-        yield from self._decoded_text(tokens[position:])
+        yield from self._words(tokens[position:])
 
     def _text(self, request: Request) -> str:
         (tokens,) = self.generate([request])
         return "".join(self._decoded_text(tokens[len(np.asarray(request.prompt)) :]))
+
+    def _words(self, tokens: Ids) -> Iterator[str | Thought]:
+        """The texts and thoughts of tokens without a visual."""
+        vocab, position = self.vocab, 0
+        closing = {vocab.bog: vocab.eog, vocab.boc: vocab.eoc}
+        for begin in np.flatnonzero(np.isin(tokens, list(closing))).tolist():
+            yield from self._decoded_text(tokens[position:begin])
+            ends = np.flatnonzero(tokens[begin:] == closing[int(tokens[begin])])
+            position = begin + int(ends[0]) if len(ends) else len(tokens)
+            is_global = int(tokens[begin]) == vocab.bog
+            yield from (Thought(text, is_global) for text in self._decoded_text(tokens[begin:position]))
+        yield from self._decoded_text(tokens[position:])
 
     def _decoded_text(self, tokens: Ids) -> Iterator[str]:
         """The text of these tokens, unless it is blank."""

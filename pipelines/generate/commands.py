@@ -25,6 +25,9 @@ from reelmill.pipelines.shared_options import (
 )
 from reelmill.terminal import echo
 
+MAX_TOKENS, ANSWER_TOKENS = 4096, 256
+"""The most tokens of a page and of an answer to `ask`, if neither an option nor a preset says otherwise."""
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
@@ -40,20 +43,28 @@ def generate(
         Path,
         typer.Option(help="File to write: .png, .mp4, or .md or .html for a page. Several files are numbered."),
     ] = Path("generated.png"),
-    ratio: Ratio = "1:1",
+    task: Annotated[
+        str | None,
+        typer.Option(help="One of Emu3.5's tasks: t2i, x2i, howto, story, explore, vla.", show_default=False),
+    ] = None,
+    ratio: Ratio = None,
     area: Area = None,
     count: Annotated[int, typer.Option(min=1, help="Pictures for each prompt.")] = 1,
     seconds: Annotated[float, typer.Option(help="Length of a video, or of what follows --video; 0: a picture.")] = 0,
     fps: Fps = 8.0,
-    image: Annotated[Path | None, typer.Option(help="Picture that the video or page begins with.")] = None,
+    image: Annotated[
+        list[Path] | None,
+        typer.Option(help="Picture that the video or page begins with; up to three that --task refers to."),
+    ] = None,
     video: Annotated[Path | None, typer.Option(help="Video to continue.")] = None,
     context_seconds: ContextSeconds = 2.0,
     interleaved: Annotated[
         bool, typer.Option("--interleaved", help="A page of text and pictures, in the order that the model chooses.")
     ] = False,
-    max_tokens: MaxTokens = 4096,
+    max_tokens: MaxTokens = None,
     preset: PresetName = "none",
     guidance: Annotated[float | None, typer.Option(help="Guidance scale (Emu3: 3); 1: none.")] = None,
+    image_guidance: Annotated[float | None, typer.Option(help="The same by the pictures of --task; 1: none.")] = None,
     negative: Annotated[str | None, typer.Option(help="Text that guidance moves away from.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Of codes; 0 takes the likeliest [1].")] = None,
     top_k: Annotated[int | None, typer.Option(help="Sample codes from the k likeliest; 0: all [2048].")] = None,
@@ -75,7 +86,7 @@ def generate(
     ] = "plain",
     tokenizer: VisionTokenizerName = None,
 ) -> None:
-    """Generate pictures, videos, continuations of a video, or pages of text and pictures.
+    """Generate pictures, videos, continuations of a video, pages of text and pictures, or the answer in a task.
 
     The grammar keeps rows and frames complete. Under torchrun each process generates its share of the prompts. Prompt,
     seed, model and settings are written into the files.
@@ -94,7 +105,7 @@ def generate(
         vision=replace(usual.vision, **_given(temperature=temperature, top_k=top_k, top_p=top_p)),
         text=replace(usual.text, **_given(temperature=text_temperature, top_k=text_top_k, top_p=text_top_p)),
         seed=seed,
-        **_given(guidance=guidance, negative=negative),
+        **_given(guidance=guidance, image_guidance=image_guidance, negative=negative),
     )
     texts = [*(prompt or []), *(read_prompts(prompts) if prompts else [])]
     options = GenerateOptions(
@@ -107,11 +118,12 @@ def generate(
         area=area if area is not None else chosen.area or AREA,
         seconds=seconds,
         fps=fps,
-        image=image,
+        images=image or [],
         video=video,
         context_seconds=context_seconds,
         interleaved=interleaved,
-        max_tokens=max_tokens,
+        task=task,
+        max_tokens=max_tokens or chosen.max_tokens or MAX_TOKENS,
         preview=preview,
         rows=rows,
         compile=compile,
@@ -128,7 +140,7 @@ def ask(
     area: Area = None,
     fps: Fps = 8.0,
     context_seconds: ContextSeconds = 2.0,
-    max_tokens: MaxTokens = 256,
+    max_tokens: MaxTokens = None,
     tokenizer: VisionTokenizerName = None,
     temperature: Annotated[float, typer.Option(help="0 takes the likeliest token.")] = 0.0,
     top_k: Annotated[int, typer.Option(help="Sample from the k likeliest tokens; 0: all.")] = 0,
@@ -150,7 +162,7 @@ def ask(
         area=AREA if area is None else area,
         fps=fps,
         context_seconds=context_seconds,
-        max_tokens=max_tokens,
+        max_tokens=max_tokens or ANSWER_TOKENS,
     )
     echo(run.ask(options))
 

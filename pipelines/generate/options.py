@@ -10,30 +10,40 @@ from typing import Any
 from reelmill.errors import ConfigError
 from reelmill.eval.generation import SamplingParams
 from reelmill.eval.generation.pages import ENDINGS as PAGE_ENDINGS
+from reelmill.eval.generation.studio import PICTURE_TASKS
 from reelmill.eval.generation.window_sampler import window_of
 from reelmill.pipelines.generate.progress import check_preview
 from reelmill.pipelines.generate.prompts import check_text
+from reelmill.tokenize.documents import task_system
 from reelmill.tokenize.vision.tokenizer import MAX_PIXELS
+
+AUTO = "auto"
+"""The ratio with which a model writes the size of a picture itself."""
+SQUARE = "1:1"
+MAX_REFERENCES = 3
+"""Pictures of a task, as in Emu3.5's released configurations."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateOptions:
     """What `reelmill generate` makes for each prompt: a picture, or a video if `seconds` is not 0, or with
-    `interleaved` a page of text and pictures. `reelmill generate --help` explains each option."""
+    `interleaved` a page of text and pictures, or the answer in a `task`. `reelmill generate --help` explains each
+    option."""
 
     model: Path
     tokenizer: str | None = None
     prompts: Sequence[str]
     out: Path
     sampling: SamplingParams
-    ratio: str = "1:1"
+    ratio: str | None = None
     area: int = 128 * 128
     seconds: float = 0.0
     fps: float = 8.0
-    image: Path | None = None
+    images: Sequence[Path] = ()
     video: Path | None = None
     context_seconds: float = 2.0
     interleaved: bool = False
+    task: str | None = None
     max_tokens: int = 4096
     preview: str = ""
     rows: int = 16
@@ -43,9 +53,14 @@ class GenerateOptions:
     @property
     def endings(self) -> tuple[str, ...]:
         """The possible endings of the output files. The first one is the default."""
-        if self.interleaved:
+        if self.is_page:
             return PAGE_ENDINGS
         return (".mp4",) if self.seconds else (".png",)
+
+    @property
+    def is_page(self) -> bool:
+        """Whether text and pictures are written in turn."""
+        return self.interleaved or (self.task is not None and self.task not in PICTURE_TASKS)
 
     def path(self, number: int) -> Path:
         """The file for prompt `number`: `out`, numbered if there are several prompts, with a suitable ending."""
@@ -66,11 +81,12 @@ class GenerateOptions:
         check_text(self.sampling.negative, "--negative")
         if self.area > MAX_PIXELS:
             raise ConfigError(f"--area is {self.area:,} pixels; the maximum is {MAX_PIXELS:,}.")
-        if self.image and self.video:
+        if self.images and self.video:
             raise ConfigError("--image and --video are both given; a video begins with one of them.")
+        self._check_task()
         if self.interleaved and (self.seconds or self.video):
             raise ConfigError("--interleaved takes --prompt and --image alone; the model chooses what it generates.")
-        if (self.image or self.video) and not (self.seconds > 0 or self.interleaved):
+        if (self.images or self.video) and not (self.seconds > 0 or self.interleaved or self.task):
             raise ConfigError(f"--seconds is {self.seconds:g}; say how much video to generate, as in --seconds 2.")
         if not (self.seconds >= 0 and self.fps > 0 and self.context_seconds > 0):
             raise ConfigError(
@@ -82,6 +98,24 @@ class GenerateOptions:
                 f"--out is {self.out}; give a .png for pictures, .mp4 for videos, .md or .html for pages."
             )
 
+    def _check_task(self) -> None:
+        """Raise ConfigError for options that a task does not take, or that are for tasks alone."""
+        if self.task is None:
+            if len(self.images) > 1:
+                raise ConfigError(f"--image is given {len(self.images)} times; several pictures are for --task alone.")
+            if self.sampling.image_guidance != 1:
+                raise ConfigError("--image-guidance is given without --task; it is guidance by the pictures of a task.")
+            if self.ratio == AUTO:
+                raise ConfigError(f"--ratio is {AUTO}, and only with --task does the model choose; give W:H.")
+            return
+        task_system(self.task)  # it knows the names
+        if self.interleaved or self.seconds or self.video:
+            raise ConfigError("--task takes --prompt and --image; --interleaved, --seconds and --video are without it.")
+        if len(self.images) > MAX_REFERENCES:
+            raise ConfigError(f"--image is given {len(self.images)} times; a task takes at most {MAX_REFERENCES}.")
+        if self.task == "t2i" and self.images:
+            raise ConfigError("--task t2i takes no --image; a picture from pictures and words is --task x2i.")
+
     def settings(self) -> dict[str, Any]:
         """What is written into the files, beside the prompt and its random stream."""
         sampling = self.sampling
@@ -92,15 +126,20 @@ class GenerateOptions:
             "seed": sampling.seed,
             "decode": self.decode,
         }
-        if self.interleaved:
+        if self.task:
+            settings |= {"task": self.task, "image_guidance": sampling.image_guidance, "area": self.area}
+        if self.interleaved or self.task:
             settings |= {"text": asdict(sampling.text), "max_tokens": self.max_tokens}
         else:
-            settings |= {"ratio": self.ratio, "area": self.area}
+            settings |= {"ratio": self.ratio or SQUARE, "area": self.area}
         if self.seconds:
             settings |= {"seconds": self.seconds, "fps": self.fps}
         if self.video:
             settings["context_seconds"] = self.context_seconds
-        return settings | {name: str(path) for name, path in (("image", self.image), ("video", self.video)) if path}
+        if self.images:
+            paths = [str(path) for path in self.images]
+            settings["image"] = paths[0] if len(paths) == 1 else paths
+        return settings | ({"video": str(self.video)} if self.video else {})
 
 
 @dataclass(frozen=True, kw_only=True)

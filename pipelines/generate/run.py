@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import reelmill
-from reelmill.errors import ConfigError
-from reelmill.eval.generation import Clip, Studio
+from reelmill.errors import ConfigError, DataError
+from reelmill.eval.generation import Clip, GenerationProgress, Studio
 from reelmill.eval.generation.loading import find_model
 from reelmill.eval.generation.media_files import read_clip, read_image, read_media, write_clip
-from reelmill.eval.generation.pages import write_page
+from reelmill.eval.generation.pages import GrowingPages, write_page
+from reelmill.eval.generation.studio import PagePart
 from reelmill.eval.generation.window_sampler import window_of
-from reelmill.pipelines.generate.options import AskOptions, GenerateOptions
+from reelmill.pipelines.generate.options import AUTO, SQUARE, AskOptions, GenerateOptions
 from reelmill.pipelines.generate.progress import LiveProgress
 from reelmill.tokenize.documents import Header, grid_for_ratio
 
@@ -37,17 +39,26 @@ def generate(options: GenerateOptions) -> Iterator[str]:
         "tokenizer": studio.vision.name,
         "reelmill": reelmill.__version__,
     }
+
+    def own(number: int) -> dict[str, Any]:
+        return {"prompt": options.prompts[number], "stream": number, **settings}
+
     with LiveProgress(studio, options.preview) as progress:
-        for number, result in _results(
-            replace(studio, on_token=progress.update, window=window_of(options.decode)), options, mine
-        ):
+        growing = GrowingPages(studio, lambda place: (options.path(mine[place]), own(mine[place])))
+
+        def on_token(generated: GenerationProgress) -> None:
+            progress.update(generated)
+            if options.is_page:
+                growing.update(generated)
+
+        told = replace(studio, on_token=on_token, window=window_of(options.decode))
+        for number, result in _results(told, options, mine):
             path = options.path(number)
-            own = {"prompt": options.prompts[number], "stream": number, **settings}
             if isinstance(result, Clip):
-                write_clip(result, path, own)
+                write_clip(result, path, own(number))
                 yield f"{path}: {_size(result)}"
             else:
-                files = write_page(result, path, own)
+                files = write_page(result, path, own(number))
                 texts = sum(isinstance(part, str) for part in result)
                 yield f"{path}: {texts} texts, {len(files)} pictures or videos"
 
@@ -62,28 +73,72 @@ def ask(options: AskOptions) -> str:
     return studio.caption(clip, max_new_tokens=options.max_tokens, sampling=options.sampling)
 
 
-def _results(studio: Studio, options: GenerateOptions, numbers: range) -> Iterator[tuple[int, Clip | list[str | Clip]]]:
+def _results(studio: Studio, options: GenerateOptions, numbers: range) -> Iterator[tuple[int, Clip | list[PagePart]]]:
     """What is generated for each of these prompts, with its number, which is also its random stream: it does not depend
     on which process generates it."""
     cell = studio.vision.spatial
     prompts = [options.prompts[number] for number in numbers]
-    prefix = read_image(options.image, options.area, cell) if options.image else None
-    results: Iterator[tuple[int, Clip | list[str | Clip]]]
-    if options.video:
+    pictures = [read_image(path, options.area, cell) for path in options.images]
+    prefix = pictures[0] if pictures else None
+    results: Iterator[tuple[int, Clip | list[PagePart]]]
+    if options.task:
+        results = _answers(studio, options, pictures, numbers)
+    elif options.video:
         results = _futures(studio, options, prompts, numbers)
     elif options.interleaved:
         results = studio.pages(
             prompts, prefix=prefix, max_new_tokens=options.max_tokens, sampling=options.sampling, streams=numbers
         )
     else:
-        if prefix:
-            h, w = (side // cell for side in prefix.frames.shape[1:3])
-        else:
-            h, w = grid_for_ratio(options.ratio, options.area)
+        h, w = _grid_of(studio, prefix) if prefix else _grid(studio, options)
         header = Header(h, w, options.fps, options.seconds) if options.seconds else Header(h, w)
         results = studio.visuals(prompts, header, prefix=prefix, sampling=options.sampling, streams=numbers)
     for place, result in results:
         yield numbers[place], result
+
+
+def _answers(
+    studio: Studio, options: GenerateOptions, pictures: Sequence[Clip], numbers: range
+) -> Iterator[tuple[int, Clip | list[PagePart]]]:
+    """The answers of `--task`: pages, or of the tasks that ask for one the picture alone."""
+    assert options.task is not None
+    answers = studio.answers(
+        options.task,
+        [options.prompts[number] for number in numbers],
+        pictures=pictures,
+        size=_task_size(studio, options, pictures),
+        max_new_tokens=options.max_tokens,
+        sampling=options.sampling,
+        streams=numbers,
+    )
+    for place, parts in answers:
+        if options.is_page:
+            yield place, parts
+            continue
+        picture = next((part for part in parts if isinstance(part, Clip)), None)
+        if picture is None:
+            raise DataError(
+                f"the model wrote no whole picture for prompt {numbers[place] + 1} within {options.max_tokens:,} "
+                "tokens; give it more (--max-tokens), or train it on the task"
+            )
+        yield place, picture
+
+
+def _task_size(studio: Studio, options: GenerateOptions, pictures: Sequence[Clip]) -> tuple[int, int] | None:
+    """Rows and columns of codes of what a task draws; None where the model writes sizes itself."""
+    if options.ratio == AUTO or (options.ratio is None and options.is_page):
+        return None
+    # An edited picture keeps its shape.
+    return _grid_of(studio, pictures[0]) if options.ratio is None and pictures else _grid(studio, options)
+
+
+def _grid(studio: Studio, options: GenerateOptions) -> tuple[int, int]:
+    return grid_for_ratio(options.ratio or SQUARE, options.area, studio.vision.spatial, studio.vocab.layout)
+
+
+def _grid_of(studio: Studio, picture: Clip) -> tuple[int, int]:
+    height, width = picture.frames.shape[1:3]
+    return height // studio.vision.spatial, width // studio.vision.spatial
 
 
 def _futures(

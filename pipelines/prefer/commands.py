@@ -66,7 +66,7 @@ def sample(
     from reelmill.pipelines.prefer.candidates import all_prompts, sample_candidates
     from reelmill.tokenize.documents import grid_for_ratio
 
-    h, w = grid_for_ratio(ratio, AREA if area is None else area)
+    h, w = grid_for_ratio(ratio or "1:1", AREA if area is None else area)
     vision = TokenSampling(temperature=temperature, top_k=top_k, top_p=top_p)
     sampling = SamplingParams(vision=vision, guidance=guidance, negative=check_text(negative, "--negative"), seed=seed)
     plan = Plan(h=h, w=w, count=count, sampling=sampling)

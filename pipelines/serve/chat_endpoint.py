@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -20,7 +20,8 @@ from starlette.responses import JSONResponse, Response
 
 from reelmill.config import from_dict
 from reelmill.errors import ConfigError
-from reelmill.eval.generation import Request, SamplingParams, Studio
+from reelmill.eval.generation import Clip, Request, SamplingParams, Studio, task_request
+from reelmill.eval.generation.studio import PICTURE_TASKS
 from reelmill.pipelines.serve.chat_messages import Part, parse_messages
 from reelmill.pipelines.serve.encoding import data_uri
 from reelmill.pipelines.serve.event_stream import Event, EventStream, comment, unless_disconnected
@@ -39,9 +40,11 @@ _LONGEST_CHARACTER = 8
 
 @dataclass(kw_only=True)
 class ChatRequest:
-    """The body: OpenAI's fields, `top_k` and `guidance`. Fields that only OpenAI can use (user, store) have no effect.
+    """The body: OpenAI's fields, `top_k`, `guidance`, `image_guidance` and `task`. Fields that only OpenAI can use
+    (user, store) have no effect.
 
-    `top_p` and `top_k` apply to text, `temperature` to text and codes, `guidance` to codes.
+    `top_p` and `top_k` apply to text, `temperature` to text and codes, `guidance` and `image_guidance` to codes. `task`
+    is one of Emu3.5's: the last message is what it is asked, and an answer may contain pictures.
     """
 
     messages: list[Any]
@@ -53,6 +56,8 @@ class ChatRequest:
     top_p: float | None = None
     top_k: int | None = None
     guidance: float | None = None
+    image_guidance: float | None = None
+    task: str | None = None
     seed: int | None = None
     stream: bool = False
     stream_options: dict[str, bool] = field(default_factory=dict)
@@ -73,6 +78,7 @@ class ChatRequest:
             ("temperature", self.temperature, 0, 100),
             ("top_k", self.top_k, 0, 2**31),
             ("guidance", self.guidance, 0, 100),
+            ("image_guidance", self.image_guidance, 0, 100),
         ):
             if value is not None and not low <= value <= high:
                 raise ConfigError(f"{name} is {value}; it must be {low} to {high}")
@@ -86,7 +92,8 @@ class ChatRequest:
         """The server's usual sampling, with what the request states."""
         text = replace(usual.text, **given(temperature=self.temperature, top_k=self.top_k, top_p=self.top_p))
         vision = replace(usual.vision, **given(temperature=self.temperature))
-        return replace(usual, text=text, vision=vision, seed=seed, **given(guidance=self.guidance))
+        guidance = given(guidance=self.guidance, image_guidance=self.image_guidance)
+        return replace(usual, text=text, vision=vision, seed=seed, **guidance)
 
 
 def engine_request(served: ServedModel, request: ChatRequest) -> Request:
@@ -99,14 +106,16 @@ def engine_request(served: ServedModel, request: ChatRequest) -> Request:
         return Visual(studio.vision.encode_image(picture))
 
     system, turns, question = parse_messages(request.messages, encode)
+    seed = random.getrandbits(31) if request.seed is None else request.seed
+    sampling = request.sampling(served.preset.sampling, seed)
+    if request.task is not None:
+        return _task_request(served, request, turns, question, sampling)
     prompt = chat_prompt(vocab, question, turns, system)
     may_draw = "image" in request.modalities
     room = served.engine.capacity - len(prompt)
     max_new_tokens = request.max_new_tokens
     if max_new_tokens is None:
         max_new_tokens = max(1, room if may_draw else min(room, TEXT_TOKENS))
-    seed = random.getrandbits(31) if request.seed is None else request.seed
-    sampling = request.sampling(served.preset.sampling, seed)
     # The unconditional prompt has the pictures so far and the negative text, as for pages.
     parts = [part for turn in (*turns, Turn(question, ())) for part in (*turn.question, *turn.answer)]
     without_text: list[Part] = [*(part for part in parts if isinstance(part, Visual)), sampling.negative]
@@ -119,6 +128,27 @@ def engine_request(served: ServedModel, request: ChatRequest) -> Request:
         grammar=studio.grammar,
         allowed_ids=None if may_draw else ((0, vocab.text_size), (vocab.eos, vocab.eos + 1)),
     )
+
+
+def _task_request(
+    served: ServedModel, request: ChatRequest, turns: Sequence[Turn], question: Sequence[Part], sampling: SamplingParams
+) -> Request:
+    """The request for the answer in a task. t2i and x2i end with their first picture."""
+    assert request.task is not None
+    studio = served.studio
+    words = " ".join(part for part in question if isinstance(part, str))
+    pictures = [part for part in question if isinstance(part, Visual)]
+    asked = task_request(
+        studio.visual_grammar if request.task in PICTURE_TASKS else studio.grammar,
+        request.task,
+        words,
+        request.max_new_tokens or 1,
+        pictures=pictures,
+        before=turns,
+        sampling=sampling,
+    )
+    room = served.engine.capacity - max(map(len, asked.prompts))
+    return asked if request.max_new_tokens else replace(asked, max_new_tokens=max(1, room))
 
 
 async def completions(http: HttpRequest) -> Response:
@@ -169,7 +199,7 @@ class _Answer:
     def _picture(self, block: list[int]) -> str:
         studio = self.served.studio
         (clip,) = studio.parts(np.array([studio.vocab.bos, *block], dtype=np.int32))
-        assert not isinstance(clip, str)
+        assert isinstance(clip, Clip)
         return data_uri(clip)
 
     @property
@@ -201,6 +231,10 @@ class TextDecoder:
             if token == vocab.eoi:
                 self.picture, self._block = self._block, []
             return self.flush()
+        if token in (vocab.bog, vocab.boc):  # a thought is a quotation
+            return f"{self.flush()}\n\n> "
+        if token in (vocab.eog, vocab.eoc):
+            return f"{self.flush()}\n\n"
         if token >= vocab.text_size:
             return self.flush()
         self._pending.append(token)

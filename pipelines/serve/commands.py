@@ -73,7 +73,7 @@ def serve(
         listener,
         served_model(Studio.open(place, tokenizer), model.resolve().name, str(place), config) as served,
     ):
-        cache = f"{config.rows} x {config.capacity:,} tokens, {served.engine.cache_bytes / 2**20:,.0f} MiB"
+        cache = f"{config.rows} x {served.engine.capacity:,} tokens, {served.engine.cache_bytes / 2**20:,.0f} MiB"
         echo(f"{model}: {cache}; pictures in {config.out}/")
         echo(f"{address_of(listener, access)}\nCtrl-C ends it.")
         run(serve_app(served, access), listener, served.engine.stop)

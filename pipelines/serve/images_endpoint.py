@@ -28,6 +28,7 @@ from reelmill.pipelines.serve.served_model import ServedModel, given
 from reelmill.pipelines.serve.token_stream import TokenStream
 from reelmill.pipelines.web.json_body import read_json
 from reelmill.tokenize.documents import grid_for_ratio
+from reelmill.tokenize.layout import Layout
 from reelmill.tokenize.vision import Frames
 
 MAX_IMAGES = 10
@@ -76,12 +77,12 @@ class ImagesRequest:
         check_text(self.prompt, "prompt")
         check_text(self.negative_prompt or "", "negative_prompt")
 
-    def grid(self, area: int, cell: int) -> tuple[int, int]:
+    def grid(self, area: int, cell: int, layout: Layout) -> tuple[int, int]:
         """Rows and columns of codes of `cell` pixels. Raises ConfigError for more than `area` pixels."""
         if self.size == "auto":
-            return grid_for_ratio("1:1", area)
+            return grid_for_ratio("1:1", area, cell, layout)
         if ":" in self.size:
-            return grid_for_ratio(self.size, area)
+            return grid_for_ratio(self.size, area, cell, layout)
         found = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", self.size, re.ASCII)
         if found is None:
             raise ConfigError(f"size is {self.size[:40]!r}; give WIDTHxHEIGHT in pixels, a ratio such as 16:9, or auto")
@@ -108,7 +109,7 @@ class ImageBatch:
         self.served, self.request = served, request
         seed = random.getrandbits(31) if request.seed is None else request.seed
         self.cell = served.studio.vision.spatial
-        self.h, self.w = request.grid(served.area, self.cell)
+        self.h, self.w = request.grid(served.area, self.cell, served.studio.vocab.layout)
         self.sampling = request.sampling(served.preset.sampling, seed)
         self.prompt = request.prompt + served.preset.suffix
         grammar = served.studio.visual_grammar

@@ -54,10 +54,9 @@ class ServeConfig:
             if value < least:
                 raise ConfigError(f"--{name} is {value}; it must be at least {least}")
 
-    @property
-    def capacity(self) -> int:
+    def capacity(self, studio: Studio) -> int:
         """Tokens in a row of the cache."""
-        h, w = grid_for_ratio("1:1", self.area)
+        h, w = grid_for_ratio("1:1", self.area, studio.vision.spatial, studio.vocab.layout)
         return self.context_tokens or 2 * (h * (w + 1) + 16) + TEXT_TOKENS
 
 
@@ -94,7 +93,7 @@ def served_model(studio: Studio, name: str, folder: str, config: ServeConfig) ->
         studio.model,
         studio.vocab,
         rows=config.rows,
-        capacity=config.capacity,
+        capacity=config.capacity(studio),
         queue=config.queue,
         compile=config.compile,
     )

@@ -10,7 +10,9 @@ from reelmill.eval.generation import Engine, Studio, engine_thread
 from reelmill.pipelines.serve.routes import serve_app
 from reelmill.pipelines.serve.served_model import ServeConfig, served_model
 from reelmill.pipelines.web import Access, listen
-from reelmill.tokenize.vision import load
+from reelmill.tokenize.vision import VisionTokenizer, load
+from reelmill.tokenize.vision.architectures import build
+from reelmill.tokenize.vision.ibq import IBQConfig
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.model import Decoder, ModelConfig
 
@@ -18,15 +20,28 @@ VOCAB = Vocabulary("bytes", 4096)
 SIZES = {"vocab_size": VOCAB.size, "hidden": 16, "layers": 1, "heads": 2, "kv_heads": 1, "mlp": 24}
 
 
-def random_studio():
+def random_studio(vision=None):
+    """With Emu3's layout and reelmill-tok-xs, or with a tokenizer and its layout."""
+    vision = vision or load("reelmill-tok-xs")
+    vocab = Vocabulary("bytes", vision.codes, vision.layout)
     torch.manual_seed(0)
-    model = Decoder(ModelConfig(**SIZES)).eval().requires_grad_(False)
-    return Studio(model, VOCAB, load("reelmill-tok-xs"))
+    model = Decoder(ModelConfig(**{**SIZES, "vocab_size": vocab.size})).eval().requires_grad_(False)
+    return Studio(model, vocab, vision)
 
 
-def chained_studio(follows):
+def frames_tokenizer():
+    """A small tokenizer of Emu3.5's kind: no time axis, 4x4 pixels a code."""
+    torch.manual_seed(0)
+    config = IBQConfig(
+        channels=8, channel_multipliers=(1, 1, 1), res_blocks=1, attention_levels=(), z_channels=4, embed_dim=4,
+        norm_groups=4, codes=32,
+    )  # fmt: skip
+    return VisionTokenizer(build(config), "tiny-frames")
+
+
+def chained_studio(follows, vision=None):
     """`follows`: which ids follow an id, the likeliest first, where the grammar allows them."""
-    studio = random_studio()
+    studio = random_studio(vision)
     for parameter in studio.model.parameters():
         if parameter.ndim > 1:
             parameter.zero_()

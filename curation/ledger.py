@@ -102,6 +102,14 @@ CONTRACT_SCORES: dict[str, ColumnType] = {
 }
 """Score columns that `samples` always has; NULL where a recipe has no scorer for one."""
 
+OF_THE_SOUND: dict[str, ColumnType] = {
+    "loudness": "DOUBLE",
+    "silence_share": "DOUBLE",
+    "speech_share": "DOUBLE",
+    "other_share": "DOUBLE",
+}
+"""Columns that the view `samples` takes from `audio`: rules may judge by them. NULL where no sound was measured."""
+
 _SAMPLE_FACTS = [
     ("unit", pa.int32()),
     ("sample_id", pa.string()),
@@ -132,6 +140,32 @@ CAPTIONS = pa.schema(
     ]
 )
 """One row per sample, source and model; `problem` says why a caption is junk."""
+
+SPAN = pa.struct([("start_s", pa.float64()), ("end_s", pa.float64())])
+
+AUDIO = pa.schema(
+    [
+        ("unit", pa.int32()),
+        ("item_id", pa.string()),
+        ("sha256", pa.string()),
+        ("tracks", pa.int32()),
+        ("stream", pa.int32()),
+        ("codec", pa.string()),
+        ("sample_rate", pa.int32()),
+        ("channels", pa.int32()),
+        ("tagged_language", pa.string()),
+        ("duration_s", pa.float64()),
+        ("loudness", pa.float64()),
+        ("silence_share", pa.float64()),
+        ("speech_share", pa.float64()),
+        ("other_share", pa.float64()),
+        ("speech", pa.list_(SPAN)),
+        ("problem", pa.string()),
+        ("problem_class", pa.string()),
+        ("fingerprint", pa.string()),
+    ]
+)
+"""One row per video and per file with sound alone: what its sound is. `problem` says why it could not be decoded."""
 
 FAILURES = pa.schema(
     [
@@ -173,6 +207,7 @@ VERDICTS = pa.schema(
 RESERVED = {
     *(name for name, _ in _SAMPLE_FACTS),
     *VERDICTS.names,
+    *OF_THE_SOUND,
     *("caption", "caption_source", "motion_score", "failed", "selection", "uri", "source", "licence", "url", "alt"),
 }
 """Names that a scorer may not give to a column: the views have them already."""
@@ -182,6 +217,12 @@ def samples_schema(score_columns: Mapping[str, ColumnType]) -> pa.Schema:
     """Schema of `samples/`: facts, the scores of shipped scorers, then a recipe's own."""
     columns = {**CONTRACT_SCORES, **score_columns}
     return pa.schema([*_SAMPLE_FACTS, *((name, ARROW_TYPES[kind]) for name, kind in columns.items())])
+
+
+def judged_schema(score_columns: Mapping[str, ColumnType]) -> pa.Schema:
+    """The columns that rules may judge by: those of `samples/`, and what later stages add to the view."""
+    later = [(name, ARROW_TYPES[kind]) for name, kind in OF_THE_SOUND.items()]
+    return pa.schema([*samples_schema(score_columns), *later])
 
 
 def item_id(uri: str) -> str:

@@ -19,7 +19,7 @@ import pyarrow as pa
 from reelmill.config import free_table, identity, nearest, to_dict
 from reelmill.curation import scorers as registry
 from reelmill.curation.interfaces import ColumnType, Frames, Sample, Scorer
-from reelmill.curation.ledger import ARROW_TYPES, ITEMS, OF_THE_ITEM, RESERVED, sample_id, samples_schema
+from reelmill.curation.ledger import ARROW_TYPES, ITEMS, OF_THE_ITEM, RESERVED, judged_schema, sample_id, samples_schema
 from reelmill.curation.rules import Rule, SkipFilter
 from reelmill.curation.scenes import ScenesConfig
 from reelmill.curation.sidecars import Sidecar, read_sidecar
@@ -63,7 +63,7 @@ class ScoreConfig:
     isolation: IsolationConfig = free_table(IsolationConfig)
     scenes: ScenesConfig = field(default_factory=ScenesConfig)
     expanders: dict[str, str] = field(default_factory=lambda: dict(EXPANDERS))
-    """Kind of item to `module:function` of its expander."""
+    """Kind of item to `module:function` of its expander; files of a kind without one are not read."""
     scorers: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Scorers in the order they run: name to options; `use` names a class, `skip_if` is SQL over earlier columns."""
 
@@ -107,7 +107,7 @@ class ItemScorer:
     def __init__(self, config: ScoreConfig, rules: Mapping[str, Rule]) -> None:
         self._config = config
         self._schema = samples_schema(score_columns(config))
-        self._skip = SkipFilter(rules, self._schema)
+        self._skip = SkipFilter(rules, judged_schema(score_columns(config)))
         self.fingerprint = score_fingerprint(config)
         self._options = {**to_dict(config.decode), "scenes": to_dict(config.scenes)}
         self._scorers = make_scorers(config)

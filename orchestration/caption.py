@@ -30,7 +30,8 @@ _CAPTION = Maybe(Text(1 << 20))
 
 _LACKING = """
 FROM samples s, (SELECT unnest($2) AS wanted_source, unnest($3) AS wanted_model) w
-WHERE s.kind <> 'text' AND sample_id IN (SELECT sample_id FROM verdicts WHERE selection = $1 AND status = 'kept')
+WHERE s.kind IN ('video', 'image')
+AND sample_id IN (SELECT sample_id FROM verdicts WHERE selection = $1 AND status = 'kept')
 AND NOT EXISTS (SELECT 1 FROM captions c WHERE c.sample_id = s.sample_id
     AND c.caption_source = w.wanted_source AND coalesce(c.model, '') = w.wanted_model)"""
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from reelmill.curation.ledger import PLAN, item_id
-from reelmill.curation.readers import find_reader, read_dump
+from reelmill.curation.readers import find_reader, names, read_dump
 from reelmill.curation.readers.item import Item
 from reelmill.draws import uniform_of
 from reelmill.errors import DataError
@@ -65,8 +66,9 @@ def extend_plan(
     prefix: str = "",
     limit: int | None = None,
     share: float = 1.0,
+    kinds: Collection[str] = ("video", "image", "text"),
 ) -> Planned:
-    """Append the items of `dump` that the plan does not know yet, in units.
+    """Append the items of `dump` that the plan does not know yet, in units; those of `kinds`.
 
     `limit` takes the first items of the dump only; `share` takes so many of all items, chosen by their ids: the same
     ones on every run, a larger share holding a smaller one. An item is known by its uri (`prefix/` put before it when
@@ -80,7 +82,11 @@ def extend_plan(
     fresh: list[dict[str, Any]] = []
     seen: set[str] = set()
     moved = False
+    ignored: Counter[str] = Counter()
     for item in reader.items(dump):
+        if item.kind not in kinds:
+            ignored[names.label(item.uri)] += 1
+            continue
         row = _row(item, root, prefix)
         identity = row["item_id"]
         if identity in seen or uniform_of(identity) >= share:
@@ -105,7 +111,7 @@ def extend_plan(
         added = pa.Table.from_pylist(rows, schema=PLAN)
         folder.commit(folder.plan_path, pa.concat_tables([plan, added], promote_options="default"))
     units = rows[-1]["unit"] - first + 1 if rows else 0
-    return Planned(len(rows), len(seen) - len(rows), units, dict(reader.ignored))
+    return Planned(len(rows), len(seen) - len(rows), units, dict(reader.ignored + ignored))
 
 
 def _plan_of(folder: RunFolder) -> pa.Table:

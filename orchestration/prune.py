@@ -1,6 +1,7 @@
 """Take rows out of later tables: those of samples that are gone, and failures that are to be tried again.
 
-Samples go when items are forgotten, or when a changed recipe cuts their video otherwise.
+Samples go, with the rows of their items' sound, when items are forgotten; or when a changed recipe cuts their video
+otherwise.
 """
 
 from __future__ import annotations
@@ -24,10 +25,17 @@ _ORPHANS = " UNION ".join(
 )
 
 
+_OF_NO_ITEM = "SELECT DISTINCT item_id FROM audio WHERE item_id NOT IN (SELECT item_id FROM scored)"
+_BY_ITEM = ("audio",)
+
+
 def prune(folder: RunFolder) -> int:
     """Remove orphaned rows, file by file, each whole or not at all; returns how many samples they belonged to."""
     with LedgerQueries(folder.root) as ledger:
         orphans = ledger.table(_ORPHANS)["sample_id"].combine_chunks()
+        items = ledger.table(_OF_NO_ITEM)["item_id"].combine_chunks()
+    for path in (path for table in _BY_ITEM if len(items) for path in (folder.root / table).glob("unit-*.parquet")):
+        _rewrite(folder, path, items, write_table, "item_id")
     if not len(orphans):
         return 0
     for table in ("captions", "failures"):
@@ -45,9 +53,15 @@ def drop_machine_failures(folder: RunFolder) -> None:
         _replace(folder, path, table, table.filter(pc.not_equal(table["reason_class"], "machine")), write_table)
 
 
-def _rewrite(folder: RunFolder, path: Path, orphans: pa.Array, write: Callable[[Path, pa.Table], None]) -> None:
+def _rewrite(
+    folder: RunFolder,
+    path: Path,
+    orphans: pa.Array,
+    write: Callable[[Path, pa.Table], None],
+    column: str = "sample_id",
+) -> None:
     table = folder.read(path)
-    _replace(folder, path, table, table.filter(pc.invert(pc.is_in(table["sample_id"], value_set=orphans))), write)
+    _replace(folder, path, table, table.filter(pc.invert(pc.is_in(table[column], value_set=orphans))), write)
 
 
 def _replace(

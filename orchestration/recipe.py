@@ -9,6 +9,7 @@ from reelmill.config import free_table, from_dict, read_toml
 from reelmill.curation.captions.config import CaptionConfig
 from reelmill.curation.rules import Rule
 from reelmill.curation.scoring import ScoreConfig
+from reelmill.curation.speech.config import SoundConfig
 from reelmill.orchestration.engine import EngineConfig
 from reelmill.orchestration.plan import PlanConfig
 from reelmill.orchestration.runfolder import RunFolder
@@ -23,6 +24,7 @@ class Recipe:
     """What the recipe is called, in logs and on the dataset card."""
     plan: PlanConfig = field(default_factory=PlanConfig)
     score: ScoreConfig = field(default_factory=ScoreConfig)
+    sound: SoundConfig = field(default_factory=SoundConfig)
     licences: list[str] = field(default_factory=list)
     """Licences that are allowed; an item under another one, or under none, is rejected. Empty: all are allowed."""
     rules: dict[str, Rule] = field(default_factory=dict)

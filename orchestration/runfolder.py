@@ -27,7 +27,7 @@ from reelmill.locks import lock
 from reelmill.media.source import Source
 from reelmill.os_errors import os_failure
 
-TABLES = ("items", "samples", "captions", "failures", "tokens", "verdicts", "timings")
+TABLES = ("items", "samples", "captions", "failures", "tokens", "verdicts", "timings", "audio")
 SCHEMAS = "schemas"
 
 

@@ -30,6 +30,7 @@ class StageRunner:
             "epoch": folder.epoch,
             "score": to_dict(recipe.score),
             "rules": {name: to_dict(rule) for name, rule in recipe.rules.items()},
+            "sound": to_dict(recipe.sound),
             "captions": to_dict(recipe.captions),
             "tokens": to_dict(recipe.tokens),
         }

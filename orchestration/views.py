@@ -22,6 +22,7 @@ import duckdb
 import pyarrow as pa
 
 from reelmill.curation.captions.config import CaptionConfig
+from reelmill.curation.ledger import AUDIO
 from reelmill.curation.rules import quoted
 from reelmill.errors import ConfigError, DataError, MachineError, ReelmillError
 from reelmill.files import CHECKSUMS, write_atomically
@@ -35,7 +36,10 @@ _VERIFY = "`reelmill verify {root}` says what is wrong."
 
 TABLES = {
     "plan": "plan.parquet",
-    **{name: f"{name}/*.parquet" for name in ("items", "samples", "verdicts", "captions", "failures", "timings")},
+    **{
+        name: f"{name}/*.parquet"
+        for name in ("items", "samples", "verdicts", "captions", "failures", "timings", "audio")
+    },
     "tokens": "tokens/**/*.parquet",
 }
 """The files of each table, in the run folder."""
@@ -43,8 +47,10 @@ TABLES = {
 VIEWS = {  # {table} is the table's files, a SQL list; {prefer}, {languages}, {models} are the recipe's
     "plan": "SELECT * FROM read_parquet({plan}, union_by_name = true)",
     "items": "SELECT * FROM read_parquet({items}, union_by_name = true)",
-    "scored": """SELECT * FROM read_parquet({samples}, union_by_name = true)
-        WHERE unit IN (SELECT DISTINCT unit FROM items)""",
+    "audio": "SELECT * EXCLUDE (unit) FROM read_parquet({audio}, union_by_name = true)",
+    "scored": """SELECT s.*, a.loudness, a.silence_share, a.speech_share, a.other_share
+        FROM read_parquet({samples}, union_by_name = true) s LEFT JOIN audio a ON a.item_id = s.item_id
+        WHERE s.unit IN (SELECT DISTINCT unit FROM items)""",
     "verdicts": """SELECT * EXCLUDE (filename),
         regexp_extract(filename, '([^/\\\\]+)[.]parquet$', 1) AS selection
         FROM read_parquet({verdicts}, filename = true, union_by_name = true)""",
@@ -68,6 +74,8 @@ VIEWS = {  # {table} is the table's files, a SQL list; {prefer}, {languages}, {m
 }
 LATER = {"plan", "timings"}
 """Tables without which a folder may be: one before its first plan, an imported one, one of an earlier version."""
+EMPTY = {"audio": AUDIO}
+"""Tables that other views join: a folder of an earlier version has them without rows."""
 
 
 class Database:
@@ -234,7 +242,7 @@ def _create_views(connection: duckdb.DuckDBPyConnection, root: Path, place: str)
     for name, query in VIEWS.items():
         if name in LATER and not files[name]:
             continue
-        filled = query
+        filled = empty_sql(EMPTY[name]) if name in EMPTY and not files[name] else query
         for placeholder, value in values.items():
             filled = filled.replace(placeholder, value)
         connection.execute(f"CREATE OR REPLACE VIEW {name} AS {filled}")
@@ -247,6 +255,24 @@ def _files(root: Path, table: str) -> list[str]:
     empty = f"{SCHEMAS}/{table}.parquet"
     found = [empty] if (root / empty).is_file() else []
     return [f"/{path}" for path in (*found, *([TABLES[table]] if _has_files(root, table) else []))]
+
+
+def empty_sql(schema: pa.Schema) -> str:
+    """A query without rows that has these columns but `unit`."""
+    columns = [f"NULL::{_duckdb_type(field.type)} AS {field.name}" for field in schema if field.name != "unit"]
+    return f"SELECT {', '.join(columns)} WHERE false"
+
+
+def _duckdb_type(kind: pa.DataType) -> str:
+    if pa.types.is_list(kind):
+        return f"{_duckdb_type(kind.value_type)}[]"
+    if pa.types.is_struct(kind):
+        return f"STRUCT({', '.join(f'{field.name} {_duckdb_type(field.type)}' for field in kind)})"
+    if pa.types.is_timestamp(kind):
+        return "TIMESTAMPTZ"
+    return {"string": "VARCHAR", "double": "DOUBLE", "int32": "INTEGER", "int64": "BIGINT", "bool": "BOOLEAN"}[
+        str(kind)
+    ]
 
 
 def _place(column: str, values: Sequence[str]) -> str:

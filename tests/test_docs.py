@@ -18,7 +18,7 @@ from reelmill.train.dryrun import Machine, estimate
 from reelmill.train.vision import recipes as tokenizers
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ("README.md", "docs/formats.md", "docs/architecture.md")
+PAGES = ("README.md", "docs/formats.md", "docs/architecture.md", "docs/interleaved.md")
 _BLOCK = re.compile(r"```sql\n(.*?)```", re.DOTALL)
 
 

@@ -10,12 +10,13 @@ import unicodedata
 from pathlib import PurePosixPath
 
 from reelmill.curation.interfaces import Kind
-from reelmill.media.kinds import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from reelmill.media.kinds import AUDIO_SUFFIXES, IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 KINDS: dict[str, Kind] = {
     **dict.fromkeys(VIDEO_SUFFIXES, "video"),
     **dict.fromkeys(IMAGE_SUFFIXES, "image"),
     **dict.fromkeys((".txt", ".md"), "text"),
+    **dict.fromkeys(AUDIO_SUFFIXES, "audio"),
 }
 PLAIN = {*KINDS, ".json"}
 """Suffixes of items and sidecars: such a file is never looked into for what else it may be."""

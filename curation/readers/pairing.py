@@ -36,7 +36,7 @@ def pair(files: Mapping[str, Source], key: str = "") -> tuple[list[Item], list[s
         if kind is None or name in described:
             continue
         json = next(sidecars.of(name, ".json"), "")
-        text = next(sidecars.of(name, ".txt"), "") if kind != "text" else ""
+        text = next(sidecars.of(name, ".txt"), "") if _is_media(name) else ""
         items.append(Item(names.uri(name), kind, source, files.get(json), files.get(text)))
         used.update((name, json, text))
     return items, [name for name in files if name not in used]

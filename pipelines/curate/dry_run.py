@@ -45,7 +45,11 @@ def preview(dumps: Sequence[Path], out: Path, recipe: Recipe, options: CurateOpt
             shutil.copyfile(folder.plan_path, planned.plan_path)
         before = planned.read(planned.plan_path).num_rows if planned.plan_path.is_file() else 0
         lines = {
-            str(dump): str(extend_plan(planned, dump, recipe.plan, options.prefix, options.limit, options.share))
+            str(dump): str(
+                extend_plan(
+                    planned, dump, recipe.plan, options.prefix, options.limit, options.share, recipe.score.expanders
+                )
+            )
             for dump in dumps
         }
         plan = planned.read(planned.plan_path)

@@ -10,7 +10,7 @@ from reelmill.config import from_dict, nearest, override, read_toml, to_dict
 from reelmill.curation import rules
 from reelmill.curation.captions import config as caption_config
 from reelmill.curation.interfaces import Kind
-from reelmill.curation.ledger import samples_schema
+from reelmill.curation.ledger import judged_schema
 from reelmill.curation.rules import Rule
 from reelmill.curation.scenes import ScenesConfig
 from reelmill.curation.scoring import ScoreConfig, make_scorers, score_columns
@@ -76,7 +76,7 @@ def load(name_or_file: str, assignments: Iterable[str] = ()) -> Recipe:
 def check(recipe: Recipe) -> None:
     """Raise ConfigError for scorers, captions or rules that do not exist or do not bind."""
     skips = {name: skip_if for name, skip_if, _ in make_scorers(recipe.score) if skip_if}
-    rules.check(recipe.rules, samples_schema(score_columns(recipe.score)), skips)
+    rules.check(recipe.rules, judged_schema(score_columns(recipe.score)), skips)
     caption_config.check(recipe.captions)
 
 

@@ -15,10 +15,11 @@ import reelmill
 from reelmill import weights
 from reelmill.config import differences, identity, to_toml
 from reelmill.curation import scorers
-from reelmill.curation.ledger import CAPTIONS, FAILURES, ITEMS, TIMINGS, VERDICTS, samples_schema
+from reelmill.curation.ledger import AUDIO, CAPTIONS, FAILURES, ITEMS, TIMINGS, VERDICTS, samples_schema
 from reelmill.curation.readers import find_reader
 from reelmill.curation.readers.folder import LINKS
 from reelmill.curation.scoring import score_columns, score_fingerprint
+from reelmill.curation.speech.voice import WEIGHTS as VOICE
 from reelmill.errors import ConfigError
 from reelmill.isolation.confinement import available
 from reelmill.orchestration import score
@@ -31,6 +32,7 @@ from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.stages import StageRunner
 from reelmill.orchestration.views import write_database
 from reelmill.pipelines.curate import captions as caption
+from reelmill.pipelines.curate import speech
 from reelmill.pipelines.curate.verdicts import DEFAULT, assignments_of, decide_again, recover, write_verdicts
 from reelmill.pipelines.report.card import refresh as refresh_card
 from reelmill.terminal import log_to, say
@@ -68,6 +70,7 @@ def curate(dumps: Sequence[Path], out: Path, recipe: Recipe, options: CurateOpti
             prune(locked)
             if "machine" in options.retry:
                 drop_machine_failures(locked)
+            speech.hear(runner, retry="machine" in options.retry)
             decide_again(locked, recipe, console)
             complete_selection(locked, DEFAULT, recipe, console)
             refresh_card(locked)
@@ -146,6 +149,8 @@ def _require_weights(recipe: Recipe) -> None:
     for name, options in recipe.score.scorers.items():
         for card in scorers.scorer_class(options.get("use", name)).weights:
             weights.path(card)
+    if recipe.sound.measure:
+        weights.path(VOICE)
 
 
 def _prepare(folder: RunFolder, recipe: Recipe) -> None:
@@ -153,13 +158,15 @@ def _prepare(folder: RunFolder, recipe: Recipe) -> None:
     folder.sweep()
     folder.commit_text(folder.recipe_path, to_toml(recipe))
     columns = samples_schema(score_columns(recipe.score))
-    tables = {"items": ITEMS, "samples": columns, "captions": CAPTIONS, "failures": FAILURES}
+    tables = {"items": ITEMS, "samples": columns, "captions": CAPTIONS, "failures": FAILURES, "audio": AUDIO}
     folder.prepare({**tables, "timings": TIMINGS, "verdicts": VERDICTS, "tokens": TOKENS_SCHEMA})
     write_database(folder.root)
 
 
 def _plan(folder: RunFolder, dump: Path, recipe: Recipe, options: CurateOptions, console: Console) -> None:
-    planned = extend_plan(folder, dump, recipe.plan, options.prefix, options.limit, options.share)
+    planned = extend_plan(
+        folder, dump, recipe.plan, options.prefix, options.limit, options.share, recipe.score.expanders
+    )
     say(console, f"{dump}: {planned}", head="plan")
     if LINKS in planned.ignored:
         advice = "links to folders are not followed: name the folders themselves as dumps"
@@ -172,7 +179,8 @@ def _plan(folder: RunFolder, dump: Path, recipe: Recipe, options: CurateOptions,
 def _write_run(folder: RunFolder, recipe: Recipe, fingerprint: str, tokenizer: str) -> None:
     """`run.json`: versions and hashes that the run's numbers depend on."""
     names = ("torch", "ray", "duckdb", "pyarrow", "av", "scenedetect-headless", "rapidocr", "onnxruntime", "numpy")
-    used = {card for n, o in recipe.score.scorers.items() for card in scorers.scorer_class(o.get("use", n)).weights}
+    used = {VOICE} if recipe.sound.measure else set()
+    used |= {card for n, o in recipe.score.scorers.items() for card in scorers.scorer_class(o.get("use", n)).weights}
     cards = weights.cards()
     run = {
         "reelmill": reelmill.__version__,

@@ -93,5 +93,19 @@ REMUXED: Kinds = {
 FRAMES: Kinds = {"frames": Kind({}, {"frames": _FRAMES}, MAX_CLIPS)}
 FACTS: Kinds = {"facts": Kind({"fps": Number(0.0, 1e6), "seconds": _SECONDS})}
 """What is asked of whole files (`reelmill/media/jobs.py`)."""
+SOUND: Kinds = {
+    "track": Kind(
+        {
+            "tracks": _COUNT,
+            "stream": _COUNT,
+            "codec": _NAME,
+            "rate": Integer(0, 1 << 24),
+            "channels": Integer(0, 1 << 16),
+            "language": Maybe(Text(16, "[A-Za-z]+")),
+        }
+    ),
+    "sound": Kind({}, {"samples": ArraySpec("int16", ("N",))}, MAX_CLIPS),
+}
+"""A file's tracks and the samples of one of them (`reelmill/media/audio.py`)."""
 PICTURE: Kinds = {"picture": Kind({}, {"frames": ArraySpec("uint8", (1, "H", "W", 3))})}
 FLOOR: Kinds = {"floor": Kind({"cpu_s": _SECONDS, "media_s": _SECONDS})}

@@ -31,7 +31,7 @@ from reelmill.isolation.untrusted import (
 Array = npt.NDArray[Any]
 Message = tuple[dict[str, Any], dict[str, Array]]
 _HEADER = struct.Struct(">II")
-_DTYPES: dict[str, np.dtype[Any]] = {"uint8": np.dtype(np.uint8), "float64": np.dtype(np.float64)}
+_DTYPES: dict[str, np.dtype[Any]] = {name: np.dtype(name) for name in ("uint8", "int16", "float64")}
 _ENVELOPE = Record({"type": Text(40), "arrays": List(8)})
 _SIDE = Integer(0, 1 << 31)
 

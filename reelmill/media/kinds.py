@@ -10,9 +10,12 @@ from reelmill.media.source import Source
 Kind = Literal["video", "image"]
 
 _VIDEOS = ".mp4 .m4v .mov .mkv .webm .avi .flv .ogv .wmv .asf .mpg .mpeg .m2v .vob .ts .m2ts .mts .3gp .mxf .dv .ivf"
+_SOUNDS = ".wav .mp3 .flac .m4a .aac .ogg .oga .opus .wma .aif .aiff .amr .caf .wv .mka"
 _PICTURES = ".jpg .jpeg .png .webp .gif .bmp .tif .tiff .avif"
 VIDEO_SUFFIXES = frozenset(_VIDEOS.split())
 IMAGE_SUFFIXES = frozenset(_PICTURES.split())
+AUDIO_SUFFIXES = frozenset(_SOUNDS.split())
+"""Files with sound alone."""
 
 _IMAGES: tuple[tuple[int, bytes], ...] = (
     (0, b"\xff\xd8\xff"),

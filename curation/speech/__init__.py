@@ -1,0 +1,1 @@
+"""Sound and speech of items: what is measured, who says what was spoken, and when."""

@@ -64,21 +64,26 @@ def train(
     selection: Annotated[str, typer.Option(help="Whose kept samples of a run folder.")] = "default",
     until: Annotated[int | None, typer.Option(help="Stop before this step, saved.", show_default=False)] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Change one value: optimizer.lr=1e-3")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Train nothing; say as JSON what it would take.")] = False,
 ) -> None:
     """Train a vision tokenizer; run it again and it goes on. Without --data it fetches what the shipped one was
     trained on. Works under torchrun."""
     from reelmill.config import from_dict, override, read_toml
     from reelmill.errors import resumable
-    from reelmill.pipelines.tokenizer.run import training_media
+    from reelmill.pipelines.tokenizer.run import plan, training_media
     from reelmill.train.vision import recipes
     from reelmill.train.vision.config import TokenizerRecipe
     from reelmill.train.vision.run import train as run
 
     is_file = recipe.endswith(".toml")
     loaded = from_dict(TokenizerRecipe, read_toml(Path(recipe))) if is_file else recipes.recipe(recipe)
+    wanted = override(loaded, set_ or [])
+    if dry_run:
+        echo_json(plan(wanted))
+        return
     chosen, judged = training_media(data or [], held_out or [], share, media or out / "media", selection)
     with resumable():
-        path = run(override(loaded, set_ or []), chosen, judged, out, until=until, log_fn=tell)
+        path = run(wanted, chosen, judged, out, until=until, log_fn=tell)
     echo(f"{path}; measure it: reelmill eval reconstruction {path} FOLDER")
 
 

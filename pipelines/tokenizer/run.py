@@ -14,8 +14,11 @@ from reelmill.eval.generation.media_files import write_mp4
 from reelmill.files import write_atomically
 from reelmill.tokenize import vision
 from reelmill.tokenize.vision.presets import PRESETS
+from reelmill.train.vision.config import TokenizerRecipe
 from reelmill.train.vision.media import Source, file_source, find, frames_at, read_picture
 from reelmill.train.vision.run import split
+
+_STATE_BYTES = 4 * 5
 
 
 def describe(name: str) -> dict[str, Any]:
@@ -45,6 +48,34 @@ def describe(name: str) -> dict[str, Any]:
         "shipped": name in vision.names(),
         "fingerprint": tokenizer.fingerprint if tokenizer else None,
         "config": asdict(config),
+    }
+
+
+def plan(recipe: TokenizerRecipe) -> dict[str, Any]:
+    """What training a recipe takes, without a weight of it: `parameters`, their parts, `state_gib`, what a step sees.
+
+    `state_gib`: weights, gradients, both moments of AdamW and the moving average, float32, of all ranks together under
+    FSDP, else of each; activations, LPIPS and the discriminator come on top.
+    """
+    import torch
+
+    from reelmill.tokenize.vision.architectures import build
+
+    with torch.device("meta"):
+        model = build(recipe.model)
+    parts = {part: sum(p.numel() for p in module.parameters()) for part, module in model.named_children()}
+    data, loss = recipe.data, recipe.loss
+    return {
+        "name": recipe.name,
+        "parameters": sum(parts.values()),
+        **parts,
+        "state_gib": round(_STATE_BYTES * sum(parts.values()) / 2**30, 1),
+        "parallel": recipe.parallel,
+        "pictures": data.pictures,
+        "clips": data.clips,
+        "sizes": list(data.sizes),
+        "steps": recipe.steps,
+        "terms": [name for name, value in asdict(loss).items() if isinstance(value, float) and value],
     }
 
 

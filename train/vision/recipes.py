@@ -100,12 +100,43 @@ def emu3_vision_tokenizer() -> TokenizerRecipe:
     )  # fmt: skip
 
 
+def emu3_5_vision_tokenizer() -> TokenizerRecipe:
+    """Emu3.5's own architecture and objective at full size, for GPUs: pictures alone, index backpropagation.
+
+    Disclosed (arXiv 2510.26583, sections 2.3 and 5.2): the terms (reconstruction, quantizer, LPIPS, adversary, entropy,
+    features of siglip-large-patch16-256 distilled into the decoder), Adam at 1e-4 with betas 0.5 and 0.9, 15,000 steps
+    of warm-up, 500,000 steps, batch 256: 32 ranks of 8 pictures. Weights are those of the public IBQ tokenizers' own
+    (L1 1.0, LPIPS 1.0, adversary 0.1 from the start, quantizer 1.0, entropy 0.05, 256 pixels), which has none for
+    SigLIP's features: 0.5 is chosen here, as are the end of the cosine and the average.
+    """
+    return TokenizerRecipe(
+        name="emu3.5-vision-tokenizer",
+        model=PRESETS["emu3.5-vision-tokenizer"],
+        data=DataConfig(
+            pictures=8, clips=0, sizes=(256,), short_side=512, real_clips=0.0, video_stills=0.0, workers=8
+        ),
+        loss=LossConfig(
+            l1=1.0, l2=0.0, edges=0.0, colour=0.0, flicker=0.0, lpips=1.0, adversarial=0.1, quantizer=1.0, entropy=0.05,
+            semantic=0.5, semantic_model="siglip-large-patch16-256",
+        ),
+        optimizer=TokenizerOptimizerConfig(
+            lr=1e-4, final_lr=1e-6, beta1=0.5, beta2=0.9, weight_decay=0.0, warmup_steps=15_000, discriminator_lr=1e-4
+        ),
+        steps=500_000,
+        ema=0.9999,
+        precision="bfloat16",
+        parallel="fsdp",
+        checkpoint=CheckpointConfig(every=5_000, keep=2),
+    )  # fmt: skip
+
+
 RECIPES: dict[str, Callable[[], TokenizerRecipe]] = {
     "reelmill-tok-s": reelmill_tok_s,
     "reelmill-tok-s-decoder": reelmill_tok_s_decoder,
     "reelmill-tok-s-finetune": reelmill_tok_s_finetune,
     "reelmill-tok-xs": reelmill_tok_xs,
     "emu3-vision-tokenizer": emu3_vision_tokenizer,
+    "emu3.5-vision-tokenizer": emu3_5_vision_tokenizer,
 }
 
 

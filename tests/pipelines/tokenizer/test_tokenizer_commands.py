@@ -43,6 +43,15 @@ def test_list_and_show_say_how_large_each_is():
     assert NAME in run("tokenizer", "list")
 
 
+def test_a_dry_run_says_what_training_would_take(tmp_path):
+    asked = ("emu3.5-vision-tokenizer", "--out", tmp_path / "out", "--set", "data.pictures=4", "--dry-run")
+    planned = json.loads(run("tokenizer", "train", *asked))
+    assert planned["parameters"] == 455_336_963 and planned["pictures"] == 4 and planned["steps"] == 500_000
+    assert planned["state_gib"] == round(20 * 455_336_963 / 2**30, 1)
+    assert {"semantic", "entropy", "adversarial"} <= set(planned["terms"]) and "flicker" not in planned["terms"]
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_picture_of_odd_size_goes_to_codes_and_back(tmp_path):
     Image.fromarray(picture()).save(tmp_path / "in.png")
     assert "9x13" in run("tokenizer", "encode", NAME, tmp_path / "in.png", tmp_path / "codes.npz")

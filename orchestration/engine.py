@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from reelmill.compat import one_thread
+from reelmill.compat import THREADS, one_thread, restored_threads
 from reelmill.errors import ConfigError, MachineError, ReelmillError
 from reelmill.os_errors import os_failure
 
@@ -132,14 +132,15 @@ def start_ray() -> int:
     ray.data.DataContext.get_current().enable_progress_bars = False  # ours counts items, not rows
     if not ray.is_initialized():
         address = os.environ.get("RAY_ADDRESS")
-        environment = {"env_vars": {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}}
         if address:
+            environment = {"env_vars": dict.fromkeys(THREADS, "1")}
             ray.init(address=address, runtime_env=environment, log_to_driver=False)
         else:
             os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-            with _quiet_stderr():  # its core announces its own log level
+            # A local Ray inherits these variables. A runtime_env would cost each worker a new process.
+            with _quiet_stderr(), restored_threads():  # its core announces its own log level
+                os.environ.update(dict.fromkeys(THREADS, "1"))
                 ray.init(
-                    runtime_env=environment,
                     log_to_driver=False,
                     include_dashboard=False,
                     logging_level=logging.ERROR,

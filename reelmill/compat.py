@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # torch.library keeps a registration only as long as its Library object lives.
 _fragments: list[torch.library.Library] = []
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 @cache
@@ -45,7 +45,7 @@ def torchvision() -> ModuleType:
 @contextmanager
 def restored_threads() -> Iterator[None]:
     """Give this process back the numbers of threads that it had: around work that calls `one_thread` in a notebook."""
-    variables = {name: os.environ.get(name) for name in _THREADS}
+    variables = {name: os.environ.get(name) for name in THREADS}
     cv2, torch = sys.modules.get("cv2"), sys.modules.get("torch")
     before = cv2.getNumThreads() if cv2 else -1, torch.get_num_threads() if torch else os.cpu_count() or 1
     try:
@@ -69,7 +69,7 @@ def one_thread() -> None:
     serve libraries that are loaded later (torch, which takes 1.5 CPU-seconds to load and not every worker needs;
     onnxruntime, BLAS) and child processes.
     """
-    for variable in _THREADS:
+    for variable in THREADS:
         os.environ[variable] = "1"
     import cv2
 

@@ -64,9 +64,16 @@ def light_recipe(path: Path, **changes) -> Path:
 
 def small_run(folder: Path) -> Path:
     """A run folder of a dump of two videos and a few other things, made in this process in about two seconds."""
-    recipe = recipes.load(str(light_recipe(folder / "light.toml")), ["engine.executor=inline"])
-    run([write_dump(folder / "dump", videos=2)], folder / "out", recipe, CurateOptions(), Console(quiet=True))
+    curate_here(write_dump(folder / "dump", videos=2), folder / "out", light_recipe(folder / "light.toml"))
     return folder / "out"
+
+
+def curate_here(dump, out, recipe, *assignments, **options):
+    """What the command does, inline and in this process, which has its imports; returns what it prints."""
+    console = Console(file=io.StringIO(), width=300)
+    loaded = recipes.load(str(recipe), ["engine.executor=inline", *assignments])
+    run([Path(dump)], Path(out), loaded, CurateOptions(**options), console)
+    return console.file.getvalue()
 
 
 def curate(dump, out, recipe, *options, check=True, **how):

@@ -23,7 +23,7 @@ def clips(paths):
     """Values of DIS and RAFT of every clip in which something can move, both [clips], and the rule of motion."""
     recipe = recipes.video()
     wanted = ("motion_dis", "motion_raft")
-    recipe.score.scorers = {name: recipe.score.scorers[name] for name in wanted}
+    recipe.score.scorers = {"motion_dis": {}, "motion_raft": {"coarse": False}}
     scorer = ItemScorer(recipe.score, {})
     values = []
     for path in paths:

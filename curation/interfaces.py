@@ -64,6 +64,10 @@ class Scorer(ABC):
     Several scorers may measure the same thing in columns of their own. `shares` says which of its columns stands for a
     shared one, `{"motion_score": "motion_dis"}`; of a recipe's scorers the one of the highest `precedence` fills it,
     also where that one was skipped and left NULL.
+
+    An expensive scorer may look cheaply first. `approximate` maps such a column to the one that holds its relative
+    error e: an exact look would give a value between v / (1 + e) and v * (1 + e), and e is 0 after one. Where some
+    value of that range would change whether the recipe's rules keep the sample, `refine` is asked for an exact look.
     """
 
     columns: ClassVar[Mapping[str, ColumnType]]
@@ -71,6 +75,9 @@ class Scorer(ABC):
     weights: ClassVar[tuple[str, ...]] = ()
     shares: ClassVar[Mapping[str, str]] = {}
     precedence: ClassVar[int] = 0
+    approximate: ClassVar[Mapping[str, str]] = {}
+    version: ClassVar[int] = 0
+    """Raised when the same options give other values; a part of the score fingerprint unless 0."""
 
     @dataclass
     class Config:
@@ -85,3 +92,7 @@ class Scorer(ABC):
     @abstractmethod
     def score(self, samples: Sequence[Sample]) -> list[dict[str, Any]]:
         """One dict per sample, in order, with every name of `columns`."""
+
+    def refine(self, samples: Sequence[Sample]) -> list[dict[str, Any]]:
+        """The same as `score` by an exact look; asked for where `approximate` columns are too close to a bound."""
+        return self.score(samples)

@@ -85,21 +85,51 @@ def skipped_sql(skip_if: str) -> str:
     return f"coalesce(CAST(({skip_if}) AS BOOLEAN), false)"
 
 
-class SkipFilter:
-    """Says which rows of a small batch a scorer skips: its `skip_if` SQL, in which `failed` stands for the rules."""
+def unsettled_sql(rules: Mapping[str, Rule], errors: Mapping[str, Sequence[str]], table: str) -> str:
+    """SQL for the `sample_id`s of `table` whose approximate values leave open whether a rule fails.
+
+    `errors` maps the column of a relative error to the columns that have it (`Scorer.approximate`).
+    """
+    moved = [
+        f"t.{identifier(column)} * pow(1 + t.{identifier(error)}, ways.way) AS {identifier(column)}"
+        for error, columns in errors.items()
+        for column in columns
+    ]
+    if not moved:
+        return f"SELECT sample_id FROM {table} WHERE false"
+    open_ = " OR ".join(f"t.{identifier(error)} > 0" for error in errors)
+    return f"""SELECT sample_id FROM (
+        SELECT sample_id, ({any_failed_sql(rules)}) AS failed FROM (
+            SELECT t.* REPLACE ({", ".join(moved)})
+            FROM {table} AS t, (VALUES (-1), (0), (1)) AS ways(way) WHERE {open_}))
+    GROUP BY sample_id HAVING count(DISTINCT failed) > 1"""
+
+
+class RuleFilter:
+    """The recipe's rules over the rows of a small batch, for the worker that scores it."""
 
     def __init__(self, rules: Mapping[str, Rule], schema: pa.Schema) -> None:
-        self._failed = any_failed_sql(rules)
+        self._rules = rules
         self._schema = schema
         self._connection = duckdb.connect(":memory:", config={"enable_external_access": "false", "threads": "1"})
 
     def skipped(self, rows: Sequence[Mapping[str, Any]], skip_if: str) -> list[bool]:
-        """One flag per row; rows are dicts with any of the schema's columns. DataError where the SQL fails on one."""
+        """One flag per row: whether a scorer's `skip_if`, in which `failed` stands for the rules, holds.
+
+        Rows are dicts with any of the schema's columns. DataError where the SQL fails on one.
+        """
+        query = f"SELECT {skipped_sql(skip_if)} FROM (SELECT *, ({any_failed_sql(self._rules)}) AS failed FROM batch)"
+        return [bool(flag) for flag in self._values(rows, query)]
+
+    def unsettled(self, rows: Sequence[Mapping[str, Any]], errors: Mapping[str, Sequence[str]]) -> set[str]:
+        """The `sample_id`s of rows whose approximate values leave their verdict open, see `unsettled_sql`."""
+        return set(self._values(rows, unsettled_sql(self._rules, errors, "batch")))
+
+    def _values(self, rows: Sequence[Mapping[str, Any]], query: str) -> list[Any]:
         table = pa.Table.from_pylist([dict(row) for row in rows], schema=self._schema)
         self._connection.register("batch", table)
-        query = f"SELECT {skipped_sql(skip_if)} FROM (SELECT *, ({self._failed}) AS failed FROM batch)"
         try:
-            return [bool(flag) for (flag,) in self._connection.execute(query).fetchall()]
+            return [value for (value,) in self._connection.execute(query).fetchall()]
         except (duckdb.DataError, duckdb.InvalidInputException) as error:
             raise DataError(f"a rule or skip_if fails on a value: {error}") from None
         except duckdb.Error as error:
@@ -138,3 +168,9 @@ def quoted(text: str) -> str:
     """An SQL string literal."""
     escaped = text.replace("'", "''")
     return f"'{escaped}'"
+
+
+def identifier(name: str) -> str:
+    """An SQL name."""
+    escaped = name.replace('"', '""')
+    return f'"{escaped}"'

@@ -9,7 +9,7 @@ import math
 import re
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
@@ -20,7 +20,7 @@ from reelmill.config import free_table, identity, nearest, to_dict
 from reelmill.curation import scorers as registry
 from reelmill.curation.interfaces import ColumnType, Frames, Sample, Scorer
 from reelmill.curation.ledger import ARROW_TYPES, ITEMS, OF_THE_ITEM, RESERVED, judged_schema, sample_id, samples_schema
-from reelmill.curation.rules import Rule, SkipFilter
+from reelmill.curation.rules import Rule, RuleFilter
 from reelmill.curation.scenes import ScenesConfig
 from reelmill.curation.sidecars import Sidecar, read_sidecar
 from reelmill.errors import ConfigError, DataError, brief
@@ -35,6 +35,8 @@ from reelmill.media.source import Source
 log = logging.getLogger(__name__)
 
 BATCH_BYTES = 64 * 1024**2
+
+Measure = Callable[[Sequence[Sample]], list[dict[str, Any]]]
 
 EXPANDERS = {kind: f"reelmill.curation.expanders.{kind}:expand" for kind in ("video", "image", "text")}
 
@@ -95,9 +97,17 @@ def make_scorers(config: ScoreConfig) -> list[tuple[str, str, Scorer]]:
     return made
 
 
+def approximate_columns(config: ScoreConfig) -> dict[str, list[str]]:
+    """Columns of relative errors, each with the columns that have it: scorers' approximate ones, and shared ones."""
+    return _approximate([scorer for _, _, scorer in make_scorers(config)])
+
+
 def score_fingerprint(config: ScoreConfig) -> str:
     """What scores depend on: how items are decoded, cut and measured."""
     parts = [READS_AS, *identity(config).values()]
+    used = {options.get("use", name) for name, options in config.scorers.items()}
+    versions = {name: version for name in sorted(used) if (version := registry.scorer_class(name).version)}
+    parts += [versions] if versions else []
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
@@ -107,11 +117,12 @@ class ItemScorer:
     def __init__(self, config: ScoreConfig, rules: Mapping[str, Rule]) -> None:
         self._config = config
         self._schema = samples_schema(score_columns(config))
-        self._skip = SkipFilter(rules, judged_schema(score_columns(config)))
+        self._rules = RuleFilter(rules, judged_schema(score_columns(config)))
         self.fingerprint = score_fingerprint(config)
         self._options = {**to_dict(config.decode), "scenes": to_dict(config.scenes)}
         self._scorers = make_scorers(config)
         self._shared = _shared_columns([scorer for _, _, scorer in self._scorers])
+        self._approximate = _approximate([scorer for _, _, scorer in self._scorers])
         for _, _, scorer in self._scorers:
             scorer.setup()
         self._child = Child(config.isolation)
@@ -162,7 +173,9 @@ class ItemScorer:
         return {**row, **known, "status": "done", "n_samples": len(rows)}, rows
 
     def keep_known(self, rows: Sequence[dict[str, Any]], before: Mapping[str, Mapping[str, Any]]) -> None:
-        """Put back what a scorer measured before and now skips, under other rules, or fails at: a score is never lost.
+        """Put back what a scorer measured before, and better than now: a score is never lost.
+
+        Under other rules a scorer may skip a sample or look at it roughly, and it may fail.
 
         `before` maps sample ids to rows of the same score fingerprint.
         """
@@ -171,7 +184,7 @@ class ItemScorer:
             lost = {
                 name: {column: known.get(column) for column in scorer.columns}
                 for name, _, scorer in self._scorers
-                if _has_none(row, scorer) and not _has_none(known, scorer)
+                if not _has_none(known, scorer) and _is_worse(row, known, scorer)
             }
             for scores in lost.values():
                 row.update(scores)
@@ -201,21 +214,42 @@ class ItemScorer:
         for name, skip_if, scorer in self._scorers:
             wanted = [i for i, s in enumerate(batch) if s.kind in scorer.kinds and len(s.frames.images)]
             if skip_if and wanted:
-                skipped = self._skip.skipped([rows[i] for i in wanted], skip_if)
+                skipped = self._rules.skipped([rows[i] for i in wanted], skip_if)
                 for i in (i for i, skip in zip(wanted, skipped, strict=True) if skip):
                     rows[i]["skipped"] = " ".join(filter(None, [rows[i]["skipped"], name]))
                 wanted = [i for i, skip in zip(wanted, skipped, strict=True) if not skip]
             if wanted:
                 began = time.process_time()
-                found = _scores(name, scorer, [batch[i] for i in wanted])
+                self._take(name, scorer.score, scorer, wanted, batch, rows)
+                if scorer.approximate and (open_ := self._unsettled(wanted, rows)):
+                    self._take(name, scorer.refine, scorer, open_, batch, rows)
                 self._cpu_s[name] += time.process_time() - began
-                for i, scores in zip(wanted, found, strict=True):
-                    errors = filter(None, [rows[i]["score_error"], scores.pop("score_error", None)])
-                    rows[i].update(scores, score_error="; ".join(errors) or None)
-                    batch[i].columns.update(scores)
         for row in rows:
             self._fill_shared(row)
         return rows
+
+    def _take(
+        self,
+        name: str,
+        measure: Measure,
+        scorer: Scorer,
+        wanted: Sequence[int],
+        batch: Sequence[Sample],
+        rows: Sequence[dict[str, Any]],
+    ) -> None:
+        """Measure the wanted samples of a batch; scores go into their rows, and to the scorers that follow."""
+        found = _scores(name, measure, scorer, [batch[i] for i in wanted])
+        for i, scores in zip(wanted, found, strict=True):
+            errors = filter(None, [rows[i]["score_error"], scores.pop("score_error", None)])
+            rows[i].update(scores, score_error="; ".join(errors) or None)
+            batch[i].columns.update(scores)
+
+    def _unsettled(self, wanted: Sequence[int], rows: Sequence[dict[str, Any]]) -> list[int]:
+        """Which of the wanted rows have an approximate value too close to a bound of the rules."""
+        for i in wanted:
+            self._fill_shared(rows[i])
+        open_ = self._rules.unsettled([rows[i] for i in wanted], self._approximate)
+        return [i for i in wanted if rows[i]["sample_id"] in open_]
 
     def _fill_shared(self, row: dict[str, Any]) -> None:
         row.update({shared: row.get(column) for shared, column in self._shared.items()})
@@ -228,6 +262,16 @@ def _shared_columns(scorers: Sequence[Scorer]) -> dict[str, str]:
         for scorer in sorted(scorers, key=lambda scorer: scorer.precedence)
         for shared, column in scorer.shares.items()
     }
+
+
+def _approximate(scorers: Sequence[Scorer]) -> dict[str, list[str]]:
+    """Columns of relative errors, each with the columns that have it."""
+    shared = _shared_columns(scorers)
+    errors: dict[str, list[str]] = defaultdict(list)
+    for scorer in scorers:
+        for column, error in scorer.approximate.items():
+            errors[error] += [column, *(name for name, filled_by in shared.items() if filled_by == column)]
+    return dict(errors)
 
 
 def _sidecar(item: Mapping[str, Any]) -> Sidecar:
@@ -290,13 +334,13 @@ def _sample_row(sample: Sample) -> dict[str, Any]:
     return row
 
 
-def _scores(name: str, scorer: Scorer, samples: Sequence[Sample]) -> list[dict[str, Any]]:
+def _scores(name: str, measure: Measure, scorer: Scorer, samples: Sequence[Sample]) -> list[dict[str, Any]]:
     """Scores of a batch; where the batch fails, sample by sample, so that an error costs one sample."""
     try:
-        return _checked(scorer, samples, scorer.score(samples))
+        return _checked(scorer, samples, measure(samples))
     except Exception as error:  # a scorer's failure is recorded in the row, which then stays undecided
         if len(samples) > 1:
-            return [scores for sample in samples for scores in _scores(name, scorer, [sample])]
+            return [scores for sample in samples for scores in _scores(name, measure, scorer, [sample])]
         text = brief(error).replace("; ", ", ")  # "; " separates the messages of two scorers
         message = f"{name}: {type(error).__name__}: {text}"
         log.warning("%s: %s", samples[0].sample_id, message)
@@ -317,6 +361,12 @@ def _checked(scorer: Scorer, samples: Sequence[Sample], found: list[dict[str, An
 def _has_none(row: Mapping[str, Any], scorer: Scorer) -> bool:
     """Whether a row has no score of a scorer."""
     return all(row.get(column) is None for column in scorer.columns)
+
+
+def _is_worse(row: Mapping[str, Any], known: Mapping[str, Any], scorer: Scorer) -> bool:
+    """Whether a row has no score of a scorer, or a less exact one than is known."""
+    errors = scorer.approximate.values()
+    return _has_none(row, scorer) or any((row[error] or 0.0) > (known.get(error) or 0.0) for error in errors)
 
 
 def _is_nan(value: Any) -> bool:

@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from reelmill.config import from_dict
 from reelmill.curation.ledger import ITEMS, TIMINGS
-from reelmill.curation.rules import Rule, any_failed_sql, quoted, skipped_sql
-from reelmill.curation.scoring import ItemScorer, ScoreConfig
+from reelmill.curation.rules import Rule, any_failed_sql, quoted, skipped_sql, unsettled_sql
+from reelmill.curation.scoring import ItemScorer, ScoreConfig, approximate_columns
 from reelmill.isolation.parent import ItemFailed
 from reelmill.orchestration.attempts import Attempts
 from reelmill.orchestration.changed import MARK
@@ -44,20 +44,22 @@ def score_tasks(folder: RunFolder, fingerprint: str, retry: Collection[str] = ()
     return _tasks(folder, lambda unit: unit not in done)
 
 
-def requeued_tasks(
-    folder: RunFolder, selection: str, rules: Mapping[str, Rule], scorers: Mapping[str, Mapping[str, Any]]
-) -> list[Task]:
-    """Units with undecided samples that a scorer skipped and would not skip under these rules."""
+def requeued_tasks(folder: RunFolder, selection: str, rules: Mapping[str, Rule], config: ScoreConfig) -> list[Task]:
+    """Units to score again under these rules: with undecided samples that a scorer skipped and would not skip now, or
+    with values that were measured roughly and are now too close to a bound.
+    """
     due = [
         f"(list_contains(string_split(skipped, ' '), {quoted(name)}) AND NOT {skipped_sql(options['skip_if'])})"
-        for name, options in scorers.items()
+        for name, options in config.scorers.items()
         if options.get("skip_if")
     ]
     with LedgerQueries(folder.root) as ledger:
         rows = ledger.rows(
             f"""SELECT DISTINCT unit FROM (SELECT *, ({any_failed_sql(rules)}) AS failed FROM scored)
             WHERE ({" OR ".join(due) or "false"}) AND sample_id IN
-            (SELECT sample_id FROM verdicts WHERE selection = ? AND status = 'undecided')""",
+            (SELECT sample_id FROM verdicts WHERE selection = ? AND status = 'undecided')
+            UNION SELECT unit FROM scored WHERE sample_id IN
+            ({unsettled_sql(rules, approximate_columns(config), "scored")})""",
             [selection],
         )
     again = {row["unit"] for row in rows}

@@ -52,10 +52,10 @@ VISION_FREE = {
 @pytest.mark.parametrize(
     ("name", "assignments", "score", "tokens"),
     [
-        ("video", [], "300cd35703ad8c20", "77ec19fae7f9b7cd01c2c1de26edce9a1c7732f989f1b252c1af89fb0c35dfab"),
-        ("sample", [], "ef5aa94e93cf5017", "c293eff1d70502bffb14b14115431796ff75d1e20bf752139fb6dd2bca35be03"),
-        ("video", ['score.scorers.motion_raft.pairs="all"', "tokens.fps=12.0"], "3bd1824dfffc2f38", None),
-        ("video", ["score.isolation.stall_s=5.0", "engine.workers=3"], "300cd35703ad8c20", None),
+        ("video", [], "98e1ea96b9a43086", "77ec19fae7f9b7cd01c2c1de26edce9a1c7732f989f1b252c1af89fb0c35dfab"),
+        ("sample", [], "e7308c3ee02652f9", "c293eff1d70502bffb14b14115431796ff75d1e20bf752139fb6dd2bca35be03"),
+        ("video", ['score.scorers.motion_raft.pairs="all"', "tokens.fps=12.0"], "083740da91bf59bc", None),
+        ("video", ["score.isolation.stall_s=5.0", "engine.workers=3"], "98e1ea96b9a43086", None),
     ],
 )
 def test_fingerprints_stay(name, assignments, score, tokens):

@@ -29,6 +29,12 @@ SMALLEST_DIS = 64
 RAFT_WEIGHTS = "raft-things"
 GPU_BATCH = 8
 
+# RAFT's first look on a CPU, and how far its value may lie from the full one's, as a factor less one
+# (`bench/motion_coarse.py`).
+COARSE_SIDE = 128
+COARSE_ITERATIONS = 4
+COARSE_ERROR = 0.75
+
 
 class DisMotion(Scorer):
     """`motion_dis`: dense inverse search flow (Kroeger et al. 2016; OpenCV, preset FAST) over all pairs."""
@@ -55,13 +61,20 @@ class DisMotion(Scorer):
 
 
 class RaftMotion(Scorer):
-    """`motion_raft`: RAFT flow; on a CPU over few evenly spaced pairs, since one costs 1-2 s, on a GPU over all."""
+    """`motion_raft`: RAFT flow; on a CPU over few evenly spaced pairs, on a GPU over all.
 
-    columns: ClassVar = {"motion_raft": "DOUBLE"}
+    On a CPU a first look at COARSE_SIDE and COARSE_ITERATIONS, a seventh of the cost, is enough for clips that are far
+    from every bound; `motion_raft_side` is the shorter side in pixels at which a clip was measured, `motion_raft_error`
+    the relative error that its value may have against the full look.
+    """
+
+    columns: ClassVar = {"motion_raft": "DOUBLE", "motion_raft_side": "BIGINT", "motion_raft_error": "DOUBLE"}
     kinds: ClassVar = ("video",)
     weights: ClassVar = (RAFT_WEIGHTS,)
     shares: ClassVar = {"motion_score": "motion_raft"}
     precedence: ClassVar = 1
+    approximate: ClassVar = {"motion_raft": "motion_raft_error"}
+    version: ClassVar = 1
 
     @dataclass
     class Config:
@@ -73,6 +86,8 @@ class RaftMotion(Scorer):
         """How many pairs where they are spaced."""
         iterations: int = 8
         """RAFT's updates; 8 rank clips as 20 do (Spearman 0.996)."""
+        coarse: bool = True
+        """A cheap look first, where pairs are spaced; the full one only where a rule's bound is near."""
         device: Literal["auto", "cpu", "cuda"] = "auto"
         """What it runs on."""
 
@@ -88,20 +103,46 @@ class RaftMotion(Scorer):
         self.all_pairs = self.config.pairs == "all" or (self.config.pairs == "auto" and device != "cpu")
 
     def score(self, samples: Sequence[Sample]) -> list[dict[str, Any]]:
-        """One dict per sample."""
-        return [{"motion_raft": self._score(sample.frames.images)} for sample in samples]
+        """One dict per sample, of the coarse look where the recipe has one."""
+        coarse = self.config.coarse and not self.all_pairs
+        return [self._look(sample.frames.images, coarse) for sample in samples]
 
-    def _score(self, images: Frames) -> float | None:
+    def refine(self, samples: Sequence[Sample]) -> list[dict[str, Any]]:
+        """One dict per sample, of the full look."""
+        return [self._look(sample.frames.images, coarse=False) for sample in samples]
+
+    def _look(self, images: Frames, coarse: bool) -> dict[str, Any]:
         if len(images) < 2:
-            return None
+            return dict.fromkeys(self.columns)
         count = len(images) - 1
         first = np.arange(count) if self.all_pairs else evenly_spaced(count, self.config.spaced)
+        side, iterations, error = min(images.shape[1:3]), self.config.iterations, 0.0
+        if coarse and side > COARSE_SIDE and iterations > COARSE_ITERATIONS:
+            side, iterations, error = COARSE_SIDE, COARSE_ITERATIONS, COARSE_ERROR
+        motion = float(np.mean(self._speeds(images, first, side, iterations)) / side)
+        return {"motion_raft": motion, "motion_raft_side": side, "motion_raft_error": error}
+
+    def _speeds(self, images: Frames, first: npt.NDArray[np.intp], side: int, iterations: int) -> list[float]:
+        """Mean length of the flow of each pair that begins at `first`, in pixels of frames of this shorter side."""
         speeds: list[float] = []
         for start in range(0, len(first), self.batch):
             chosen = first[start : start + self.batch]
-            found = raft.flow(self.model, images[chosen], images[chosen + 1], self.config.iterations)
-            speeds += found.norm(dim=1).mean(dim=(1, 2)).tolist()
-        return float(np.mean(speeds) / min(images.shape[1:3]))
+            needed, place = np.unique([chosen, chosen + 1], return_inverse=True)
+            frames = shrunk(images[needed], side)
+            begins, ends = place.reshape(2, -1).tolist()
+            flow = raft.flows(self.model, frames, begins, ends, iterations)
+            speeds += flow.norm(dim=1).mean(dim=(1, 2)).tolist()
+        return speeds
+
+
+def shrunk(images: Frames, side: int) -> Frames:
+    """Frames [N, H, W, 3] at this shorter side, by areas; as they are where it is theirs."""
+    height, width = images.shape[1:3]
+    scale = side / min(height, width)
+    if scale == 1:
+        return images
+    size = (round(width * scale), round(height * scale))
+    return np.stack([cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in images])
 
 
 def raft_assignments(pairs: str) -> list[str]:

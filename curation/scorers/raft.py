@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from reelmill.errors import WeightsError
 
@@ -71,19 +74,85 @@ def load(checkpoint: Path, device: str = "cpu") -> torch.nn.Module:
 
 def flow(model: torch.nn.Module, first: Any, second: Any, iterations: int) -> torch.Tensor:
     """Flow float32 [N, 2, H, W] (x, y in pixels) from uint8 RGB frames `first` to `second`, each [N, H, W, 3]."""
+    count = len(first)
+    return flows(model, np.concatenate([first, second]), range(count), range(count, 2 * count), iterations)
+
+
+def flows(model: Any, frames: Any, first: Sequence[int], second: Sequence[int], iterations: int) -> torch.Tensor:
+    """Flow float32 [P, 2, H, W], x and y in pixels, from `frames[first[p]]` to `frames[second[p]]`.
+
+    `frames`: uint8 RGB [N, H, W, 3].
+
+    torchvision's forward with three things left out that change no flow: the features of a frame that several pairs
+    share are made once, the context's part of the GRU's convolutions is the same in all iterations, and only the last
+    iteration's flow is brought to full resolution.
+    """
     import torch
 
     device = next(model.parameters()).device
-    height, width = first.shape[1:3]
+    height, width = frames.shape[1:3]
     scale = _scale(height, width)
     with torch.inference_mode():
-        images = [_prepare(torch.from_numpy(frames).to(device), scale) for frames in (first, second)]
-        found: torch.Tensor = model(*images, num_flow_updates=iterations)[-1]
+        images = _prepare(torch.from_numpy(frames).to(device), scale)
+        maps = model.feature_encoder(images)
+        model.corr_block.build_pyramid(maps[list(first)], maps[list(second)])
+        found = _iterate(model, model.context_encoder(images[list(first)]), iterations)
         inner = found[:, :, : round(height * scale), : round(width * scale)]
         if inner.shape[2:] == (height, width):
             return inner
         shape = torch.tensor([width / inner.shape[3], height / inner.shape[2]], device=device).view(1, 2, 1, 1)
         return torch.nn.functional.interpolate(inner, (height, width), mode="bilinear", align_corners=False) * shape
+
+
+def _iterate(model: Any, encoded: torch.Tensor, iterations: int) -> torch.Tensor:
+    """RAFT's updates from a flow of zero: [P, 2, H, W] from the context encoder's output [P, C, H/8, W/8]."""
+    import torch
+    from torchvision.models.optical_flow._utils import make_coords_grid, upsample_flow
+
+    block = model.update_block
+    hidden = torch.tanh(encoded[:, : block.hidden_state_size])
+    context = torch.relu(encoded[:, block.hidden_state_size :])
+    recurrent = [_Gru(gru, context) for gru in (block.recurrent_block.convgru1, block.recurrent_block.convgru2)]
+    start = make_coords_grid(len(encoded), *encoded.shape[2:]).to(encoded.device)
+    coarse = torch.zeros_like(start)
+    for _ in range(iterations):
+        motion = block.motion_encoder(coarse, model.corr_block.index_pyramid(start + coarse))
+        for gru in recurrent:
+            hidden = gru(hidden, motion)
+        coarse = coarse + block.flow_head(hidden)
+    flow: torch.Tensor = upsample_flow(coarse, model.mask_predictor(hidden))
+    return flow
+
+
+class _Gru:
+    """A ConvGRU of RAFT whose convolutions over the context, which no iteration changes, are made once."""
+
+    def __init__(self, gru: Any, context: torch.Tensor) -> None:
+        import torch
+
+        known = gru.convz.out_channels + context.shape[1]
+        self._padding = gru.convz.padding
+        convs = [gru.convz, gru.convr, gru.convq]
+        fixed = torch.nn.functional.conv2d(
+            context,
+            torch.cat([conv.weight[:, gru.convz.out_channels : known] for conv in convs]),
+            torch.cat([conv.bias for conv in convs]),
+            padding=self._padding,
+        )
+        self._gates_fixed, self._new_fixed = fixed.tensor_split([2 * gru.convz.out_channels], dim=1)
+        whole = [torch.cat([c.weight[:, : c.out_channels], c.weight[:, known:]], dim=1) for c in convs]
+        self._gates, self._new = torch.cat(whole[:2]), whole[2]
+
+    def __call__(self, hidden: torch.Tensor, motion: torch.Tensor) -> torch.Tensor:
+        import torch
+        from torch.nn.functional import conv2d
+
+        seen = torch.cat([hidden, motion], dim=1)
+        gates = torch.sigmoid(conv2d(seen, self._gates, padding=self._padding) + self._gates_fixed)
+        update, reset = gates.chunk(2, dim=1)
+        seen = torch.cat([reset * hidden, motion], dim=1)
+        new = torch.tanh(conv2d(seen, self._new, padding=self._padding) + self._new_fixed)
+        return (1 - update) * hidden + update * new
 
 
 def _scale(height: int, width: int) -> float:

@@ -45,7 +45,7 @@ def score(frames: Pictures, scorers: Wanted, *, fps: float | None = None, alt: s
     found: dict[str, Any] = {}
     for scorer in _made(scorers):
         if sample.kind in scorer.kinds:
-            (columns,) = scorer.score([sample])
+            (columns,) = scorer.refine([sample])  # no rules here that an approximate value could satisfy
         else:
             columns = dict.fromkeys(scorer.columns)
         found.update(columns)

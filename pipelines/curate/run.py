@@ -98,7 +98,7 @@ def complete_selection(
     from reelmill.orchestration import tokens
 
     runner = StageRunner(folder, recipe, console)
-    again = score.requeued_tasks(folder, selection, recipe.rules, recipe.score.scorers)
+    again = score.requeued_tasks(folder, selection, recipe.rules, recipe.score)
     if runner.run("score again", score.WORKER, again):
         write_verdicts(folder, selection, recipe, assignments_of(folder, selection))
     caption.caption_selection(runner, selection)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from reelmill.config import from_dict
 from reelmill.curation.decide import decide
 from reelmill.curation.ledger import ITEMS, VERDICTS, samples_schema
-from reelmill.curation.rules import Rule, SkipFilter, check
+from reelmill.curation.rules import Rule, RuleFilter, check
 from reelmill.errors import ConfigError
 
 SCHEMA = samples_schema({"is_good": "BOOLEAN", "words": "VARCHAR", "n": "BIGINT"})
@@ -245,12 +245,12 @@ def test_verdicts_equal_plain_python(rows, rules):
     for row in samples:
         row_found = tuple(found[row["sample_id"]][key] for key in ("status", "rule", "value", "threshold"))
         assert row_found == reference(row, rules)
-    skipped = SkipFilter(rules, SCHEMA).skipped(samples, "failed") if samples else []
+    skipped = RuleFilter(rules, SCHEMA).skipped(samples, "failed") if samples else []
     assert skipped == [found[row["sample_id"]]["status"] == "rejected" for row in samples]
 
 
 def test_skip_if_may_say_more_than_failed():
-    filter = SkipFilter({"still": Rule("motion_score", min=0.5)}, SCHEMA)
+    filter = RuleFilter({"still": Rule("motion_score", min=0.5)}, SCHEMA)
     batch = [sample("a", motion_score=0.1), sample("b", motion_score=0.9), sample("c", width=50), sample("d")]
     assert filter.skipped(batch, "failed") == [True, False, False, False]
     assert filter.skipped(batch, "failed OR width < 100") == [True, False, True, False]
@@ -260,4 +260,4 @@ def test_skip_if_may_say_more_than_failed():
 def test_a_skip_filter_reads_no_files(tmp_path):
     (tmp_path / "secret.csv").write_text("1\n")
     with pytest.raises(ConfigError, match="disabled by configuration"):
-        SkipFilter({}, SCHEMA).skipped([sample("a")], f"(SELECT count(*) > 0 FROM read_csv('{tmp_path}/secret.csv'))")
+        RuleFilter({}, SCHEMA).skipped([sample("a")], f"(SELECT count(*) > 0 FROM read_csv('{tmp_path}/secret.csv'))")

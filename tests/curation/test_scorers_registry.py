@@ -59,6 +59,8 @@ def test_the_columns_are_those_of_the_samples_view():
         "motion_dis",
         "motion_jitter",
         "motion_raft",
+        "motion_raft_error",
+        "motion_raft_side",
         "mps_score",
         "quality_score",
         "text_area",

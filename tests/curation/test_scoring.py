@@ -63,6 +63,24 @@ class Exact(Scorer):
         return [{"exact": 2.0} for _ in samples]
 
 
+class Rough(Scorer):
+    """Looks twice where a bound is near; gives the brightness, first rounded to hundreds."""
+
+    columns: ClassVar = {"rough": "DOUBLE", "rough_error": "DOUBLE"}
+    shares: ClassVar = {"motion_score": "rough"}
+    approximate: ClassVar = {"rough": "rough_error"}
+
+    def score(self, samples):
+        return [{"rough": round(self.mean(sample), -2), "rough_error": 0.5} for sample in samples]
+
+    def refine(self, samples):
+        return [{"rough": self.mean(sample), "rough_error": 0.0} for sample in samples]
+
+    @staticmethod
+    def mean(sample):
+        return float(sample.frames.images.mean())
+
+
 class Bad(Scorer):
     columns: ClassVar = {"bad": "DOUBLE"}
     give = staticmethod(lambda sample: {"bad": 1.0})
@@ -213,6 +231,28 @@ def test_a_dear_scorer_skips_what_is_lost(child):
     before[bright["sample_id"]]["bright"] = None
     scorer.keep_known(rows := [failed], before)
     assert (rows[0]["expensive"], rows[0]["bright"], rows[0]["score_error"]) == (8, None, "b: KeyError: c")
+
+
+@pytest.mark.parametrize(
+    ("rule", "values"),
+    [
+        ({}, [(100.0, 0.5), (200.0, 0.5)]),
+        ({"min": 40.0}, [(100.0, 0.5), (200.0, 0.5)]),
+        ({"min": 80.0}, [(90.0, 0.0), (200.0, 0.5)]),
+        ({"min": 80.0, "max": 290.0}, [(90.0, 0.0), (210.0, 0.0)]),
+        ({"max": 500.0}, [(100.0, 0.5), (200.0, 0.5)]),
+    ],
+)
+def test_an_approximate_value_is_enough_far_from_every_bound(child, rule, values):
+    rules = {"motion": Rule("motion_score", **rule)} if rule else {}
+    messages = [clip(0.0, 90), clip(2.0, 210), ({"type": "item", **FACTS}, {})]
+    scorer, _, found = scored(child, messages, {"r": {"use": use(Rough)}}, rules)
+    assert [(row["rough"], row["rough_error"]) for row in found] == values
+    assert [row["motion_score"] for row in found] == [value for value, _ in values]
+    exact = {row["sample_id"]: {**row, "rough": 1.0, "rough_error": 0.0} for row in found}
+    scorer.keep_known(found, exact)
+    for row, (value, error) in zip(found, values, strict=True):
+        assert row["rough"] == row["motion_score"] == (1.0 if error else value)
 
 
 @pytest.mark.parametrize(

@@ -304,6 +304,40 @@ def test_scoring_again_loses_no_score_that_other_rules_would_skip(out):
     assert number(out, "SELECT count(*) FROM verdicts WHERE selection = 'short' AND status = 'undecided'") == 0
 
 
+ROUGH = """
+from reelmill.curation.interfaces import Scorer
+
+class Rough(Scorer):
+    columns = {"wide": "DOUBLE", "wide_error": "DOUBLE"}
+    approximate = {"wide": "wide_error"}
+
+    def score(self, samples):
+        return [{"wide": 1.2 * sample.width, "wide_error": 0.5} for sample in samples]
+
+    def refine(self, samples):
+        return [{"wide": sample.width, "wide_error": 0.0} for sample in samples]
+"""
+
+
+def test_a_rough_value_is_measured_again_when_a_bound_comes_near(dump, recipe, tmp_path, monkeypatch):
+    (tmp_path / "rough_scorers.py").write_text(ROUGH)
+    monkeypatch.syspath_prepend(tmp_path)
+    out = tmp_path / "out"
+    rule = ("score.scorers.rough.use=rough_scorers:Rough", "rules.wide.expr=wide", "rules.wide.min=100")
+    curate(dump, out, recipe, *rule)
+    assert number(out, "SELECT count(*) FROM samples WHERE wide_error > 0") == number(
+        out, "SELECT count(*) FROM samples WHERE kind != 'text'"
+    )
+    assert "score again" in select(out, "near", "rules.wide.min=520", complete=True)
+    found = ask(out, "SELECT wide, wide_error, width FROM samples WHERE kind != 'text'")
+    assert {row["width"] for row in found} == {160, 520, 560}
+    for row in found:  # 1.2 * 160 * 1.5 is still below the bound: the videos are not asked about again
+        exact = (row["width"], 0.0) if row["width"] > 160 else (1.2 * 160, 0.5)
+        assert (row["wide"], row["wide_error"]) == exact
+    assert "score again" not in select(out, "near", "rules.wide.min=520", complete=True)
+    assert "score" not in curate(dump, out, recipe, *rule)
+
+
 def test_a_skip_that_no_rule_can_undo_is_not_tried_for_ever(dump, recipe, tmp_path):
     options = ("score.scorers.quality.skip_if=kind = 'video'",)
     curate(dump, tmp_path / "out", recipe, *options)

@@ -41,16 +41,19 @@ class KVCache:
         """The device of the buffers."""
         return self.keys[0].device
 
-    def reserve(self, rows: slice, count: int) -> Tensor:
+    def reserve(self, rows: slice, count: int, *, both_ways: bool = False) -> Tensor:
         """Prepare to read `count` tokens in each of these rows; returns their positions, int64 [rows, count].
 
-        Each row's tokens follow those that it holds. They count from when `advance` says how many stay.
+        Each row's tokens follow those that it holds. They count from when `advance` says how many stay. If they see
+        `both_ways`, each of them attends to all of them.
         """
         before = self.lengths[rows]
         assert max(before) + count <= self.capacity
         first = torch.tensor(before, device=self.device)[:, None]
         positions = first + torch.arange(count, device=self.device)
         self.prepare(rows, positions, max(before) + count)
+        if both_ways:
+            self._allowed = self._allowed[:, :, -1:]
         return positions
 
     def advance(self, row: int, count: int) -> None:

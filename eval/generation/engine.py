@@ -8,16 +8,20 @@ it allows a single id.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from reelmill.errors import ConfigError
 from reelmill.eval.generation.cache import KVCache
 from reelmill.eval.generation.decode_step import DecodeStep
-from reelmill.eval.generation.request import ActiveSequence, Ids, Request, SampledToken
+from reelmill.eval.generation.denoising import Denoiser, Denoising
+from reelmill.eval.generation.request import ActiveSequence, Ids, NoisyPicture, Request, SampledToken, single_id
 from reelmill.eval.generation.window_sampler import WindowSampler
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.model import Decoder
@@ -35,7 +39,8 @@ class Engine:
 
     With a `window` over 1, a pass reads up to that many tokens of each sequence, drafts among them, and settles one or
     more (`window_sampler.py`). The law of the tokens is the same; the random numbers behind them are used otherwise.
-    `passes` counts the forward passes of steps.
+    With `denoising` pictures and videos are drawn all at once (`denoising.py`), by a model that has learnt it; all
+    other tokens one by one. `passes` counts the forward passes of steps.
     """
 
     def __init__(
@@ -49,6 +54,7 @@ class Engine:
         static: bool | None = None,
         compile: bool = False,
         window: int = 1,
+        denoising: Denoising | None = None,
     ) -> None:
         self.model, self.vocab, self.prefill, self.window = model, vocab, prefill, window
         self.capacity = capacity
@@ -56,6 +62,7 @@ class Engine:
         self.cache = KVCache(model.config, rows, capacity + window - 1, model.embed_tokens.weight)
         self._step = DecodeStep(model, self.cache, window, static=static, compile=compile)
         self._sampler = WindowSampler(model, vocab)
+        self._denoiser = Denoiser(model, vocab, self.cache, denoising) if denoising is not None else None
         self.passes = 0
         self.free = rows
         self._waiting: deque[ActiveSequence] = deque()
@@ -86,38 +93,106 @@ class Engine:
         return not self._waiting and not self._active
 
     def step(self) -> list[SampledToken]:
-        """Start the waiting requests that fit, then sample one token or more for every active sequence."""
+        """Start the waiting requests that fit, then sample one token or more for every active sequence, or move its
+        picture on by a pass."""
         with torch.inference_mode():
             while self._waiting and self._waiting[0].rows <= self.free:
                 self._start(self._waiting.popleft())
-            if not self._active:
-                return []
-            windows = [sequence.ahead(self.window) for sequence in self._active]
-            for sequence, window in zip(self._active, windows, strict=True):
-                self._sampler.propose(sequence, window)
-            hidden = self._step([row for sequence in self._active for row in sequence.unread()])
-            self.passes += 1
-            sampled = self._sampler.sample(self._active, windows, hidden)
-            counts = [
-                len(new) for sequence, new in zip(self._active, sampled, strict=True) for _ in range(sequence.rows)
-            ]
-            for row, count in enumerate(counts):
-                self.cache.advance(row, count)
-            events = [token for new in sampled for token in new]
+            events = self._next_tokens()
+            if self._denoiser is not None:
+                events += self._next_pictures(self._denoiser)
             self._drop({token.request for token in events if token.is_last})
             return events
 
+    def _next_tokens(self) -> list[SampledToken]:
+        """A pass over the sequences that are not drawing a picture."""
+        windows = [[] if sequence.picture else sequence.ahead(self.window) for sequence in self._active]
+        reading = [sequence for sequence, window in zip(self._active, windows, strict=True) if window]
+        if not reading:
+            return []
+        with self._counted(reading):
+            for sequence, window in zip(self._active, windows, strict=True):
+                if window:
+                    self._sampler.propose(sequence, window)
+            hidden = self._step([row for sequence in self._active for row in sequence.unread()])
+            sampled = self._sampler.sample(self._active, windows, hidden)
+        first = 0
+        for sequence, new in zip(self._active, sampled, strict=True):
+            for row in range(first, first + sequence.rows):
+                self.cache.advance(row, len(new))
+            first += sequence.rows
+            if self._denoiser is not None and new and new[-1].token == self.vocab.img:
+                self._denoiser.begin(sequence)
+        return [token for new in sampled for token in new]
+
+    def _next_pictures(self, denoiser: Denoiser) -> list[SampledToken]:
+        """A pass over the pictures, for each group of neighbouring rows whose pictures have one size."""
+        groups: list[tuple[int, list[ActiveSequence]]] = []
+        row, size = 0, 0
+        for sequence in self._active:
+            before, size = size, len(sequence.picture.ids) if sequence.picture else 0
+            if size and size == before:
+                groups[-1][1].append(sequence)
+            elif size:
+                groups.append((row, [sequence]))
+            row += sequence.rows
+        events = []
+        for first, group in groups:
+            with self._counted(group):
+                denoiser.advance(group, first)
+            row = first
+            for sequence in group:
+                if sequence.picture and denoiser.is_done(sequence.picture):
+                    events += self._finish_picture(sequence, sequence.picture, row)
+                row += sequence.rows
+        return events
+
+    def _finish_picture(self, sequence: ActiveSequence, picture: NoisyPicture, row: int) -> list[SampledToken]:
+        """Append a picture and the tokens that the grammar forces behind it; read all of it unless the sequence ends.
+
+        Read in order, as any tokens are, it is what the tokens after it were trained to follow.
+        """
+        sequence.picture = None
+        tokens = picture.ids.tolist()
+        events = [sequence.append(token) for token in tokens[picture.known :]]
+        while not events[-1].is_last and (token := single_id(sequence.allowed())) is not None:
+            events.append(sequence.append(token))
+            tokens.append(token)
+        if not events[-1].is_last:
+            for number in range(row, row + sequence.rows):
+                self._read(sequence, number, np.array(tokens[:-1]))
+        return events
+
     def _start(self, sequence: ActiveSequence) -> None:
-        """Read its prompts up to their last tokens, which the next step reads together with all others."""
+        """Read its prompts up to their last tokens, which the next step reads together with all others, or up to the
+        picture that it begins in."""
         first = len(self.cache.lengths) - self.free
+        if self._denoiser is not None:
+            self._denoiser.begin(sequence)
+        unread = sequence.picture.known if sequence.picture else 1
         for row, prompt in enumerate(sequence.prompts, first):
-            for start in range(0, len(prompt) - 1, self.prefill):
-                part = torch.from_numpy(prompt[start : min(start + self.prefill, len(prompt) - 1)])[None]
-                positions = self.cache.reserve(slice(row, row + 1), part.shape[1])
-                self.model(part.to(positions.device), positions, cache=self.cache)
-                self.cache.advance(row, part.shape[1])
+            self._read(sequence, row, prompt[: len(prompt) - unread])
         self.free -= sequence.rows
         self._active.append(sequence)
+
+    def _read(self, sequence: ActiveSequence, row: int, tokens: npt.NDArray[np.int64]) -> None:
+        """Read tokens into a row, in chunks."""
+        for start in range(0, len(tokens), self.prefill):
+            began = time.process_time()
+            part = torch.from_numpy(tokens[start : start + self.prefill])[None]
+            positions = self.cache.reserve(slice(row, row + 1), part.shape[1])
+            self.model(part.to(positions.device), positions, cache=self.cache)
+            self.cache.advance(row, part.shape[1])
+            sequence.cost.add(time.process_time() - began)
+
+    @contextmanager
+    def _counted(self, sequences: Sequence[ActiveSequence]) -> Iterator[None]:
+        """Count a pass that these sequences share."""
+        began = time.process_time()
+        yield
+        self.passes += 1
+        for sequence in sequences:
+            sequence.cost.add((time.process_time() - began) / len(sequences))
 
     def _drop(self, numbers: set[int]) -> None:
         """Free the rows of these sequences and close the gaps."""
@@ -146,6 +221,7 @@ def run(
     rows: int = 16,
     compile: bool = False,
     window: int = 1,
+    denoising: Denoising | None = None,
 ) -> Iterator[SampledToken]:
     """Run all requests, numbered in the order given, in at most `rows` rows at a time; yields tokens as they come."""
     if not requests:
@@ -153,7 +229,7 @@ def run(
     widths = [len(request.prompts) for request in requests]
     rows = max(*widths, min(rows, sum(widths)))
     capacity = max(request.max_length for request in requests)
-    engine = Engine(model, vocab, rows=rows, capacity=capacity, compile=compile, window=window)
+    engine = Engine(model, vocab, rows=rows, capacity=capacity, compile=compile, window=window, denoising=denoising)
     for number, request in enumerate(requests):
         engine.submit(number, request)
     while not engine.is_idle:

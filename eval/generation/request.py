@@ -11,7 +11,7 @@ from torch import Tensor
 
 from reelmill.errors import ConfigError
 from reelmill.eval.generation.sampling import SamplingParams
-from reelmill.tokenize.documents import Grammar, State, grammar_of
+from reelmill.tokenize.documents import Grammar, Phase, State, grammar_of
 from reelmill.tokenize.documents.grammar import Ranges
 from reelmill.tokenize.vocabulary import Vocabulary
 
@@ -79,13 +79,29 @@ class Request:
             )
 
 
+@dataclass
+class Cost:
+    """What a sequence took: the forward passes that read its tokens, and its share of the process's CPU time in them,
+    which the sequences of a pass share equally."""
+
+    passes: int = 0
+    cpu_s: float = 0.0
+
+    def add(self, cpu_s: float) -> None:
+        """Count a pass."""
+        self.passes += 1
+        self.cpu_s += cpu_s
+
+
 @dataclass(frozen=True)
 class SampledToken:
-    """A token that was sampled for request number `request`; `is_last` says that the sequence ends with it."""
+    """A token that was sampled for request number `request`; `is_last` says that the sequence ends with it, and then
+    `cost` what it took."""
 
     request: int
     token: int
     is_last: bool
+    cost: Cost | None = None
 
 
 class Draft(NamedTuple):
@@ -96,11 +112,25 @@ class Draft(NamedTuple):
     distribution: Tensor | None
 
 
+@dataclass
+class NoisyPicture:
+    """A picture or video that is drawn all at once: `ids` int64 [n], IMG and what follows up to the last code.
+
+    The first `known` of them are given; the codes at the places `free` int64 [m] are noise, or on their way from it
+    after `step` passes.
+    """
+
+    ids: Tensor
+    free: Tensor
+    known: int
+    step: int = 0
+
+
 class ActiveSequence:
     """A request that is being generated.
 
     Its rows read the tokens `pending` in the next step, and after them those of `drafts`, which stand for the positions
-    that follow.
+    that follow; or, while a `picture` is drawn all at once, the picture.
     """
 
     def __init__(self, number: int, request: Request, vocab: Vocabulary) -> None:
@@ -108,6 +138,8 @@ class ActiveSequence:
         self.pending = [int(prompt[-1]) for prompt in request.prompts]
         self.rows = len(self.pending)
         self.drafts: list[Draft] = []
+        self.picture: NoisyPicture | None = None
+        self.cost = Cost()
         self._state: State | None = None
         if request.grammar:
             # What is given may be any document; the request's own grammar is about what is generated.
@@ -154,6 +186,22 @@ class ActiveSequence:
                 return found
             state = grammar.advance(state, ranges[0][0])
 
+    def body(self) -> tuple[list[int], list[Ranges]] | None:
+        """Of the picture or video that the sequence is in the middle of: its tokens so far, from IMG on, and what is
+        allowed at each of those to come, up to the last code. None outside of one, and where `max_new_tokens` cuts it.
+        """
+        state, grammar = self._state, self.request.grammar
+        if state is None or grammar is None or state.phase != Phase.BODY:
+            return None
+        size = state.t * self.vocab.layout.frame_tokens(state.h, state.w)
+        ahead = self.ahead(size - state.offset) if state.offset < size else []
+        if len(ahead) < size - state.offset:
+            return None
+        while ahead and single_id(ahead[-1]) is not None:
+            ahead.pop()
+        before = self.prompts[0][-state.offset :].tolist() if state.offset else []
+        return ([self.vocab.img, *before], ahead) if ahead else None
+
     def is_vision(self, ranges: Ranges) -> bool:
         """Whether only visual codes are allowed."""
         return ranges[0][0] >= self.vocab.vision_start
@@ -175,7 +223,7 @@ class ActiveSequence:
         if self._state is not None and self.request.grammar is not None:
             self._state = self.request.grammar.advance(self._state, token)
         is_last = token == self.request.stop_id or self._new_tokens == self.request.max_new_tokens
-        return SampledToken(self.number, token, is_last)
+        return SampledToken(self.number, token, is_last, self.cost if is_last else None)
 
 
 def single_id(ranges: Ranges) -> int | None:

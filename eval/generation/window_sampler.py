@@ -25,6 +25,7 @@ from torch import Tensor
 from reelmill.config import nearest
 from reelmill.errors import ConfigError
 from reelmill.eval.generation.coupling import probabilities, transition
+from reelmill.eval.generation.logits import guided_logits
 from reelmill.eval.generation.request import ActiveSequence, Draft, SampledToken, single_id
 from reelmill.eval.generation.sampling import TokenSampling, sample
 from reelmill.tokenize.documents.grammar import Ranges
@@ -95,7 +96,7 @@ class WindowSampler:
     ) -> list[list[SampledToken]]:
         """The tokens of each sequence that are settled now, at least one, from hidden states [rows, tokens, hidden].
 
-        The drafts of the positions behind them are renewed.
+        The drafts of the positions behind them are renewed. Nothing happens to a sequence whose window is empty.
         """
         renewed = {
             sequence.number: [Draft(single_id(ranges) or 0, None) for ranges in window]
@@ -150,17 +151,7 @@ class WindowSampler:
         columns = torch.tensor([place.offset for place in places], device=hidden.device)
         branches = 1 + len(kind.scales)
         states = hidden[torch.cat([rows + branch for branch in range(branches)]), columns.repeat(branches)]
-        logits = self._head(states, kind.ranges).chunk(branches)
-        guided = logits[-1]
-        for scale, nearer, farther in zip(kind.scales, logits, logits[1:], strict=False):
-            guided = guided + scale * (nearer - farther)
-        return guided
-
-    def _head(self, hidden: Tensor, ranges: Ranges) -> Tensor:
-        weight = self.model.lm_head.weight
-        # With few states, weight times states is twice as fast on a CPU as states times weight.
-        parts = [weight[start:stop] @ hidden.t() for start, stop in ranges]
-        return torch.cat(parts).t().to(self._dtype)
+        return guided_logits(self.model.lm_head, states, kind.ranges, kind.scales)
 
 
 def _settle(sequence: ActiveSequence, renewed: Sequence[Draft]) -> list[SampledToken]:

@@ -13,7 +13,7 @@ from reelmill.isolation.messages import CLIPS
 from reelmill.isolation.parent import Child, ItemFailed
 from reelmill.isolation.untrusted import MAX_JSON_BYTES
 from reelmill.isolation.wire import Message
-from reelmill.media.source import Source
+from reelmill.media.source import Place
 
 Clip = dict[str, Any]
 Frames = npt.NDArray[np.uint8]
@@ -25,7 +25,7 @@ T = TypeVar("T")
 def decode_clips(
     child: Child,
     job: str,
-    source: Source,
+    source: Place,
     options: Mapping[str, Any],
     clips: Sequence[Clip],
     take: Callable[[Iterator[Decoded]], T],

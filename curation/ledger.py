@@ -43,8 +43,12 @@ PLAN = pa.schema(
         ("text_size", pa.int64()),
         ("problem", pa.string()),
         ("forgotten_sha256", pa.string()),
+        ("member", pa.int64()),
+        ("known", pa.string()),
     ]
 )
+PLAN_SINCE = ("forgotten_sha256", "member", "known")
+"""Columns that the plans of earlier versions lack, in which they are NULL."""
 
 _COLOUR_AND_CLOCK = [
     ("transfer", pa.string()),

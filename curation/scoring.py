@@ -30,7 +30,7 @@ from reelmill.isolation.parent import Child, IsolationConfig, ItemFailed
 from reelmill.isolation.wire import Message
 from reelmill.media import READS_AS
 from reelmill.media.limits import Limits
-from reelmill.media.source import Source
+from reelmill.media.source import Source, place_of
 
 log = logging.getLogger(__name__)
 
@@ -149,7 +149,7 @@ class ItemScorer:
         try:
             if item["problem"]:
                 raise ItemFailed("item", item["problem"])
-            source = Source(item["path"], item["offset"], item["size"])
+            source = self._child.opened(place_of(item["path"], item["offset"], item["size"], item["member"]))
             row = {**self._item_row(item, _sidecar(item)), **_stamp(source)}
             job = self._config.expanders[item["kind"]]
             return self._child.run_all(job, source, self._options, SAMPLES, partial(self._rows, item, row))
@@ -276,6 +276,8 @@ def _approximate(scorers: Sequence[Scorer]) -> dict[str, list[str]]:
 
 def _sidecar(item: Mapping[str, Any]) -> Sidecar:
     """What lies beside an item. ItemFailed, of class machine, where it cannot be read: it may say what is allowed."""
+    if item["known"] is not None:
+        return Sidecar.from_json(item["known"])
     try:
         return read_sidecar(_source(item, "json"), _source(item, "text"))
     except DataError as error:

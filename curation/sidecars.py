@@ -7,7 +7,7 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from reelmill.curation.text_cleaning import clean_text
@@ -54,22 +54,50 @@ class Sidecar:
     source: str | None = None
     problem: str | None = None
 
+    def to_json(self) -> str:
+        """What is known, for the plan."""
+        return json.dumps({name: value for name, value in asdict(self).items() if value is not None})
+
+    @classmethod
+    def from_json(cls, text: str) -> Sidecar:
+        """What `to_json` wrote."""
+        return cls(**json.loads(text))
+
+
+@dataclass(frozen=True)
+class Oversized:
+    """A sidecar of more than MAX_BYTES, which is not read."""
+
+    size: int
+
 
 def read_sidecar(json_source: Source | None, text_source: Source | None) -> Sidecar:
     """Join a JSON and a text sidecar; the JSON's caption wins over the text's.
 
     DataError where one is gone or cannot be read: that is no fault of the item's.
     """
+    return join_sidecars(_bytes(json_source), _bytes(text_source))
+
+
+def join_sidecars(json_data: bytes | Oversized | None, text_data: bytes | Oversized | None) -> Sidecar:
+    """The same from the bytes of both, None for one that is not there."""
     problems: list[str] = []
-    known = _known(_json(json_source, problems), problems) if json_source is not None else {}
-    if text_source is not None and not known.get("alt"):
-        known["alt"] = _text(text_source, problems)
+    known = _known(_json(json_data, problems), problems) if json_data is not None else {}
+    if text_data is not None and not known.get("alt"):
+        known["alt"] = _text(text_data, problems)
     return Sidecar(**known, problem="; ".join(problems) or None)
 
 
-def _json(source: Source, problems: list[str]) -> dict[str, Any]:
-    data = _bytes(source, "json", problems)
-    if data is None:
+def stated(found: Mapping[str, Any]) -> Sidecar:
+    """What an archive says of a member, as a JSON sidecar would."""
+    problems: list[str] = []
+    known = _known(found, problems)
+    return Sidecar(**known, problem="; ".join(problems) or None)
+
+
+def _json(data: bytes | Oversized, problems: list[str]) -> dict[str, Any]:
+    if isinstance(data, Oversized):
+        problems.append(f"json_too_large: {data.size} bytes, allowed {MAX_BYTES}")
         return {}
     try:
         found = json.loads(data.decode("utf-8-sig"))
@@ -82,9 +110,9 @@ def _json(source: Source, problems: list[str]) -> dict[str, Any]:
     return found
 
 
-def _text(source: Source, problems: list[str]) -> str | None:
-    data = _bytes(source, "text", problems)
-    if data is None:
+def _text(data: bytes | Oversized, problems: list[str]) -> str | None:
+    if isinstance(data, Oversized):
+        problems.append(f"text_too_large: {data.size} bytes, allowed {MAX_BYTES}")
         return None
     try:
         return clean_text(data.decode("utf-8-sig"))
@@ -93,10 +121,11 @@ def _text(source: Source, problems: list[str]) -> str | None:
         return clean_text(data.decode("utf-8-sig", "replace"))
 
 
-def _bytes(source: Source, what: str, problems: list[str]) -> bytes | None:
-    if source.size > MAX_BYTES:
-        problems.append(f"{what}_too_large: {source.size} bytes, allowed {MAX_BYTES}")
+def _bytes(source: Source | None) -> bytes | Oversized | None:
+    if source is None:
         return None
+    if source.size > MAX_BYTES:
+        return Oversized(source.size)
     with source.open() as stream:
         return stream.read()
 

@@ -39,8 +39,6 @@ def is_forgotten(problem: str | None) -> bool:
 
 def forgotten_hashes(plan: pa.Table) -> dict[str, str]:
     """SHA-256 of the bytes that are refused under any name, and the reason."""
-    if "forgotten_sha256" not in plan.column_names:  # a plan of an earlier version
-        return {}
     buried = plan.filter(pc.is_valid(plan["forgotten_sha256"])).select(["forgotten_sha256", "problem"]).to_pylist()
     return {row["forgotten_sha256"]: row["problem"] for row in buried}
 

@@ -18,6 +18,7 @@ from reelmill.curation.text_cleaning import clean_text
 from reelmill.isolation.failures import failure_of
 from reelmill.isolation.parent import Child, ItemFailed
 from reelmill.isolation.untrusted import Text
+from reelmill.media.source import reading_order
 from reelmill.orchestration.caption import caption_row, commit_captions
 from reelmill.orchestration.engine import Receipt, Task
 from reelmill.orchestration.plan import group_by
@@ -95,7 +96,8 @@ class ModelCaptionWorker:
         """Questions, item by item. What cannot be decoded is junk, or a failure of the machine; it leaves `left`."""
         config = self._config
         keyed = ({"item_id": entry["sample"]["item_id"], "entry": entry} for entry in wanted)
-        for item_id, group in group_by(keyed, "item_id"):
+        items = sorted(group_by(keyed, "item_id"), key=lambda item: reading_order(self._sources[item[0]]))
+        for item_id, group in items:
             entries = [row["entry"] for row in group]
             rows = [entry["sample"] for entry in entries]
             try:

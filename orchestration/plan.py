@@ -13,11 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from reelmill.curation.ledger import PLAN, item_id
-from reelmill.curation.readers import find_reader, names, read_dump
+from reelmill.curation.readers import find_reader, names
+from reelmill.curation.readers.contract import Reader
 from reelmill.curation.readers.item import Item
 from reelmill.draws import uniform_of
 from reelmill.errors import DataError
-from reelmill.media.source import Source
+from reelmill.media.source import Packed, Place, Source
 from reelmill.orchestration.runfolder import RunFolder
 
 BEGINNING = 64 * 1024
@@ -87,7 +88,7 @@ def extend_plan(
         if item.kind not in kinds:
             ignored[names.label(item.uri)] += 1
             continue
-        row = _row(item, root, prefix)
+        row = _row(item, root, prefix, reader)
         identity = row["item_id"]
         if identity in seen or uniform_of(identity) >= share:
             continue
@@ -144,17 +145,22 @@ def _units(rows: list[dict[str, Any]], config: PlanConfig) -> Iterator[list[dict
         yield unit
 
 
-def _row(item: Item, root: str, prefix: str) -> dict[str, Any]:
-    uri = item.uri or Path(root).name
+def _row(item: Item, root: str, prefix: str, reader: Reader) -> dict[str, Any]:
+    name = Path(root).name
+    uri = "/".join(filter(None, [name if reader.is_named else "", item.uri])) or name
     uri = f"{prefix}/{uri}" if prefix else uri
     row = {"item_id": item_id(uri), "uri": uri, "kind": item.kind, "dump": root, "problem": item.problem}
-    return {**row, **_place("", item.source), **_place("json_", item.json), **_place("text_", item.text)}
+    known = item.known.to_json() if item.known else None
+    member = item.source.member if isinstance(item.source, Packed) else None
+    places = {**_place("", item.source), **_place("json_", item.json), **_place("text_", item.text)}
+    return {**row, **places, "member": member, "known": known}
 
 
-def _place(prefix: str, source: Source | None) -> dict[str, Any]:
-    if source is None:
+def _place(prefix: str, place: Place | None) -> dict[str, Any]:
+    if place is None:
         return {f"{prefix}path": None, f"{prefix}offset": None, f"{prefix}size": None}
-    return {f"{prefix}path": source.path, f"{prefix}offset": source.offset, f"{prefix}size": source.size}
+    offset = 0 if isinstance(place, Packed) else place.offset
+    return {f"{prefix}path": place.path, f"{prefix}offset": offset, f"{prefix}size": place.size}
 
 
 def _same_item(row: dict[str, Any], known: dict[str, Any]) -> None:
@@ -172,17 +178,23 @@ def _begin_alike(row: dict[str, Any], known: dict[str, Any]) -> bool:
     """Whether two places begin with the same bytes; a place that is gone counts as the same."""
     if not Path(known["path"]).is_file() or not Path(row["path"]).is_file():
         return True
-    places = [Source(place["path"], place["offset"], place["size"]) for place in (row, known)]
-    with places[0].open() as one, places[1].open() as other:
-        return one.read(BEGINNING) == other.read(BEGINNING)
+    return _beginning(row) == _beginning(known)
+
+
+def _beginning(row: dict[str, Any]) -> bytes:
+    """An item's first bytes; of a member of an archive those of the archive."""
+    size = row["size"] if row["member"] is None else Path(row["path"]).stat().st_size
+    with Source(row["path"], row["offset"], size).open() as stream:
+        return stream.read(BEGINNING)
 
 
 def _moved(plan: pa.Table, dump: Path, prefix: str, readers: Sequence[str]) -> pa.Table:
     """The plan with the places of this dump's items as they are now."""
     root = str(dump.resolve())
     places = {}
-    for item in read_dump(dump, readers):
-        row = _row(item, root, prefix)
+    reader = find_reader(dump, readers)
+    for item in reader.items(dump):
+        row = _row(item, root, prefix, reader)
         places[row["item_id"]] = {name: row[name] for name in _PLACE}
     rows = [{**row, **places.get(row["item_id"], {})} for row in plan.to_pylist()]
     return pa.Table.from_pylist(rows, schema=PLAN)

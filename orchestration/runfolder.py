@@ -20,11 +20,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from reelmill.curation.ledger import PLAN, read_schema, read_table, write_table
+from reelmill.curation.ledger import PLAN, PLAN_SINCE, read_schema, read_table, write_table
 from reelmill.errors import ConfigError, DataError, MachineError
 from reelmill.files import damaged_files, remove, write_atomically, write_text
 from reelmill.locks import lock
-from reelmill.media.source import Source
+from reelmill.media.source import Place, place_of
 from reelmill.os_errors import os_failure
 
 TABLES = ("items", "samples", "captions", "failures", "tokens", "verdicts", "timings", "audio")
@@ -86,16 +86,21 @@ class RunFolder:
         """A small text file, whole or not at all."""
         write_text(path, text, root=self.root)
 
-    def sources(self) -> dict[str, Source]:
+    def sources(self) -> dict[str, Place]:
         """Where the bytes of each item of the plan lie, by item_id."""
-        plan = self.read(self.plan_path).select(["item_id", "path", "offset", "size"]).to_pylist()
-        return {row["item_id"]: Source(row["path"], row["offset"], row["size"]) for row in plan}
+        plan = self.read(self.plan_path).select(["item_id", "path", "offset", "size", "member"]).to_pylist()
+        return {row.pop("item_id"): place_of(**row) for row in plan}
 
     def read(self, path: Path) -> pa.Table:
         """A committed table, page checksums verified. DataError where it is damaged, MachineError where the disk is."""
         table = read_table(path)
-        if path == self.plan_path and not set(PLAN.names) <= set(table.column_names):
+        if path != self.plan_path:
+            return table
+        if not set(PLAN.names) - {*PLAN_SINCE} <= set(table.column_names):
             raise DataError(f"{path} is damaged: it is no plan; `reelmill verify {self.root}` says what else is")
+        for name in PLAN_SINCE:
+            if name not in table.column_names:
+                table = table.append_column(PLAN.field(name), pa.nulls(len(table), PLAN.field(name).type))
         return table
 
     @contextlib.contextmanager

@@ -22,7 +22,7 @@ from reelmill.errors import ConfigError, DataError
 from reelmill.files import write_atomically
 from reelmill.isolation.failures import failure_of
 from reelmill.isolation.parent import Child, ItemFailed
-from reelmill.media.source import Source
+from reelmill.media.source import Source, reading_order
 from reelmill.orchestration.changed import MARK
 from reelmill.orchestration.engine import Receipt, Task
 from reelmill.orchestration.plan import group_by
@@ -146,7 +146,8 @@ class TokenWorker:
         rows: list[dict[str, Any]] = []
         failed: dict[str, ItemFailed] = {}
         scored = self._scored(task["unit"])
-        for item_id, samples in group_by(task["rows"], "item_id"):
+        items = sorted(group_by(task["rows"], "item_id"), key=lambda item: reading_order(self._sources[item[0]]))
+        for item_id, samples in items:
             made = self._item(scored.get(item_id, {}), samples)
             rows.extend(made.rows)
             failed.update(made.failures)
@@ -204,8 +205,8 @@ class TokenWorker:
     def _item(self, scored: Mapping[str, Any], samples: list[dict[str, Any]]) -> _Made:
         """Documents of one item's samples, and why others have none: a sample that fails leaves the others alone."""
         made = _Made()
-        source = self._sources[samples[0]["item_id"]]
         try:
+            source = self._child.opened(self._sources[samples[0]["item_id"]])
             self._check_same(source, scored)
         except ItemFailed as failure:
             made.failures.update({sample["sample_id"]: failure for sample in samples})

@@ -20,7 +20,7 @@ from reelmill.curation.clips import IMAGE_JOB, VIDEO_JOB
 from reelmill.curation.scenes import divide
 from reelmill.isolation.parent import Child
 from reelmill.media.geometry import fit
-from reelmill.media.source import Source
+from reelmill.media.source import Place
 
 JOBS = {"video": VIDEO_JOB, "image": IMAGE_JOB}
 
@@ -57,7 +57,7 @@ def clips(row: Row, config: CaptionFrames) -> list[dict[str, Any]]:
 
 
 def decode_frames(
-    child: Child, source: Source, rows: Sequence[Row], config: CaptionFrames, options: Mapping[str, Any]
+    child: Child, source: Place, rows: Sequence[Row], config: CaptionFrames, options: Mapping[str, Any]
 ) -> list[SampleFrames]:
     """Decode the samples `rows` of one item, all of one kind. Raises ItemFailed."""
     wanted = [clip for row in rows for clip in clips(row, config)]

@@ -13,6 +13,7 @@ from typing import ClassVar
 from reelmill.curation.readers import names
 from reelmill.curation.readers.item import Item
 from reelmill.curation.readers.pairing import pair
+from reelmill.media.source import Place as Bytes
 from reelmill.media.source import Source
 
 HEAD_BYTES = 4096
@@ -40,10 +41,12 @@ class Reader(ABC):
     """Reads the places that it accepts. Opens no media: bytes are read later, by workers and in the untrusted child.
 
     `reads` says what it reads, as a message puts it ("a folder tree"). `ignored` counts the files met so far that are
-    neither items nor sidecars, by suffix. `readers` are all readers of the run, for places within a place.
+    neither items nor sidecars, by suffix. `readers` are all readers of the run, for places within a place. With
+    `is_named` the uris of a place that is given by itself begin with its name, as they do where it lies in a folder.
     """
 
     reads: ClassVar[str]
+    is_named: ClassVar[bool] = False
 
     def __init__(self, readers: Sequence[type[Reader]]) -> None:
         self.readers = readers
@@ -58,7 +61,7 @@ class Reader(ABC):
     def items(self, place: Path) -> Iterator[Item]:
         """The items of `place`, uris relative to it, in an order that depends on names alone."""
 
-    def paired(self, files: Mapping[str, Source], key: str = "") -> Iterator[Item]:
+    def paired(self, files: Mapping[str, Bytes], key: str = "") -> Iterator[Item]:
         """The items among files that lie together (names within the place), each with its sidecars (`pairing.pair`)."""
         items, ignored = pair(files, key)
         self.ignored.update(map(names.label, ignored))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from reelmill.curation.interfaces import Kind
-from reelmill.media.source import Source
+from reelmill.curation.sidecars import Sidecar
+from reelmill.media.source import Place
 
 
 @dataclass(frozen=True)
@@ -13,12 +14,14 @@ class Item:
     """One thing of a dump: where its bytes are, and its sidecars'.
 
     `uri` is the place within the dump, `tar/member` for a member; empty for the place itself. `problem` is set when the
-    item is known to be unusable before it is opened (it then becomes a refused row).
+    item is known to be unusable before it is opened (it then becomes a refused row). `known` is what an archive says of
+    the item, in place of sidecars.
     """
 
     uri: str
     kind: Kind
-    source: Source
-    json: Source | None = None
-    text: Source | None = None
+    source: Place
+    json: Place | None = None
+    text: Place | None = None
     problem: str | None = None
+    known: Sidecar | None = None

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from reelmill.curation.readers import names
 from reelmill.curation.readers.item import Item
-from reelmill.media.source import Source
+from reelmill.media.source import Place
 
 SIDECARS = (".json", ".txt")
 
@@ -17,11 +17,11 @@ class Group:
     """Members of a tar that lie side by side and have one key; `refused` came before or between them."""
 
     key: str
-    files: dict[str, Source] = field(default_factory=dict)
+    files: dict[str, Place] = field(default_factory=dict)
     refused: list[Item] = field(default_factory=list)
 
 
-def pair(files: Mapping[str, Source], key: str = "") -> tuple[list[Item], list[str]]:
+def pair(files: Mapping[str, Place], key: str = "") -> tuple[list[Item], list[str]]:
     """The items among files that lie together, each with its sidecars, and the names of what is neither.
 
     A sidecar of `x.jpg` is `x.jpg.json`, `x.json` or `x.info.json`, else the same of the group's `key`; of `.txt`

@@ -11,7 +11,7 @@ import io
 import json
 import tarfile
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path, PurePosixPath
@@ -23,7 +23,7 @@ from reelmill.files import write_atomically
 from reelmill.isolation.messages import REMUXED
 from reelmill.isolation.parent import Child, ItemFailed
 from reelmill.media.remux import REMUX_JOB
-from reelmill.media.source import Source
+from reelmill.media.source import Place, Source, reading_order
 from reelmill.orchestration.plan import group_by
 from reelmill.orchestration.recipe import load_recipe
 from reelmill.orchestration.runfolder import RunFolder
@@ -32,8 +32,8 @@ from reelmill.orchestration.views import LedgerQueries
 KINDS = ("video", "image")
 MIB = 2**20
 _QUERY = """
-SELECT s.*, p.path, p."offset", p.size FROM samples s JOIN plan p USING (item_id)
-WHERE s.kind = $2 AND s.sample_id IN (SELECT sample_id FROM verdicts WHERE selection = $1 AND status = 'kept')
+SELECT s.* FROM samples s WHERE s.kind = $2
+AND s.sample_id IN (SELECT sample_id FROM verdicts WHERE selection = $1 AND status = 'kept')
 ORDER BY s.unit, s.item_id, s.start_s"""
 
 
@@ -91,7 +91,7 @@ def export_clips(
                 )
             done.known += len(known)
             rows = (row for batch in table.to_batches() for row in batch.to_pylist() if row["sample_id"] not in known)
-            clips = _clips(rows, child, to_dict(recipe.score.decode), done, log_fn)
+            clips = _clips(rows, run.sources(), child, to_dict(recipe.score.decode), done, log_fn)
             _write_shards(clips, folder, kind, len(shards), shard_mb * MIB, log_fn)
     return done
 
@@ -107,18 +107,18 @@ def _keys(shards: Iterable[Path]) -> set[str]:
 
 def _clips(
     rows: Iterable[dict[str, Any]],
+    sources: Mapping[str, Place],
     child: Child,
     options: dict[str, Any],
     done: Exported,
     log_fn: Callable[[str], None],
 ) -> Iterator[_Clip]:
     """The samples' media, item by item; one that cannot be read is said and counted."""
-    for _, members in group_by(rows, "item_id"):
-        places = [[row.pop(name) for name in ("path", "offset", "size")] for row in members]
-        source = Source(*places[0])
+    for members in _items(rows, sources):
         try:
+            source = child.opened(sources[members[0]["item_id"]])
             source.open().close()
-        except DataError as error:
+        except (DataError, ItemFailed) as error:
             done.left_out += len(members)
             log_fn(f"{members[0]['uri']}: {error}")
             continue
@@ -127,6 +127,13 @@ def _clips(
             done.samples += 1
             done.whole += is_video and isinstance(clip.data, Source)
             yield clip
+
+
+def _items(rows: Iterable[dict[str, Any]], sources: Mapping[str, Place]) -> Iterator[list[dict[str, Any]]]:
+    """Samples item by item, unit by unit; of an archive in its order."""
+    for _, unit in group_by(rows, "unit"):
+        items = [members for item_id, members in group_by(unit, "item_id") if item_id in sources]
+        yield from sorted(items, key=lambda members: reading_order(sources[members[0]["item_id"]]))
 
 
 def _cut(members: Sequence[dict[str, Any]], source: Source, child: Child, options: dict[str, Any]) -> Iterator[_Clip]:

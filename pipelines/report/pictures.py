@@ -18,7 +18,7 @@ from reelmill.curation.clip_messages import Clip, Decoded, decode_clips
 from reelmill.curation.scoring import ScoreConfig
 from reelmill.isolation.messages import Kinds
 from reelmill.isolation.parent import Child, ItemFailed
-from reelmill.media.source import Source
+from reelmill.media.source import Place
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.tokens import JOBS
 
@@ -66,7 +66,7 @@ class Pictures:
         """Messages of another job on an item, under the same limits. Raises ItemFailed."""
         yield from (body for body, _ in self._child.run(job, self._source(item_id), self._options, kinds))
 
-    def _source(self, item_id: str) -> Source:
+    def _source(self, item_id: str) -> Place:
         source = self._sources.get(item_id)
         if source is None:
             raise ItemFailed("item", "not_in_plan: the item is no longer in plan.parquet")

@@ -12,6 +12,7 @@ import numpy as np
 from reelmill.errors import DataError
 from reelmill.eval.generation.media_files import write_mp4
 from reelmill.files import write_atomically
+from reelmill.media.source import Packed
 from reelmill.tokenize import vision
 from reelmill.tokenize.vision.presets import PRESETS
 from reelmill.train.vision.config import TokenizerRecipe
@@ -119,7 +120,8 @@ def kept_samples(out: Path, selection: str) -> list[Source]:
         place = places[row["item_id"]]
         is_video = row["kind"] == "video"
         start, end = (row["start_s"], row["end_s"]) if is_video else (0.0, None)
-        found.append(Source(Path(place.path), place.offset, place.size, row["uri"], start, end, is_video))
+        offset, member = (0, place.member) if isinstance(place, Packed) else (place.offset, None)
+        found.append(Source(Path(place.path), offset, place.size, row["uri"], start, end, is_video, member))
     return found
 
 

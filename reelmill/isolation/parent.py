@@ -13,16 +13,19 @@ import select
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from reelmill.errors import DataError
 from reelmill.isolation import wire
 from reelmill.isolation.messages import ALWAYS, Kinds
 from reelmill.isolation.server import Server
 from reelmill.isolation.untrusted import MAX_MESSAGE_BYTES, Nonsense
-from reelmill.media.source import Source
+from reelmill.media.source import Packed, Place, Source
+
+if TYPE_CHECKING:
+    from reelmill.isolation.unpacking import Unpacker
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +70,7 @@ class Child:
     def __init__(self, config: IsolationConfig) -> None:
         self._config = config
         self._servers: dict[str, Server] = {}
+        self._unpacker: Unpacker | None = None
         self.cpu_s = 0.0
         """CPU seconds of the jobs that came to an end, by the system's clock."""
 
@@ -78,13 +82,32 @@ class Child:
 
     def close(self) -> None:
         """Kill the processes, if there are any."""
+        if self._unpacker is not None:
+            self._unpacker.close()
+            self._unpacker = None
         while self._servers:
             self._servers.popitem()[1].close()
+
+    def opened(self, place: Place) -> Source:
+        """A place as a source that can be opened: itself, or the member of an archive unpacked.
+
+        Raises ItemFailed where the archive is broken there, or gone.
+        """
+        if not isinstance(place, Packed):
+            return place
+        if self._unpacker is None:
+            from reelmill.isolation.unpacking import Unpacker
+
+            self._unpacker = Unpacker(self._config)
+        try:
+            return self._unpacker.unpacked(place)
+        finally:
+            self.cpu_s += self._unpacker.take_cpu_s()
 
     def run_all(
         self,
         job: str,
-        source: Source,
+        source: Place,
         options: dict[str, Any],
         kinds: Kinds,
         take: Callable[[Iterator[wire.Message]], T],
@@ -107,17 +130,17 @@ class Child:
     def run(
         self,
         job: str,
-        source: Source,
+        source: Place,
         options: dict[str, Any],
         kinds: Kinds,
         most_bytes: int = MAX_MESSAGE_BYTES,
-    ) -> Iterator[wire.Message]:
+    ) -> Generator[wire.Message]:
         """Run one job and yield its messages, of `kinds` and `most_bytes` at most; heartbeats are swallowed.
 
         Raises ItemFailed when the child refuses the item, crashes, hangs or sends nonsense. Closing the iterator early
         ends the job.
         """
-        answers = self._ask(job, source, options)
+        answers = self._ask(job, self.opened(source), options)
         ended: tuple[int, float] | None = None
         try:
             for body, arrays in _listen(answers, {**kinds, **ALWAYS}, most_bytes, self._config):

@@ -18,7 +18,7 @@ from reelmill.errors import DataError, MachineError
 from reelmill.isolation.messages import FACTS, FRAMES, PICTURE, Kinds
 from reelmill.isolation.parent import Child, IsolationConfig, ItemFailed
 from reelmill.media.limits import Limits
-from reelmill.media.source import Source
+from reelmill.media.source import Place
 
 Frames = npt.NDArray[np.uint8]
 PICTURE_JOB = "reelmill.media.jobs:picture"
@@ -55,19 +55,19 @@ class MediaReader:
         while self._idle and self._owner == os.getpid():
             self._idle.pop().close()
 
-    def picture(self, source: Source, short_side: int = NATURAL, long_side: int = NATURAL) -> Frames:
+    def picture(self, source: Place, short_side: int = NATURAL, long_side: int = NATURAL) -> Frames:
         """[1, H, W, 3] upright sRGB, transparency over white, shrunk to these sides."""
         ((_, arrays),) = self._run(PICTURE_JOB, source, PICTURE, {"short_side": short_side, "long_side": long_side})
         frames: Frames = arrays["frames"]
         return frames
 
-    def length(self, source: Source) -> tuple[float, float]:
+    def length(self, source: Place) -> tuple[float, float]:
         """(seconds, frames/s) that a video declares; 0 seconds when it does not say."""
         ((body, _),) = self._run(FACTS_JOB, source, FACTS, {})
         return body["seconds"], body["fps"]
 
     def every_frame(
-        self, source: Source, short_side: int, start_s: float = 0.0, end_s: float | None = None, most: int | None = None
+        self, source: Place, short_side: int, start_s: float = 0.0, end_s: float | None = None, most: int | None = None
     ) -> Frames:
         """[T, H, W, 3]: the frames of a video from `start_s` on as they come; T is 0 where there are none."""
         options = {"start_s": start_s, "end_s": end_s, "most": most, "fps": None, "short_side": short_side}
@@ -76,7 +76,7 @@ class MediaReader:
 
     def frames_at(
         self,
-        source: Source,
+        source: Place,
         fps: float,
         short_side: int = NATURAL,
         start_s: float = 0.0,
@@ -88,7 +88,7 @@ class MediaReader:
         for _, arrays in self._run(FRAMES_JOB, source, FRAMES, options):
             yield from arrays["frames"]
 
-    def _run(self, job: str, source: Source, kinds: Kinds, options: dict[str, Any]) -> Iterator[Any]:
+    def _run(self, job: str, source: Place, kinds: Kinds, options: dict[str, Any]) -> Iterator[Any]:
         """Messages of a job; of jobs that run at the same time each has a child."""
         if self._owner != os.getpid():  # after a fork: the children are the other process's
             self._idle, self._owner = [], os.getpid()

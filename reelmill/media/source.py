@@ -8,6 +8,7 @@ import os
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from reelmill.errors import DataError
 
@@ -71,6 +72,47 @@ class OpenSource(Source):
     def descriptor(self) -> int:
         """A copy of the open file; readers keep a position each."""
         return os.dup(self.file)
+
+
+@dataclass(frozen=True)
+class UnpackedSource(Source):
+    """A member of an archive, unpacked into a file without a name, which goes when nothing refers to it any more.
+
+    `path` is the archive's.
+    """
+
+    unpacked: IO[bytes] = field(compare=False, repr=False)
+
+    def descriptor(self) -> int:
+        """A copy of the open file; readers keep a position each."""
+        return os.dup(self.unpacked.fileno())
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A member of an archive: the archive's file, the member's number (`archives/contract.py`), its bytes unpacked.
+
+    `isolation/parent.py` unpacks it, in the child.
+    """
+
+    path: str
+    member: int
+    size: int
+
+
+Place = Source | Packed
+"""Where an item's bytes lie."""
+
+
+def place_of(path: str, offset: int, size: int, member: int | None = None) -> Place:
+    """The place that a row of the plan tells of."""
+    return Source(path, offset, size) if member is None else Packed(path, member, size)
+
+
+def reading_order(place: Place) -> tuple[str, int]:
+    """A key that puts members of an archive in its order, in which they are unpacked in one go, and leaves other places
+    as they are."""
+    return (place.path, place.member) if isinstance(place, Packed) else ("", 0)
 
 
 class _Range(io.RawIOBase):

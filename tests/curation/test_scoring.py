@@ -125,6 +125,9 @@ class FakeChild:
     def __init__(self, *_args, **_options):
         pass
 
+    def opened(self, place):
+        return place
+
     def run_all(self, *arguments):
         return arguments[-1](iter(self.messages))
 

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from reelmill.errors import DataError, MachineError
 from reelmill.media.kinds import IMAGE_SUFFIXES, VIDEO_SUFFIXES, kind_of
 from reelmill.media.reader import MediaReader
+from reelmill.media.source import Place, place_of
 from reelmill.media.source import Source as ByteRange
 
 SEGMENT = 96
@@ -30,7 +31,7 @@ _reader = MediaReader()
 
 @dataclass(frozen=True)
 class Source:
-    """A picture or a video: a file, or bytes [offset, offset + size) of an uncompressed tar.
+    """A picture or a video: a file, bytes [offset, offset + size) of one, or a member of an archive.
 
     Of a video, `start_s` and `end_s` bound the part that may be used (seconds from its first frame; None: all of it).
     `video` says what it is where the name's ending does not.
@@ -43,6 +44,7 @@ class Source:
     start_s: float = 0.0
     end_s: float | None = None
     video: bool | None = None
+    member: int | None = None
 
     @property
     def is_video(self) -> bool:
@@ -51,8 +53,14 @@ class Source:
             return self.video
         return Path(self.name or self.path.name).suffix.lower() in VIDEO_SUFFIXES
 
-    def bytes(self) -> ByteRange:
+    def place(self) -> Place:
         """Where the bytes are. DataError for a file that is not there."""
+        if self.size is not None:
+            return place_of(str(self.path), self.offset, self.size, self.member)
+        return self.bytes()
+
+    def bytes(self) -> ByteRange:
+        """The same of what is no member of an archive."""
         if self.size is not None:
             return ByteRange(str(self.path), self.offset, self.size)
         if not self.path.is_file():
@@ -100,12 +108,12 @@ def _is_media(source: Source) -> bool:
 
 def read_picture(source: Source, short_side: int) -> Frames:
     """[1, H, W, 3] RGB of a picture, transparency over white, shrunk to `short_side`. Raises DataError."""
-    return _reader.picture(source.bytes(), short_side)
+    return _reader.picture(source.place(), short_side)
 
 
 def read_video(source: Source, short_side: int, start_s: float = 0.0, limit: int = SEGMENT) -> Frames:
     """[T, H, W, 3] RGB: the `limit` frames from `start_s` on, at their native rate, shrunk to `short_side`."""
-    return _reader.every_frame(source.bytes(), short_side, start_s, source.end_s, limit)
+    return _reader.every_frame(source.place(), short_side, start_s, source.end_s, limit)
 
 
 def frames_at(source: Source, fps: float, short_side: int, seconds: float = math.inf) -> Iterator[Frames]:
@@ -115,12 +123,12 @@ def frames_at(source: Source, fps: float, short_side: int, seconds: float = math
     """
     end_s = math.inf if source.end_s is None else source.end_s
     seconds = min(seconds, end_s - source.start_s)
-    return _reader.frames_at(source.bytes(), fps, short_side, source.start_s, seconds)
+    return _reader.frames_at(source.place(), fps, short_side, source.start_s, seconds)
 
 
 def duration_s(source: Source) -> tuple[float, float]:
     """(seconds, frames/s) that a video declares; DataError where it declares none or has no picture."""
-    seconds, rate = _reader.length(source.bytes())
+    seconds, rate = _reader.length(source.place())
     if source.end_s is None and not seconds:
         raise DataError(f"{source.path} {source.name} declares no duration; remux or leave it out")
     return (source.end_s or seconds) - source.start_s, rate

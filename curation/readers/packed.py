@@ -1,0 +1,141 @@
+"""The reader of archives: what the child lists in them becomes items, in the archive's order.
+
+Members that lie in the file as they are become byte ranges; others are unpacked when they are scored
+(`isolation/unpacking.py`). Sidecars are read with the list, since they may lie before or behind their items.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import cache
+from math import inf
+from pathlib import Path
+from typing import Any, cast
+
+from reelmill.archives.compression import compression_of
+from reelmill.archives.messages import LISTED, MAX_SIDECAR, MESSAGE_BYTES
+from reelmill.curation.interfaces import Kind
+from reelmill.curation.readers import names
+from reelmill.curation.readers.contract import Place, Reader
+from reelmill.curation.readers.item import Item
+from reelmill.curation.readers.pairing import Group, pair, reunite
+from reelmill.curation.sidecars import Oversized, Sidecar, join_sidecars, stated
+from reelmill.errors import MachineError
+from reelmill.isolation.parent import Child, IsolationConfig, ItemFailed
+from reelmill.media.source import Packed, Source
+from reelmill.media.source import Place as Bytes
+
+JOB = "reelmill.archives.jobs:listing"
+_ZIP = (b"PK\x03\x04", b"PK\x05\x06")
+
+
+@dataclass
+class _Listed:
+    """What an archive holds: groups of files by key, sidecars by the place they stand for, what is wrong with it."""
+
+    groups: list[Group] = field(default_factory=lambda: [Group("")])
+    sidecars: dict[Bytes, bytes | Oversized] = field(default_factory=dict)
+    problem: str | None = None
+
+
+class PackedReader(Reader):
+    """Members of a zip or of a compressed tar; those with one key belong together, as in a WebDataset tar."""
+
+    reads = "a zip, a compressed tar (.gz, .zst, .bz2, .xz)"
+    is_named = True
+
+    @classmethod
+    def accepts(cls, place: Place) -> bool:
+        """A file that begins like a zip, or like a compressed file that may hold an archive."""
+        return place.head.startswith(_ZIP) or compression_of(place.head) is not None
+
+    def items(self, place: Path) -> Iterator[Item]:
+        """Items in the order of the archive; a damaged one gives what can be read, then a refused item."""
+        whole = Source(str(place), 0, place.stat().st_size)
+        messages = _lister().run(JOB, whole, {}, LISTED, MESSAGE_BYTES)
+        try:
+            body, _ = next(messages)
+            if not body["format"]:
+                self.ignored[names.label(place.name)] += 1
+            elif body["keyed"]:
+                yield from self._keyed(messages, place)
+            else:
+                yield from self._plain(messages, place)
+        except ItemFailed as failure:
+            if failure.reason_class == "machine":
+                raise MachineError(f"{place} cannot be listed: {failure.reason}") from None
+            yield Item("", "video", whole, problem=f"corrupt_archive: {failure.reason}")
+
+    def _keyed(self, messages: Iterator[Any], place: Path) -> Iterator[Item]:
+        listed = _Listed()
+        for body, arrays in messages:
+            if body["type"] == "rest":
+                listed.problem = body["problem"]
+                break
+            self._add(listed, body, arrays, place)
+        reunite(listed.groups)
+        times: Counter[str] = Counter()
+        for group in listed.groups:
+            for item in (*group.refused, *self._paired(group, listed)):
+                times[item.uri] += 1
+                yield item if times[item.uri] == 1 else replace(item, uri=f"{item.uri}#{times[item.uri]}")
+        if listed.problem:
+            yield self._broken(place, listed.problem)
+
+    def _add(self, listed: _Listed, body: dict[str, Any], arrays: dict[str, Any], place: Path) -> None:
+        name, groups = body["name"], listed.groups
+        if problem := body.get("problem"):
+            keyword, _, facts = problem.partition(": ")
+            groups[-1].refused.extend(self.no_file(name, str(place), facts or problem, keyword))
+            return
+        bytes_at = _bytes_at(body, place)
+        if body["type"] == "sidecar":
+            data = arrays["data"]
+            listed.sidecars[bytes_at] = data.tobytes() if body["size"] <= MAX_SIDECAR else Oversized(body["size"])
+        key = names.composed(names.key(name))
+        if key != groups[-1].key or name in groups[-1].files:
+            groups.append(Group(key))
+        groups[-1].files[name] = bytes_at
+
+    def _paired(self, group: Group, listed: _Listed) -> Iterator[Item]:
+        items, ignored = pair(group.files, group.key)
+        self.ignored.update(map(names.label, ignored))
+        for item in items:
+            known = Sidecar()
+            if item.json or item.text:
+                json_data, text_data = (listed.sidecars[one] if one else None for one in (item.json, item.text))
+                known = join_sidecars(json_data, text_data)
+            yield replace(item, json=None, text=None, known=known)
+
+    def _plain(self, messages: Iterator[Any], place: Path) -> Iterator[Item]:
+        """Items of an archive that says itself what its members are."""
+        for body, _ in messages:
+            if body["type"] == "rest":
+                self.ignored.update({what: int(count) for what, count in json.loads(body["passed_over"]).items()})
+                if body["problem"]:
+                    yield self._broken(place, body["problem"])
+            elif body["type"] == "member":
+                kind = cast(Kind, body["kind"] or "text")
+                known = stated(json.loads(body["known"])) if body["known"] else Sidecar()
+                yield Item(names.uri(body["name"]), kind, _bytes_at(body, place), None, None, body["problem"], known)
+
+    def _broken(self, place: Path, problem: str) -> Item:
+        return Item("", "video", Source(str(place), 0, place.stat().st_size), problem=problem)
+
+
+def _bytes_at(body: dict[str, Any], place: Path) -> Bytes:
+    if body["offset"] is not None:
+        return Source(str(place), body["offset"], body["size"])
+    return Packed(str(place), body["number"], body["size"])
+
+
+@cache
+def _lister() -> Child:
+    """The child that lists archives, one for all of them: it takes longer to start than to list a small one."""
+    child = Child(IsolationConfig(item_s=inf))
+    atexit.register(child.close)
+    return child

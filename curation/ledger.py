@@ -57,9 +57,13 @@ _COLOUR_AND_CLOCK = [
     ("bit_depth", pa.int32()),
     ("interlaced", pa.bool_()),
     ("clock_steps", pa.int32()),
+    ("steadiness", pa.float64()),
 ]
 """What an item's file says of its colours and its clock; samples have them too, so that rules can judge by them."""
 OF_THE_ITEM = tuple(name for name, _ in _COLOUR_AND_CLOCK)
+
+DAMAGE = ("damaged_frames", "missing_frames")
+"""Columns of samples: what the expander found damaged in their span."""
 
 ITEMS = pa.schema(
     [
@@ -82,6 +86,8 @@ ITEMS = pa.schema(
         ("stream", pa.int32()),
         ("video_streams", pa.int32()),
         *_COLOUR_AND_CLOCK,
+        ("errors", pa.int64()),
+        ("damage", pa.string()),
         ("source", pa.string()),
         ("licence", pa.string()),
         ("url", pa.string()),
@@ -126,6 +132,7 @@ _SAMPLE_FACTS = [
     ("fps", pa.float64()),
     *_COLOUR_AND_CLOCK,
     ("n_frames", pa.int32()),
+    *((name, pa.int64()) for name in DAMAGE),
     ("skipped", pa.string()),
     ("score_error", pa.string()),
 ]

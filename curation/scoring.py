@@ -19,7 +19,16 @@ import pyarrow as pa
 from reelmill.config import free_table, identity, nearest, to_dict
 from reelmill.curation import scorers as registry
 from reelmill.curation.interfaces import ColumnType, Frames, Sample, Scorer
-from reelmill.curation.ledger import ARROW_TYPES, ITEMS, OF_THE_ITEM, RESERVED, judged_schema, sample_id, samples_schema
+from reelmill.curation.ledger import (
+    ARROW_TYPES,
+    DAMAGE,
+    ITEMS,
+    OF_THE_ITEM,
+    RESERVED,
+    judged_schema,
+    sample_id,
+    samples_schema,
+)
 from reelmill.curation.rules import Rule, RuleFilter
 from reelmill.curation.scenes import ScenesConfig
 from reelmill.curation.sidecars import Sidecar, read_sidecar
@@ -325,14 +334,14 @@ def _sample(item: Mapping[str, Any], alt: str | None, body: Mapping[str, Any], f
     size = (body["width"], body["height"], body["fps"])
     kind = body.get("kind") or item["kind"]  # an animation is an image's file and may be a video
     sample = Sample(identity, item["item_id"], kind, start, end, *size, frames, alt=alt)
-    sample.columns["unit"] = item["unit"]
+    sample.columns.update({"unit": item["unit"], **{name: body.get(name) for name in DAMAGE}})
     return sample
 
 
 def _sample_row(sample: Sample) -> dict[str, Any]:
     names = ("sample_id", "item_id", "kind", "start_s", "end_s", "width", "height", "fps")
     row = {name: getattr(sample, name) for name in names}
-    row.update(unit=sample.columns["unit"], n_frames=len(sample.frames.images), skipped=None, score_error=None)
+    row.update(sample.columns, n_frames=len(sample.frames.images), skipped=None, score_error=None)
     return row
 
 

@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -32,6 +32,14 @@ class _Sampled:
     run: list[wire.Array] = field(default_factory=list)
 
 
+class _Flaw(NamedTuple):
+    """Frames that are damaged or missing at a time."""
+
+    time_s: float
+    damaged: int
+    missing: int = 0
+
+
 def expand(source: Source, options: dict[str, Any]) -> Iterator[wire.Message]:
     """Samples of a video, scene by scene; memory is bounded by `scenes.max_open_s`, not by the video."""
     cv2.setNumThreads(1)
@@ -53,6 +61,7 @@ class _Pass:
         self._renderer = Renderer()
         self._sampler = _Sampler(self._renderer, options["sample_fps"], options["short_side"], options["long_side"])
         self._times: deque[tuple[int, float]] = deque()  # (index, seconds) of the frames since the open scene began
+        self._flaws: deque[_Flaw] = deque()  # of those frames
         self._look: Look | None = None
         self._start = self._first = 0  # frames at which the open scene and the frames of this size begin
 
@@ -68,6 +77,8 @@ class _Pass:
             finder.feed(small)
             self._sampler.feed(decoded, small)
             self._times.append((decoded.index, decoded.time_s))
+            if decoded.is_damaged or decoded.missing:
+                self._flaws.append(_Flaw(decoded.time_s, int(decoded.is_damaged), decoded.missing))
             yield from self._settled(finder)
             if decoded.time_s - self._times[0][1] >= self._config.max_open_s:
                 yield from self._close(decoded.index)
@@ -97,6 +108,8 @@ class _Pass:
             finder.finish()
             yield from self._settled(finder)
             end_s = self._video.end_s if following is None else following.time_s
+            if following is None and self._video.errors_at_end:
+                self._flaws.append(_Flaw(self._times[-1][1], self._video.errors_at_end))
             yield from self._scene(self._sampler.take(None), self._times[0][1], end_s)
             self._times.clear()
         if following is not None:
@@ -113,7 +126,12 @@ class _Pass:
                 "times": np.array([s.time_s for s in inside], np.float64),
                 "runs": np.stack(runs) if runs else np.zeros((0, RUN, 1, 1), np.uint8),
             }
-            yield {"type": "sample", "start_s": start, "end_s": end, **size}, arrays
+            flaws = [flaw for flaw in self._flaws if start <= flaw.time_s < end]
+            damaged, missing = sum(flaw.damaged for flaw in flaws), sum(flaw.missing for flaw in flaws)
+            found = {"damaged_frames": damaged, "missing_frames": max(missing, 0)}
+            yield {"type": "sample", "start_s": start, "end_s": end, **size, **found}, arrays
+        while self._flaws and self._flaws[0].time_s < end_s:
+            self._flaws.popleft()
 
 
 class _Sampler:

@@ -121,6 +121,7 @@ def _rules(tokens_fps: float) -> dict[str, Rule]:
     video_only: list[Kind] = ["video"]
     image_only: list[Kind] = ["image"]
     return {
+        **_damage(),
         "duration": Rule("end_s - start_s", min=5.0, stage="scenes", kinds=video_only),  # Emu3, figure 9
         # ours: as many frames as one latent frame is made of, counted as the tokenize stage counts them
         "frames": Rule(
@@ -138,4 +139,13 @@ def _rules(tokens_fps: float) -> dict[str, Rule]:
         "motion": Rule("motion_score", min=0.04, max=0.5, stage="motion", kinds=video_only),  # Emu3, figure 10; ours
         "aesthetic": Rule("aesthetic_score", min=5.0, stage="looks", kinds=video_only, null="keep"),  # Emu3
         "image_aesthetic": Rule("aesthetic_score", min=5.5, stage="looks", kinds=image_only, null="keep"),  # Emu3
+    }
+
+
+def _damage() -> dict[str, Rule]:
+    """Ours (docs/reliability.md has what they catch). Samples of earlier versions pass: nobody looked at them."""
+    steady = "CASE WHEN steadiness >= 0.9 THEN missing_frames / (missing_frames + (end_s - start_s) * fps) END"
+    return {
+        "damage": Rule("damaged_frames", max=0.0, stage="decode", null="keep"),
+        "gaps": Rule(steady, max=0.01, stage="decode", kinds=["video"], null="keep"),
     }

@@ -51,7 +51,10 @@ ALWAYS: Kinds = {
 
 SAMPLES: Kinds = {
     "sample": Kind(
-        {"start_s": _SECONDS, "end_s": _SECONDS, **_SIZE, "kind": Maybe(Text(5, "video|image"))},
+        {
+            **{"start_s": _SECONDS, "end_s": _SECONDS, **_SIZE, "kind": Maybe(Text(5, "video|image"))},
+            **dict.fromkeys(("damaged_frames", "missing_frames"), Maybe(_COUNT)),
+        },
         {
             "images": _FRAMES,
             "times": ArraySpec("float64", ("N",)),
@@ -65,10 +68,12 @@ SAMPLES: Kinds = {
             "duration_s": _SECONDS,
             "codec": _NAME,
             "sha256": Text(64, "[0-9a-f]{64}"),
-            **dict.fromkeys(("frames", "stream", "video_streams", "bit_depth", "clock_steps"), Maybe(_COUNT)),
+            **dict.fromkeys(("frames", "stream", "video_streams", "bit_depth", "clock_steps", "errors"), Maybe(_COUNT)),
             **dict.fromkeys(("transfer", "colour_range"), Maybe(_NAME)),
             "primaries": Maybe(Text(80, "[ -~]+")),
             "interlaced": Maybe(Flag()),
+            "steadiness": Maybe(Number(0.0, 1.0)),
+            "damage": Maybe(Text(300, "[ -~]+")),
         }
     ),
 }

@@ -38,18 +38,25 @@ class Look:
 
 @dataclass(frozen=True)
 class Decoded:
-    """One frame: `index` counts from 0, `time_s` from the first frame; `frame` is as stored (not yet upright)."""
+    """One frame: `index` counts from 0, `time_s` from the first frame; `frame` is as stored (not yet upright).
+
+    `is_damaged`: an error was found in it, or in one that it is predicted from. `missing`: frames that a steady clock
+    would have before it and that are not there; -1 where it has one too many.
+    """
 
     index: int
     time_s: float
     frame: VideoFrame
     look: Look
+    is_damaged: bool = False
+    missing: int = 0
 
 
 @dataclass
 class Facts:
     """What the `items` table says of a file. `stream` is the index of the video stream that is read, of
-    `video_streams`; `frames` counts what was decoded, or what an animation or a file of pages holds."""
+    `video_streams`; `frames` counts what was decoded, or what an animation or a file of pages holds; `errors` counts
+    what was found damaged, `damage` says what; `steadiness` is the share of frames that follow at the usual step."""
 
     width: int = 0
     height: int = 0
@@ -65,6 +72,9 @@ class Facts:
     bit_depth: int | None = None
     interlaced: bool | None = None
     clock_steps: int | None = None
+    steadiness: float | None = None
+    errors: int | None = None
+    damage: str | None = None
 
 
 class Moving(ABC):
@@ -73,6 +83,8 @@ class Moving(ABC):
     facts: Facts
     declared_s: float | None
     """Seconds that the file says it lasts."""
+    errors_at_end: int = 0
+    """Errors behind the last frame that could be decoded."""
 
     @abstractmethod
     def frames(self) -> Iterator[Decoded]:

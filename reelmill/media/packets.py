@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import chain, islice, pairwise
-from typing import TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 from av.container import InputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
+from reelmill.media.checksums import ClusterChecksums
 from reelmill.media.clock import LONGEST_STEP_S
+from reelmill.media.damage import Damage, heard
 
 HEAD_PACKETS = 32
 """Packets that are read ahead, for the frame rate that their timestamps show."""
@@ -20,6 +23,8 @@ MOST_HELD = 256 * 1024**2
 """Bytes of packets that are held while frames are left out."""
 REORDERED = 64
 """Packets after which a frame has surely left the decoder."""
+JOINED = 2
+"""The mark on a packet before a join comes up to so many packets early: the parser holds one back."""
 SEEK_MARGIN_S = 1.0
 """An index has decoding times; a frame is shown by less than this later."""
 
@@ -35,16 +40,25 @@ class Stamp:
 
 
 class Packets:
-    """Reads a container's packets of one video stream.
+    """Reads a container's packets of one video stream; what the demuxer complains of is noted in `damage`.
 
     `indexed`: every packet stands in an index, by which one may jump. Of the sound only `heard_s` is kept, how far it
     goes by the file's clock; not where the index knows the video's length.
     """
 
-    def __init__(self, container: InputContainer, stream: VideoStream, indexed: bool) -> None:
+    def __init__(
+        self,
+        container: InputContainer,
+        stream: VideoStream,
+        indexed: bool,
+        damage: Damage,
+        checksums: ClusterChecksums | None = None,
+    ) -> None:
         self._container, self._stream, self._indexed = container, stream, indexed
+        self._damage, self._checksums = damage, checksums
         self._tick_s = float(stream.time_base or 0)
         self.heard_s = -math.inf
+        self._since_corrupt = JOINED + 1
         self._demuxed = self._demux()
         self._head = deque(islice(self._demuxed, HEAD_PACKETS))
         self._skip_to_s = -math.inf
@@ -65,6 +79,12 @@ class Packets:
             stamps.append(Stamp(packet))
             before_s = now_s
         return stamps
+
+    def usual_s(self) -> float | None:
+        """The usual step between the frames that were read ahead, seconds; None where they say nothing."""
+        pts = sorted(stamp.pts for stamp in self.stamps() if stamp.pts is not None)
+        steps = [later - earlier for earlier, later in pairwise(pts) if later > earlier]
+        return statistics.median(steps) * self._tick_s if len(steps) > 1 else None
 
     def skip_to(self, time_s: float) -> None:
         """Leave packets out, from the next one that is asked for on, up to the last key frame before `time_s`."""
@@ -106,12 +126,36 @@ class Packets:
 
     def _demux(self) -> Iterator[VideoPacket]:
         sound = [] if self._indexed else list(self._container.streams.audio)
-        for packet in self._container.demux(self._stream, *sound):
+        packets = self._container.demux(self._stream, *sound)
+        complaints: list[str] = []
+        while True:
+            with heard() as lines:
+                packet = next(packets, None)
+            if packet is None:
+                return
+            complaints += lines
             if packet.stream.index == self._stream.index:  # a last, empty packet has no stream_index
+                complaints += self._flagged(packet)
+                self._damage.note(complaints, packet.dts if packet.pts is None else packet.pts)
+                complaints = []
                 yield cast("VideoPacket", packet)
             elif packet.pts is not None and packet.time_base:
                 end = (packet.pts + (packet.duration or 0)) * float(packet.time_base)
                 self.heard_s = max(self.heard_s, end)
+
+    def _flagged(self, packet: Any) -> list[str]:
+        """What flags and checksums say of a packet.
+
+        A transport stream's packet is flagged where the counter of its pieces jumps. Shortly before a key frame that
+        is where two files were joined.
+        """
+        self._since_corrupt = 0 if packet.is_corrupt else self._since_corrupt + 1
+        if packet.is_keyframe:
+            self._since_corrupt = JOINED + 1
+        found = ["a packet is marked as corrupt"] if self._since_corrupt == JOINED and packet.size else []
+        if self._checksums is not None and packet.pos is not None and self._checksums.is_wrong(packet.pos):
+            found.append("a cluster's checksum is wrong")
+        return found
 
     def _read_on(self, packets: Iterator[VideoPacket], target_s: float) -> tuple[list[VideoPacket], bool]:
         """Read to `target_s` of the file's clock, or a step of it: (what is decoded, whether some is left out)."""

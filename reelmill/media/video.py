@@ -17,9 +17,11 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from reelmill.errors import Refused
+from reelmill.media.checksums import ClusterChecksums
 from reelmill.media.clock import Clock, measured_rate
 from reelmill.media.colour import PRIMARIES, RANGES, TRANSFERS, conversion, over_white
 from reelmill.media.containers import demuxer, ending
+from reelmill.media.damage import Damage, Pace, heard
 from reelmill.media.deinterlace import Deinterlacer
 from reelmill.media.geometry import UPRIGHT, Orientation, displayed
 from reelmill.media.limits import Limits
@@ -49,10 +51,14 @@ class Video(Moving):
         self._ending = ending(self._file, source.size, name)
         if self._ending.missing:
             raise Refused(f"truncated: {source.size} bytes of at least {source.size + self._ending.missing}")
+        self._damage = Damage()
         try:
-            self._container = av.open(self._file, mode="r", format=name, metadata_errors="replace")
+            with heard() as complaints:
+                self._container = av.open(self._file, mode="r", format=name, metadata_errors="replace")
         except (av.error.FFmpegError, ValueError) as error:
             raise Refused(f"cannot_open: {_words(error)}") from None
+        own = f"{self._container.format.name}: "  # what decoders say of the packets read ahead they will say again
+        self._damage.note([words for words in complaints if words.startswith(own)], None)
         self._stream, streams = choose(self._container)
         self._decoder = _decoder(self._stream)
         context = self._stream.codec_context
@@ -60,12 +66,14 @@ class Video(Moving):
         if not self._stream.time_base:
             raise Refused("no_clock: the video's timestamps have no unit")
         self._tick = self._stream.time_base
-        self._packets = Packets(self._container, self._stream, self._ending.indexed)
+        self._summed = source.open() if name == "matroska" else None
+        checksums = ClusterChecksums(self._summed) if self._summed else None
+        self._packets = Packets(self._container, self._stream, self._ending.indexed, self._damage, checksums)
         fps = self._rate()
         limits.check_duration(self._stream.frames / fps, "declared")
         end_s, _ = self._declared_end()
         self.declared_s = None if end_s is None else end_s - float((self._stream.start_time or 0) * self._tick)
-        self._clock = Clock(self._tick, 1 / fps)
+        self._clock, self._pace = Clock(self._tick, 1 / fps), Pace(self._packets.usual_s() or 1 / fps)
         self._pixels_are_fixed = self._stream.sample_aspect_ratio != context.sample_aspect_ratio
         self._look: Look | None = None
         self._key: tuple[Any, ...] | None = None
@@ -82,6 +90,8 @@ class Video(Moving):
         """Release the decoder."""
         self._container.close()
         self._file.close()
+        if self._summed is not None:
+            self._summed.close()
 
     def frames(self) -> Iterator[Decoded]:
         """All frames in the order in which they are shown, from the first that can be decoded.
@@ -97,8 +107,10 @@ class Video(Moving):
                 self._limits.check_duration(time_s, "decoded")
             facts.duration_s = clock.end_s
             facts.frames += 1
-            yield Decoded(facts.frames - 1, time_s, _over_white(frame), look)
-        facts.duration_s, facts.clock_steps = clock.end_s, clock.steps
+            missing, is_damaged = self._pace.missing(time_s), self._damage.spoils(frame)
+            yield Decoded(facts.frames - 1, time_s, _over_white(frame), look, is_damaged, missing)
+        facts.duration_s, facts.clock_steps, facts.steadiness = clock.end_s, clock.steps, self._pace.steadiness
+        facts.errors, facts.damage, self.errors_at_end = self._damage.errors, self._damage.words(), self._damage.unshown
 
     def skip_to(self, time_s: float) -> None:
         """Leave frames out up to the last key frame before `time_s`.
@@ -134,11 +146,15 @@ class Video(Moving):
         clock, facts = self._clock, self.facts
         for packet in self._packets.read(lambda: facts.frames > 0, lambda: clock.offset_s, self._left):
             self._packets_read += 1
-            try:
-                frames = self._decoder.decode(packet)
-            except av.error.InvalidDataError:
-                self._errors += self.facts.frames > 0  # what comes before the first key frame is no damage
-                continue
+            pts, frames = packet.dts if packet.pts is None else packet.pts, []
+            with heard() as complaints:
+                try:
+                    frames = self._decoder.decode(packet)
+                except av.error.InvalidDataError:
+                    self._errors += self.facts.frames > 0  # what comes before the first key frame is no damage
+                    complaints.append("a packet cannot be decoded")
+            if not self._before_key:
+                self._damage.note(complaints, pts)
             for frame in frames:
                 if self._begins_inside(frame):
                     continue
@@ -164,7 +180,10 @@ class Video(Moving):
 
         Some decoders give what they have there, on grey.
         """
-        self._before_key = self._before_key and not frame.key_frame and self._grey_frames < MOST_GREY
+        if self._before_key and frame.key_frame:
+            self._before_key = False
+            self._damage.begin(frame.pts)
+        self._before_key = self._before_key and self._grey_frames < MOST_GREY
         self._grey_frames += self._before_key
         return self._before_key
 

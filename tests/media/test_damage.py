@@ -1,0 +1,126 @@
+"""Damage of videos: what decoder, container and clock say of it becomes columns, and rules judge by them."""
+
+import av
+import numpy as np
+import pytest
+from media_reading import expand, read
+from odd_media import FPS, film, pictures
+from videos import scene_frames
+
+from reelmill.errors import Refused
+
+X264 = {"options": {"g": "10", "bf": "0", "crf": "20"}}
+
+
+def scenes(path, **how):
+    """Two seconds of one texture, two of another: two clips, a key frame at least each second."""
+    return film(path, list(scene_frames([(1, 40), (2, 40)], 96, 128)), fps=20, **(how or X264))
+
+
+def flipped(path, share, count=40):
+    """Change bytes from a share of the file on."""
+    data = bytearray(path.read_bytes())
+    at = int(len(data) * share)
+    for n in range(at, at + count):
+        data[n] ^= 0x55
+    path.write_bytes(data)
+    return path
+
+
+def found(path):
+    samples, item = expand(path)
+    return [(body["damaged_frames"], body["missing_frames"]) for body, _ in samples], item
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.avi", "a.ts", "a.wmv", "a.webm", "a.mpg"])
+def test_a_sound_file_shows_none(tmp_path, name):
+    codec = {"avi": "mpeg4", "wmv": "wmv2", "webm": "libvpx", "mpg": "mpeg2video"}.get(name[2:], "libx264")
+    path = film(tmp_path / name, list(scene_frames([(1, 50)], 96, 128)), codec=codec, fps=25, options={"g": "10"})
+    clips, item = found(path)
+    assert (clips, item["errors"], item["damage"]) == ([(0, 0)], 0, None)
+    assert item["steadiness"] > 0.95  # the timestamps of an MPEG program stream may slip
+
+
+def test_an_error_spoils_the_frames_up_to_the_next_key_frame_and_leaves_other_clips_alone(tmp_path):
+    path = flipped(scenes(tmp_path / "a.mp4"), 0.75)
+    (first, second), item = found(path)
+    assert first == (0, 0)
+    assert 0 < second[0] <= 20 and item["errors"] > 0
+    assert item["damage"].startswith("h#: ")
+
+
+def test_errors_of_intra_only_video_spoil_a_frame_each(tmp_path):
+    path = film(tmp_path / "a.avi", list(scene_frames([(1, 30)], 96, 128)), codec="mjpeg", pixels="yuvj420p",
+                colours=(5, 2, 2, 2))  # fmt: skip
+    data = path.read_bytes()
+    half = len(data) // 2
+    path.write_bytes(data[:half] + bytes(500) + data[half + 500 :])
+    ((damaged, _),), _ = found(path)
+    assert 1 <= damaged <= 2
+
+
+def test_checksums_of_matroska_see_what_no_decoder_does(tmp_path):
+    path = film(tmp_path / "a.mkv", [np.full((96, 128, 3), 90 + n, np.uint8) for n in range(20)], codec="libvpx-vp9",
+                options={"g": "10", "deadline": "realtime"})  # fmt: skip
+    data = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        last = [packet.pos + packet.size // 2 for packet in container.demux(video=0) if packet.size][-1]
+    data[last + 8] ^= 1
+    path.write_bytes(data)
+    ((damaged, _),), item = found(path)
+    assert damaged and "a cluster's checksum is wrong" in item["damage"]
+
+
+def test_frames_that_a_steady_clock_misses_are_counted_where_they_are(tmp_path):
+    path = scenes(tmp_path / "a.mp4")
+    lost = tmp_path / "lost.mp4"
+    with av.open(str(path)) as read_from, av.open(str(lost), "w") as out:
+        stream = read_from.streams.video[0]
+        copy = out.add_stream_from_template(stream)
+        for n, packet in enumerate(packet for packet in read_from.demux(stream) if packet.size):
+            if n not in (67, 68, 69):
+                packet.stream = copy
+                out.mux(packet)
+    (first, second), item = found(lost)
+    assert (first, second[1]) == ((0, 0), 3)
+    assert item["steadiness"] == pytest.approx(75 / 76)
+
+
+@pytest.mark.parametrize(
+    ("ticks", "missing", "steadiness"),
+    [
+        ([0, 100, 200, 500, 600, 700], 2, 0.8),
+        ([0, 100, 200, 1200, 1300, 1400], 0, 0.8),  # a pause
+        ([0, 100, 130, 290, 330, 480], 0, 0.2),  # no steady clock
+    ],
+)
+def test_gaps_pauses_and_clocks_that_are_not_steady(tmp_path, ticks, missing, steadiness):
+    path = film(tmp_path / "a.mkv", pictures(len(ticks)), ticks=1000, pts=ticks)
+    ((_, lost),), item = found(path)
+    assert (lost, item["steadiness"]) == (missing, pytest.approx(steadiness))
+
+
+def test_files_that_were_joined_or_begin_inside_a_group_are_sound(tmp_path):
+    parts = [film(tmp_path / name, sound_s=2).read_bytes() for name in ("a.ts", "b.ts")]
+    joined, inside = tmp_path / "joined.ts", tmp_path / "inside.ts"
+    joined.write_bytes(parts[0] + parts[1])
+    with av.open(str(tmp_path / "a.ts")) as container:
+        third = [packet.pos for packet in container.demux(video=0) if packet.size][3]
+    inside.write_bytes(parts[0][third // 188 * 188 :] + parts[1])
+    for path in (joined, inside):
+        facts, _ = read(path)
+        assert (facts.errors, facts.damage) == (0, None)
+
+
+def test_a_file_that_decodes_to_nothing_is_refused(tmp_path):
+    path = scenes(tmp_path / "a.mp4")
+    data = path.read_bytes()
+    at = data.index(b"mdat") + 4
+    path.write_bytes(data[:at] + bytes(len(data) - at - 2000) + data[-2000:])
+    with pytest.raises(Refused):
+        read(path)
+
+
+def test_rate(tmp_path):
+    facts, _ = read(film(tmp_path / "a.mp4"))
+    assert (facts.fps, facts.steadiness) == (FPS, 1.0)

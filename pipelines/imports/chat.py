@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -17,7 +18,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from reelmill.config import to_dict
+from reelmill.config import nearest, to_dict
 from reelmill.curation import ledger
 from reelmill.curation.pictures import PICTURE_JOB, PixelBounds
 from reelmill.curation.scoring import ScoreConfig
@@ -31,8 +32,10 @@ from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.tokens_config import TokensConfig
 from reelmill.orchestration.views import write_database
 from reelmill.pipelines.curate.verdicts import DEFAULT, write_verdicts
-from reelmill.pipelines.imports.chat_rows import ChatRow, Part, Picture, chat_files, chat_rows
+from reelmill.pipelines.imports.chat_rows import ChatRow, Frame, Part, Picture, chat_files, chat_rows
 from reelmill.pipelines.imports.folder import Row
+from reelmill.pipelines.imports.frames import FrameReader
+from reelmill.pipelines.imports.task_rows import LAYOUTS, TaskLayout
 from reelmill.pipelines.imports.tokens import Documents, prepare_folder, write_unit
 from reelmill.pipelines.report.card import refresh as refresh_card
 from reelmill.tokenize import documents
@@ -50,7 +53,11 @@ MADE_OF = "import.json"
 
 @dataclass(frozen=True)
 class ChatImport:
-    """What `import_chats` makes documents with. `pictures`: the folder under which pictures are named."""
+    """What `import_chats` makes documents with. `pictures`: the folder under which pictures are named.
+
+    `task_layout`: the published layout of data for Emu3.5's tasks (`task_rows.py`); None: conversations. `every`:
+    seconds between the pictures of a video in it.
+    """
 
     pictures: Path
     tokenizer: VisionTokenizer
@@ -58,11 +65,14 @@ class ChatImport:
     vocab: Vocabulary
     bounds: PixelBounds
     skip_bad: bool = False
+    task_layout: str | None = None
+    every: float = 1.0
 
     @property
     def fingerprint(self) -> str:
         """What a document depends on beside its row."""
         parts = ["chat", self.tokenizer.fingerprint, self.vocab.to_json(), documents.LAYOUT_VERSION, SYSTEM]
+        parts += [self.task_layout, self.every] if self.task_layout else []
         return hashlib.sha256(json.dumps([*parts, to_dict(self.bounds)]).encode()).hexdigest()
 
 
@@ -73,7 +83,8 @@ def import_chats(source: Path, out: Path, how: ChatImport, say: Callable[[str], 
     `how.skip_bad` such rows are refused items, counted): finished units stay for the next try, `out` is not made.
     """
     _check(out, how)
-    files = chat_files(source)
+    layout = LAYOUTS[how.task_layout] if how.task_layout else TaskLayout(chat_files, lambda path, _: chat_rows(path))
+    files = layout.files(source)
     unfinished = out.with_name(f"{out.name}.importing")
     with RunFolder(unfinished).lock() as folder, _Maker(how) as maker:
         folder.sweep()
@@ -82,7 +93,7 @@ def import_chats(source: Path, out: Path, how: ChatImport, say: Callable[[str], 
         done = [pq.read_metadata(path).num_rows for path in sorted((folder.root / "items").glob("unit-*.parquet"))]
         if done:
             say(f"goes on after {sum(done):,} rows")
-        rows = islice(chat_rows(source), sum(done), None)
+        rows = islice(layout.rows(source, how.every), sum(done), None)
         for unit, batch in enumerate(_units(maker, rows, source), len(done)):
             _commit(folder, unit, batch, how)
             tokens = sum(row["n_tokens"] for _, row in batch.documents)
@@ -105,6 +116,15 @@ def _check(out: Path, how: ChatImport) -> None:
         raise ConfigError(f"--out {out} is there already; an import makes a folder of its own, so choose another.")
     if not how.pictures.is_dir():
         raise ConfigError(f"--images {how.pictures} is no folder; name the one under which the pictures lie.")
+    if how.task_layout is not None and how.task_layout not in LAYOUTS:
+        raise ConfigError(f"no task layout {how.task_layout!r}; {nearest(how.task_layout, LAYOUTS)}")
+    if how.task_layout is not None and not how.vocab.layout.has_spans:
+        raise ConfigError(
+            f"tasks are Emu3.5's, and {how.tokenizer_name} has codes of the layout {how.vocab.layout}; name a "
+            "tokenizer without a time axis, such as emu3.5-vision-tokenizer"
+        )
+    if not how.every > 0:
+        raise ConfigError(f"--every is {how.every:g}; seconds between pictures are above 0")
     if not 0 < how.bounds.least <= how.bounds.most:
         raise ConfigError(
             f"--min-pixels is {how.bounds.least:,}, --max-pixels {how.bounds.most:,}; both must be above 0, and the "
@@ -181,6 +201,7 @@ class _Maker:
         sizes = {**to_dict(how.bounds), "multiple": how.tokenizer.spatial}
         self._options = {**to_dict(decoding.decode), **sizes}
         self._child = Child(decoding.isolation)
+        self._frames = FrameReader(how.bounds, how.tokenizer.spatial)
 
     def __enter__(self) -> _Maker:
         return self
@@ -203,15 +224,31 @@ class _Maker:
         chat = documents.chat_document(self.how.vocab, turns, system)
         return document_row(self.how.vocab, chat.tokens, answers=chat.answers, **place, **facts)
 
-    def _parts(self, parts: Iterable[Part]) -> list[str | Visual]:
-        return [self._visual(part.name) if isinstance(part, Picture) else part for part in parts]
+    def _parts(self, parts: Iterable[Part]) -> list[documents.Part]:
+        return [self._part(part) for part in parts]
 
-    def _visual(self, name: str) -> Visual:
-        """The codes of a picture; DataError where it is missing, outside of the folder or no picture."""
+    def _part(self, part: Part) -> documents.Part:
+        if isinstance(part, Frame):
+            return Visual(self.how.tokenizer.encode_image(self._frames.frame(self._path(part.name), part)))
+        if not isinstance(part, Picture):
+            return part
+        if part.data is None:
+            return self._visual(part.name, self._path(part.name))
+        with tempfile.NamedTemporaryFile(suffix=".picture") as file:
+            file.write(part.data)
+            file.flush()
+            return self._visual(part.name, Path(file.name))
+
+    def _path(self, name: str) -> Path:
+        """The file of that name; DataError where it is missing or outside of the folder."""
         folder = self.how.pictures.resolve()
         path = (folder / name).resolve() if "\0" not in name else folder
         if not path.is_relative_to(folder) or not path.is_file():
             raise DataError(f"there is no picture {name!r} under {self.how.pictures}")
+        return path
+
+    def _visual(self, name: str, path: Path) -> Visual:
+        """The codes of a picture; DataError where it is none."""
         source = Source(str(path), 0, path.stat().st_size)
         try:
             ((_, arrays),) = self._child.run_all(PICTURE_JOB, source, self._options, PICTURE, list)

@@ -26,13 +26,19 @@ def import_(
     text: Annotated[str, typer.Option(help="Text tokenizer of the documents: qwen (Emu3's) or bytes.")] = "qwen",
     min_pixels: Annotated[int, typer.Option(help="Pictures with fewer pixels are enlarged.")] = 512 * 512,
     max_pixels: Annotated[int, typer.Option(help="Pictures with more pixels are reduced.")] = 1024 * 1024,
+    task_layout: Annotated[
+        str | None,
+        typer.Option(help="Data for Emu3.5's tasks: tasks, edits, howto, walks or lerobot.", show_default=False),
+    ] = None,
+    every: Annotated[float, typer.Option(help="Seconds between pictures of a video (walks, lerobot).")] = 1.0,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Refuse bad rows, counted; else the first ends it.")] = (
         False
     ),
 ) -> None:
     """Make a run folder of conversations about pictures: LLaVA's JSON, ShareGPT's, chat messages.
 
-    Or of texts with pictures between them. The same command after a kill goes on.
+    Or of texts with pictures between them, or of data for Emu3.5's tasks in a published layout. The same command after
+    a kill goes on.
     """
     from reelmill.curation.pictures import PixelBounds
     from reelmill.errors import resumable
@@ -43,7 +49,9 @@ def import_(
     loaded = vision.load(tokenizer)
     pictures = images or (source if source.is_dir() else source.parent)
     vocab = Vocabulary(text, loaded.codes, loaded.layout)  # type: ignore[arg-type]  # it says which there are
-    how = ChatImport(pictures, loaded, tokenizer, vocab, PixelBounds(min_pixels, max_pixels), skip_bad)
+    how = ChatImport(
+        pictures, loaded, tokenizer, vocab, PixelBounds(min_pixels, max_pixels), skip_bad, task_layout, every
+    )
     with resumable():
         import_chats(source, out, how, tell)
     tell(f"Next: reelmill stats {out} · reelmill verify {out} · reelmill train understanding_stage2 --data {out}")

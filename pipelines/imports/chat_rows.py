@@ -18,6 +18,7 @@ import ijson
 
 from reelmill.config import nearest
 from reelmill.errors import ConfigError, DataError
+from reelmill.tokenize.documents import Thought
 
 LONGEST = 64 * 2**20
 """Bytes that one row may have."""
@@ -26,16 +27,25 @@ DEEPEST = 64
 """Lists and objects in which a value of a row may lie."""
 _PLACEHOLDER = "<image>"
 _ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
-_FACTS = ("source", "licence", "url")
+FACTS = ("source", "licence", "url")
 
 
 class Picture(NamedTuple):
-    """A picture's name: its path under the folder of pictures."""
+    """A picture's name, its path under the folder of pictures, or the bytes of one that came with its row."""
 
     name: str
+    data: bytes | None = None
 
 
-Part = str | Picture
+class Frame(NamedTuple):
+    """What is on screen `number` / `rate` seconds after the beginning of a video under the folder of pictures."""
+
+    name: str
+    number: int
+    rate: float
+
+
+Part = str | Picture | Frame | Thought
 
 
 @dataclass(frozen=True)
@@ -60,7 +70,7 @@ def chat_rows(source: Path) -> Iterator[ChatRow]:
     where a file is no JSON from some row on.
     """
     for path in chat_files(source):
-        for number, fields in enumerate(_rows(path), 1):
+        for number, fields in enumerate(json_rows(path), 1):
             place = f"{path.name}#{number}"
             try:
                 yield _row(place, fields)
@@ -78,7 +88,8 @@ def chat_files(source: Path) -> list[Path]:
     return files
 
 
-def _rows(path: Path) -> Iterator[Any]:
+def json_rows(path: Path) -> Iterator[Any]:
+    """The entries of a JSON list, or the lines of a file of JSON lines; DataError where the file is no JSON."""
     return _READERS[path.suffix](path)
 
 
@@ -151,7 +162,7 @@ def _row(place: str, fields: Any) -> ChatRow:
         raise ValueError(f"a row is a JSON object, not {type(fields).__name__}")
     if fields.get("video") or fields.get("videos"):
         raise ValueError("has a video; conversations are about pictures, so give its frames as images")
-    facts = {key: str(fields[key]) if fields.get(key) else None for key in _FACTS}
+    facts = {key: str(fields[key]) if fields.get(key) else None for key in FACTS}
     if "texts" in fields:
         return ChatRow(place, parts=tuple(_mixed(fields["texts"], fields.get("images"))), facts=facts)
     listed = fields.get("conversations") or fields.get("messages")
@@ -230,7 +241,7 @@ def _turns(messages: list[tuple[str, list[Part]]]) -> Iterator[tuple[list[Part],
         if (asker, speaker) != ("user", "assistant"):
             raise ValueError(f"turn {number} is by {asker} and {speaker}; it must be by user and assistant")
         for name, parts in (("question", question), ("answer", answer)):
-            if not any(isinstance(part, Picture) or part.strip() for part in parts):
+            if not any(not isinstance(part, str) or part.strip() for part in parts):
                 raise ValueError(f"the {name} of turn {number} is empty")
         yield _picture_first(question), answer
 

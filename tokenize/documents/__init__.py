@@ -18,7 +18,14 @@ from reelmill.tokenize.documents.reading import (
     parse_unchecked,
     token_kinds,
 )
-from reelmill.tokenize.documents.tasks import TASKS, task_document, task_prompt, task_system, unconditional_prompt
+from reelmill.tokenize.documents.tasks import (
+    TASKS,
+    task_document,
+    task_prompt,
+    task_question,
+    task_system,
+    unconditional_prompt,
+)
 from reelmill.tokenize.documents.writing import (
     LAYOUT_VERSION,
     Part,
@@ -79,6 +86,7 @@ __all__ = [
     "seconds_of",
     "task_document",
     "task_prompt",
+    "task_question",
     "task_system",
     "text_document",
     "token_kinds",

@@ -11,12 +11,15 @@ configuration for the first four:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 from reelmill.config import nearest
 from reelmill.errors import ConfigError, DataError
 from reelmill.tokenize.documents.chat import Chat, Parts, Turn, chat_document, chat_prompt
 from reelmill.tokenize.documents.writing import Ids, Visual
 from reelmill.tokenize.vocabulary import Vocabulary
+
+P = TypeVar("P")
 
 TASKS = {
     "t2i": "a picture from words",
@@ -36,13 +39,13 @@ def task_prompt(
 
     Raises ConfigError for an unknown task, DataError where the vocabulary's layout marks no answers.
     """
-    return chat_prompt(_marked(vocab), _asked(task, question, pictures), before, task_system(task))
+    return chat_prompt(_marked(vocab), task_question(task, question, pictures), before, task_system(task))
 
 
 def task_document(vocab: Vocabulary, task: str, question: str, answer: Parts, pictures: Sequence[Visual] = ()) -> Chat:
     """The whole document, and where its answer stands in it (with ESS). Raises as `task_prompt` does, and DataError
     where the answer is empty."""
-    return chat_document(_marked(vocab), [Turn(_asked(task, question, pictures), answer)], task_system(task))
+    return chat_document(_marked(vocab), [Turn(task_question(task, question, pictures), answer)], task_system(task))
 
 
 def unconditional_prompt(vocab: Vocabulary, pictures: Sequence[Visual] = ()) -> Ids:
@@ -58,7 +61,8 @@ def task_system(task: str) -> str:
     return f"{system} Please generate a response with interleaved text and images." if task == "howto" else system
 
 
-def _asked(task: str, question: str, pictures: Sequence[Visual]) -> Parts:
+def task_question(task: str, question: str, pictures: Sequence[P]) -> list[str | P]:
+    """What stands after `USER:`, the pictures of x2i first."""
     return [*pictures, question] if task == "x2i" else [question, *pictures]
 
 

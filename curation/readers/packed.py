@@ -16,7 +16,7 @@ from math import inf
 from pathlib import Path
 from typing import Any, cast
 
-from reelmill.archives.compression import compression_of
+from reelmill.archives.heads import begins_archive
 from reelmill.archives.messages import LISTED, MAX_SIDECAR, MESSAGE_BYTES
 from reelmill.curation.interfaces import Kind
 from reelmill.curation.readers import names
@@ -30,7 +30,6 @@ from reelmill.media.source import Packed, Source
 from reelmill.media.source import Place as Bytes
 
 JOB = "reelmill.archives.jobs:listing"
-_ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 
 
 @dataclass
@@ -43,15 +42,16 @@ class _Listed:
 
 
 class PackedReader(Reader):
-    """Members of a zip or of a compressed tar; those with one key belong together, as in a WebDataset tar."""
+    """Members of zips and compressed tars, where those with one key belong together as in a WebDataset tar; texts of
+    JSON lines and Parquet; media in Parquet's cells."""
 
-    reads = "a zip, a compressed tar (.gz, .zst, .bz2, .xz)"
+    reads = "a zip, a compressed tar, JSON lines or Parquet"
     is_named = True
 
     @classmethod
     def accepts(cls, place: Place) -> bool:
-        """A file that begins like a zip, or like a compressed file that may hold an archive."""
-        return place.head.startswith(_ZIP) or compression_of(place.head) is not None
+        """A file that begins like one of these, or like a compressed file that may hold one."""
+        return begins_archive(place.head)
 
     def items(self, place: Path) -> Iterator[Item]:
         """Items in the order of the archive; a damaged one gives what can be read, then a refused item."""
@@ -68,7 +68,7 @@ class PackedReader(Reader):
         except ItemFailed as failure:
             if failure.reason_class == "machine":
                 raise MachineError(f"{place} cannot be listed: {failure.reason}") from None
-            yield Item("", "video", whole, problem=f"corrupt_archive: {failure.reason}")
+            yield Item("", "video", whole, problem=failure.reason)
 
     def _keyed(self, messages: Iterator[Any], place: Path) -> Iterator[Item]:
         listed = _Listed()
@@ -119,7 +119,7 @@ class PackedReader(Reader):
                 if body["problem"]:
                     yield self._broken(place, body["problem"])
             elif body["type"] == "member":
-                kind = cast(Kind, body["kind"] or "text")
+                kind = cast(Kind, body["kind"] or names.KINDS.get(names.suffix(body["name"]), "image"))
                 known = stated(json.loads(body["known"])) if body["known"] else Sidecar()
                 yield Item(names.uri(body["name"]), kind, _bytes_at(body, place), None, None, body["problem"], known)
 

@@ -1,4 +1,4 @@
-"""Compressed streams: gzip, Zstandard, bzip2 and xz by their first bytes, read forward only, with a bound on bombs."""
+"""Compressed streams: gzip, Zstandard, bzip2 and xz read forward only, with a bound on bombs."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ import gzip
 import io
 import lzma
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 from backports import zstd
 
+from reelmill.archives.heads import compression_of
 from reelmill.errors import Refused
+from reelmill.media.source import Source
 
-MAGIC: dict[str, bytes] = {"gz": b"\x1f\x8b\x08", "zst": b"\x28\xb5\x2f\xfd", "bz2": b"BZh", "xz": b"\xfd7zXZ\0"}
 MAX_RATIO = 250
 """Bytes that a compressed byte may become, on average from the start. Text packs to a tenth, logs to a hundredth."""
 FREE_BYTES = 256 * 1024**2
@@ -23,14 +25,15 @@ _BUFFER = 1024 * 1024
 _ERRORS = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError, zstd.ZstdError)
 
 
-def compression_of(head: bytes) -> str | None:
-    """The compression of a file by its first bytes: `gz`, `zst`, `bz2`, `xz`; None for another file."""
-    return next((name for name, magic in MAGIC.items() if head.startswith(magic)), None)
+@contextmanager
+def content_of(source: Source) -> Iterator[io.BufferedReader]:
+    """A file's content as a stream: seekable where nothing is compressed, else read forward only.
 
-
-def decompressed(raw: BinaryIO, compression: str | None) -> io.BufferedReader:
-    """A file's content as a stream. Reading raises Refused for what is broken, ends too early, or is a bomb."""
-    return io.BufferedReader(_Bounded(raw, compression), _BUFFER)
+    Reading raises Refused for what is broken, ends too early, or is a bomb.
+    """
+    with source.open() as raw:
+        compression = compression_of(raw.peek(16))
+        yield raw if compression is None else io.BufferedReader(_Bounded(raw, compression), _BUFFER)
 
 
 class _Counted(io.RawIOBase):
@@ -52,7 +55,7 @@ class _Counted(io.RawIOBase):
 class _Bounded(io.RawIOBase):
     """The content, as long as it stays in proportion to what was read of the file."""
 
-    def __init__(self, raw: BinaryIO, compression: str | None) -> None:
+    def __init__(self, raw: BinaryIO, compression: str) -> None:
         self._read = _Counted(raw)
         self._content: io.BufferedIOBase = _OPENERS[compression](io.BufferedReader(self._read, 65536))
         self._position = 0
@@ -78,8 +81,7 @@ class _Bounded(io.RawIOBase):
         return len(data)
 
 
-_OPENERS: dict[str | None, Callable[[Any], Any]] = {
-    None: lambda raw: raw,
+_OPENERS: dict[str, Callable[[Any], Any]] = {
     "gz": lambda raw: gzip.GzipFile(fileobj=raw),
     "zst": zstd.ZstdFile,
     "bz2": bz2.BZ2File,

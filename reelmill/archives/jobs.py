@@ -60,7 +60,7 @@ def _listed(archive: Archive, member: Member, ticks: _Ticks) -> Iterator[wire.Me
         whole = np.frombuffer(bytes(data) if size is not None and size <= MAX_SIDECAR else b"", np.uint8)
         yield {"type": "sidecar", **body, "offset": member.offset}, {"data": whole}
         return
-    known = json.dumps(member.known) if member.known else None
+    known = json.dumps(member.known, ensure_ascii=False) if member.known else None
     facts = {"offset": member.offset, "kind": member.kind, "known": known, "problem": problem}
     yield {"type": "member", **body, **facts}, {}
 

@@ -8,7 +8,7 @@ from reelmill.isolation.untrusted import Field, Flag, Integer, Maybe, Text
 
 MAX_SIDECAR = 1024 * 1024
 """Bytes of a sidecar that are handed on."""
-MAX_KNOWN = 256 * 1024
+MAX_KNOWN = 64 * 1024
 """Characters of what an archive says of a member, as JSON."""
 MAX_MEMBERS = 1 << 40
 MESSAGE_BYTES = 2 * CHUNK_BYTES + MAX_KNOWN
@@ -19,7 +19,12 @@ _NAMED: dict[str, Field] = {"number": _NUMBER, "name": Text(MAX_NAME), "size": _
 LISTED: Kinds = {
     "archive": Kind({"format": Text(40, r"[\w.+-]*"), "keyed": Flag()}),
     "member": Kind(
-        {**_NAMED, "kind": Maybe(Text(5, "video|image|text")), "known": Maybe(Text(MAX_KNOWN)), "problem": _PROBLEM},
+        {
+            **_NAMED,
+            "kind": Maybe(Text(5, "video|image|audio|text")),
+            "known": Maybe(Text(MAX_KNOWN)),
+            "problem": _PROBLEM,
+        },
         most=MAX_MEMBERS,
     ),
     "sidecar": Kind(_NAMED, {"data": ArraySpec("uint8", ("N",))}, MAX_MEMBERS),

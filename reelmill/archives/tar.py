@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import IO, Any
 
-from reelmill.archives.compression import compression_of, decompressed
+from reelmill.archives.compression import content_of
 from reelmill.archives.contract import CHUNK_BYTES, Archive, Member
 from reelmill.errors import Refused, brief
 
@@ -23,9 +23,8 @@ class CompressedTar(Archive):
 
     def members(self, first: int = 0) -> Iterator[Member]:
         """As in the contract."""
-        with self.source.open() as raw:
-            compression = compression_of(raw.peek(16))
-            stream: Any = _Forward(decompressed(raw, compression))
+        with content_of(self.source) as content:
+            stream: Any = _Forward(content)
             try:
                 with tarfile.open(fileobj=stream, mode="r:") as tar:
                     number = 0

@@ -52,7 +52,7 @@ def demuxer(stream: BinaryIO) -> str:
     stream.seek(0)
     head = stream.read(HEAD)
     stream.seek(0)
-    name = _demuxer(head)
+    name = demuxer_of(head)
     if name is None:
         raise Refused(f"not_a_video: the first bytes {head[:12]!r} belong to no container that is read ({_READ})")
     return name
@@ -60,10 +60,11 @@ def demuxer(stream: BinaryIO) -> str:
 
 def is_video(head: bytes) -> bool:
     """Whether the first bytes of a file, HEAD at most, are a video container's."""
-    return _demuxer(head) is not None
+    return demuxer_of(head) is not None
 
 
-def _demuxer(head: bytes) -> str | None:
+def demuxer_of(head: bytes) -> str | None:
+    """FFmpeg's name of the demuxer for a file with these first bytes, HEAD at most; None for what is no container."""
     if head[4:8] in _BOXES and not _is_avif(head):
         return "mov"
     for offset, magic, name in _MAGIC:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from reelmill.media.containers import HEAD, is_video
+from reelmill.media.containers import HEAD, demuxer_of
 from reelmill.media.source import Source
 
 Kind = Literal["video", "image"]
@@ -17,23 +17,40 @@ IMAGE_SUFFIXES = frozenset(_PICTURES.split())
 AUDIO_SUFFIXES = frozenset(_SOUNDS.split())
 """Files with sound alone."""
 
-_IMAGES: tuple[tuple[int, bytes], ...] = (
-    (0, b"\xff\xd8\xff"),
-    (0, b"\x89PNG\r\n\x1a\n"),
-    (8, b"WEBP"),
-    (0, b"GIF8"),
-    (0, b"BM"),
-    (0, b"II*\0"),
-    (0, b"MM\0*"),
-    (4, b"ftypavif"),
-    (4, b"ftypavis"),
+_MAGIC: tuple[tuple[int, bytes, str], ...] = (
+    (0, b"\xff\xd8\xff", ".jpg"),
+    (0, b"\x89PNG\r\n\x1a\n", ".png"),
+    (8, b"WEBP", ".webp"),
+    (0, b"GIF8", ".gif"),
+    (0, b"BM", ".bmp"),
+    (0, b"II*\0", ".tif"),
+    (0, b"MM\0*", ".tif"),
+    (4, b"ftypavif", ".avif"),
+    (4, b"ftypavis", ".avif"),
+    (8, b"WAVE", ".wav"),
+    (0, b"fLaC", ".flac"),
+    (0, b"ID3", ".mp3"),
+    (0, b"\xff\xfb", ".mp3"),
 )
+_DEMUXED = {"mov": ".mp4", "matroska": ".mkv", "mpegts": ".ts", "mpeg": ".mpg", "ogg": ".ogv", "asf": ".asf"}
 
 
 def kind_of(source: Source) -> Kind | None:
     """What a file is by its first bytes; None for what is neither."""
     with source.open() as stream:
-        head = stream.read(HEAD)
-    if any(head[at : at + len(magic)] == magic for at, magic in _IMAGES):
+        suffix = suffix_of(stream.read(HEAD))
+    if suffix in IMAGE_SUFFIXES:
         return "image"
-    return "video" if is_video(head) else None
+    return "video" if suffix in VIDEO_SUFFIXES else None
+
+
+def suffix_of(head: bytes) -> str | None:
+    """The usual ending of a file's name, by its first bytes (HEAD of them); None for no picture, video or sound.
+
+    A container of video may hold sound alone: that is known when it is opened.
+    """
+    for at, magic, suffix in _MAGIC:
+        if head[at : at + len(magic)] == magic:
+            return suffix
+    name = demuxer_of(head)
+    return _DEMUXED.get(name, ".avi") if name else None

@@ -1,0 +1,92 @@
+"""JSON lines, plain or compressed: a text a line. Members are numbered by the byte at which their lines begin."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from reelmill.archives.columns import Meaning, meaning, said
+from reelmill.archives.compression import content_of
+from reelmill.archives.contract import CHUNK_BYTES, Archive, Member
+from reelmill.errors import brief
+from reelmill.media.source import Source
+
+MAX_LINE = 64 * 1024**2
+"""Bytes of a line."""
+_LOOKED_AT = 5
+"""Lines from which it is told what the lines hold: the first may be broken."""
+
+
+class JsonLines(Archive):
+    """The lines of a file."""
+
+    format = "jsonl"
+
+    def __init__(self, source: Source, lines: Meaning) -> None:
+        super().__init__(source)
+        self._lines = lines
+
+    def members(self, first: int = 0) -> Iterator[Member]:
+        """As in the contract."""
+        with content_of(self.source) as stream:
+            position = stream.seek(first) if stream.seekable() else 0
+            while line := stream.readline(MAX_LINE):
+                at, position = position, position + len(line)
+                if len(line) == MAX_LINE and not line.endswith(b"\n"):
+                    position += _to_line_end(stream)
+                    yield Member(at, f"{at}.txt", kind="text", problem=f"too_large: a line of {position - at} bytes")
+                elif at >= first and line.strip():
+                    member = self._member(at, line)
+                    if member is not None:
+                        yield member
+
+    def _member(self, at: int, line: bytes) -> Member | None:
+        name = f"{at}.txt"
+        row, problem = _parsed(line)
+        if problem:
+            return Member(at, name, kind="text", problem=problem)
+        if self._lines.counted_as is not None:
+            self.pass_over(self._lines.counted_as)
+            return None
+        assert self._lines.text is not None
+        text = row.pop(self._lines.text, None)
+        if not isinstance(text, str):
+            return Member(at, name, kind="text", problem=f"no_text: the line's `{self._lines.text}` is no text")
+        try:
+            data = text.encode()
+        except UnicodeEncodeError as error:
+            return Member(at, name, kind="text", problem=f"not_utf8: {brief(error)}")
+        return Member(at, name, iter([data]), kind="text", known=said(row))
+
+
+def lines_of(source: Source) -> JsonLines | None:
+    """The lines of a file, if its first ones are objects that hold what is known."""
+    with content_of(source) as content:
+        for _ in range(_LOOKED_AT):
+            row, problem = _parsed(content.readline(MAX_LINE))
+            if not problem and (found := meaning(row)):
+                return JsonLines(source, found)
+    return None
+
+
+def _parsed(line: bytes) -> tuple[dict[str, Any], str]:
+    """A line's object, or why it is none."""
+    try:
+        row = json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        return {}, f"not_utf8: {brief(error)}"
+    except (ValueError, RecursionError) as error:
+        return {}, f"malformed_json: {brief(error)}"
+    return (row, "") if isinstance(row, dict) else ({}, f"malformed_json: a line holds a {type(row).__name__}")
+
+
+def _to_line_end(stream: io.BufferedReader) -> int:
+    """Go to the next line; how many bytes that was."""
+    passed = 0
+    while data := stream.readline(CHUNK_BYTES):
+        passed += len(data)
+        if data.endswith(b"\n"):
+            break
+    return passed

@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from reelmill.curation.ledger import PLAN, PLAN_SINCE, read_schema, read_table, write_table
 from reelmill.errors import ConfigError, DataError, MachineError
-from reelmill.files import damaged_files, remove, write_atomically, write_text
+from reelmill.files import damaged_files, remove, sweep, write_atomically, write_text
 from reelmill.locks import lock
 from reelmill.media.source import Place, place_of
 from reelmill.os_errors import os_failure
@@ -115,7 +115,7 @@ class RunFolder:
         with handle:
             lock(handle, self.root)
             epoch = self._read_epoch() + 1
-            write_text(self.root / ".epoch", f"{epoch}\n")
+            self.commit_text(self.root / ".epoch", f"{epoch}\n")
             yield RunFolder(self.root, epoch)
 
     def check_epoch(self) -> None:
@@ -137,10 +137,7 @@ class RunFolder:
 
     def sweep(self) -> int:
         """Remove temporary files that killed writers left; returns how many."""
-        left = [path for path in self.root.rglob(".*.tmp") if path.is_file()]
-        for path in left:
-            path.unlink(missing_ok=True)
-        return len(left)
+        return sweep(self.root)
 
     def damaged(self) -> list[str]:
         """Files whose bytes differ from their SHA-256, that lack one, or that are gone."""

@@ -12,14 +12,18 @@ import contextlib
 import errno
 import hashlib
 import os
+import time
 import uuid
 import zlib
 from collections.abc import Callable, Collection, Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 from reelmill.os_errors import os_failure
 
 CHECKSUMS = "checksums"
+ABANDONED_S = 3600.0
+"""A temporary file that nobody has written to for so long belongs to a writer that was killed."""
 _LOG = "written.log"
 
 _UMASK = os.umask(0)
@@ -57,7 +61,7 @@ def write_atomically(path: Path, write: Callable[[Path], None], *, root: Path | 
         if root is not None and before:
             _write_checksum(root, path, [digest])
         if root is not None and is_new:
-            _note(root, "+", path)
+            note_written(root, path)
     except OSError as error:
         then = ", then run the same command again: what is finished is kept and nothing half-written is visible."
         raise os_failure(error, f"cannot write {path}", then) from error
@@ -73,6 +77,24 @@ def write_text(path: Path, text: str, *, root: Path | None = None) -> None:
         temporary.write_text(text, encoding="utf-8")
 
     write_atomically(path, write, root=root)
+
+
+def sweep(folder: Path, unchanged_s: float = 0.0) -> int:
+    """Remove temporary files that killed writers left below `folder`; returns how many.
+
+    Where others may be writing, `unchanged_s` spares files that were written to so recently.
+    """
+    left = [path for path in folder.rglob(".*.tmp") if _is_left(path, unchanged_s)]
+    for path in left:
+        path.unlink(missing_ok=True)
+    return len(left)
+
+
+def _is_left(path: Path, unchanged_s: float) -> bool:
+    try:
+        return path.is_file() and time.time() - path.stat().st_mtime >= unchanged_s
+    except FileNotFoundError:  # its writer has just renamed it
+        return False
 
 
 def checksum_path(root: Path, path: Path) -> Path:
@@ -95,33 +117,47 @@ def remove(root: Path, path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-def written_files(root: Path) -> set[Path]:
-    """The files that were written under `root` and not taken away since; none by a log of an earlier version."""
+def note_written(root: Path, path: Path) -> None:
+    """Note that a file has come, so that it is missed when it is gone."""
+    _note(root, "+", path)
+
+
+def written_files(root: Path) -> tuple[set[Path], bool]:
+    """The files that were written under `root` and not taken away since, and whether the log itself is damaged.
+
+    No files by a log of an earlier version.
+    """
     log = root / CHECKSUMS / _LOG
     there: set[Path] = set()
-    if not log.is_file():
-        return there
-    for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
-        entry, _, check = line.rpartition(" ")
-        if not check or check != _check(entry):
-            continue  # cut off when its writer was killed
-        sign, _, name = entry.partition(" ")
-        (there.add if sign == "+" else there.discard)(root / name)
-    return there
+    damaged = False
+    lines = log.read_text(encoding="utf-8", errors="replace").split("\n") if log.is_file() else []
+    for line, after in zip_longest(lines, lines[1:]):
+        if entry := _entry(line):
+            sign, _, name = entry.partition(" ")
+            (there.add if sign == "+" else there.discard)(root / name)
+        elif line:
+            # A line that was cut off when its writer was killed has no empty one behind it.
+            damaged = damaged or after == "" or bool(_entry(line[:-1]))
+    return there, damaged
 
 
-def damaged_files(root: Path, wanted: Collection[Path]) -> list[str]:
+def damaged_files(root: Path, wanted: Collection[Path], checked_by_line: Collection[Path] = ()) -> list[str]:
     """What is wrong with the files under `root` that have a SHA-256, with those of `wanted` that have none, and with
-    those that were written and are gone."""
+    those that were written and are gone. Of files `checked_by_line`, which have no SHA-256, only that."""
     checksums = root / CHECKSUMS
     records = {root / record.relative_to(checksums).with_suffix("") for record in checksums.rglob("*.sha256")}
-    problems = []
-    for path in sorted(records.union(wanted, written_files(root))):
+    written, is_log_damaged = written_files(root)
+    problems = [f"{CHECKSUMS}/{_LOG}: its lines are not those that were written"] if is_log_damaged else []
+    for path in sorted(records.union(wanted, written)):
         name = path.relative_to(root)
         if not path.is_file():
             problems.append(f"{name}: gone")
+        elif path in checked_by_line:
+            continue
         elif path not in records:
             problems.append(f"{name}: no checksum")
+        elif not _is_whole(root, path):
+            problems.append(f"{CHECKSUMS}/{name}.sha256: it is no list of SHA-256 and names")
         elif sha256(path) not in recorded_hashes(root, path):
             problems.append(f"{name}: its bytes are not those that were written")
     return problems
@@ -132,12 +168,21 @@ def _write_checksum(root: Path, path: Path, digests: Sequence[str]) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
-        lines = [f"{digest}  {path.relative_to(root)}\n" for digest in digests]
-        temporary.write_text("".join(lines), encoding="utf-8")
+        temporary.write_text(_record(root, path, digests), encoding="utf-8")
         sync(temporary)
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _record(root: Path, path: Path, digests: Sequence[str]) -> str:
+    """What stands in the file of a file's SHA-256, as `sha256sum` has it."""
+    return "".join(f"{digest}  {path.relative_to(root)}\n" for digest in digests)
+
+
+def _is_whole(root: Path, path: Path) -> bool:
+    record = checksum_path(root, path).read_text(encoding="utf-8", errors="replace")
+    return record == _record(root, path, recorded_hashes(root, path))
 
 
 def _note(root: Path, sign: str, path: Path) -> None:
@@ -149,6 +194,12 @@ def _note(root: Path, sign: str, path: Path) -> None:
         stream.write(f"\n{entry} {_check(entry)}\n")
         stream.flush()
         os.fsync(stream.fileno())
+
+
+def _entry(line: str) -> str:
+    """What a line of the log says; nothing where it is not whole."""
+    entry, _, check = line.rpartition(" ")
+    return entry if check and check == _check(entry) else ""
 
 
 def _check(entry: str) -> str:

@@ -1,11 +1,22 @@
 """A file is visible whole or not at all."""
 
+import os
+import time
 from pathlib import Path
 
 import pytest
 
 from reelmill.errors import MachineError
-from reelmill.files import checksum_path, damaged_files, recorded_hashes, sha256, write_atomically
+from reelmill.files import (
+    ABANDONED_S,
+    checksum_path,
+    damaged_files,
+    recorded_hashes,
+    sha256,
+    sweep,
+    write_atomically,
+    write_text,
+)
 
 
 def test_a_failing_write_leaves_nothing(tmp_path):
@@ -69,3 +80,33 @@ def test_a_file_that_is_replaced_is_sound_wherever_its_writer_dies(tmp_path, mon
     assert recorded_hashes(tmp_path, target) == [sha256(target)]
     target.write_text("other")
     assert len(damaged_files(tmp_path, [target])) == 1
+
+
+def test_what_a_killed_writer_left_is_swept_and_what_is_being_written_is_not(tmp_path):
+    for name in ("old", "new"):
+        (tmp_path / f".{name}.tmp").touch()
+    hours_ago = time.time() - 2 * ABANDONED_S
+    os.utime(tmp_path / ".old.tmp", (hours_ago, hours_ago))
+    assert sweep(tmp_path, ABANDONED_S) == 1 and (tmp_path / ".new.tmp").exists()
+    assert sweep(tmp_path) == 1
+
+
+def test_any_change_of_the_records_themselves_is_seen(tmp_path):
+    for name in ("a", "b"):
+        write_text(tmp_path / name, name, root=tmp_path)
+    records = [checksum_path(tmp_path, tmp_path / "a"), tmp_path / "checksums" / "written.log"]
+    assert damaged_files(tmp_path, []) == []
+    for record in records:
+        whole = record.read_bytes()
+        for place in range(len(whole)):
+            record.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+            assert damaged_files(tmp_path, []), (record.name, place)
+        record.write_bytes(whole)
+    with records[1].open("ab") as log:  # its writer is killed
+        log.write(b"\n+ half a na")
+    assert damaged_files(tmp_path, []) == []
+    write_text(tmp_path / "c", "c", root=tmp_path)
+    assert damaged_files(tmp_path, []) == []
+    for path in (tmp_path / "c", checksum_path(tmp_path, tmp_path / "c")):
+        path.unlink()
+    assert damaged_files(tmp_path, []) == ["c: gone"]

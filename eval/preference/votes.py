@@ -5,14 +5,19 @@
 There are three kinds. A `rating` gives each candidate 1 to 5. A `comparison` gives the better one of two candidates 1
 and the other 0, or each 0.5 for a tie. A `score` is a number on a scorer's own scale. The latest vote of a voter on the
 same candidates counts.
+
+Each line ends with a `check`, which depends on the line and on the check before it: a line that was changed or taken
+out is seen. A line without one was written by an earlier version or by hand, and counts as it is.
 """
 
 from __future__ import annotations
 
 import datetime
 import fcntl
+import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +25,7 @@ from typing import Any, BinaryIO
 
 from reelmill.errors import DataError
 from reelmill.eval.preference.candidates import Candidates
+from reelmill.files import note_written, sync
 
 QUESTIONS = ("appeal", "alignment")
 """Emu3's two: visual appeal and prompt alignment (arXiv 2409.18869, section 2.5)."""
@@ -28,6 +34,7 @@ RATINGS = (1, 2, 3, 4, 5)
 LONGEST_VOTER = 64
 LONGEST_LINE = 1 << 16
 LARGEST_SCORE = 1e9
+_CHECK = re.compile(rb', "check": "([0-9a-f]{16})"\}$', re.MULTILINE)
 
 Scores = Mapping[str, Mapping[str, float]]
 """Numbers by candidate and question."""
@@ -93,39 +100,84 @@ class VoteFile:
         """Append votes. When this returns they are on the disk. Votes without a time get one."""
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         lines = [Vote(v.voter, v.kind, v.prompt_id, v.scores, v.at or now).to_json() for v in votes]
-        data = "".join(f"{line}\n" for line in lines).encode()
         is_new = not self.path.exists()
         with self.path.open("a+b") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX)
             # A process that is killed while it writes leaves part of a line, which it has not acknowledged.
-            stream.truncate(_complete_bytes(stream))
-            stream.write(data)
+            end = _complete_bytes(stream)
+            stream.seek(end)
+            self._check_rest(stream.read())
+            before = _last_check(stream, end)
+            stream.truncate(end)
+            stream.write(b"".join(_checked(map(str.encode, lines), before)))
             stream.flush()
             os.fsync(stream.fileno())
         if is_new:
-            descriptor = os.open(self.path.parent, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            sync(self.path.parent)
+            note_written(self.path.parent, self.path)
 
     def read(self, candidates: Candidates) -> list[Vote]:
-        """All votes, oldest first. Raises DataError, naming the line, for a line that is no vote."""
+        """All votes, oldest first. Raises DataError, naming the line, for one that is no vote or has been changed."""
         if not self.path.exists():
             return []
         data = self.path.read_bytes()
-        return list(read_votes(data[: data.rfind(b"\n") + 1].splitlines(), candidates, self.path))
+        end = data.rfind(b"\n") + 1
+        self._check_rest(data[end:])
+        lines = data[:end].split(b"\n")
+        before = b""
+        for number, line in enumerate(lines, 1):
+            if found := _CHECK.search(line):
+                if found[1] != _check(_CHECK.sub(b"}", line), before):
+                    raise self._damaged(f"line {number}")
+                before = found[1]
+        return list(read_votes(lines, candidates, self.path))
+
+    def _check_rest(self, rest: bytes) -> None:
+        """DataError where what follows the last whole line is a whole line too, whose end has been changed."""
+        if _CHECK.search(rest[:-1]):
+            raise self._damaged("the end of the last line")
+
+    def _damaged(self, where: str) -> DataError:
+        return DataError(
+            f"{self.path}, {where}: it, or the line before it, is not what was written; put the file back from a copy. "
+            "If you have changed it yourself, move it away and read it in again: `reelmill prefer vote FOLDER --from "
+            "FILE`."
+        )
+
+
+def _checked(lines: Iterable[bytes], before: bytes) -> Iterable[bytes]:
+    """The lines as they are stored, after one with the check `before`."""
+    for line in lines:
+        before = _check(line, before)
+        yield line[:-1] + b', "check": "' + before + b'"}\n'
+
+
+def _check(line: bytes, before: bytes) -> bytes:
+    return hashlib.sha256(before + line).hexdigest()[:16].encode()
+
+
+def _last_check(stream: BinaryIO, end: int) -> bytes:
+    """The last check before the byte `end`; none where no line has one."""
+    for begin in dict.fromkeys((max(0, end - 2 * LONGEST_LINE), 0)):
+        stream.seek(begin)
+        if found := _CHECK.findall(stream.read(end - begin)):
+            last: bytes = found[-1]
+            return last
+    return b""
 
 
 def read_votes(lines: Iterable[bytes], candidates: Candidates, path: Path) -> Iterable[Vote]:
-    """The votes in the lines of a file; blank lines are skipped. Raises DataError, naming the line that is no vote."""
+    """The votes in the lines of a file, whatever their checks; blank lines are skipped.
+
+    Raises DataError, naming the line that is no vote.
+    """
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
             if len(line) > LONGEST_LINE:
                 raise DataError(f"it has {len(line):,} bytes; a vote has at most {LONGEST_LINE:,}")
-            yield read_vote(json.loads(line), candidates)
+            yield read_vote(json.loads(_CHECK.sub(b"}", line)), candidates)
         except (DataError, ValueError, RecursionError) as error:
             raise DataError(f"{path}, line {number}: {error}") from None
 

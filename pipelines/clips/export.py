@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import tarfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ from typing import IO, Any
 
 from reelmill.config import nearest, to_dict
 from reelmill.errors import ConfigError, DataError
-from reelmill.files import write_atomically
+from reelmill.files import ABANDONED_S, sweep, write_atomically
 from reelmill.isolation.messages import REMUXED
 from reelmill.isolation.parent import Child, ItemFailed
 from reelmill.media.remux import REMUX_JOB
@@ -31,6 +32,7 @@ from reelmill.orchestration.views import LedgerQueries
 
 KINDS = ("video", "image")
 MIB = 2**20
+_SHARD = re.compile(r"[a-z]+-\d+\.tar")
 _QUERY = """
 SELECT s.* FROM samples s WHERE s.kind = $2
 AND s.sample_id IN (SELECT sample_id FROM verdicts WHERE selection = $1 AND status = 'kept')
@@ -77,12 +79,13 @@ def export_clips(
     run = RunFolder(out).require()
     recipe = load_recipe(out)
     done = Exported()
+    sweep(folder, ABANDONED_S)
     with LedgerQueries(run.root) as ledger, Child(recipe.score.isolation) as child:
         if not ledger.has("plan"):
             raise DataError(f"{run.root} was imported: its samples have no media to export")
         for kind in dict.fromkeys(kinds):
             table = ledger.table(_QUERY, [selection, kind])
-            shards = sorted(folder.glob(f"{kind}-*.tar"))
+            shards = [path for path in sorted(folder.glob(f"{kind}-*.tar")) if _SHARD.fullmatch(path.name)]
             known = _keys(shards)
             if stray := known.difference(table["sample_id"].to_pylist()):
                 raise ConfigError(
@@ -92,7 +95,8 @@ def export_clips(
             done.known += len(known)
             rows = (row for batch in table.to_batches() for row in batch.to_pylist() if row["sample_id"] not in known)
             clips = _clips(rows, run.sources(), child, to_dict(recipe.score.decode), done, log_fn)
-            _write_shards(clips, folder, kind, len(shards), shard_mb * MIB, log_fn)
+            number = 1 + max((int(path.stem.removeprefix(f"{kind}-")) for path in shards), default=-1)
+            _write_shards(clips, folder, kind, number, shard_mb * MIB, log_fn)
     return done
 
 

@@ -93,14 +93,15 @@ def verify_preferences(folder: Path) -> Findings:
     from reelmill.eval.preference import Candidates, VoteFile
 
     pairs = _pairs(folder)
-    problems = damaged_files(folder, [*(folder / "candidates").glob("*.parquet"), *pairs])
+    votes = VoteFile(folder)
+    problems = damaged_files(folder, [*(folder / "candidates").glob("*.parquet"), *pairs], [votes.path])
     problems += [problem for path in pairs for problem in verify_pairs(path)]
     documents = 0
     try:
         candidates = Candidates(folder)
         documents = len(candidates)
         problems += candidates.problems()
-        VoteFile(folder).read(candidates)
+        votes.read(candidates)
     except DataError as error:
         problems.append(str(error))
     if not problems:

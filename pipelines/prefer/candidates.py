@@ -10,6 +10,7 @@ from reelmill.errors import ConfigError, DataError
 from reelmill.eval.generation import Studio
 from reelmill.eval.generation.loading import find_model
 from reelmill.eval.preference import Candidates, Plan, checkpoint_of, sample
+from reelmill.files import ABANDONED_S, sweep
 from reelmill.pipelines.generate.prompts import check_text, read_prompts
 from reelmill.tokenize.vision import load_by_fingerprint
 
@@ -66,6 +67,7 @@ def open_candidates(folder: Path) -> Candidates:
 
 def decode_pictures(candidates: Candidates, tokenizer: str | None = None, prompts: Set[str] | None = None) -> None:
     """Decode the pictures that do not exist yet, for all prompts or for some."""
+    sweep(candidates.folder, ABANDONED_S)
     missing = [one for one in candidates.undecoded() if prompts is None or one.prompt in prompts]
     for fingerprint in dict.fromkeys(candidates.footers[one.path].tokenizer for one in missing):
         vision = load_by_fingerprint(fingerprint, tokenizer)

@@ -367,3 +367,31 @@ def test_win_rates_come_from_ratings_too(tmp_path):
     rates = {rate.question: rate for rate in win_rates(candidates, tallies(votes))}
     assert (rates["appeal"].wins, rates["appeal"].losses, rates["appeal"].rate) == (1, 1, 0.5)
     assert (rates["alignment"].ties, rates["alignment"].losses) == (1, 1)
+
+
+def test_a_vote_that_was_changed_or_taken_out_is_seen(tmp_path):
+    candidates = write_folder(tmp_path)
+    first, *_ = candidates.by_id
+    file = VoteFile(tmp_path)
+    file.path.write_text(json.dumps(rating("by hand", {first: (1, 1)})) + "\n")
+    for voter in ("ann", "bob"):
+        file.add(votes_of(candidates, rating(voter, {first: (1, 2)})))
+    voters = ["by hand", "ann", "bob"]
+    whole = file.path.read_bytes()
+    assert [vote.voter for vote in file.read(candidates)] == voters
+    by_hand, *checked = whole.splitlines(keepends=True)
+    for place in range(len(by_hand), len(whole)):
+        for flipped in (whole[place] ^ 1, 0x0A, 0x0D):
+            if flipped != whole[place]:
+                file.path.write_bytes(whole[:place] + bytes([flipped]) + whole[place + 1 :])
+                with pytest.raises(DataError, match=r"votes\.jsonl, "):
+                    file.read(candidates)
+    file.path.write_bytes(by_hand + checked[1])
+    with pytest.raises(DataError, match=r"line 2: it, or the line before it, is not what was written"):
+        file.read(candidates)
+    file.path.write_bytes(whole[:-1] + b"x")
+    with pytest.raises(DataError, match="the end of the last line"):
+        file.add(votes_of(candidates, rating("cid", {first: (3, 3)})))
+    file.path.write_bytes(whole)
+    file.add(votes_of(candidates, rating("cid", {first: (3, 3)})))
+    assert [vote.voter for vote in file.read(candidates)] == [*voters, "cid"]

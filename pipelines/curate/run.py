@@ -88,6 +88,13 @@ def check_curation(
     _require_weights(recipe)
 
 
+def score_skipped(folder: RunFolder, selection: str, recipe: Recipe, runner: StageRunner) -> None:
+    """Score the undecided samples of a selection that a scorer skipped under other rules, and decide again."""
+    again = score.requeued_tasks(folder, selection, recipe.rules, recipe.score)
+    if runner.run("score again", score.WORKER, again):
+        write_verdicts(folder, selection, recipe, assignments_of(folder, selection))
+
+
 def complete_selection(
     folder: RunFolder, selection: str, recipe: Recipe, console: Console, *, is_second: bool = False
 ) -> None:
@@ -98,9 +105,7 @@ def complete_selection(
     from reelmill.orchestration import tokens
 
     runner = StageRunner(folder, recipe, console)
-    again = score.requeued_tasks(folder, selection, recipe.rules, recipe.score)
-    if runner.run("score again", score.WORKER, again):
-        write_verdicts(folder, selection, recipe, assignments_of(folder, selection))
+    score_skipped(folder, selection, recipe, runner)
     caption.caption_selection(runner, selection)
     fingerprint, tokenizer = tokens.tokenize_selection(runner, selection, caption.required(recipe))
     if selection == DEFAULT:  # another selection may have tokens of its own, which are not the run's

@@ -104,10 +104,8 @@ def import_chats(source: Path, out: Path, how: ChatImport, say: Callable[[str], 
             raise DataError(f"{source} holds no row that can be used; nothing was imported.")
         write_verdicts(folder, DEFAULT, recipe)
         write_database(folder.root, out.resolve())
-    if out.exists():
-        out.rmdir()
-    unfinished.rename(out)
-    refresh_card(RunFolder(out))
+        refresh_card(folder, out.name)
+        unfinished.rename(out)  # over an empty folder too
     return RunFolder(out)
 
 

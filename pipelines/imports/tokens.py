@@ -51,9 +51,9 @@ def import_tokens(
     ).hexdigest()
     recipe = Recipe(name="imported", tokens=TokensConfig(tokenizer=name, text=vocab.text))
     unfinished = out.with_name(f"{out.name}.importing")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    try:
-        with RunFolder(unfinished).lock() as folder:
+    with RunFolder(unfinished).lock() as folder:
+        try:
+            _clear(folder)
             prepare_folder(folder, recipe)
             imported = tokens = 0
             for unit, batch in enumerate(_units(source, vocab, fingerprint)):
@@ -64,14 +64,21 @@ def import_tokens(
                 raise DataError(f"{source} holds no rows; nothing was imported.")
             write_verdicts(folder, DEFAULT, recipe)
             write_database(folder.root, out.resolve())
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
-    if out.exists():
-        out.rmdir()
-    unfinished.rename(out)
-    refresh_card(RunFolder(out))
+            refresh_card(folder, out.name)
+            unfinished.rename(out)  # over an empty folder too
+        except BaseException:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise
     return RunFolder(out)
+
+
+def _clear(folder: RunFolder) -> None:
+    """Take away what an import that was killed has left; the lock and its epoch stay."""
+    for path in folder.root.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name not in (".lock", ".epoch"):
+            path.unlink()
 
 
 def prepare_folder(folder: RunFolder, recipe: Recipe) -> None:

@@ -16,9 +16,10 @@ from reelmill.curation.scoring import score_columns
 from reelmill.errors import ConfigError
 from reelmill.orchestration.recipe import Recipe, load_recipe
 from reelmill.orchestration.runfolder import RunFolder
+from reelmill.orchestration.stages import StageRunner
 from reelmill.orchestration.views import LedgerQueries, write_database
 from reelmill.pipelines.curate.recipes import check
-from reelmill.pipelines.curate.run import complete_selection
+from reelmill.pipelines.curate.run import complete_selection, score_skipped
 from reelmill.pipelines.curate.verdicts import DEFAULT, recover, write_verdicts
 from reelmill.pipelines.ledger.presets import Preset, preset
 from reelmill.pipelines.ledger.ranking import Ranking, rank
@@ -90,6 +91,9 @@ def select(out: Path, name: str, options: SelectOptions, console: Console) -> Se
     with folder.lock() as locked, log_to(locked.root, f"select {name}: {'; '.join(assignments) or 'as the run'}"):
         recover(locked, base, console)
         if changes.ranking is not None:
+            if options.complete:  # before it is ranked: the same command again must find the same ranks
+                write_verdicts(locked, name, recipe, assignments)
+                score_skipped(locked, name, recipe, StageRunner(locked, recipe, console))
             assignments += _ranks(locked, recipe, changes.ranking, console)
             recipe = _changed(base, assignments)
         write_verdicts(locked, name, recipe, assignments)

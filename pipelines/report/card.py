@@ -16,15 +16,15 @@ from reelmill.pipelines.report.charts import number
 _SPECIAL = str.maketrans({c: f"\\{c}" for c in "\\`*_{}[]<>#|~!"})
 
 
-def refresh(folder: RunFolder) -> None:
-    """Write the card of a run folder, unless there is one that is not ours."""
+def refresh(folder: RunFolder, name: str = "") -> None:
+    """Write the card of a run folder, unless there is one that is not ours; `name`: what the folder will be called."""
     path = folder.root / "README.md"
     if path.is_file() and hub.MARK not in path.read_text(encoding="utf-8", errors="replace"):
         return
     recipe, run = load_recipe(folder.root), gather.run_facts(folder.root)
     with LedgerQueries(folder.root) as ledger:
         found = gather.numbers(ledger, recipe.rules, run.get("tokens_fingerprint", ""))
-    write_text(path, markdown(folder.root, recipe, run, found))
+    write_text(path, markdown(folder.root, recipe, run, found, name))
 
 
 def limits(numbers: Mapping[str, Any]) -> list[str]:
@@ -58,8 +58,9 @@ def bounds(recipe: Recipe) -> list[dict[str, str]]:
     return rows
 
 
-def markdown(root: Path, recipe: Recipe, run: Mapping[str, Any], found: Mapping[str, Any]) -> str:
-    """The card of the run folder `root`. Words from the dump are escaped."""
+def markdown(root: Path, recipe: Recipe, run: Mapping[str, Any], found: Mapping[str, Any], name: str = "") -> str:
+    """The card of the run folder `root`, under another name where one is given. Words from the dump are escaped."""
+    name = name or root.name
     totals, tokens = found["totals"], found["tokens"]
     tokenizer = run.get("vision_tokenizer", {})
     facts = [
@@ -78,7 +79,7 @@ def markdown(root: Path, recipe: Recipe, run: Mapping[str, Any], found: Mapping[
     ]  # fmt: skip
     rules = [(f"`{row['name']}`", f"`{row['expr']}`", row["keep"], row["kinds"]) for row in bounds(recipe)]
     sections = [
-        hub.header(root, run.get("tokens_fingerprint", ""), found) + f"\n# {_escaped(root.name)}",
+        hub.header(root, name, run.get("tokens_fingerprint", ""), found) + f"\n# {_escaped(name)}",
         "Video, image and text samples curated from a dump, and their token documents, by reelmill. "
         "`load_dataset` reads the tables that the header names; `reelmill.duckdb` answers queries (`reelmill sql`); "
         "`reelmill report` makes a page of pictures.",

@@ -32,15 +32,18 @@ _SIZES = [
 _TASKS = {"video": "text-to-video", "image": "text-to-image", "text": "text-generation"}
 
 
-def header(root: Path, fingerprint: str, found: Mapping[str, Any]) -> str:
-    """The header of the run folder `root`; `found` are `gather.numbers`, tokens those under `fingerprint`."""
+def header(root: Path, name: str, fingerprint: str, found: Mapping[str, Any]) -> str:
+    """The header of the run folder `root`, called `name`.
+
+    `found` are `gather.numbers`, tokens those under `fingerprint`.
+    """
     kinds = [str(row["name"]) for row in found["tokens"]["kind"]]
     licences = _licences(str(row["name"]) for row in found["tokens"]["licence"])
     size = next((name for bound, name in _SIZES if found["totals"]["documents"] < bound), "n>1T")
     lines = [
         "---",
         MARK,
-        f"pretty_name: {json.dumps(root.name)}",
+        f"pretty_name: {json.dumps(name)}",
         f"license: {json.dumps(licences[0] if len(licences) == 1 else licences)}",
         f"size_categories: {json.dumps([size])}",
         f"task_categories: {json.dumps([_TASKS[kind] for kind in _TASKS if kind in kinds])}",
@@ -48,9 +51,9 @@ def header(root: Path, fingerprint: str, found: Mapping[str, Any]) -> str:
         "configs:",
     ]
     configs = _configs(root, fingerprint)
-    for name, files in configs.items():
-        lines += [f"- config_name: {json.dumps(name)}", f"  data_files: {json.dumps(files)}"]
-        lines += ["  default: true"] if name == next(iter(configs)) else []
+    for table, files in configs.items():
+        lines += [f"- config_name: {json.dumps(table)}", f"  data_files: {json.dumps(files)}"]
+        lines += ["  default: true"] if table == next(iter(configs)) else []
     return "\n".join([*lines, "---"]) + "\n"
 
 

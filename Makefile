@@ -1,6 +1,7 @@
 # Every target first makes the environment (VENV) and pulls the default weights if they are missing.
 #   make curate [DUMP=folder] [OUT=out/sample] [RECIPE=sample]      make train [DATA=out/sample] [RECIPE=tiny]
 #   make test   make test-slow   make check   make bench
+#   make torture [MINUTES=10] [SEED=N]
 # TORCH: what pip installs first. On a machine with a GPU: make curate TORCH="torch torchvision"; an environment that
 # already has torch: TORCH= . JOBS: processes that run the fast tests. PIP_ARGS goes to every pip call (a mirror, a find-links folder with a CPU build of torch).
 
@@ -9,6 +10,8 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0 torchvision==0.28.0
 PIP_ARGS ?=
 JOBS ?= 2
+MINUTES ?= 10
+SEED ?=
 BIN := $(VENV)/bin
 OUT ?= out/$(if $(DUMP),$(notdir $(patsubst %/,%,$(DUMP))),sample)
 RECIPE ?= $(if $(DUMP),video,sample)
@@ -16,7 +19,7 @@ DATA ?= out/sample
 
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: curate train test test-slow check lint types bench clean
+.PHONY: curate train test test-slow torture check lint types bench clean
 
 curate: $(VENV)/.ready
 	$(if $(DUMP),,test -f build/sample-dump/.complete || { $(BIN)/reelmill sample-dump build/sample-dump && touch build/sample-dump/.complete; })
@@ -32,6 +35,9 @@ test: $(VENV)/.dev
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "slow and not gpu"
+
+torture: $(VENV)/.dev
+	PYTHONPATH=tests/helpers $(BIN)/python -m torture --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 check: lint types test
 

@@ -1,0 +1,79 @@
+"""`kill -9` at a random moment of what writes a folder, or at a random rename; the same command must finish it."""
+
+import os
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+
+from operations import OPERATIONS, prepared, write_material
+
+from torture.campaign import Tried
+from torture.processes import kill_after, seconds_of, start
+
+MOST_KILLS = 3
+
+
+def act(name, place, out):
+    """The operation, as a process of its own does it."""
+    OPERATIONS[name].act(Path(place), Path(out))
+
+
+def act_to_the_rename(name, place, out, renames):
+    """The same, in a process that ends at that rename as if it had been killed."""
+    real, left = Path.replace, [renames]
+
+    def replace(self, target):
+        left[0] -= 1
+        if left[0] < 0:
+            os._exit(9)
+        return real(self, target)
+
+    Path.replace = replace
+    act(name, place, out)
+
+
+@contextmanager
+def campaign(place):
+    material = write_material(place / "material")
+    undisturbed = {}
+
+    def known(name):
+        """(folder to begin with, state of an undisturbed run, its seconds)."""
+        if name not in undisturbed:
+            made, out = prepared(name, material), place / f"undisturbed-{len(undisturbed)}" / "out"
+            out.parent.mkdir()
+            if made.exists():
+                shutil.copytree(made, out)
+            seconds = seconds_of(act, name, material, out, said=place / "said")
+            undisturbed[name] = made, OPERATIONS[name].state(out), seconds
+        return undisturbed[name]
+
+    def attempt(chance):
+        name = chance.choice([*OPERATIONS])
+        made, wanted, seconds = known(name)
+        out = place / "out" / "out"
+        shutil.rmtree(out.parent, ignore_errors=True)
+        out.parent.mkdir()
+        if made.exists():
+            shutil.copytree(made, out)
+        tried, how = Tried(), []
+        for _ in range(chance.randint(1, MOST_KILLS)):
+            if chance.random() < 0.5:
+                renames = chance.randrange(60)
+                how.append(f"at rename {renames}")
+                process = start(act_to_the_rename, name, material, out, renames, said=place / "said")
+                process.join()
+            else:
+                moment = chance.uniform(0, seconds)
+                how.append(f"after {moment:.2f} s")
+                kill_after(start(act, name, material, out, said=place / "said"), moment)
+            tried.tries += 1
+        OPERATIONS[name].act(material, out)
+        if OPERATIONS[name].state(out) != wanted:
+            tried.failures.append(f"{name}, killed {', '.join(how)}: other rows than an undisturbed run")
+        tried.failures += [f"{name}, killed {', '.join(how)}: {one}" for one in OPERATIONS[name].verify(out)]
+        left = [path.name for path in out.rglob(".*.tmp")]
+        tried.failures += [f"{name}, killed {', '.join(how)}: left over {one}" for one in left]
+        return tried
+
+    yield attempt

@@ -20,10 +20,10 @@ def test_zero_failures_in_n_tries_bound_the_rate_by_three_nths():
     assert lines[2:] == ["| a | 300 | 0 | 1 in 100 | 2 |", "| b | 10 | 1 | - | 1 |"]
 
 
-def test_children_and_clients_that_lie(tmp_path):
-    found, _ = torture.torment(["messages of a child", "requests to serve"], 1, tmp_path, 1.0)
-    assert [tried.failures for tried in found.values()] == [[], []]
-    assert all(tried.tries >= 20 for tried in found.values())
+@pytest.mark.parametrize("name", ["messages of a child", "requests to serve"])
+def test_children_and_clients_that_lie(name, tmp_path):
+    found, _ = torture.torment([name], 1, tmp_path, 600.0, number=0)
+    assert found[name].failures == [] and found[name].tries >= 20
 
 
 def test_a_failure_ends_with_1_and_says_how_to_repeat_it(tmp_path, monkeypatch, capsys):

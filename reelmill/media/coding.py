@@ -31,9 +31,7 @@ def coding_of(stream: BinaryIO) -> Coding:
         return _png(head)
     if head[4:8] == b"ftyp":
         return _avif(head)
-    if head[:4] in (b"II*\0", b"MM\0*"):
-        return Coding(bit_depth=_tiff_bits(stream, head))
-    return Coding(bit_depth=8)
+    return Coding()
 
 
 def _png(head: bytes) -> Coding:
@@ -67,27 +65,3 @@ def _avif(head: bytes) -> Coding:
     at = head.find(b"pixi")
     depth = head[at + 9] if 0 <= at <= len(head) - 10 else None
     return Coding(transfer, primaries, full, bit_depth=depth)
-
-
-_BITS_PER_SAMPLE = 258
-_ENTRY = 12
-
-
-def _tiff_bits(stream: BinaryIO, head: bytes) -> int | None:
-    """BitsPerSample of the first image (TIFF 6.0, section 8): shorts, of which the first counts."""
-    order = "<" if head.startswith(b"II") else ">"
-    (start,) = struct.unpack_from(order + "I", head, 4)
-    stream.seek(start)
-    directory = stream.read(2 + 1000 * _ENTRY)
-    bits = None
-    for at in range(2, len(directory) - _ENTRY + 1, _ENTRY):
-        tag, _, count, value = struct.unpack_from(order + "HHI4s", directory, at)
-        if tag == _BITS_PER_SAMPLE:
-            if count <= 2:
-                (bits,) = struct.unpack_from(order + "H", value)
-            else:
-                stream.seek(struct.unpack(order + "I", value)[0])
-                (bits,) = struct.unpack(order + "H", stream.read(2).ljust(2, b"\0"))
-            break
-    stream.seek(0)
-    return bits

@@ -6,6 +6,7 @@ refused and nothing outside the given bytes is ever opened.
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -220,8 +221,20 @@ def _asf(stream: BinaryIO, size: int) -> Ending:
     return Ending(missing=max(declared - size, 0), whole=declared <= size)
 
 
+_FLV_SIZE = b"\0\x08filesize\0"
+"""An entry of AMF's: the length of its name, the name, a number (which follows)."""
+
+
 def _flv(stream: BinaryIO, size: int) -> Ending:
-    """Each tag is followed by its length: the last one must match (FLV specification, annex E.3)."""
+    """Each tag is followed by its length: the last one must match (FLV specification, annex E.3).
+
+    Where the file was cut between two tags only its size tells, which most writers put into `onMetaData`.
+    """
+    head = stream_head(stream, 64 * 1024)
+    if (at := head.find(_FLV_SIZE)) >= 0:
+        (declared,) = struct.unpack_from(">d", head, at + len(_FLV_SIZE))
+        if size < declared < math.inf:
+            return Ending(missing=round(declared) - size)
     stream.seek(max(size - 4, 0))
     (length,) = struct.unpack(">I", stream.read(4))
     at = size - 4 - length

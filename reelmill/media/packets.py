@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterator
 from itertools import chain, islice, pairwise
 from typing import Any, TypeAlias, cast
 
+import av
 from av.container import InputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
+from reelmill.errors import Refused, brief
 from reelmill.media.checksums import ClusterChecksums
 from reelmill.media.clock import LONGEST_STEP_S
 from reelmill.media.damage import Damage, heard
@@ -130,7 +132,7 @@ class Packets:
         complaints: list[str] = []
         while True:
             with heard() as lines:
-                packet = next(packets, None)
+                packet = _next(packets)
             if packet is None:
                 return
             complaints += lines
@@ -195,3 +197,13 @@ class Packets:
         """When a packet is decoded, by the file's clock; NaN where it does not say."""
         ticks = packet.pts if packet.dts is None else packet.dts
         return math.nan if ticks is None else ticks * self._tick_s
+
+
+def _next(packets: Iterator[Packet[Any]]) -> Packet[Any] | None:
+    """The next packet. Refused where the container is so damaged that no more can be found."""
+    try:
+        return next(packets, None)
+    except av.error.MemoryError:
+        raise
+    except av.error.FFmpegError as error:
+        raise Refused(f"corrupt: the container cannot be read on: {brief(error)}") from None

@@ -6,15 +6,17 @@ import io
 import struct
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageCms, ImageOps, ImageSequence, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps, ImageSequence, TiffImagePlugin, UnidentifiedImageError
 
 from reelmill.errors import Refused
 from reelmill.media.coding import Coding, coding_of
 from reelmill.media.colour import PRIMARIES, RANGES, TRANSFERS, conversion, to_srgb
+from reelmill.media.containers import HEAD
+from reelmill.media.kinds import described, is_image
 from reelmill.media.limits import Limits
 from reelmill.media.moving import Facts
 from reelmill.media.source import Source
@@ -58,14 +60,20 @@ class Opened:
         )
 
 
+_DAMAGE = (
+    OSError, SyntaxError, ValueError, EOFError, RuntimeError, LookupError, TypeError, ArithmeticError, struct.error
+)  # fmt: skip
+"""What Pillow and its plugins raise for bytes that are not what they should be; any of them, by what was tried."""
+
+
 @contextmanager
 def damage_refused() -> Iterator[None]:
     """What Pillow says of damaged bytes inside of the block becomes Refused."""
     try:
         yield
     except UnidentifiedImageError:
-        raise Refused(f"not_an_image: none of {', '.join(FORMATS)}") from None
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
+        raise Refused("corrupt: the header cannot be read") from None
+    except _DAMAGE as error:
         raise Refused(f"corrupt: {' '.join(str(error).split())[:200]}") from None
 
 
@@ -77,11 +85,37 @@ def opened(source: Source, limits: Limits) -> Iterator[Opened]:
     with ExitStack() as stack:
         with damage_refused():
             stream = stack.enter_context(source.open())
+            head = stream.read(HEAD)
+            if not is_image(head):
+                raise Refused(f"not_an_image: {described(head)}; read are {', '.join(FORMATS)}")
+            stream.seek(0)
             coding = coding_of(stream)
             file = stack.enter_context(Image.open(stream, formats=FORMATS))
+            if coding.bit_depth is None:
+                coding = replace(coding, bit_depth=_bits(file))
+            if _is_preview(file, head):
+                raise Refused("not_an_image: a camera's raw file, in which only a preview could be read")
             limits.check_picture(*file.size)
             frames = getattr(file, "n_frames", 1)
         yield Opened(file, coding, frames)
+
+
+def _is_preview(file: Image.Image, head: bytes) -> bool:
+    """Whether a TIFF is a camera's raw file (DNG, NEF, ARW, CR2): its first picture is said to be a smaller one."""
+    if not isinstance(file, TiffImagePlugin.TiffImageFile):
+        return False
+    return head[8:10] == b"CR" or bool(file.tag_v2.get(_NEW_SUBFILE_TYPE, 0) & 1)
+
+
+def _bits(file: Image.Image) -> int:
+    """Bits a value, of which a TIFF states any number."""
+    if not isinstance(file, TiffImagePlugin.TiffImageFile):
+        return 8
+    return int(file.tag_v2.get(_BITS_PER_SAMPLE, (1,))[0])
+
+
+_NEW_SUBFILE_TYPE, _BITS_PER_SAMPLE = 254, 258
+"""TIFF 6.0, section 8."""
 
 
 def is_animation(source: Source, limits: Limits) -> bool:

@@ -10,7 +10,6 @@ import av
 import av.subtitles.stream  # once, not by each worker of the child for itself
 import numpy as np
 from av.codec.context import CodecContext
-from av.sidedata.sidedata import Type
 from av.video.codeccontext import VideoCodecContext
 from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
@@ -26,7 +25,8 @@ from reelmill.media.deinterlace import Deinterlacer
 from reelmill.media.geometry import UPRIGHT, Orientation, displayed
 from reelmill.media.limits import Limits
 from reelmill.media.moving import Decoded, Facts, Look, Moving
-from reelmill.media.packets import Packets
+from reelmill.media.packets import Packets, VideoPacket
+from reelmill.media.side_data import display_matrix
 from reelmill.media.source import Source
 from reelmill.media.streams import choose, duration_s
 
@@ -145,17 +145,7 @@ class Video(Moving):
         """Decoded frames, deinterlaced from the first one on that is interlaced."""
         clock, facts = self._clock, self.facts
         for packet in self._packets.read(lambda: facts.frames > 0, lambda: clock.offset_s, self._left):
-            self._packets_read += 1
-            pts, frames = packet.dts if packet.pts is None else packet.pts, []
-            with heard() as complaints:
-                try:
-                    frames = self._decoder.decode(packet)
-                except av.error.InvalidDataError:
-                    self._errors += self.facts.frames > 0  # what comes before the first key frame is no damage
-                    complaints.append("a packet cannot be decoded")
-            if not self._before_key:
-                self._damage.note(complaints, pts)
-            for frame in frames:
+            for frame in self._decoded(packet):
                 if self._begins_inside(frame):
                     continue
                 if frame.interlaced_frame and self._deinterlacer is None:
@@ -167,6 +157,22 @@ class Video(Moving):
                     yield from self._deinterlacer.feed(frame)
         if self._deinterlacer is not None:
             yield from self._deinterlacer.finish()
+
+    def _decoded(self, packet: VideoPacket) -> list[VideoFrame]:
+        """The frames that a packet brings; none where it fails, whatever word the decoder has for that."""
+        self._packets_read += 1
+        pts, frames = packet.dts if packet.pts is None else packet.pts, []
+        with heard() as complaints:
+            try:
+                frames = self._decoder.decode(packet)
+            except av.error.MemoryError:
+                raise
+            except av.error.FFmpegError:
+                self._errors += self.facts.frames > 0  # what comes before the first key frame is no damage
+                complaints.append("a packet cannot be decoded")
+        if not self._before_key:
+            self._damage.note(complaints, pts)
+        return frames
 
     def _left(self) -> None:
         """Packets were left out: what is in the decoder belongs to no frame that is wanted."""
@@ -254,8 +260,8 @@ def _decoder(stream: VideoStream) -> VideoCodecContext:
 
 
 def _orientation(frame: VideoFrame) -> Orientation:
-    matrix = frame.side_data.get(Type.DISPLAYMATRIX)  # type: ignore[call-overload]
-    return UPRIGHT if matrix is None else Orientation.of_matrix(bytes(matrix))
+    matrix = display_matrix(frame)
+    return UPRIGHT if matrix is None else Orientation.of_matrix(matrix)
 
 
 def _over_white(frame: VideoFrame) -> VideoFrame:

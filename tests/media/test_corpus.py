@@ -1,98 +1,103 @@
-"""A corpus of odd files through the command line: the duration, size, number of samples, or the reason, of each."""
+"""A corpus of odd files through the command line: each has the right length, size, colours, samples, or reason."""
 
+import os
+import sys
+
+import corpus_clocks
+import corpus_dump
+import corpus_pictures
+import corpus_videos
 import duckdb
 import numpy as np
 import pytest
+from corners import CORNER_COLUMNS
 from dumps import curate, light_recipe
-from grading import BT2020, HLG, PQ, graded
-from odd_media import cut, film, picture, pictures, rename_first_box, set_matrix, with_time_codes
-from odd_pictures import animation, png, turned
-from PIL import Image
 
-BOXES = (b"styp", b"free", b"skip", b"uuid", b"pnot")
-CONTAINERS = {
-    "avi": "mpeg4", "flv": "flv", "wmv": "wmv2", "asf": "msmpeg4", "mkv": "libx264", "webm": "libvpx", "mov": "libx264",
-    "3gp": "mpeg4", "ts": "libx264", "mxf": "mpeg2video", "ivf": "libvpx", "m2v": "mpeg2video",
-}  # fmt: skip
-MATRICES = [(a, 0, 0, d) for a in (1, -1) for d in (1, -1)] + [(0, b, c, 0) for b in (1, -1) for c in (1, -1)]
-CUT = {"mkv": "libx264", "avi": "mpeg4", "flv": "flv", "wmv": "wmv2"}
+from reelmill.curation.rules import Rule
+from reelmill.curation.scoring import ScoreConfig
 
-
-def videos(folder):
-    """Write them; name to (seconds, width, height, samples)."""
-    found = {}
-    for kind, codec in CONTAINERS.items():
-        fps = 25 if codec == "mpeg2video" else 10
-        film(folder / f"kind.{kind}", codec=codec, fps=fps)
-        found[f"kind.{kind}"] = (20 / fps, 128, 96, 1)
-    for number, matrix in enumerate(MATRICES):
-        set_matrix(film(folder / f"matrix{number}.mp4"), matrix)
-        found[f"matrix{number}.mp4"] = (2, *((96, 128) if matrix[0] == 0 else (128, 96)), 1)
-    for kind in BOXES:
-        name = f"first_{kind.decode()}.mp4"
-        rename_first_box(film(folder / name), kind)
-        found[name] = (2, 128, 96, 1)
-    for name, transfer in (("pq.mkv", PQ), ("hlg.mkv", HLG)):
-        graded(folder / name, transfer, BT2020, count=20)
-        found[name] = (2, 128, 96, 1)
-    with_time_codes(film(folder.parent / "plain.ts")).rename(folder / "codes.m2ts")
-    found["codes.m2ts"] = (2, 128, 96, 1)
-    parts = [film(folder.parent / "a.ts"), film(folder.parent / "b.ts", pictures(20, 96, 128))]
-    (folder / "turned.ts").write_bytes(b"".join(part.read_bytes() for part in parts))
-    found["turned.ts"] = (4, 128, 96, 2)
-    return found
+PARTS = {
+    "containers": corpus_videos.containers,
+    "framed": corpus_videos.framed,
+    "turned": corpus_videos.turned,
+    "motion_jpeg": corpus_videos.motion_jpeg,
+    "oblong": corpus_videos.oblong,
+    "formats": corpus_videos.formats,
+    "clocks": corpus_clocks.clocks,
+    "cuts": corpus_clocks.cuts,
+    "streams": corpus_clocks.streams,
+    "grades": corpus_clocks.grades,
+    "turnings": corpus_pictures.turnings,
+    "modes": corpus_pictures.modes,
+    "depths": corpus_pictures.depths,
+    "colours": corpus_pictures.colours,
+    "clear": corpus_pictures.clear,
+    "animations": corpus_pictures.animations,
+    "damaged": corpus_pictures.damaged,
+}
 
 
-def images(folder):
-    """Write them; name to (width, height, frames)."""
-    found = {}
-    for orientation in range(1, 9):
-        stored, exif = turned(picture(), orientation)
-        stored.save(folder / f"turned{orientation}.jpg", exif=exif)
-        found[f"turned{orientation}.jpg"] = (128, 96, 1)
-    (folder / "deep.png").write_bytes(png(picture().astype(np.uint16) * 257, depth=16))
-    found["deep.png"] = (128, 96, 1)
-    for kind in ("gif", "webp"):
-        animation(folder / f"moves.{kind}", pictures(3), 100)
-        found[f"moves.{kind}"] = (128, 96, 3)
-    return found
-
-
-def refused(folder):
-    """Write them; name to reason."""
-    for kind, codec in CUT.items():
-        for name, share, end in (("half", 0.5, None), ("packet", None, -200)):
-            cut(film(folder / f"{name}.{kind}", codec=codec), share, end)
-    found = {f"{name}.{kind}": "truncated" for kind in CUT for name in ("half", "packet")}
-    Image.fromarray(picture()[..., 0].astype(np.float32)).save(folder / "float.tif")
-    (folder / "list.mp4").write_text("#EXTM3U\nfile:///etc/passwd\n")
-    return {**found, "float.tif": "no_white", "list.mp4": "not_a_video"}
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    """(rows of items by uri, expected videos, images, refusals)."""
+@pytest.fixture(scope="module", params=[3, pytest.param(1, marks=pytest.mark.slow)], ids=["a third", "whole"])
+def corpus(tmp_path_factory, request):
+    """(rows of `items` by uri, rows of `samples` by item, cases by part, what is to be said of the rest)."""
     root = tmp_path_factory.mktemp("corpus")
-    dump = root / "dump"
-    dump.mkdir()
-    expected = videos(dump), images(dump), refused(dump)
-    curate(dump, root / "out", light_recipe(root / "light.toml"), "--executor", "inline")
-    table = duckdb.read_parquet(str(root / "out/items/*.parquet"), union_by_name=True).to_arrow_table()
-    return {row["uri"]: row for row in table.to_pylist()}, *expected
+    dump, cases = root / "dump", {part: list(made())[:: request.param] for part, made in PARTS.items()}
+    for part, listed in cases.items():
+        (dump / part).mkdir(parents=True)
+        for case in listed:
+            case.make(dump / part / case.name)
+    said = corpus_dump.write(dump)
+    nothing = {"nothing": Rule("1", max=0.0)}  # the corpus is about reading: no sample is tokenized
+    seen = ScoreConfig(scorers={"corners": {"use": "corners:Corners"}})
+    recipe = light_recipe(root / "light.toml", score=seen, rules=nothing)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    curate(dump, root / "out", recipe, "--executor", "inline", "--set", "plan.unit_items=200", env=environment)
+    items, samples = (
+        duckdb.read_parquet(str(root / f"out/{table}/*.parquet"), union_by_name=True).to_arrow_table().to_pylist()
+        for table in ("items", "samples")
+    )
+    by_item = {}
+    for row in sorted(samples, key=lambda row: row["start_s"]):
+        by_item.setdefault(row["item_id"], []).append(row)
+    return {row["uri"]: row for row in items}, by_item, cases, said
 
 
-def test_videos(corpus):
-    items, expected, _, _ = corpus
-    columns = ("duration_s", "width", "height", "n_samples")
-    found = {uri: tuple(items[uri][column] for column in columns) for uri in expected}
-    assert {uri: row for uri, row in found.items() if row != pytest.approx(expected[uri], abs=0.01)} == {}
+@pytest.mark.parametrize("part", PARTS)
+def test_each_file_is_what_a_person_sees(corpus, part):
+    items, samples, cases, _ = corpus
+    found = {case.name: difference(case, items[f"{part}/{case.name}"], samples) for case in cases[part]}
+    assert {name: said for name, said in found.items() if said} == {}
 
 
-def test_images(corpus):
-    items, _, expected, _ = corpus
-    assert {uri: (items[uri]["width"], items[uri]["height"], items[uri]["frames"]) for uri in expected} == expected
+def difference(case, item, samples):
+    """How a row differs from what is expected; empty where it does not."""
+    if case.reason:
+        return "" if (item["reason"] or "").startswith(case.reason) else f"{item['status']}: {item['reason']}"
+    if item["status"] != "done":
+        return f"{item['status']}: {item['reason']}"
+    expected = {"n_samples": case.samples, **case.facts}
+    if case.width is not None:
+        expected |= {"width": case.width, "height": case.height}
+    wrong = [f"{name} is {item[name]}, not {value}" for name, value in expected.items() if item[name] != value]
+    if case.seconds is not None and abs(item["duration_s"] - case.seconds) > 0.011:
+        wrong.append(f"duration_s is {item['duration_s']}, not {case.seconds}")
+    for row in samples[item["item_id"]] if case.corners else ():
+        colours = np.array([row[name] for name in CORNER_COLUMNS]).reshape(4, 3)
+        if np.abs(colours - case.corners).max() > case.within:
+            wrong.append(f"corners are {colours.tolist()}")
+    return "; ".join(wrong)
 
 
-def test_refusals(corpus):
-    items, _, _, expected = corpus
-    assert {uri: (items[uri]["reason"] or "").partition(":")[0] for uri in expected} == expected
+def test_what_is_said_beside_a_file(corpus):
+    items, _, _, said = corpus
+    found = {case.uri: items.get(case.uri) for case in said}
+    assert [uri for uri, row in found.items() if row is None] == []
+    columns = ("alt", "licence", "sidecar_problem")
+    rows = {uri: tuple(row[name] for name in columns) for uri, row in found.items()}
+    rows = {uri: (alt, licence, problem and problem.partition(":")[0]) for uri, (alt, licence, problem) in rows.items()}
+    assert rows == {case.uri: (case.alt, case.licence, case.problem) for case in said}
+
+
+def test_every_file_is_an_item(corpus):
+    items, _, cases, said = corpus
+    assert len(items) == sum(map(len, cases.values())) + len(said)

@@ -105,7 +105,10 @@ class RunFolder:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[RunFolder]:
-        """Hold the folder as its only driver; yields it with a fresh epoch. MachineError when another run holds it."""
+        """Hold the folder as its only driver; yields it with a fresh epoch, without what killed writers left.
+
+        MachineError when another run holds it.
+        """
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             handle = (self.root / ".lock").open("a")
@@ -116,7 +119,9 @@ class RunFolder:
             lock(handle, self.root)
             epoch = self._read_epoch() + 1
             self.commit_text(self.root / ".epoch", f"{epoch}\n")
-            yield RunFolder(self.root, epoch)
+            held = RunFolder(self.root, epoch)
+            held.sweep()
+            yield held
 
     def check_epoch(self) -> None:
         """Raise StaleEpoch when this writer's driver is no longer the one."""

@@ -82,8 +82,17 @@ def latest(folder: Path) -> Path | None:
 
 def complete(folder: Path) -> dict[int, Path]:
     """The complete checkpoints in a folder by their step, oldest first. A folder without a state is none."""
+    return {step: path for step, path in _steps(folder).items() if (path / "state.json").is_file()}
+
+
+def incomplete(folder: Path) -> list[Path]:
+    """The folders of steps that hold something, but no state: they were checkpoints, and are none now."""
+    return [path for path in _steps(folder).values() if not (path / "state.json").is_file() and any(path.iterdir())]
+
+
+def _steps(folder: Path) -> dict[int, Path]:
     found = {int(match[1]): path for path in folder.glob("step-*") if (match := _NAME.fullmatch(path.name))}
-    return {step: path for step, path in sorted(found.items()) if (path / "state.json").is_file()}
+    return dict(sorted((step, path) for step, path in found.items() if path.is_dir()))
 
 
 def find(place: Path) -> Path | None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from reelmill.errors import MachineError
 from reelmill.locks import lock
-from reelmill.train.checkpoint import complete
+from reelmill.train.checkpoint import complete, incomplete
 from reelmill.train.manifest import damage, has_manifest
 from reelmill.train.parallel import Ranks
 
@@ -48,16 +48,22 @@ def last_sound(folder: Path, ranks: Ranks, log_fn: Callable[[str], None]) -> Pat
 
 def _last_sound(folder: Path, log_fn: Callable[[str], None]) -> int:
     """The step of the newest sound checkpoint, -1 without one. Damaged ones are set aside."""
+    for path in incomplete(folder):
+        _set_aside(path, ["state.json is gone"], log_fn)
     for step, path in reversed(complete(folder).items()):
         problems = damage(path)
         if not problems:
             if not has_manifest(path):
                 log_fn(f"{path} is of an earlier version, which kept no hashes: its bytes are not checked")
             return step
-        aside = next(_free_names(path))
-        path.rename(aside)
-        log_fn(f"{path} is damaged ({'; '.join(problems[:3])}); it is set aside as {aside.name}")
+        _set_aside(path, problems, log_fn)
     return -1
+
+
+def _set_aside(path: Path, problems: Sequence[str], log_fn: Callable[[str], None]) -> None:
+    aside = next(_free_names(path))
+    path.rename(aside)
+    log_fn(f"{path} is damaged ({'; '.join(problems[:3])}); it is set aside as {aside.name}")
 
 
 def _free_names(path: Path) -> Iterator[Path]:

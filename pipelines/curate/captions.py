@@ -90,7 +90,6 @@ def run_captions(
         raise ConfigError(f"the recipe's captions.prefer does not name {source!r}: its captions would never be chosen")
     try:
         with folder.lock() as locked, log_to(locked.root, f"captions by {source} for selection {selection}"):
-            locked.sweep()
             recover(locked, base, console)
             runner = StageRunner(locked, recipe, console)
             caption_selection(runner, selection)

@@ -160,7 +160,6 @@ def _require_weights(recipe: Recipe) -> None:
 
 def _prepare(folder: RunFolder, recipe: Recipe) -> None:
     """Recipe, empty tables and views: a folder that answers queries before its first row."""
-    folder.sweep()
     folder.commit_text(folder.recipe_path, to_toml(recipe))
     columns = samples_schema(score_columns(recipe.score))
     tables = {"items": ITEMS, "samples": columns, "captions": CAPTIONS, "failures": FAILURES, "audio": AUDIO}

@@ -87,7 +87,6 @@ def import_chats(source: Path, out: Path, how: ChatImport, say: Callable[[str], 
     files = layout.files(source)
     unfinished = out.with_name(f"{out.name}.importing")
     with RunFolder(unfinished).lock() as folder, _Maker(how) as maker:
-        folder.sweep()
         recipe = Recipe(name="imported", tokens=TokensConfig(tokenizer=how.tokenizer_name, text=how.vocab.text))
         _begin(folder, recipe, files, how)
         done = [pq.read_metadata(path).num_rows for path in sorted((folder.root / "items").glob("unit-*.parquet"))]

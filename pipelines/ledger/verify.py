@@ -72,10 +72,11 @@ def holds_checkpoints(folder: Path) -> bool:
 
 def verify_checkpoints(folder: Path) -> Findings:
     """Compare the files of every checkpoint of a training run with the SHA-256 in its manifest."""
-    from reelmill.train.checkpoint import complete
+    from reelmill.train.checkpoint import complete, incomplete
     from reelmill.train.manifest import damage, has_manifest, hashed_files
 
-    problems, files = [], 0
+    problems = [f"{path.relative_to(folder)}: state.json is gone" for path in incomplete(folder / "checkpoints")]
+    files = 0
     for path in complete(folder / "checkpoints").values():
         found = damage(path) if has_manifest(path) else ["no manifest (an earlier version wrote it)"]
         problems += [f"{path.relative_to(folder)}: {problem}" for problem in found]

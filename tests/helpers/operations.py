@@ -48,8 +48,8 @@ def quiet():
 
 
 def write_material(place):
-    """`dump` (a video of two scenes, pictures, a text), `changing`, its copy, and a picture that will replace one of
-    its size there, a recipe, and what the imports read."""
+    """`dump` (a video of two scenes, pictures, a text), `other.jpg`, which will replace a picture of its size, a
+    recipe, and what the imports read."""
     dump = place / "dump"
     dump.mkdir(parents=True)
     write_video(dump / "v.mp4", scene_frames([(1, 60), (101, 51)]), options={"crf": "24", "g": "24"})
@@ -61,7 +61,6 @@ def write_material(place):
     pictures = [jpeg(seed) for seed in (1, 2)]
     size = max(map(len, pictures)) + 64
     (dump / "swapped.jpg").write_bytes(pictures[0].ljust(size, b"\0"))
-    shutil.copytree(dump, place / "changing")
     (place / "other.jpg").write_bytes(pictures[1].ljust(size, b"\0"))
     light_recipe(place / "light.toml")
     (place / "pictures").mkdir()
@@ -81,6 +80,11 @@ def run(place, out, *assignments, dump="dump", **options):
 
 def plain(place, out, dump="dump"):
     run(place, out, *EXPENSIVE, dump=dump)
+
+
+def before_a_change(place, out):
+    shutil.copytree(place / "dump", place / "changing", dirs_exist_ok=True)
+    plain(place, out, "changing")
 
 
 def after_a_change(place, out):
@@ -139,7 +143,7 @@ class Operation:
 OPERATIONS = {
     "curate": Operation(plain),
     "curate --update": Operation(lambda place, out: run(place, out, *EXPENSIVE, *CUT_OTHERWISE, update=True), plain),
-    "a changed dump": Operation(after_a_change, lambda place, out: plain(place, out, "changing")),
+    "a changed dump": Operation(after_a_change, before_a_change),
     "forget": Operation(lambda place, out: forget(RunFolder(out), Criterion(uri="v.*"), quiet()), plain),
     "select --complete": Operation(
         lambda place, out: select(
@@ -158,8 +162,8 @@ OPERATIONS = {
 
 def prepared(name, place):
     """The folder on which the operation acts, in `place`, whole; it may not be there."""
-    out = place / name.replace(" ", "-") / "out"
     operation = OPERATIONS[name]
+    out = place / getattr(operation.prepare, "__name__", name).replace(" ", "-") / "out"
     if operation.prepare and not out.exists():
         out.parent.mkdir(parents=True, exist_ok=True)
         operation.prepare(place, out)

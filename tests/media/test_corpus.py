@@ -1,5 +1,6 @@
 """A corpus of odd files through the command line: each has the right length, size, colours, samples, or reason."""
 
+import json
 import os
 import sys
 
@@ -9,12 +10,18 @@ import corpus_pictures
 import corpus_videos
 import duckdb
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from corners import CORNER_COLUMNS
 from dumps import curate, light_recipe
 
+from reelmill.config import override
+from reelmill.curation.ledger import ITEMS
 from reelmill.curation.rules import Rule
-from reelmill.curation.scoring import ScoreConfig
+from reelmill.curation.scoring import ItemScorer, ScoreConfig
+from reelmill.isolation.confinement import available
+from reelmill.orchestration.recipe import load_recipe
 
 PARTS = {
     "containers": corpus_videos.containers,
@@ -38,8 +45,8 @@ PARTS = {
 
 
 @pytest.fixture(scope="module", params=[3, pytest.param(1, marks=pytest.mark.slow)], ids=["a third", "whole"])
-def corpus(tmp_path_factory, request):
-    """(rows of `items` by uri, rows of `samples` by item, cases by part, what is to be said of the rest)."""
+def run(tmp_path_factory, request):
+    """(run folder, cases by part, what is to be said of the rest)."""
     root = tmp_path_factory.mktemp("corpus")
     dump, cases = root / "dump", {part: list(made())[:: request.param] for part, made in PARTS.items()}
     for part, listed in cases.items():
@@ -52,14 +59,22 @@ def corpus(tmp_path_factory, request):
     recipe = light_recipe(root / "light.toml", score=seen, rules=nothing)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     curate(dump, root / "out", recipe, "--executor", "inline", "--set", "plan.unit_items=200", env=environment)
-    items, samples = (
-        duckdb.read_parquet(str(root / f"out/{table}/*.parquet"), union_by_name=True).to_arrow_table().to_pylist()
-        for table in ("items", "samples")
-    )
+    return root / "out", cases, said
+
+
+@pytest.fixture(scope="module")
+def corpus(run):
+    """(rows of `items` by uri, rows of `samples` by item, cases by part, what is to be said of the rest)."""
+    out, cases, said = run
+    items, samples = table(out, "items"), table(out, "samples")
     by_item = {}
     for row in sorted(samples, key=lambda row: row["start_s"]):
         by_item.setdefault(row["item_id"], []).append(row)
     return {row["uri"]: row for row in items}, by_item, cases, said
+
+
+def table(out, name):
+    return duckdb.read_parquet(str(out / name / "*.parquet"), union_by_name=True).to_arrow_table().to_pylist()
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -101,3 +116,22 @@ def test_what_is_said_beside_a_file(corpus):
 def test_every_file_is_an_item(corpus):
     items, _, cases, said = corpus
     assert len(items) == sum(map(len, cases.values())) + len(said)
+
+
+def test_all_of_it_was_decoded_in_confinement_and_without_it_the_rows_are_the_same(run):
+    out, *_ = run
+    layers = available()
+    assert json.loads((out / "run.json").read_text())["confinement"] == str(layers)
+    if sys.platform == "linux":
+        assert layers.seccomp, "any kernel that tests run on has it"
+    recipe = override(load_recipe(out), ["score.isolation.confine=false"])
+    scorer = ItemScorer(recipe.score, recipe.rules)
+    try:
+        scored = [scorer.score(row) for row in pq.read_table(out / "plan.parquet").to_pylist()]
+    finally:
+        scorer.close()
+    schemas = {"items": ITEMS, "samples": scorer.samples_schema}
+    found = {"items": [row for row, _ in scored], "samples": [row for _, rows in scored for row in rows]}
+    for name, rows in found.items():
+        stored = pa.Table.from_pylist(rows, schema=schemas[name]).to_pylist()
+        assert sorted(map(repr, stored)) == sorted(map(repr, table(out, name)))

@@ -87,6 +87,15 @@ def test_files_that_are_gone_are_damage_and_an_empty_folder_is_no_checkpoint(out
     assert sorted(checkpoint.complete(out / "checkpoints")) == [1, 2, 3]
 
 
+def test_a_checkpoint_without_its_state_is_damage_and_its_step_is_written_again(out, undisturbed, run_folder, config):
+    (out / "checkpoints/step-000003/state.json").unlink()
+    with pytest.raises(DataError, match=r"step-000003: state.json is gone"):
+        CliRunner().invoke(app, ["verify", str(out)], catch_exceptions=False)
+    told = goes_on(out, run_folder, config)
+    assert "state.json is gone" in told and (out / "checkpoints/step-000003.damaged").is_dir()
+    assert all(torch.equal(tensor, weights(undisturbed)[name]) for name, tensor in weights(out).items())
+
+
 def test_nothing_is_drawn_from_a_damaged_model(out):
     last = out / "checkpoints/step-000003"
     flip(next((last / "model").glob("*.safetensors")))

@@ -3,12 +3,13 @@
 import shutil
 from contextlib import contextmanager
 
-from operations import OPERATIONS, pair_up, prepared, vote_and_sample, write_material
+from operations import OPERATIONS, pair_up, prepared, vote_and_sample
 
 from reelmill.errors import ReelmillError
 from torture.campaign import Tried
 from torture.damage import damage_one
 from torture.processes import command, complaint, ended, start
+from torture.undisturbed import material_beside
 
 WORDS = {"README.md", "reelmill.log"}
 """Words for people, which may be edited: `verify` does not look at them (docs/formats.md)."""
@@ -18,11 +19,13 @@ ABSENT = {"checksums/written.log", ".lock"}
 
 @contextmanager
 def campaign(place):
-    material = write_material(place / "material")
-    kept = {"run": prepared("select --complete", material), "preferences": place / "preferences"}
+    place.mkdir(parents=True)
+    material = material_beside(place)
+    kept = {"run": place / "run", "preferences": place / "preferences"}
+    shutil.copytree(prepared("select --complete", material), kept["run"])
+    OPERATIONS["select --complete"].act(material, kept["run"])
     vote_and_sample(material, kept["preferences"])
     pair_up(material, kept["preferences"])
-    OPERATIONS["select --complete"].act(material, kept["run"])
     out = place / "out"
 
     def attempt(chance):

@@ -1,25 +1,20 @@
 """`kill -9` at a random moment of what writes a folder, or at a random rename; the same command must finish it."""
 
 import os
-import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
-from operations import OPERATIONS, prepared, write_material
+from operations import OPERATIONS
 
 from torture.campaign import Tried
-from torture.processes import kill_after, seconds_of, start
+from torture.processes import kill_after, start
+from torture.undisturbed import act, copy, material_beside, undisturbed
 
 MOST_KILLS = 3
 
 
-def act(name, place, out):
-    """The operation, as a process of its own does it."""
-    OPERATIONS[name].act(Path(place), Path(out))
-
-
-def act_to_the_rename(name, place, out, renames):
-    """The same, in a process that ends at that rename as if it had been killed."""
+def act_to_the_rename(name, material, out, renames):
+    """The operation, in a process that ends at that rename as if it had been killed."""
     real, left = Path.replace, [renames]
 
     def replace(self, target):
@@ -29,33 +24,18 @@ def act_to_the_rename(name, place, out, renames):
         return real(self, target)
 
     Path.replace = replace
-    act(name, place, out)
+    act(name, material, out)
 
 
 @contextmanager
 def campaign(place):
-    material = write_material(place / "material")
-    undisturbed = {}
-
-    def known(name):
-        """(folder to begin with, state of an undisturbed run, its seconds)."""
-        if name not in undisturbed:
-            made, out = prepared(name, material), place / f"undisturbed-{len(undisturbed)}" / "out"
-            out.parent.mkdir()
-            if made.exists():
-                shutil.copytree(made, out)
-            seconds = seconds_of(act, name, material, out, said=place / "said")
-            undisturbed[name] = made, OPERATIONS[name].state(out), seconds
-        return undisturbed[name]
+    place.mkdir(parents=True)
+    material, out = material_beside(place), place / "out" / "out"
 
     def attempt(chance):
         name = chance.choice([*OPERATIONS])
-        made, wanted, seconds = known(name)
-        out = place / "out" / "out"
-        shutil.rmtree(out.parent, ignore_errors=True)
-        out.parent.mkdir()
-        if made.exists():
-            shutil.copytree(made, out)
+        made, wanted, seconds = undisturbed(name, material)
+        copy(made, out)
         tried, how = Tried(), []
         for _ in range(chance.randint(1, MOST_KILLS)):
             if chance.random() < 0.5:

@@ -34,8 +34,8 @@ METHODS = ("GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH", 
 def body_of(chance):
     """A request's body with a field or two that are not what they should be; lone surrogates in UTF-8 as well."""
     body = json.loads(json.dumps(chance.choice([IMAGE, CHAT])))
-    for _ in range(chance.choice([1, 1, 2])):
-        inner = chance.choice([body, *body.get("messages", [])])
+    parts = [body, *body.get("messages", [])]
+    for inner in (chance.choice(parts) for _ in range(chance.choice([1, 1, 2]))):
         inner[chance.choice([*inner, "response_format", "model", "stop", "tools", "size"])] = chance.choice(ODD)
     data = json.dumps(body, ensure_ascii=chance.random() < 0.7).encode("utf-8", "surrogatepass")
     return mutated(data, chance) if chance.random() < 0.3 else data

@@ -4,15 +4,15 @@ import errno
 import fcntl
 import os
 import resource
-import shutil
 import sys
 from contextlib import contextmanager
 from pathlib import Path
 
-from operations import OPERATIONS, prepared, write_material
+from operations import OPERATIONS
 
 from torture.campaign import Tried
-from torture.processes import complaint, ended, seconds_of, start
+from torture.processes import complaint, ended, start
+from torture.undisturbed import act, copy, material_beside, undisturbed
 
 CODES = ("EIO", "ENOSPC", "EACCES", "ESTALE", "EROFS", "EDQUOT", "EMFILE", "EPERM")
 NO_LOCKS = ("ENOLCK", "ENOSYS", "EOPNOTSUPP")
@@ -20,17 +20,8 @@ EVENTS = {"open", "os.rename", "os.mkdir", "os.remove", "os.listdir", "os.scandi
 FILE_SIZES = (0, 100, 1_000, 3_000, 10_000, 100_000)
 
 
-def as_a_command(name, place, out):
-    """The operation; what it raises becomes what the command line says."""
-    from reelmill.pipelines import cli
-
-    cli.command_line = lambda: lambda **_: OPERATIONS[name].act(Path(place), Path(out)) and 0
-    sys.argv = ["reelmill"]
-    cli.main()
-
-
 def refusing(name, place, out, code, calls, once):
-    """The same, while the system refuses: the call of that number below `out`, and all after it unless `once`."""
+    """The operation, while the system refuses: the call of that number below `out`, and all after it unless `once`."""
     number, left = getattr(errno, code), [calls]
 
     def refuses(path):
@@ -52,7 +43,7 @@ def refusing(name, place, out, code, calls, once):
 
     os.fsync = failing_fsync
     sys.addaudithook(hook)
-    as_a_command(name, place, out)
+    act(name, place, out)
 
 
 def without_locks(name, place, out, code, *_):
@@ -63,33 +54,23 @@ def without_locks(name, place, out, code, *_):
         raise OSError(number, os.strerror(number))
 
     fcntl.flock = flock
-    as_a_command(name, place, out)
+    act(name, place, out)
 
 
 def with_small_files(name, place, out, size, *_):
     """The same where no file may be larger, whoever writes it."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
-    as_a_command(name, place, out)
+    act(name, place, out)
 
 
 @contextmanager
 def campaign(place):
-    material = write_material(place / "material")
-    undisturbed = {}
-
-    def known(name):
-        """(folder to begin with, state of an undisturbed run)."""
-        if name not in undisturbed:
-            made, out = prepared(name, material), place / f"undisturbed-{len(undisturbed)}" / "out"
-            copy(made, out)
-            seconds_of(as_a_command, name, material, out, said=place / "said")
-            undisturbed[name] = made, OPERATIONS[name].state(out)
-        return undisturbed[name]
+    place.mkdir(parents=True)
+    material, out = material_beside(place), place / "out" / "out"
 
     def attempt(chance):
         name = chance.choice([*OPERATIONS])
-        made, wanted = known(name)
-        out = place / "out" / "out"
+        made, wanted, _ = undisturbed(name, material)
         copy(made, out)
         kind = chance.choices([refusing, without_locks, with_small_files], [8, 1, 3])[0]
         if kind is with_small_files:
@@ -114,10 +95,3 @@ def campaign(place):
         return tried
 
     yield attempt
-
-
-def copy(made, out):
-    shutil.rmtree(out.parent, ignore_errors=True)
-    out.parent.mkdir(parents=True)
-    if made.exists():
-        shutil.copytree(made, out)

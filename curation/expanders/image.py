@@ -31,5 +31,5 @@ def expand(source: Source, options: dict[str, Any]) -> Iterator[wire.Message]:
         "runs": np.zeros((0, 3, 1, 1), np.uint8),
     }
     span = {"start_s": 0.0, "end_s": 0.0, "width": facts.width, "height": facts.height, "fps": 0.0}
-    yield {"type": "sample", **span}, arrays
+    yield {"type": "sample", **span, "damaged_frames": int(bool(facts.errors))}, arrays
     yield {"type": "item", **asdict(facts), "sha256": source.sha256()}, {}

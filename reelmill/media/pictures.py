@@ -6,7 +6,7 @@ import io
 import struct
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +16,11 @@ from reelmill.errors import Refused
 from reelmill.media.coding import Coding, coding_of
 from reelmill.media.colour import PRIMARIES, RANGES, TRANSFERS, conversion, to_srgb
 from reelmill.media.containers import HEAD
+from reelmill.media.damage import Damage
 from reelmill.media.kinds import described, is_image
 from reelmill.media.limits import Limits
 from reelmill.media.moving import Facts
+from reelmill.media.picture_damage import complaints, decode_jpeg
 from reelmill.media.source import Source
 
 Image.init()  # all of Pillow's plugins now, not by each worker of the child for itself
@@ -38,6 +40,7 @@ class Opened:
     file: Image.Image
     coding: Coding
     frames: int
+    damage: Damage = field(default_factory=Damage)
 
     @property
     def is_animation(self) -> bool:
@@ -57,6 +60,8 @@ class Opened:
             primaries=_profile_name(profile) if profile else PRIMARIES.get(coding.primaries),
             colour_range=RANGES.get(coding.range),
             bit_depth=coding.bit_depth,
+            errors=self.damage.errors,
+            damage=self.damage.words(),
         )
 
 
@@ -133,8 +138,25 @@ def open_picture(source: Source, limits: Limits, draft: int | None = None) -> tu
     with opened(source, limits) as image, damage_refused():
         if draft is not None:
             image.file.draft("RGB", (draft, draft))
-        picture = _first_seen(image) if image.is_animation else srgb(image.file, image.coding)
+            picture = _first_seen(image) if image.is_animation else srgb(image.file, image.coding)
+        else:
+            picture = _examined(image, source)
         return picture, image.facts(*picture.size)
+
+
+def _examined(image: Opened, source: Source) -> Image.Image:
+    """The picture; what is wrong with its bytes is noted."""
+    file = image.file
+    with source.open() as stream:
+        if file.format == "JPEG":
+            pixels, found = decode_jpeg(stream.read(), file)
+            image.damage.note(found, None)
+            if pixels is not None:
+                info, file = file.info, Image.fromarray(pixels)
+                file.info = info
+        else:
+            image.damage.note(complaints(stream, source.size, file.format or ""), None)
+    return _first_seen(image) if image.is_animation else srgb(file, image.coding)
 
 
 def _first_seen(image: Opened) -> Image.Image:

@@ -66,7 +66,7 @@ class Scorer(ABC):
     also where that one was skipped and left NULL.
 
     An expensive scorer may look cheaply first. `approximate` maps such a column to the one that holds its relative
-    error e: an exact look would give a value between v / (1 + e) and v * (1 + e), and e is 0 after one. Where some
+    error e, 0 after an exact look: the rules allow for anything between v / (1 + e) and v * (1 + e). Where some
     value of that range would change whether the recipe's rules keep the sample, `refine` is asked for an exact look.
     """
 

@@ -12,6 +12,7 @@ import importlib
 import json
 import logging
 import os
+import socket
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,10 +20,13 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from reelmill.compat import THREADS, one_thread, restored_threads
-from reelmill.errors import ConfigError, MachineError, ReelmillError
+from reelmill.errors import ConfigError, MachineError, ReelmillError, brief
 from reelmill.os_errors import os_failure
 
 log = logging.getLogger(__name__)
+
+CONNECT_S = 10.0
+"""How long RAY_ADDRESS has to answer."""
 
 Task = dict[str, Any]
 Receipt = dict[str, Any]
@@ -133,8 +137,7 @@ def start_ray() -> int:
     if not ray.is_initialized():
         address = os.environ.get("RAY_ADDRESS")
         if address:
-            environment = {"env_vars": dict.fromkeys(THREADS, "1")}
-            ray.init(address=address, runtime_env=environment, log_to_driver=False)
+            _connect(address)
         else:
             os.environ.setdefault("RAY_AUTH_MODE", "disabled")
             # A local Ray inherits these variables. A runtime_env would cost each worker a new process.
@@ -147,6 +150,21 @@ def start_ray() -> int:
                     configure_logging=False,
                 )
     return max(int(ray.cluster_resources().get("CPU", 1)), 1)
+
+
+def _connect(address: str) -> None:
+    """Join the cluster at RAY_ADDRESS. MachineError where none answers: Ray itself goes on trying for minutes."""
+    import ray
+
+    advice = "start one there (`ray start --head`), name another, or unset RAY_ADDRESS for a private Ray"
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        if port.isdecimal():
+            socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
+        environment = {"env_vars": dict.fromkeys(THREADS, "1")}
+        ray.init(address=address, runtime_env=environment, log_to_driver=False)
+    except (OSError, OverflowError, RuntimeError, ValueError) as error:
+        raise MachineError(f"RAY_ADDRESS is {address} and no Ray cluster answers ({brief(error)}); {advice}") from error
 
 
 def stop_ray() -> None:

@@ -7,7 +7,7 @@ loss need on top while they run, is counted over their own code on fake tensors,
 from __future__ import annotations
 
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -211,6 +211,26 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _free(self, size: int) -> None:
         self.now -= size
+
+
+def fewest_gpus(config: TrainConfig, machine: Machine, document: float = 0.0) -> Estimate:
+    """The figures on `machine`, or on the fewest GPUs of its kind, a power of two, that can share and hold the recipe.
+
+    Where no number does, the largest that can share it. Raises ConfigError where none can.
+    """
+    last: Estimate | ConfigError | None = None
+    for gpus in (machine.gpus, *(2**n for n in range(13))):
+        try:
+            found = estimate(config, replace(machine, gpus=gpus), document)
+        except ConfigError as error:
+            last = last or error
+            continue
+        if found.fits:
+            return found
+        last = found
+    if isinstance(last, Estimate):
+        return last
+    raise last or AssertionError("no number was tried")
 
 
 def check_fits(found: Estimate, config: TrainConfig) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from reelmill.errors import DataError
+from reelmill.errors import ConfigError, DataError
 from reelmill.eval.generation.media_files import write_mp4
 from reelmill.files import write_atomically
 from reelmill.media.source import Packed
@@ -169,6 +169,9 @@ def decode_file(name: str, codes: Path, file: Path) -> str:
             f"{codes} was made by the tokenizer {fingerprint[:12]}, but {name} is {tokenizer.fingerprint[:12]}; "
             "name the one that made it"
         )
+    ending, what = (".png", "picture") if len(shape) == 2 else (".mp4", "video")
+    if file.suffix.lower() != ending:
+        raise ConfigError(f"{codes} holds a {what} and the file to write is {file}; give one that ends in {ending}")
     if len(shape) == 2:
         image = Image.fromarray(tokenizer.decode_image(found, (shape[0], shape[1])))
         write_atomically(file, lambda temporary: image.save(temporary, format="PNG"))

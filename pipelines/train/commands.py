@@ -35,7 +35,9 @@ def train(
     dry: Annotated[
         bool, typer.Option("--dry-run", help="Only say what it needs, with --json for a script; no GPU, no data.")
     ] = False,
-    gpus: Annotated[int, typer.Option(min=1, help="--dry-run: on so many GPUs.")] = 8,
+    gpus: Annotated[
+        int | None, typer.Option(min=1, help="--dry-run: on so many GPUs; by default 8, or the fewest that hold it.")
+    ] = None,
     gpu_memory: Annotated[float, typer.Option(help="--dry-run: GiB of each.")] = 80.0,
     peak: Annotated[float, typer.Option(help="--dry-run: dense bfloat16 TFLOP/s of each.")] = 989.0,
     mfu: Annotated[float, typer.Option(help="--dry-run: share of it that is hoped for.")] = 0.4,
@@ -67,8 +69,8 @@ def train(
         from reelmill.pipelines.train.dryrun import dry_run
         from reelmill.train.dryrun import Machine
 
-        machine = Machine(gpus=gpus, memory=gpu_memory, peak_flops=peak * 1e12, mfu=mfu)
-        dry_run(config, folders, machine, document, Console(), as_json=as_json)
+        machine = Machine(gpus=gpus or 8, memory=gpu_memory, peak_flops=peak * 1e12, mfu=mfu)
+        dry_run(config, folders, machine, document, Console(), as_json=as_json, choose=gpus is None)
         return
     if not folders:
         raise ConfigError("there is nothing to train on: give --data OUT, a run folder with tokens, or --dry-run.")

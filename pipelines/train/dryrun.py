@@ -14,16 +14,23 @@ from reelmill.errors import ConfigError
 from reelmill.terminal import plain
 from reelmill.tokenize.shards import ShardIndex
 from reelmill.train.config import TrainConfig
-from reelmill.train.dryrun import GIB, Estimate, Machine, check_fits, estimate
+from reelmill.train.dryrun import GIB, Estimate, Machine, check_fits, estimate, fewest_gpus
 from reelmill.train.init_from import with_init_sizes
 
 
 def dry_run(
-    config: TrainConfig, data: Sequence[Path], machine: Machine, document: float, console: Console, *, as_json: bool
+    config: TrainConfig,
+    data: Sequence[Path],
+    machine: Machine,
+    document: float,
+    console: Console,
+    *,
+    as_json: bool,
+    choose: bool = False,
 ) -> None:
     """Print what `config` needs on `machine`; ConfigError where it does not fit, after the table.
 
-    The sizes are those of [model], or of `init` where the recipe says so and it is there already. The vocabulary is the
+    `choose`: on another number of GPUs where `machine` cannot share or hold the recipe, the fewest that can. The sizes are those of [model], or of `init` where the recipe says so and it is there already. The vocabulary is the
     model's, else that of the first run folder.
     """
     given = {"--gpu-memory": machine.memory, "--peak": machine.peak_flops, "--mfu": machine.mfu}
@@ -34,7 +41,7 @@ def dry_run(
         raise ConfigError(f"--document is {document:g}; it must be a number of tokens")
     if Path(config.init).exists():
         config, _ = with_init_sizes(config)
-    found = estimate(_with_vocabulary(config, data), machine, document)
+    found = (fewest_gpus if choose else estimate)(_with_vocabulary(config, data), machine, document)
     if as_json:
         console.print_json(data=plain({**dataclasses.asdict(found), "fits": found.fits}))
     else:

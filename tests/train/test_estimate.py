@@ -147,6 +147,20 @@ def test_the_command_prints_json_without_data_and_refuses_what_cannot_fit():
         reelmill("emu3_stage1", "--dry-run", "--gpus", "1")
 
 
+@pytest.mark.parametrize(
+    ("name", "set_", "gpus"),
+    [
+        ("tiny", ("model.vocab_size=5000",), 1),  # one row a step: eight GPUs cannot share it
+        ("1b", (), 8),
+        ("emu3_5_stage1", (), 32),
+    ],
+)
+def test_the_number_of_gpus_is_one_that_holds_the_recipe(name, set_, gpus):
+    done = reelmill(name, "--dry-run", "--json", *(word for value in set_ for word in ("--set", value)))
+    found = json.loads(done.stdout)
+    assert (found["gpus"], found["fits"], done.exit_code) == (gpus, True, 0)
+
+
 def test_a_recipe_that_takes_the_data_s_vocabulary_wants_it(run_folder):
     with pytest.raises(ConfigError, match=r"model.vocab_size is 0"):
         reelmill("tiny", "--dry-run")

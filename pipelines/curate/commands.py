@@ -56,6 +56,7 @@ def curate(
     from reelmill.curation.scorers.motion import raft_assignments
     from reelmill.errors import ConfigError, resumable
     from reelmill.pipelines.curate import recipes
+    from reelmill.pipelines.curate.next_steps import next_commands
     from reelmill.pipelines.curate.run import CurateOptions
     from reelmill.pipelines.curate.run import curate as run
     from reelmill.pipelines.curate.stats import gather, print_stats
@@ -84,8 +85,7 @@ def curate(
         echo_json(gather(folder.root))
         return
     print_stats(folder.root, console)
-    following = (f'sql {out} "SELECT * FROM samples"', f"verify {out}", f"train tiny --data {out}")
-    say(console, "\nNext: " + " · ".join(f"reelmill {f}" for f in following))
+    say(console, "\nNext: " + " · ".join(next_commands(out)))
 
 
 def stats(

@@ -18,6 +18,7 @@ from rich.console import Console
 
 import reelmill
 from reelmill import weights
+from reelmill.errors import brief
 from reelmill.files import write_atomically
 from reelmill.isolation.confinement import available
 from reelmill.isolation.messages import FLOOR
@@ -51,6 +52,7 @@ def examine() -> list[Check]:
     parts: tuple[Callable[[], Iterator[Check]], ...] = (
         _versions,
         _processor,
+        _torchvision,
         _gpu,
         _ray,
         _disk,
@@ -92,6 +94,19 @@ def _processor() -> Iterator[Check]:
     message = f"OMP_NUM_THREADS is {threads or 'not set'}"
     good = threads == "1"
     yield Check("threads", "ok" if good else "note", message if good else f"{message}; workers set it to 1 themselves")
+
+
+def _torchvision() -> Iterator[Check]:
+    """RAFT and the perceptual losses come from it; a wheel that was built for another torch does not import."""
+    from reelmill.compat import torchvision
+
+    try:
+        found = torchvision()
+    except (ImportError, OSError, RuntimeError) as error:
+        advice = "install the torchvision that belongs to this torch"
+        yield Check("torchvision", "bad", f"does not import beside torch {version('torch')}: {brief(error)}; {advice}")
+        return
+    yield Check("torchvision", "ok", found.__version__)
 
 
 def _gpu() -> Iterator[Check]:

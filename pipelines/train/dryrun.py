@@ -30,8 +30,9 @@ def dry_run(
 ) -> None:
     """Print what `config` needs on `machine`; ConfigError where it does not fit, after the table.
 
-    `choose`: on another number of GPUs where `machine` cannot share or hold the recipe, the fewest that can. The sizes are those of [model], or of `init` where the recipe says so and it is there already. The vocabulary is the
-    model's, else that of the first run folder.
+    `choose`: on the fewest GPUs that can share and hold the recipe, where `machine` cannot. The sizes are those of
+    [model], or of `init` where the recipe says so and it is there already. The vocabulary is the model's, else that of
+    the first run folder.
     """
     given = {"--gpu-memory": machine.memory, "--peak": machine.peak_flops, "--mfu": machine.mfu}
     for option, value in given.items():

@@ -10,6 +10,8 @@ import time
 import pytest
 from dumps import curate, curate_here, everything, light_recipe, rows, write_dump
 
+from reelmill.errors import MachineError
+from reelmill.orchestration.engine import start_ray
 from reelmill.orchestration.views import LedgerQueries
 
 ORDERS = {"crash.txt": "SEGFAULT", "raise.txt": "RAISE"}  # what hangs is tried in tests/test_isolation.py
@@ -124,3 +126,10 @@ def test_a_full_disk_is_a_clear_error_and_the_rerun_completes(dump, recipe, inli
     assert not list(out.rglob(".*.tmp"))
     curate_here(dump, out, recipe, FAULTY)
     assert everything(out) == everything(inline)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "nowhere.invalid:6379", "no address"])
+def test_a_ray_cluster_that_does_not_answer_is_one_line_at_once(monkeypatch, address):
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(MachineError, match=f"RAY_ADDRESS is {address} and no Ray cluster answers .*unset RAY_ADDRESS"):
+        start_ray()

@@ -152,7 +152,7 @@ def test_the_command_prints_json_without_data_and_refuses_what_cannot_fit():
     [
         ("tiny", ("model.vocab_size=5000",), 1),  # one row a step: eight GPUs cannot share it
         ("1b", (), 8),
-        ("emu3_5_stage1", (), 32),
+        ("emu3_5_stage1", (), 16),
     ],
 )
 def test_the_number_of_gpus_is_one_that_holds_the_recipe(name, set_, gpus):

@@ -179,6 +179,11 @@ def test_what_cannot_be_trained_is_refused(pairs, config, tmp_path):
     refused(ConfigError, "z_loss is for the next token", z_loss=1e-4)
     refused(DataError, r"no pairs 'mine' in .*there are: toy", settings={"preference": {"pairs": "mine"}})
     refused(DataError, "none of the .* pairs fits a context of 32", data=replace(config.data, context=32))
+    run = tmp_path / "a run"
+    run.mkdir()
+    (run / "plan.parquet").touch()
+    with pytest.raises(DataError, match="is a run folder and has no preference pairs; `reelmill prefer sample`"):
+        PairCorpus([run], "", config.data)
     refused(ConfigError, "pairs are taken as they are", data=replace(config.data, caption_drop=0.1))
 
 

@@ -193,8 +193,8 @@ def _files(folder: Path) -> list[Path]:
     paths = sorted(folder.glob("*.parquet"))
     if (folder / "plan.parquet").is_file():
         raise DataError(
-            f"{folder} is a run folder and has no preference pairs; `reelmill prefer sample`, `vote` and `build` make a "
-            "folder of them"
+            f"{folder} is a run folder and has no preference pairs; `reelmill prefer sample`, `vote` and `build` make "
+            "a folder of them"
         )
     if not paths:
         raise DataError(f"no pairs in {folder}: it has no *.parquet; `reelmill prefer build` writes them.")

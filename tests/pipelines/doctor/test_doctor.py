@@ -15,14 +15,19 @@ def doctor(**environment):
 def test_this_machine_decodes_and_knows_its_versions():
     code, checks = doctor(OMP_NUM_THREADS="1")
     assert checks["decoding"]["state"] == "ok" and "1.00 s decoded" in checks["decoding"]["message"]
-    assert {"python", "torch", "ray", "duckdb", "cores", "gpu", "disk, here", "weights raft-things"} <= set(checks)
+    wanted = {"python", "torch", "torchvision", "ray", "duckdb", "cores", "gpu", "disk, here", "weights raft-things"}
+    assert wanted <= set(checks)
     assert checks["threads"]["state"] == "ok"
     assert code == (1 if any(check["state"] == "bad" for check in checks.values()) else 0)
 
 
-def test_missing_default_weights_are_bad_and_say_what_to_run(tmp_path):
-    code, checks = doctor(REELMILL_CACHE=str(tmp_path / "empty"))
+def test_what_is_missing_or_broken_is_bad_and_says_what_to_do(tmp_path):
+    (tmp_path / "torchvision.py").write_text("raise RuntimeError('built for another torch')")
+    paths = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    code, checks = doctor(REELMILL_CACHE=str(tmp_path / "empty"), PYTHONPATH=paths)
     assert code == 1
+    assert checks["torchvision"]["state"] == "bad"
+    assert "built for another torch; install the torchvision that belongs" in checks["torchvision"]["message"]
     assert checks["weights raft-things"]["state"] == "bad"
     assert "reelmill models pull raft-things" in checks["weights raft-things"]["message"]
     assert checks["weights clip-vit-l14"]["state"] == "note", "what is optional fails nothing"

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from reelmill.errors import DataError
+from reelmill.errors import ConfigError, DataError
 from reelmill.pipelines.cli import app
 from reelmill.pipelines.tokenizer import run as tokenizers
 from reelmill.tokenize.vision import load
@@ -57,6 +57,10 @@ def test_a_picture_of_odd_size_goes_to_codes_and_back(tmp_path):
     assert "9x13" in run("tokenizer", "encode", NAME, tmp_path / "in.png", tmp_path / "codes.npz")
     run("tokenizer", "decode", NAME, tmp_path / "codes.npz", tmp_path / "out.png")
     decoded = np.asarray(Image.open(tmp_path / "out.png"))
+    with pytest.raises(
+        ConfigError, match=r"holds a picture and the file to write is .*out\.mp4; give one that ends in"
+    ):
+        tokenizers.decode_file(NAME, tmp_path / "codes.npz", tmp_path / "out.mp4")
     assert decoded.shape == (70, 101, 3) and psnr(picture(), decoded) > 20
 
 

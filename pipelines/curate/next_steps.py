@@ -1,0 +1,39 @@
+"""The commands to run after a curation, such as work on what it made."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from reelmill.orchestration.views import LedgerQueries
+
+CONTEXT_STEP = 512
+
+
+def next_commands(out: Path) -> list[str]:
+    """Commands over a run folder, ready to be pasted: what is in it, whether it is sound, how to train on it."""
+    folder = shlex.quote(str(out))
+    commands = [f'reelmill sql {folder} "SELECT * FROM samples"', f"reelmill verify {folder}"]
+    recipe = training_recipe(out)
+    return [*commands, f"reelmill train {recipe.format(data=folder)}"] if recipe else commands
+
+
+def training_recipe(out: Path) -> str | None:
+    """Arguments of `reelmill train` with a recipe that most documents fit, `{data}` for the folder; None without any.
+
+    `tiny` is for short documents on a CPU; `small` takes longer ones, with a longer context where that is needed.
+    """
+    from reelmill.train.recipes import recipe
+
+    with LedgerQueries(out.resolve()) as ledger:
+        ((half, longest),) = (
+            tuple(row.values())
+            for row in ledger.rows("SELECT quantile_disc(n_tokens, 0.5), max(n_tokens) FROM tokens", [])
+        )
+    if half is None:
+        return None
+    for name in ("tiny", "small"):
+        if half <= recipe(name).data.context:
+            return f"{name} --data {{data}}"
+    context = -(-longest // CONTEXT_STEP) * CONTEXT_STEP
+    return f"small --data {{data}} --set data.context={context}"

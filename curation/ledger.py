@@ -91,6 +91,8 @@ ITEMS = pa.schema(
         ("source", pa.string()),
         ("licence", pa.string()),
         ("url", pa.string()),
+        ("page_url", pa.string()),
+        ("crawled", pa.string()),
         ("alt", pa.string()),
         ("sidecar_problem", pa.string()),
         ("mtime_ns", pa.int64()),

@@ -215,7 +215,7 @@ class ItemScorer:
         """The part of an ITEMS row that the plan and the sidecars know."""
         row: dict[str, Any] = dict.fromkeys(ITEMS.names)
         row.update({name: item[name] for name in ("unit", "item_id", "uri", "kind")}, bytes=item["size"], n_samples=0)
-        known = {"source": sidecar.source, "licence": sidecar.licence, "url": sidecar.url, "alt": sidecar.alt}
+        known = {name: getattr(sidecar, name) for name in ("source", "licence", "url", "page_url", "crawled", "alt")}
         return {**row, **known, "sidecar_problem": sidecar.problem, "score_fingerprint": self.fingerprint}
 
     def _measured(self, batch: list[Sample]) -> list[dict[str, Any]]:

@@ -21,6 +21,8 @@ _TITLE, _DESCRIPTION = ("title",), ("description",)
 _LICENCE = ("licence", "license", "licences", "licenses", "licencename", "licensename", "licenceurl", "licenseurl")
 _URL = ("url", "webpageurl")
 _SOURCE = ("source", "dataset")
+_PAGE = ("pageurl", "originurl", "referer", "referrer")
+_CRAWLED = ("crawled", "crawltime", "crawldate", "warcdate", "fetchtime", "timestamp", "date")
 """Names that crawls use, in the order of preference; written without case, hyphens, underscores and blanks."""
 _NAMES = (
     "name",
@@ -38,6 +40,7 @@ _NAMES = (
     "value",
 )
 """What an object that is a licence or a source calls itself by."""
+_TIME = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?:Z|[+-]\d\d:?\d\d)?)?")
 _KNOWN = {*_CAPTION, *_TITLE, *_DESCRIPTION, *_LICENCE, *_URL, *_SOURCE}
 
 Values = Mapping[str, Sequence[tuple[str, Any]]]
@@ -52,6 +55,8 @@ class Sidecar:
     licence: str | None = None
     url: str | None = None
     source: str | None = None
+    page_url: str | None = None
+    crawled: str | None = None
     problem: str | None = None
 
     def to_json(self) -> str:
@@ -142,6 +147,8 @@ def _known(found: Mapping[str, Any], problems: list[str]) -> dict[str, str | Non
         "licence": _pick(values, _LICENCE, _licence, problems),
         "url": _pick(values, _URL, _address, problems),
         "source": _pick(values, _SOURCE, _named, problems),
+        "page_url": _pick(values, _PAGE, _address, []),
+        "crawled": _pick(values, _CRAWLED, _time, []),
     }
 
 
@@ -187,6 +194,11 @@ def _named(value: Any) -> str | None:
 def _address(value: Any) -> str | None:
     """The first name that a value states, unless it is a number."""
     return None if isinstance(value, int | float) else _named(value)
+
+
+def _time(value: Any) -> str | None:
+    """A day or a time as ISO 8601 writes it; nothing else is taken for one."""
+    return value.strip() if isinstance(value, str) and _TIME.fullmatch(value.strip()) else None
 
 
 def _names(value: Any, depth: int) -> Iterator[str]:

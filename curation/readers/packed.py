@@ -43,9 +43,9 @@ class _Listed:
 
 class PackedReader(Reader):
     """Members of zips and compressed tars, where those with one key belong together as in a WebDataset tar; texts of
-    JSON lines and Parquet; media in Parquet's cells."""
+    JSON lines; texts and media of Parquet's cells; media, pages and texts of WARC's records."""
 
-    reads = "a zip, a compressed tar, JSON lines or Parquet"
+    reads = "a zip, a compressed tar, JSON lines, Parquet or WARC"
     is_named = True
 
     @classmethod

@@ -6,10 +6,11 @@ import tarfile
 
 from reelmill.archives.compression import content_of
 from reelmill.archives.contract import Archive
-from reelmill.archives.heads import PARQUET, begins_json, begins_zip, compression_of
+from reelmill.archives.heads import PARQUET, WARC, begins_json, begins_zip, compression_of
 from reelmill.archives.lines import lines_of
 from reelmill.archives.parquet import parquet_of
 from reelmill.archives.tar import CompressedTar
+from reelmill.archives.warc import Warc
 from reelmill.archives.zip import Zip
 from reelmill.media.source import Source
 
@@ -28,6 +29,8 @@ def open_archive(source: Source) -> Archive | None:
         beginning = content.read(HEAD_BYTES)
     if compression_of(head) and _is_tar(beginning):
         return CompressedTar(source)
+    if beginning.startswith(WARC):
+        return Warc(source)
     return lines_of(source) if begins_json(beginning) else None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 COMPRESSED: dict[str, bytes] = {"gz": b"\x1f\x8b\x08", "zst": b"\x28\xb5\x2f\xfd", "bz2": b"BZh", "xz": b"\xfd7zXZ\0"}
 ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 PARQUET = b"PAR1"
+WARC = b"WARC/"
 _FIRST_NAME = 30
 """Where the name of a zip's first member stands."""
 _PARTS = (b"[Content_Types].xml", b"mimetype", b"META-INF/", b"_rels/", b"docProps/", b"word/", b"xl/", b"ppt/")
@@ -28,4 +29,4 @@ def begins_json(head: bytes) -> bool:
 
 def begins_archive(head: bytes) -> bool:
     """Whether a file's first bytes are those of an archive's format, or of a compression that may hold one."""
-    return begins_zip(head) or head.startswith(PARQUET) or begins_json(head) or compression_of(head) is not None
+    return begins_zip(head) or head.startswith((PARQUET, WARC)) or begins_json(head) or compression_of(head) is not None

@@ -36,5 +36,13 @@ PresetName = Annotated[
 ]
 Rows = Annotated[int, typer.Option(min=1, help="Sequences decoded together; with guidance a picture takes two.")]
 Compile = Annotated[bool, typer.Option("--compile", help="Use torch.compile for the step: slow to start, then fast.")]
+Decode = Annotated[
+    str,
+    typer.Option(
+        help="plain: a token a pass. exact-parallel: several codes a pass, by the same law. auto: the faster of these. "
+        "dida: a picture in --steps passes, by a model of the recipe dida."
+    ),
+]
+Steps = Annotated[int | None, typer.Option(help="Passes of a picture, with --decode dida [16].", show_default=False)]
 Host = Annotated[str, typer.Option(help="Address to listen on; beyond this machine every request needs a token.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")]

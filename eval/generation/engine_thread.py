@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from itertools import accumulate, count
 
 from reelmill.errors import ConfigError, MachineError
+from reelmill.eval.generation.decoding import PLAIN, Decoding
 from reelmill.eval.generation.engine import Engine
 from reelmill.eval.generation.request import Request, SampledToken
 from reelmill.tokenize.vocabulary import Vocabulary
@@ -60,11 +61,25 @@ class EngineThread:
     """
 
     def __init__(
-        self, model: Decoder, vocab: Vocabulary, *, rows: int, capacity: int, queue: int, compile: bool = False
+        self,
+        model: Decoder,
+        vocab: Vocabulary,
+        *,
+        rows: int,
+        capacity: int,
+        queue: int,
+        compile: bool = False,
+        decoding: Decoding = PLAIN,
     ) -> None:
         self.rows, self.capacity, self.queue = rows, capacity, queue
         self._make_engine: Callable[[], Engine] = lambda: Engine(
-            model, vocab, rows=rows, capacity=capacity, compile=compile
+            model,
+            vocab,
+            rows=rows,
+            capacity=capacity,
+            compile=compile,
+            window=decoding.window,
+            denoising=decoding.denoising,
         )
         sizes, dtype = model.config, model.embed_tokens.weight.dtype
         self.cache_bytes = 2 * sizes.layers * rows * capacity * sizes.kv_heads * sizes.head_size * dtype.itemsize

@@ -81,9 +81,10 @@ class Request:
 
 @dataclass
 class Cost:
-    """What a sequence took: the forward passes that read its tokens, and its share of the process's CPU time in them,
-    which the sequences of a pass share equally."""
+    """What a sequence took: its new tokens, the forward passes that read its tokens, and its share of the process's CPU
+    time in them, which the sequences of a pass share equally."""
 
+    tokens: int = 0
     passes: int = 0
     cpu_s: float = 0.0
 
@@ -219,6 +220,7 @@ class ActiveSequence:
     def append(self, token: int) -> SampledToken:
         """Append the token that was sampled."""
         self._new_tokens += 1
+        self.cost.tokens += 1
         self.pending = [token] * self.rows
         if self._state is not None and self.request.grammar is not None:
             self._state = self.request.grammar.advance(self._state, token)

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from reelmill.errors import DataError
+from reelmill.eval.generation.decoding import PLAIN, Decoding, check_decode, decoding_of
 from reelmill.eval.generation.engine import run
-from reelmill.eval.generation.loading import load_model
+from reelmill.eval.generation.loading import find_model, load_model
 from reelmill.eval.generation.prompts import (
     DEFAULT,
     chat_request,
@@ -67,8 +68,8 @@ OnToken = Callable[[GenerationProgress], None]
 class Studio:
     """A model and the vision tokenizer of its codes.
 
-    `rows`, `compile` and `window`: see `Engine`. `context`: the longest row that the model was trained on, if known.
-    `on_token` is called after each sampled token.
+    `rows` and `compile`: see `Engine`. `context`: the longest row that the model was trained on, if known. `on_token`
+    is called after each sampled token. `decoding`: how codes are decoded.
     """
 
     model: Decoder
@@ -78,13 +79,27 @@ class Studio:
     compile: bool = False
     context: int | None = None
     on_token: OnToken | None = None
-    window: int = 1
+    decoding: Decoding = PLAIN
 
     @classmethod
-    def open(cls, folder: Path, tokenizer: str | None = None, *, rows: int = 16, compile: bool = False) -> Studio:
-        """The studio of a training run, a checkpoint or a Hugging Face folder; see `load_model`."""
-        model, vocab, vision, context = load_model(folder, tokenizer)
-        return cls(model, vocab, vision, rows, compile, context)
+    def open(
+        cls,
+        folder: Path,
+        tokenizer: str | None = None,
+        *,
+        rows: int = 16,
+        compile: bool = False,
+        decode: str = "plain",
+        steps: int | None = None,
+    ) -> Studio:
+        """The studio of a training run, a checkpoint or a Hugging Face folder; see `load_model`, and `decoding_of` for
+        `decode` and `steps`."""
+        check_decode(decode, steps)
+        place = find_model(folder)
+        model, vocab, vision, context = load_model(place, tokenizer)
+        return cls(
+            model, vocab, vision, rows, compile, context, decoding=decoding_of(decode, steps, place, vision, rows)
+        )
 
     @cached_property
     def grammar(self) -> Grammar:
@@ -108,7 +123,15 @@ class Studio:
         tokens = [[*np.asarray(r.prompt).tolist(), *np.asarray(r.generated).tolist()] for r in requests]
         max_new_tokens = sum(request.max_new_tokens for request in requests)
         max_length = max(request.max_length for request in requests)
-        sampled = run(self.model, self.vocab, requests, rows=self.rows, compile=self.compile, window=self.window)
+        sampled = run(
+            self.model,
+            self.vocab,
+            requests,
+            rows=self.rows,
+            compile=self.compile,
+            window=self.decoding.window,
+            denoising=self.decoding.denoising,
+        )
         for new_tokens, last in enumerate(sampled, 1):
             tokens[last.request].append(last.token)
             if self.on_token:

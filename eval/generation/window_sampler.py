@@ -22,8 +22,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reelmill.config import nearest
-from reelmill.errors import ConfigError
 from reelmill.eval.generation.coupling import probabilities, transition
 from reelmill.eval.generation.logits import guided_logits
 from reelmill.eval.generation.request import ActiveSequence, Draft, SampledToken, single_id
@@ -32,16 +30,6 @@ from reelmill.tokenize.documents.grammar import Ranges
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.categorical import choose
 from reelmill.train.model import Decoder
-
-WINDOWS = {"plain": 1, "exact-parallel": 8}
-"""Positions that a pass settles at most, by the name of a way to decode."""
-
-
-def window_of(decode: str) -> int:
-    """The window of a way to decode. Raises ConfigError for an unknown one."""
-    if decode not in WINDOWS:
-        raise ConfigError(f"unknown way to decode {decode!r}; {nearest(decode, WINDOWS)}")
-    return WINDOWS[decode]
 
 
 class _Place(NamedTuple):

@@ -52,9 +52,12 @@ _REQUIRED: dict[str, pa.DataType] = {
     "seed": pa.int64(),
     "stream": pa.int64(),
     "created": pa.timestamp("us", tz="UTC"),
+    "decode": pa.string(),
 }
 CANDIDATES_SCHEMA = pa.schema([pa.field(name, type_, nullable=False) for name, type_ in _REQUIRED.items()])
-SETTINGS = ("grid_h", "grid_w", "temperature", "top_k", "top_p", "guidance", "negative", "seed")
+_WITHOUT_DECODE = pa.schema([field for field in CANDIDATES_SCHEMA if field.name != "decode"])
+"""The columns of earlier versions, which decoded one token a pass."""
+SETTINGS = ("grid_h", "grid_w", "temperature", "top_k", "top_p", "guidance", "negative", "seed", "decode")
 """Columns that are equal for all candidates of a folder."""
 _SHORT = [name for name in CANDIDATES_SCHEMA.names if name != "tokens"]
 
@@ -160,12 +163,14 @@ class Candidates:
 
     def _rows(self, path: Path) -> Iterator[dict[str, Any]]:
         metadata, self.footers[path] = read_footer(path)
-        if not metadata.schema.to_arrow_schema().equals(CANDIDATES_SCHEMA, check_metadata=False):
+        schema = metadata.schema.to_arrow_schema()
+        if not any(schema.equals(known, check_metadata=False) for known in (CANDIDATES_SCHEMA, _WITHOUT_DECODE)):
             raise DataError(
                 f"{path} does not have the columns of candidates; `reelmill prefer sample` writes such files."
             )
-        for number, row in enumerate(_read(path, _SHORT).to_pylist()):
-            yield {**row, "path": path, "row": number}
+        columns = [name for name in _SHORT if name in schema.names]
+        for number, row in enumerate(_read(path, columns).to_pylist()):
+            yield {"decode": "plain", **row, "path": path, "row": number}
 
 
 def digest(*fields: str) -> str:

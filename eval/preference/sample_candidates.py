@@ -41,8 +41,8 @@ class Plan:
                 f"--count is {self.count}; people can vote on 1 to 100 pictures for each prompt (Emu3: 8 to 10)."
             )
 
-    def settings(self) -> dict[str, Any]:
-        """The columns that say how candidates were sampled."""
+    def settings(self, decode: str) -> dict[str, Any]:
+        """The columns that say how candidates were sampled. `decode`: see `Decoding.label`."""
         vision = self.sampling.vision
         return {
             "grid_h": self.h,
@@ -53,6 +53,7 @@ class Plan:
             "guidance": float(self.sampling.guidance),
             "negative": self.sampling.negative,
             "seed": self.sampling.seed,
+            "decode": decode,
         }
 
 
@@ -77,7 +78,7 @@ def sample(
     """
     plan.check()
     stored = Candidates(folder)
-    settings = plan.settings()
+    settings = plan.settings(studio.decoding.label)
     changed = [
         f"{key}: {stored.settings[key]} -> {settings[key]}"
         for key in stored.settings
@@ -107,8 +108,9 @@ def _missing(
     studio: Studio, checkpoint: Checkpoint, prompts: Mapping[int, str], plan: Plan, stored: set[str]
 ) -> Iterator[list[RowAndRequest]]:
     """What is still to be sampled, prompt by prompt: the columns that are known already, and the request."""
-    settings = plan.settings()
-    identity = [f"{name}={value!r}" for name, value in settings.items()]
+    settings = plan.settings(studio.decoding.label)
+    # Candidates of earlier versions, which knew one way to decode, keep their ids.
+    identity = [f"{name}={value!r}" for name, value in settings.items() if (name, value) != ("decode", "plain")]
     for place, prompt in prompts.items():
         prompt_id = digest(prompt)
         missing = []

@@ -12,6 +12,7 @@ from reelmill.pipelines.shared_options import (
     Area,
     Compile,
     ContextSeconds,
+    Decode,
     Fps,
     MaxTokens,
     ModelFolder,
@@ -21,6 +22,7 @@ from reelmill.pipelines.shared_options import (
     Ratio,
     Rows,
     Seed,
+    Steps,
     VisionTokenizerName,
 )
 from reelmill.terminal import echo
@@ -80,10 +82,11 @@ def generate(
     ] = "",
     rows: Rows = 16,
     compile: Compile = False,
-    decode: Annotated[
-        str,
-        typer.Option(help="plain, or exact-parallel: several codes a pass by the same law, with other random numbers."),
-    ] = "plain",
+    decode: Decode = "plain",
+    steps: Steps = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="A line of JSON for each file: tokens, passes, cpu_seconds, settings.")
+    ] = False,
     tokenizer: VisionTokenizerName = None,
 ) -> None:
     """Generate pictures, videos, continuations of a video, pages of text and pictures, or the answer in a task.
@@ -128,6 +131,8 @@ def generate(
         rows=rows,
         compile=compile,
         decode=decode,
+        steps=steps,
+        json=json,
     )
     for line in run.generate(options):
         echo(line)

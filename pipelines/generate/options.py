@@ -9,9 +9,9 @@ from typing import Any
 
 from reelmill.errors import ConfigError
 from reelmill.eval.generation import SamplingParams
+from reelmill.eval.generation.decoding import check_decode
 from reelmill.eval.generation.pages import ENDINGS as PAGE_ENDINGS
 from reelmill.eval.generation.studio import PICTURE_TASKS
-from reelmill.eval.generation.window_sampler import window_of
 from reelmill.pipelines.generate.progress import check_preview
 from reelmill.pipelines.generate.prompts import check_text
 from reelmill.tokenize.documents import task_system
@@ -49,6 +49,8 @@ class GenerateOptions:
     rows: int = 16
     compile: bool = False
     decode: str = "plain"
+    steps: int | None = None
+    json: bool = False
 
     @property
     def endings(self) -> tuple[str, ...]:
@@ -73,7 +75,7 @@ class GenerateOptions:
         """Raise ConfigError for options that are wrong or do not fit together, DataError for text that is not UTF-8."""
         self.sampling.check()
         check_preview(self.preview)
-        window_of(self.decode)
+        check_decode(self.decode, self.steps)
         if not self.prompts:
             raise ConfigError('there is no prompt; give --prompt or --prompts (--prompt "" to generate without one).')
         for number, prompt in enumerate(self.prompts, 1):
@@ -124,7 +126,6 @@ class GenerateOptions:
             **asdict(sampling.vision),
             "guidance": sampling.guidance,
             "seed": sampling.seed,
-            "decode": self.decode,
         }
         if self.task:
             settings |= {"task": self.task, "image_guidance": sampling.image_guidance, "area": self.area}

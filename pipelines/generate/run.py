@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import reelmill
@@ -13,8 +15,8 @@ from reelmill.eval.generation import Clip, GenerationProgress, Studio
 from reelmill.eval.generation.loading import find_model
 from reelmill.eval.generation.media_files import read_clip, read_image, read_media, write_clip
 from reelmill.eval.generation.pages import GrowingPages, write_page
+from reelmill.eval.generation.request import Cost
 from reelmill.eval.generation.studio import PagePart
-from reelmill.eval.generation.window_sampler import window_of
 from reelmill.pipelines.generate.options import AUTO, SQUARE, AskOptions, GenerateOptions
 from reelmill.pipelines.generate.progress import LiveProgress
 from reelmill.tokenize.documents import Header, grid_for_ratio
@@ -32,10 +34,18 @@ def generate(options: GenerateOptions) -> Iterator[str]:
     if not mine:
         return
     model = find_model(options.model)
-    studio = Studio.open(model, options.tokenizer, rows=options.rows, compile=options.compile)
+    studio = Studio.open(
+        model,
+        options.tokenizer,
+        rows=options.rows,
+        compile=options.compile,
+        decode=options.decode,
+        steps=options.steps,
+    )
     settings = {
         "checkpoint": str(model),
         **options.settings(),
+        **studio.decoding.settings,
         "tokenizer": studio.vision.name,
         "reelmill": reelmill.__version__,
     }
@@ -44,23 +54,38 @@ def generate(options: GenerateOptions) -> Iterator[str]:
         return {"prompt": options.prompts[number], "stream": number, **settings}
 
     with LiveProgress(studio, options.preview) as progress:
+        spent: list[Cost] = []
         growing = GrowingPages(studio, lambda place: (options.path(mine[place]), own(mine[place])))
 
         def on_token(generated: GenerationProgress) -> None:
             progress.update(generated)
+            if generated.last.cost is not None:
+                spent.append(generated.last.cost)
             if options.is_page:
                 growing.update(generated)
 
-        told = replace(studio, on_token=on_token, window=window_of(options.decode))
-        for number, result in _results(told, options, mine):
+        for number, result in _results(replace(studio, on_token=on_token), options, mine):
             path = options.path(number)
             if isinstance(result, Clip):
                 write_clip(result, path, own(number))
-                yield f"{path}: {_size(result)}"
+                line = f"{path}: {_size(result)}"
             else:
                 files = write_page(result, path, own(number))
                 texts = sum(isinstance(part, str) for part in result)
-                yield f"{path}: {texts} texts, {len(files)} pictures or videos"
+                line = f"{path}: {texts} texts, {len(files)} pictures or videos"
+            # Each result comes right after the last token of its sequence, or of its windows.
+            yield _facts(path, own(number), spent) if options.json else line
+            spent.clear()
+
+
+def _facts(path: Path, settings: dict[str, Any], spent: Sequence[Cost]) -> str:
+    """A line of JSON about a file: what it took, and how it was made."""
+    took = {
+        "tokens": sum(cost.tokens for cost in spent),
+        "passes": sum(cost.passes for cost in spent),
+        "cpu_seconds": round(sum(cost.cpu_s for cost in spent), 6),
+    }
+    return json.dumps({"file": str(path), **took, **settings}, ensure_ascii=False)
 
 
 def ask(options: AskOptions) -> str:

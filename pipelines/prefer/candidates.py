@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
@@ -10,8 +11,9 @@ from reelmill.errors import ConfigError, DataError
 from reelmill.eval.generation import Studio
 from reelmill.eval.generation.loading import find_model
 from reelmill.eval.preference import Candidates, Plan, checkpoint_of, sample
-from reelmill.files import ABANDONED_S, sweep
+from reelmill.files import ABANDONED_S, sweep, write_atomically
 from reelmill.pipelines.generate.prompts import check_text, read_prompts
+from reelmill.tokenize.documents import parse
 from reelmill.tokenize.vision import load_by_fingerprint
 
 
@@ -32,7 +34,13 @@ def all_prompts(file: Path | None, given: Sequence[str]) -> list[str]:
 
 
 def sample_candidates(
-    models: Sequence[Path], tokenizer: str | None, prompts: Sequence[str], plan: Plan, out: Path
+    models: Sequence[Path],
+    tokenizer: str | None,
+    prompts: Sequence[str],
+    plan: Plan,
+    out: Path,
+    decode: str = "plain",
+    steps: int | None = None,
 ) -> Iterator[str]:
     """Sample this process's share of the candidates that `out` lacks, then decode their pictures; yields a line per
     part."""
@@ -40,7 +48,7 @@ def sample_candidates(
     mine = {place: prompts[place] for place in range(rank, len(prompts), ranks)}
     for folder in [find_model(model) for model in models]:
         checkpoint = checkpoint_of(folder)
-        studio = Studio.open(folder, tokenizer)
+        studio = Studio.open(folder, tokenizer, decode=decode, steps=steps)
         count = 0
         for part in sample(studio, checkpoint, mine, plan, out):
             count += part
@@ -63,6 +71,32 @@ def open_candidates(folder: Path) -> Candidates:
             f"there are no candidates in {folder}; make some: `reelmill prefer sample MODEL --out {folder}`"
         )
     return candidates
+
+
+def export_codes(candidates: Candidates, out: Path) -> Iterator[str]:
+    """Write a line {"text", "codes"} for each candidate; yields what was written and what comes next.
+
+    Raises ConfigError if the candidates have codes of several vision tokenizers.
+    """
+    if out.suffix != ".jsonl":
+        raise ConfigError(f"the file is {out}; name a .jsonl, which `reelmill tokens import` takes")
+    if len(spaces := {(footer.tokenizer, footer.vocab) for footer in candidates.footers.values()}) > 1:
+        raise ConfigError(f"{candidates.folder} has codes of {len(spaces)} vision tokenizers or vocabularies; take one")
+    ((tokenizer, vocab),) = spaces
+
+    def write(temporary: Path) -> None:
+        with temporary.open("w", encoding="utf-8") as lines:
+            for of_prompt in candidates.by_prompt.values():
+                for candidate, (tokens, _) in zip(of_prompt, candidates.read(of_prompt), strict=True):
+                    codes = parse(vocab, tokens).codes[0].tolist()
+                    lines.write(json.dumps({"text": candidate.prompt, "codes": codes}, ensure_ascii=False) + "\n")
+
+    write_atomically(out, write)
+    yield f"{out}: {len(candidates):,} pictures"
+    yield (
+        f"Next: reelmill tokens import {out} --out FOLDER --text {vocab.text} --codes {vocab.codes} "
+        f"--fingerprint {tokenizer} --layout {vocab.layout.name}"
+    )
 
 
 def decode_pictures(candidates: Candidates, tokenizer: str | None = None, prompts: Set[str] | None = None) -> None:

@@ -11,12 +11,14 @@ from reelmill.pipelines.shared_options import (
     AREA,
     MODEL_HELP,
     Area,
+    Decode,
     Host,
     Port,
     PromptFile,
     Prompts,
     Ratio,
     Seed,
+    Steps,
     VisionTokenizerName,
 )
 from reelmill.terminal import echo
@@ -55,6 +57,8 @@ def sample(
     guidance: Annotated[float, typer.Option(help="Guidance scale (Emu3: 3); 1: none.")] = 1.0,
     negative: Annotated[str, typer.Option(help="Text that guidance moves away from.")] = "",
     seed: Seed = 0,
+    decode: Decode = "plain",
+    steps: Steps = None,
 ) -> None:
     """Sample several pictures for each prompt and keep their exact tokens.
 
@@ -72,7 +76,7 @@ def sample(
     plan = Plan(h=h, w=w, count=count, sampling=sampling)
     plan.check()
     texts = all_prompts(prompts, prompt or [])
-    for line in sample_candidates(models, tokenizer, texts, plan, out):
+    for line in sample_candidates(models, tokenizer, texts, plan, out, decode, steps):
         echo(line)
     echo(f"Next: reelmill prefer vote {out}")
 
@@ -122,6 +126,21 @@ def vote(
     echo(f"{len(poll.tasks):,} tasks. Vote at {address_of(listener, access)} (Ctrl-C ends it)")
     serve(vote_app(poll, access), listener)
     echo(f"Next: reelmill prefer {'compare' if poll.mode == 'compare' else 'build'} {folder}")
+
+
+@app.command()
+def export(
+    folder: Folder,
+    out: Annotated[Path, typer.Argument(help="The .jsonl to write.", metavar="FILE", show_default=False)],
+) -> None:
+    """Write all candidates as prompts and codes, the very ones that were sampled, for `tokens import`.
+
+    A model learns to draw whole pictures (`train dida`) from pictures that it drew itself.
+    """
+    from reelmill.pipelines.prefer.candidates import export_codes, open_candidates
+
+    for line in export_codes(open_candidates(folder), out):
+        echo(line)
 
 
 @app.command()

@@ -11,11 +11,13 @@ from reelmill.pipelines.shared_options import (
     AREA,
     Area,
     Compile,
+    Decode,
     Host,
     ModelFolder,
     Port,
     PresetName,
     Rows,
+    Steps,
     VisionTokenizerName,
 )
 from reelmill.terminal import echo
@@ -40,6 +42,8 @@ def serve(
     gallery: Annotated[int, typer.Option(help="Pictures kept in the gallery; 0: none.")] = 500,
     out: Annotated[Path, typer.Option(help="Folder for galleries.")] = Path("drawn"),
     compile: Compile = False,
+    decode: Decode = "plain",
+    steps: Steps = None,
     tokenizer: VisionTokenizerName = None,
 ) -> None:
     """Serve a model: a page to generate pictures on, and OpenAI-compatible image and chat endpoints under /v1.
@@ -68,10 +72,11 @@ def serve(
     )
     config.check()
     place = find_model(model)
+    studio = Studio.open(place, tokenizer, rows=rows, decode=decode, steps=steps)
     listener, access = listen(host, port)
     with (
         listener,
-        served_model(Studio.open(place, tokenizer), model.resolve().name, str(place), config) as served,
+        served_model(studio, model.resolve().name, str(place), config) as served,
     ):
         cache = f"{config.rows} x {served.engine.capacity:,} tokens, {served.engine.cache_bytes / 2**20:,.0f} MiB"
         echo(f"{model}: {cache}; pictures in {config.out}/")

@@ -96,6 +96,7 @@ def served_model(studio: Studio, name: str, folder: str, config: ServeConfig) ->
         capacity=config.capacity(studio),
         queue=config.queue,
         compile=config.compile,
+        decoding=studio.decoding,
     )
     gallery = Gallery(config.out, config.gallery)
     served = ServedModel(studio, engine, gallery, uploads, name, folder, config.area, config.preset)

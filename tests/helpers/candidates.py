@@ -47,6 +47,7 @@ def write_folder(folder, prompts=("a cat", "two dogs"), count=3, checkpoints=("f
                         "seed": 0,
                         "stream": number,
                         "created": datetime.datetime(2026, 1, step, tzinfo=datetime.UTC),
+                        "decode": "plain",
                     }
                 )
     write_candidates(folder, rows, Footer(fingerprint, VOCAB, fingerprint))

@@ -1,0 +1,91 @@
+"""Ways to decode by their names, and which of them a model has learnt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reelmill.config import from_dict, nearest
+from reelmill.errors import ConfigError
+from reelmill.eval.generation.denoising import STEPS, Denoising
+from reelmill.eval.generation.loading import is_hf_folder
+from reelmill.tokenize.vision import VisionTokenizer
+from reelmill.train import checkpoint
+from reelmill.train.objectives.dida.objective import DidaConfig
+from reelmill.train.objectives.dida.path import fitted_path
+
+WAYS = {
+    "plain": "a token a pass",
+    "exact-parallel": "several codes a pass by the same law, with other random numbers",
+    "dida": "a whole picture in --steps passes, by a model that has learnt it (recipe dida)",
+    "auto": "exact-parallel where few pictures are decoded together, else plain",
+}
+LEARNT = ("dida",)
+"""Ways that have to be learnt, each by the training objective of its name."""
+WINDOW = 8
+"""Codes that a pass of exact-parallel settles at most."""
+AUTO_ROWS = 4
+"""Up to so many rows `auto` takes exact-parallel: there it takes less time on a CPU (docs/benchmarks.md)."""
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """A way to decode, ready to use: see `Engine` for `window` and `denoising`."""
+
+    name: str = "plain"
+    window: int = 1
+    denoising: Denoising | None = None
+
+    @property
+    def label(self) -> str:
+        """The name, and where it has steps their number: two of equal label draw equal tokens."""
+        return f"{self.name} {self.denoising.steps}" if self.denoising else self.name
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What is written into files."""
+        return {"decode": self.name, **({"steps": self.denoising.steps} if self.denoising else {})}
+
+
+PLAIN = Decoding()
+
+
+def check_decode(name: str, steps: int | None = None) -> None:
+    """Raise ConfigError for an unknown way to decode, or for steps that it does not have."""
+    if name not in WAYS:
+        raise ConfigError(f"unknown way to decode {name!r}; {nearest(name, WAYS)}")
+    if steps is None:
+        return
+    if name != "dida":
+        raise ConfigError(f"--steps is {steps}, and --decode is {name}; only --decode dida has steps.")
+    if steps < 1:
+        raise ConfigError(f"--steps is {steps}; a picture takes at least 1.")
+
+
+def learnt_by(place: Path) -> tuple[str, ...]:
+    """The ways of `LEARNT` that the model in a folder of `find_model` has learnt. A Hugging Face folder says none."""
+    objective = None if is_hf_folder(place) else checkpoint.read_state(place).recipe["objective"]
+    return tuple(name for name in LEARNT if name == objective)
+
+
+def decoding_of(name: str, steps: int | None, place: Path, vision: VisionTokenizer, rows: int) -> Decoding:
+    """The way to decode of that name for the model in `place`, a folder of `find_model`, in so many rows at a time.
+
+    Raises ConfigError as `check_decode` does, and for a way that the model has not learnt.
+    """
+    check_decode(name, steps)
+    if name == "auto":
+        name = "exact-parallel" if rows <= AUTO_ROWS else "plain"
+    if name in LEARNT and name not in learnt_by(place):
+        others = ", ".join(way for way in WAYS if way not in LEARNT)
+        raise ConfigError(
+            f"{place} has not learnt to decode by {name}; it can do {others}. `reelmill train {name}` with init set to "
+            "it makes one that has (docs/generation.md)."
+        )
+    if name == "dida":
+        recipe: Mapping[str, Any] = checkpoint.read_state(place).recipe
+        settings = from_dict(DidaConfig, recipe["dida"], "dida")
+        return Decoding(name, 1, Denoising(fitted_path(vision.codebook()), steps or STEPS, settings.shift))
+    return Decoding(name, WINDOW if name == "exact-parallel" else 1)

@@ -18,10 +18,14 @@ def act(name, material, out):
     cli.main()
 
 
-@cache
 def material_beside(place):
     """The material for the campaign in `place` and for those beside it."""
-    return write_material(place.parent / "material")
+    return _material(place.parent / "material")
+
+
+@cache
+def _material(place):
+    return write_material(place)
 
 
 @cache

@@ -115,7 +115,11 @@ def test_shards_are_full_at_a_size(out, tmp_path, monkeypatch):
     monkeypatch.setattr("reelmill.pipelines.clips.export.MIB", 20_000)
     export_clips(out, tmp_path, kinds=["video"], shard_mb=1)
     assert sorted(path.name for path in tmp_path.glob("*.tar")) == ["video-000000.tar", "video-000001.tar"]
-    assert len(samples(tmp_path)) == 4
+    whole = samples(tmp_path)
+    assert len(whole) == 4
+    (tmp_path / "video-000000.tar").unlink()
+    export_clips(out, tmp_path, kinds=["video"], shard_mb=1)
+    assert samples(tmp_path) == whole, "the shard that stayed is not written over"
 
 
 def test_what_is_no_longer_kept_is_not_mixed_in(out, shards, tmp_path):

@@ -12,7 +12,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from reelmill.errors import ConfigError, DataError
+from reelmill.errors import ConfigError, DataError, MachineError
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.pipelines.cli import app
 from reelmill.pipelines.curate.stats import gather
@@ -267,3 +267,15 @@ def test_the_command(tmp_path):
         assert re.search("say whose codes these are", str(refused.exception))
     refused = run(path, "--out", tmp_path / "no", "--codes", 64, "--fingerprint", "xyz")
     assert "hex digits" in str(refused.exception)
+
+
+def test_a_second_import_does_not_take_the_first_ones_folder_away(tmp_path):
+    source = write_lines(tmp_path / "rows.jsonl", LINES)
+    with RunFolder(tmp_path / "out.importing").lock() as first:
+        first.commit_text(first.recipe_path, "of the first\n")
+        with pytest.raises(MachineError, match="another run is writing to"):
+            imported(source, tmp_path / "out")
+        assert first.recipe_path.read_text() == "of the first\n"
+    imported(source, tmp_path / "out")
+    assert verify(RunFolder(tmp_path / "out")).problems == []
+    assert (tmp_path / "out" / "README.md").is_file() and not (tmp_path / "out.importing").exists()

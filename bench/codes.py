@@ -19,7 +19,7 @@ import torch
 from reelmill.media.kinds import VIDEO_SUFFIXES
 from reelmill.tokenize import vision
 from reelmill.train.vision.choose import choose
-from reelmill.train.vision.media import Source, read_picture
+from reelmill.train.vision.media import MediaFile, read_picture
 from reelmill.train.vision.sources import fetch
 
 SIDE = 256
@@ -28,7 +28,7 @@ WHOLE = 1 << 20
 
 
 def squares(path: Path) -> list[vision.Frames]:
-    picture = read_picture(Source(path), WHOLE)[0]
+    picture = read_picture(MediaFile(path), WHOLE)[0]
     rows, columns = (side // SIDE for side in picture.shape[:2])
     corners = [(SIDE * row, SIDE * column) for row in range(rows) for column in range(columns)]
     return [np.ascontiguousarray(picture[y : y + SIDE, x : x + SIDE]) for y, x in corners]

@@ -176,12 +176,12 @@ def load_decoder(checkpoint: Path) -> tuple[Decoder, Vocabulary, TrainState]:
         raise DataError(f"{checkpoint} is damaged ({'; '.join(problems[:3])}); use another checkpoint of its run.")
     state = read_state(checkpoint)
     model = Decoder(configuration.from_dict(ModelConfig, state.recipe["model"])).eval()
-    load_tensors(dict(model.state_dict()), checkpoint / "model", whole=True)
+    load_tensors(dict(model.state_dict()), checkpoint / "model", no_dist=True)
     return model, Vocabulary.from_json(state.vocabulary), state
 
 
-def load_tensors(tensors: dict[str, Tensor], folder: Path, *, whole: bool = False) -> None:
-    """Fill tensors by name from a folder of safetensors: each rank its own slices; `whole` reads without a group.
+def load_tensors(tensors: dict[str, Tensor], folder: Path, *, no_dist: bool = False) -> None:
+    """Fill tensors by name from a folder of safetensors: each rank its own slices, or all of them with `no_dist`.
 
     DataError where a tensor is missing, of another shape or cut off.
     """
@@ -189,7 +189,7 @@ def load_tensors(tensors: dict[str, Tensor], folder: Path, *, whole: bool = Fals
         # Said of every load outside a process group, where it is what was asked for.
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
         try:
-            state_dict_loader.load(tensors, storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=whole)
+            state_dict_loader.load(tensors, storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=no_dist)
         except (CheckpointException, AssertionError, LookupError, ValueError, SafetensorError) as error:
             cause = _cause(error)
             if isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError):

@@ -227,16 +227,17 @@ def taken_rows(folder: Path, found: ModelConfig, vocab_size: int) -> int:
 def read_model(folder: Path) -> Decoder:
     """The decoder of a folder: float32, on the CPU. Raises what `fill` raises."""
     model = Decoder(read_config(folder))
-    fill(model, folder, whole=True)
+    fill(model, folder, no_dist=True)
     return model
 
 
-def fill(model: Decoder, folder: Path, *, whole: bool = False, rows: int | None = None) -> None:
-    """Copy a folder's weights into a decoder of these sizes, whole or split over the ranks (then all call this).
+def fill(model: Decoder, folder: Path, *, no_dist: bool = False, rows: int | None = None) -> None:
+    """Copy a folder's weights into a decoder of these sizes.
 
-    A rank reads its own slices only, one tensor at a time, of any floating type. Of a model with a vision tokenizer the
-    decoder is taken. With `rows` the two tables of the vocabulary get so many first rows, and keep the others. Raises
-    WeightsError for missing, damaged or spare weights and for wrong shapes.
+    All ranks of a sharded decoder call this, and each reads its own slices only. A full one is filled with `no_dist`.
+    One tensor is read at a time, of any floating type. Of a model with a vision tokenizer the decoder is taken. With
+    `rows` the two tables of the vocabulary get so many first rows, and keep the others. Raises WeightsError for
+    missing, damaged or spare weights and for wrong shapes.
     """
     tensors: dict[str, Tensor] = dict(model.state_dict())
     stored = _stored(folder)
@@ -264,7 +265,7 @@ def fill(model: Decoder, folder: Path, *, whole: bool = False, rows: int | None 
             )
     apart = {*tables, *(("lm_head.weight",) if is_tied else ())}
     load_tensors(
-        {stored[name][0]: tensor for name, tensor in tensors.items() if name not in apart}, folder, whole=whole
+        {stored[name][0]: tensor for name, tensor in tensors.items() if name not in apart}, folder, no_dist=no_dist
     )
     for name in tables:
         _fill_rows(tensors[name], folder, stored[name], rows or 0)
@@ -276,7 +277,7 @@ def _fill_rows(tensor: Tensor, folder: Path, stored: tuple[str, tuple[int, ...]]
     """Copy the first rows of a stored table; each rank reads the whole table, and holds it once more meanwhile."""
     name, shape = stored
     table = torch.empty(shape)
-    load_tensors({name: table}, folder, whole=True)
+    load_tensors({name: table}, folder, no_dist=True)
     whole = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor.clone()
     whole[:rows] = table[:rows].to(whole.device)
     tensor.copy_(placed_like(whole, tensor))

@@ -17,10 +17,10 @@ from reelmill.train.objectives import objective_class
 from reelmill.train.objectives.interface import DataSource
 from reelmill.train.parallel import join_ranks
 from reelmill.train.resume import sole_run
-from reelmill.train.trainer import Draw, Trainer
+from reelmill.train.trainer import SampleFn, Trainer
 
-Sampler = Callable[[DataSource, Sequence[str]], Draw]
-"""From the documents and the prompts to what draws them."""
+MakeSampleFn = Callable[[DataSource, Sequence[str]], SampleFn]
+"""From the training data and the prompts to the function that samples them."""
 
 
 def train(
@@ -30,7 +30,7 @@ def train(
     selection: str | None = None,
     *,
     until: int | None = None,
-    sampler: Sampler | None = None,
+    make_sample_fn: MakeSampleFn | None = None,
     log_fn: Callable[[str], None] = print,
     metrics_fn: Callable[[dict[str, Any]], None] | None = None,
 ) -> Path:
@@ -38,11 +38,10 @@ def train(
 
     `selection` names verdicts that say which samples to train on; without it all documents are taken. A run that was
     interrupted goes on from its last checkpoint; `until` stops it after that many steps. Under torchrun every rank
-    calls this. `sampler` draws `config.sample_prompts` at each validation. `metrics_fn` gets the metrics of each step
-    and validation, in place of a line for `log_fn`. Raises ConfigError for a recipe that cannot
+    calls this. `make_sample_fn` makes what samples `config.sample_prompts` at each validation. `metrics_fn` gets the
+    metrics of each step and validation, in place of a line for `log_fn`. Raises ConfigError for a recipe that cannot
     run or that differs from the one that `out` was begun with, DataError for missing or damaged documents, MachineError
-    where another run holds `out`, Preempted
-    when a signal stopped it, saved.
+    where another run holds `out`, and Preempted when a signal stopped the run after it was saved.
     """
     source = objective_class(config.objective).read(config, data, selection)
     config, sizes = with_init_sizes(config, out)
@@ -50,11 +49,11 @@ def train(
     if config.init and checkpoint.latest(out / "checkpoints") is None:
         # Before a model is built: one of other sizes may be far too large for this machine.
         find_init_weights(Path(config.init), config.model, source.vocab, source.tokenizer)
-    draw = sampler(source, config.sample_prompts) if sampler and config.sample_prompts else None
+    sample_fn = make_sample_fn(source, config.sample_prompts) if make_sample_fn and config.sample_prompts else None
     with join_ranks(config.device) as ranks, sole_run(out, ranks):
         if ranks.is_first and sizes:
             log_fn(sizes)
-        trainer = Trainer(config, source, out, ranks, log_fn, draw, metrics_fn)
+        trainer = Trainer(config, source, out, ranks, log_fn, sample_fn, metrics_fn)
         trainer.resume()
         with ranks.together():
             if ranks.is_first:

@@ -33,8 +33,8 @@ from reelmill.train.saver import Saver
 from reelmill.train.signals import STOP_FILE, StopRequest, stop_requests, stopped
 from reelmill.train.trackers import Tracker, trackers
 
-Draw = Callable[[Decoder, Path], None]
-"""Draws pictures with a whole model into a folder."""
+SampleFn = Callable[[Decoder, Path], None]
+"""Samples with the full model, and writes what it drew into a folder."""
 
 
 class Trainer:
@@ -50,12 +50,12 @@ class Trainer:
         out: Path,
         ranks: Ranks,
         log_fn: Callable[[str], None],
-        draw: Draw | None = None,
+        sample_fn: SampleFn | None = None,
         metrics_fn: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
         config.log.check()
         self.config, self.source, self.out, self.ranks = config, source, out, ranks
-        self.draw, self.metrics_fn = draw, metrics_fn
+        self.sample_fn, self.metrics_fn = sample_fn, metrics_fn
         self.log_fn = log_fn if ranks.is_first else lambda _: None
         self.layout = layout = Layout.of(config.parallel, config.model, config.data.context, ranks)
         self.objective = objective_class(config.objective)(config, source, layout)
@@ -118,7 +118,7 @@ class Trainer:
             self.next_step += 1
             if self.next_step % self.config.validate_every == 0 or self.next_step == self.config.steps:
                 self._log(self.validate())
-                self._draw_samples()
+                self._write_samples()
             if self.next_step % self.config.checkpoint.every == 0:
                 self.save()
         self._finish_saving()
@@ -179,14 +179,14 @@ class Trainer:
         """The line of a validation."""
         return {"step": self.next_step, **self.objective.validate(self.model)}
 
-    def _draw_samples(self) -> None:
-        """Draw on the first rank with the whole model, while the others wait: that works however it is split."""
-        if self.draw is None:
+    def _write_samples(self) -> None:
+        """Sample with the full model on the first rank, while the others wait: any sharding allows that."""
+        if self.sample_fn is None:
             return
-        whole = gather_full_decoder(self.model, self.ranks, self.config.precision)
-        if whole is not None:
+        model = gather_full_decoder(self.model, self.ranks, self.config.precision)
+        if model is not None:
             folder = self.out / "samples" / f"step-{self.next_step:06d}"
-            self.draw(whole, folder)
+            self.sample_fn(model, folder)
             self.log_fn(f"drew {folder}")
         self.ranks.wait()
 

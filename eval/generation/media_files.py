@@ -15,28 +15,28 @@ from reelmill.eval.generation.studio import Clip
 from reelmill.files import write_atomically
 from reelmill.tokenize.vision import Frames
 from reelmill.tokenize.vision.evaluate import fit
-from reelmill.train.vision.media import Source, file_source, frames_at, read_picture
+from reelmill.train.vision.media import MediaFile, frames_at, media_file, read_picture
 
 LARGEST_SIDE = 1 << 14
 
 
 def read_media(path: Path, area: int, multiple: int, fps: float, seconds: float) -> Clip:
     """Read a picture, or the last `seconds` of a video at `fps`: its first bytes say which. Raises DataError."""
-    if file_source(path).is_video:
+    if media_file(path).is_video:
         return read_clip(path, area, multiple, fps, seconds)
     return read_image(path, area, multiple)
 
 
 def read_image(path: Path, area: int, multiple: int) -> Clip:
     """Read a picture at about `area` pixels, its sides multiples of `multiple`; DataError if it cannot be read."""
-    return Clip(fit(read_picture(Source(path), LARGEST_SIDE), area, multiple))
+    return Clip(fit(read_picture(MediaFile(path), LARGEST_SIDE), area, multiple))
 
 
 def read_clip(path: Path, area: int, multiple: int, fps: float, seconds: float) -> Clip:
     """Read the last `seconds` of a video at `fps`, frames of about `area` pixels; DataError if it is shorter."""
     required = max(1, round(seconds * fps))
     frames: list[Frames] = []
-    for frame in frames_at(Source(path), fps, LARGEST_SIDE):
+    for frame in frames_at(MediaFile(path), fps, LARGEST_SIDE):
         frames.append(fit(frame[None], area, multiple)[0])
         del frames[:-required]
     if len(frames) < required:

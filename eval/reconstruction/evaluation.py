@@ -40,7 +40,7 @@ from reelmill.eval.reconstruction.sheets import Cell, save_sheet
 from reelmill.tokenize.vision.perceptual import load_lpips
 from reelmill.tokenize.vision.tokenizer import VisionTokenizer
 from reelmill.train.vision.data import as_signal
-from reelmill.train.vision.media import Source
+from reelmill.train.vision.media import MediaFile
 
 FPS, SECONDS, SCORED = 12.0, 5.0, 8
 SHEETS = 32
@@ -123,7 +123,7 @@ class Evaluation:
         self._counts = {kind: np.zeros(tokenizer.codes, np.int64) for kind in ("video", "picture")}
         self._features: dict[Kind, list[tuple[fid.Features, fid.Features]]] = {"video": [], "picture": []}
 
-    def add(self, source: Source) -> None:
+    def add(self, source: MediaFile) -> None:
         """Score a file, or add it to `left_out`."""
         import av
 

@@ -6,12 +6,12 @@ import numpy as np
 import numpy.typing as npt
 
 from reelmill.errors import DataError
-from reelmill.train.vision.media import Source, frames_at, read_picture
+from reelmill.train.vision.media import MediaFile, frames_at, read_picture
 
 Frames = npt.NDArray[np.uint8]
 
 
-def picture_at(source: Source, size: int) -> Frames:
+def picture_at(source: MediaFile, size: int) -> Frames:
     """A picture resized to a shorter side of `size` and cropped to the square in its middle, [1, size, size, 3].
 
     Raises DataError if the picture is smaller.
@@ -21,7 +21,7 @@ def picture_at(source: Source, size: int) -> Frames:
     return center_crop(picture, size)
 
 
-def clip_at(source: Source, size: int, fps: float, seconds: float) -> Frames:
+def clip_at(source: MediaFile, size: int, fps: float, seconds: float) -> Frames:
     """The first `seconds` of a video, resized to a shorter side of `size`, [T, H, W, 3].
 
     At each time k / fps it takes the frame on screen; there are fewer than fps x seconds if the video is shorter.
@@ -43,6 +43,6 @@ def center_crop(frames: Frames, size: int) -> Frames:
     return cropped
 
 
-def _require_size(source: Source, height: int, width: int, size: int) -> None:
+def _require_size(source: MediaFile, height: int, width: int, size: int) -> None:
     if min(height, width) < size:
         raise DataError(f"{source.name or source.path} is {width}x{height}, smaller than {size}")

@@ -11,7 +11,7 @@ from reelmill.curation.pictures import PixelBounds, size_within
 from reelmill.errors import DataError
 from reelmill.pipelines.imports.chat_rows import Frame
 from reelmill.tokenize.vision import Frames
-from reelmill.train.vision.media import file_source, frames_at
+from reelmill.train.vision.media import frames_at, media_file
 
 
 class FrameReader:
@@ -28,7 +28,7 @@ class FrameReader:
         """[H, W, 3] uint8; DataError where the file is no video or ends before."""
         if self._playing != (path, asked.rate) or asked.number < self._number:
             self._playing = (path, asked.rate)
-            self._frames, self._number, self._last = frames_at(file_source(path), asked.rate, 1 << 14), -1, None
+            self._frames, self._number, self._last = frames_at(media_file(path), asked.rate, 1 << 14), -1, None
         while self._number < asked.number:
             self._last = next(self._frames, None)
             self._number += 1

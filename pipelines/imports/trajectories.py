@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from reelmill.errors import ConfigError, DataError
 from reelmill.pipelines.imports.chat_rows import ChatRow, Frame, Part
 from reelmill.tokenize.documents import task_question, task_system
-from reelmill.train.vision.media import duration_s, file_source
+from reelmill.train.vision.media import duration_s, media_file
 
 STEPS = 8
 """Movements of a row."""
@@ -43,7 +43,7 @@ def walk_rows(source: Path, every: float) -> Iterator[ChatRow]:
     for video in walk_files(source)[::2]:
         try:
             poses = _poses(video.with_suffix(".npy"))
-            seconds, rate = duration_s(file_source(video))
+            seconds, rate = duration_s(media_file(video))
             caption = video.with_suffix(".txt")
             words = caption.read_text(encoding="utf-8", errors="replace").strip() if caption.is_file() else "Explore."
         except DataError as error:

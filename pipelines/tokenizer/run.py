@@ -16,7 +16,7 @@ from reelmill.media.source import Packed
 from reelmill.tokenize import vision
 from reelmill.tokenize.vision.presets import PRESETS
 from reelmill.train.vision.config import TokenizerRecipe
-from reelmill.train.vision.media import Source, file_source, find, frames_at, read_picture
+from reelmill.train.vision.media import MediaFile, find, frames_at, media_file, read_picture
 from reelmill.train.vision.run import split
 
 _STATE_BYTES = 4 * 5
@@ -82,14 +82,14 @@ def plan(recipe: TokenizerRecipe) -> dict[str, Any]:
 
 def training_media(
     data: Sequence[Path], held_out: Sequence[Path], share: float, listed: Path, selection: str
-) -> tuple[list[Source], list[Source]]:
+) -> tuple[list[MediaFile], list[MediaFile]]:
     """(sources to train on, held-out ones). Without `data` the media of the shipped tokenizer, fetched to `listed`."""
     if not data:
         from reelmill.train.vision.sources import fetch
 
         training, judged = fetch(listed)
-        return [Source(path) for path in training], [Source(path) for path in judged]
-    sources: list[Source] = []
+        return [MediaFile(path) for path in training], [MediaFile(path) for path in judged]
+    sources: list[MediaFile] = []
     for folder in data:
         sources += kept_samples(folder, selection) if (folder / "run.json").is_file() else find([folder])
     if held_out:
@@ -104,7 +104,7 @@ AND sample_id IN (SELECT sample_id FROM verdicts WHERE selection = $1 AND status
 ORDER BY uri, item_id, start_s"""
 
 
-def kept_samples(out: Path, selection: str) -> list[Source]:
+def kept_samples(out: Path, selection: str) -> list[MediaFile]:
     """The kept pictures and clips of a run folder, as spans of the dump's own files; DataError where none is."""
     from reelmill.orchestration.runfolder import RunFolder
     from reelmill.orchestration.views import LedgerQueries
@@ -121,7 +121,7 @@ def kept_samples(out: Path, selection: str) -> list[Source]:
         is_video = row["kind"] == "video"
         start, end = (row["start_s"], row["end_s"]) if is_video else (0.0, None)
         offset, member = (0, place.member) if isinstance(place, Packed) else (place.offset, None)
-        found.append(Source(Path(place.path), offset, place.size, row["uri"], start, end, is_video, member))
+        found.append(MediaFile(Path(place.path), offset, place.size, row["uri"], start, end, is_video, member))
     return found
 
 
@@ -130,7 +130,7 @@ def encode_file(name: str, file: Path, codes: Path, fps: float, area: int) -> st
     from reelmill.tokenize.vision.evaluate import fit
 
     tokenizer = vision.load(name)
-    source = file_source(file)
+    source = media_file(file)
     sizes: list[tuple[int, ...]] = []
 
     def prepared(frame: vision.Frames) -> vision.Frames:

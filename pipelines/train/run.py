@@ -21,15 +21,15 @@ def train_here(settings: dict[str, Any], log_fn: Callable[[str], None] = tell) -
 
     With `json`, `log_fn` gets the metrics as lines of JSON, and what else there is to say goes to standard error.
     """
-    from reelmill.pipelines.train.sample_images import sampler
+    from reelmill.pipelines.train.sample_images import sample_images
     from reelmill.train.config import TrainConfig
     from reelmill.train.run import train
 
     config = from_dict(TrainConfig, settings["recipe"])
-    draw = sampler(settings["tokenizer"])
+    make_sample_fn = sample_images(settings["tokenizer"])
     train(
         config, [Path(place) for place in settings["data"]], Path(settings["out"]), settings["selection"],
-        sampler=draw,
+        make_sample_fn=make_sample_fn,
         log_fn=tell_beside if settings["json"] else log_fn,
         metrics_fn=(lambda metrics: log_fn(json_line(metrics))) if settings["json"] else None,
     )  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,29 +15,32 @@ from reelmill.tokenize import vision
 from reelmill.tokenize.documents import Grammar, parse
 from reelmill.train.model import Decoder
 from reelmill.train.objectives.interface import DataSource
+from reelmill.train.run import MakeSampleFn
+from reelmill.train.trainer import SampleFn
 
 
-def sampler(tokenizer: str | None) -> Callable[[DataSource, Sequence[str]], Callable[[Decoder, Path], None]]:
-    """For `train(sampler=...)`: draws with the vision tokenizer of that name (None: the shipped one of the codes).
+def sample_images(tokenizer: str | None) -> MakeSampleFn:
+    """For `train(make_sample_fn=...)`: decodes with the vision tokenizer of that name.
 
-    Pictures are as large as most of the corpus's, drawn as Emu3 draws, with the same random numbers at each validation.
+    None: the shipped tokenizer that made the codes. Pictures are as large as most of the corpus's, sampled with Emu3's
+    settings and the same random numbers at each validation.
     """
 
-    def made(corpus: DataSource, prompts: Sequence[str]) -> Callable[[Decoder, Path], None]:
+    def make_sample_fn(corpus: DataSource, prompts: Sequence[str]) -> SampleFn:
         decoder = vision.load_by_fingerprint(corpus.tokenizer, tokenizer)
         h, w = _usual_grid(corpus)
         grammar = Grammar(corpus.vocab, one_block=True)
 
-        def draw(model: Decoder, folder: Path) -> None:
+        def sample(model: Decoder, folder: Path) -> None:
             requests = [image_request(grammar, prompt, h, w, stream=n) for n, prompt in enumerate(prompts)]
             folder.mkdir(parents=True, exist_ok=True)
             for number, tokens in enumerate(continuations(model, corpus.vocab, requests)):
                 (codes,) = parse(corpus.vocab, np.concatenate((requests[number].prompt, tokens))).codes
                 Image.fromarray(decoder.decode_image(codes)).save(folder / f"{number:02}.png", format="PNG")
 
-        return draw
+        return sample
 
-    return made
+    return make_sample_fn
 
 
 def _usual_grid(corpus: DataSource) -> tuple[int, int]:

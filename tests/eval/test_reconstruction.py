@@ -13,7 +13,7 @@ from reelmill.errors import DataError, WeightsError
 from reelmill.eval.reconstruction import EMU3, Evaluation
 from reelmill.eval.reconstruction.inputs import clip_at, picture_at
 from reelmill.pipelines.cli import app
-from reelmill.train.vision.media import Source
+from reelmill.train.vision.media import MediaFile
 
 
 class Lossless:
@@ -53,11 +53,11 @@ def brightness(frames):
 
 
 def test_a_clip_holds_what_is_on_screen_at_each_moment(tmp_path):
-    exact = Source(write_video(tmp_path / "12.mp4", steps(24), fps=12))
+    exact = MediaFile(write_video(tmp_path / "12.mp4", steps(24), fps=12))
     assert brightness(clip_at(exact, 64, 12, 5)) == list(range(24))
-    faster = Source(write_video(tmp_path / "24.mp4", steps(48), fps=24))
+    faster = MediaFile(write_video(tmp_path / "24.mp4", steps(48), fps=24))
     assert brightness(clip_at(faster, 64, 12, 5)) == list(range(0, 48, 2))
-    slower = Source(write_video(tmp_path / "6.mp4", steps(10), fps=6))
+    slower = MediaFile(write_video(tmp_path / "6.mp4", steps(10), fps=6))
     assert brightness(clip_at(slower, 64, 12, 5)) == [i // 2 for i in range(20)]
     assert brightness(clip_at(slower, 64, 12, 1)) == [i // 2 for i in range(12)]
 
@@ -66,11 +66,11 @@ def test_a_playlist_that_is_called_a_video_opens_nothing(tmp_path):
     write_video(tmp_path / "real.mp4", steps(24), fps=12)
     (tmp_path / "list.mp4").write_text(f"ffconcat version 1.0\nfile {tmp_path / 'real.mp4'}\n")
     with pytest.raises(DataError, match="not_a_video"):
-        clip_at(Source(tmp_path / "list.mp4"), 64, 12, 5)
+        clip_at(MediaFile(tmp_path / "list.mp4"), 64, 12, 5)
 
 
 def test_a_clip_keeps_its_aspect_and_nothing_is_enlarged(tmp_path):
-    source = Source(write_video(tmp_path / "wide.mp4", scene_frames([(1, 6)], height=120, width=200), fps=12))
+    source = MediaFile(write_video(tmp_path / "wide.mp4", scene_frames([(1, 6)], height=120, width=200), fps=12))
     assert clip_at(source, 64, 12, 5).shape == (6, 64, 107, 3)
     with pytest.raises(DataError, match=r"wide\.mp4 is 200x120, smaller than 128"):
         clip_at(source, 128, 12, 5)
@@ -79,7 +79,7 @@ def test_a_clip_keeps_its_aspect_and_nothing_is_enlarged(tmp_path):
 
 
 def test_a_clip_may_be_part_of_a_video(tmp_path):
-    part = Source(write_video(tmp_path / "24.mp4", steps(48), fps=24), start_s=0.5, end_s=1.0)
+    part = MediaFile(write_video(tmp_path / "24.mp4", steps(48), fps=24), start_s=0.5, end_s=1.0)
     assert brightness(clip_at(part, 64, 12, 5)) == [12, 14, 16, 18, 20, 22]
 
 
@@ -91,20 +91,20 @@ def test_sound_alone_is_no_video(tmp_path):
         container.mux(stream.encode(silence))
         container.mux(stream.encode())
     with pytest.raises(DataError, match=r"sound\.mp4 .*has no video stream"):
-        clip_at(Source(tmp_path / "sound.mp4"), 64, 12, 5)
+        clip_at(MediaFile(tmp_path / "sound.mp4"), 64, 12, 5)
 
 
 def test_a_picture_is_cut_to_its_middle(tmp_path):
     picture = np.zeros((100, 300, 3), np.uint8)
     picture[:, 100:200] = 200
     Image.fromarray(picture).save(tmp_path / "three.png")
-    assert (picture_at(Source(tmp_path / "three.png"), 96)[:, :, 2:-2] == 200).all()
+    assert (picture_at(MediaFile(tmp_path / "three.png"), 96)[:, :, 2:-2] == 200).all()
     with pytest.raises(DataError, match=r"three\.png is 300x100, smaller than 128"):
-        picture_at(Source(tmp_path / "three.png"), 128)
+        picture_at(MediaFile(tmp_path / "three.png"), 128)
 
 
 def test_of_a_long_video_five_seconds_are_reconstructed_and_eight_frames_compared(tmp_path):
-    source = Source(write_video(tmp_path / "long.mp4", scene_frames([(1, 72)], height=64, width=96), fps=12))
+    source = MediaFile(write_video(tmp_path / "long.mp4", scene_frames([(1, 72)], height=64, width=96), fps=12))
     compared = [0, 8, 17, 25, 34, 42, 51, 59]
     missed = [i for i in range(60) if i not in compared]
     tokenizer = Lossless(darken=missed)
@@ -128,7 +128,7 @@ def test_pictures_are_summed_up_with_jpeg_beside_them(tmp_path):
     evaluation = Evaluation(Lossless(), 64)
     for seed in (1, 2):
         Image.fromarray(textured(seed)).save(tmp_path / f"{seed}.png")
-        evaluation.add(Source(tmp_path / f"{seed}.png"))
+        evaluation.add(MediaFile(tmp_path / f"{seed}.png"))
     summary = evaluation.summary("picture")
     assert (summary.files, summary.frames, summary.tokens) == (2, 2, 128)
     assert summary.codes_used == 64 / 256

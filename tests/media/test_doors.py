@@ -14,7 +14,7 @@ from reelmill.eval.generation.media_files import read_clip, read_image, read_med
 from reelmill.eval.reconstruction.inputs import clip_at, picture_at
 from reelmill.media.reader import MediaReader
 from reelmill.pipelines.serve.uploads import UploadDecoder
-from reelmill.train.vision.media import Library, Source, file_source, find
+from reelmill.train.vision.media import MediaCache, MediaFile, find, media_file
 
 AREA = WIDTH * HEIGHT
 CLIP = {"key": "k", "start_s": 0.0, "fps": 10.0, "frames": 1, "width": WIDTH, "height": HEIGHT}
@@ -64,7 +64,7 @@ def test_a_picture(tmp_path, name):
     seen = {
         "curate": samples[0][1]["images"][0],
         "tokens, captions, report": clip_of(clips.image_clip, path),
-        "tokenizer train": Library(HEIGHT, 10**8).frames(find([tmp_path])[0])[0],
+        "tokenizer train": MediaCache(HEIGHT, 10**8).frames(find([tmp_path])[0])[0],
         "generate --image": read_image(path, AREA, 8).frames[0],
         "ask": read_media(path, AREA, 8, 8.0, 1.0).frames[0],
         "serve": uploads.picture(path.read_bytes(), AREA, 8, "image"),
@@ -74,8 +74,8 @@ def test_a_picture(tmp_path, name):
     assert near(corners_of(whole), CORNERS, 8)
     assert {door for door, image in seen.items() if not np.array_equal(image, whole)} == set()
     left = (WIDTH - HEIGHT) // 2
-    assert np.array_equal(picture_at(Source(path), HEIGHT)[0], whole[:, left : left + HEIGHT])
-    assert not file_source(path).is_video
+    assert np.array_equal(picture_at(MediaFile(path), HEIGHT)[0], whole[:, left : left + HEIGHT])
+    assert not media_file(path).is_video
 
 
 @pytest.mark.parametrize("name", VIDEOS)
@@ -86,11 +86,11 @@ def test_a_video(tmp_path, name):
     seen = {
         "curate": samples[0][1]["images"][0],
         "tokens, captions, report": clip_of(clips.video_clips, path),
-        "tokenizer train": Library(HEIGHT, 10**8).frames(find([tmp_path])[0])[0],
-        "eval reconstruction": clip_at(Source(path), HEIGHT, 10.0, 2.0)[0],
+        "tokenizer train": MediaCache(HEIGHT, 10**8).frames(find([tmp_path])[0])[0],
+        "eval reconstruction": clip_at(MediaFile(path), HEIGHT, 10.0, 2.0)[0],
         "generate --video": read_clip(path, AREA, 8, 10.0, 2.0).frames[0],
         "ask": read_media(path, AREA, 8, 10.0, 2.0).frames[0],
     }
     assert {door: image.shape for door, image in seen.items()} == dict.fromkeys(seen, (HEIGHT, WIDTH, 3))
     assert {door for door, image in seen.items() if not near(corners_of(image), CORNERS, 8)} == set()
-    assert file_source(path).is_video
+    assert media_file(path).is_video

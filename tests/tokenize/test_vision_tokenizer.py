@@ -12,7 +12,7 @@ from reelmill.tokenize.vision import evaluate, load, load_by_fingerprint, names,
 from reelmill.tokenize.vision.movq import MoVQ
 from reelmill.tokenize.vision.tiles import tiles
 from reelmill.tokenize.vision.tokenizer import WEIGHTS, RunConfig
-from reelmill.train.vision.media import Source, read_picture, read_video
+from reelmill.train.vision.media import MediaFile, read_picture, read_video
 
 NAME = "reelmill-tok-xs"
 
@@ -57,7 +57,7 @@ def test_the_larger_one_has_emu3s_codebook_and_grid():
 )
 def test_the_larger_one_reconstructs_real_media_it_never_saw(name, floor):
     path = weights.path(name)
-    frames = read_video(Source(path), 256, limit=4) if path.suffix == ".mp4" else read_picture(Source(path), 256)
+    frames = read_video(MediaFile(path), 256, limit=4) if path.suffix == ".mp4" else read_picture(MediaFile(path), 256)
     assert evaluate.evaluate(load("reelmill-tok-s"), {"it": evaluate.fit(frames, 256**2, 8)})["psnr/it"] >= floor
 
 
@@ -87,7 +87,7 @@ def test_it_reconstructs_rendered_video_and_pictures(tokenizer):
 @pytest.mark.parametrize("name", ["media-carphone", "media-rocket"])
 def test_it_reconstructs_real_media_it_never_saw(tokenizer, name):
     path = weights.path(name)
-    frames = read_video(Source(path), 144, limit=12) if path.suffix == ".mp4" else read_picture(Source(path), 256)
+    frames = read_video(MediaFile(path), 144, limit=12) if path.suffix == ".mp4" else read_picture(MediaFile(path), 256)
     scores = evaluate.evaluate(tokenizer, {"it": evaluate.fit(frames, 128**2, 8)})
     assert scores["psnr/it"] >= 19.5
     assert 0 < scores["codes_used"] < 1

@@ -21,7 +21,7 @@ from reelmill.train.saver import CheckpointConfig
 from reelmill.train.vision.config import TokenizerOptimizerConfig, TokenizerRecipe
 from reelmill.train.vision.data import DataConfig
 from reelmill.train.vision.losses import LossConfig
-from reelmill.train.vision.media import Source, find
+from reelmill.train.vision.media import MediaFile, find
 from reelmill.train.vision.run import train
 from reelmill.train.vision.semantic import Distillation
 
@@ -74,7 +74,7 @@ def log(out):
 
 def test_it_learns_from_pictures_alone(folder, tmp_path):
     recipe = replace(RECIPE, steps=160, log_every=20, checkpoint=CheckpointConfig(every=40))
-    path = train(recipe, find([folder]), [Source(folder / "0.png")], tmp_path, log_fn=quiet)
+    path = train(recipe, find([folder]), [MediaFile(folder / "0.png")], tmp_path, log_fn=quiet)
     rows = log(tmp_path)
     l1 = [row["l1"] for row in rows if "l1" in row]
     scores = [row["validation"]["psnr/0.png"] for row in rows if "validation" in row]

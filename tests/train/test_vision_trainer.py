@@ -29,7 +29,7 @@ from reelmill.train.vision.data import Crops, DataConfig, as_signal, batches
 from reelmill.train.vision.fit import kmeans
 from reelmill.train.vision.init_from import init_from
 from reelmill.train.vision.losses import LossConfig, pixel_terms, similarity
-from reelmill.train.vision.media import Library, Source, find
+from reelmill.train.vision.media import MediaCache, MediaFile, find
 from reelmill.train.vision.recipes import RECIPES, recipe
 from reelmill.train.vision.revival import Revival
 from reelmill.train.vision.run import judged_media, split, train
@@ -128,7 +128,9 @@ def steps_of(out):
 def test_a_run_learns_logs_and_leaves_pictures_and_a_tokenizer(folder, tmp_path):
     sources = find([folder])
     longer = replace(RECIPE, steps=60, log_every=10, checkpoint=CheckpointConfig(every=60))
-    path = train(longer, sources, [Source(folder / "one.png"), Source(folder / "clip.mp4")], tmp_path, log_fn=quiet)
+    path = train(
+        longer, sources, [MediaFile(folder / "one.png"), MediaFile(folder / "clip.mp4")], tmp_path, log_fn=quiet
+    )
     rows = lines_of(tmp_path)
     losses = [row["l1"] for row in rows if "l1" in row]
     assert len(losses) == 6 and losses[-1] < 0.8 * losses[0]
@@ -337,7 +339,7 @@ def test_a_run_refuses_other_settings_and_other_media(folder, tmp_path):
         train(replace(RECIPE, loss=LossConfig(l2=1.0)), find([folder]), [], tmp_path, log_fn=quiet)
     assert (tmp_path / "recipe.toml").read_bytes() == before
     with pytest.raises(ConfigError, match="training data"):
-        train(RECIPE, [*find([folder]), Source(folder / "one.png", name="more.png")], [], tmp_path, log_fn=quiet)
+        train(RECIPE, [*find([folder]), MediaFile(folder / "one.png", name="more.png")], [], tmp_path, log_fn=quiet)
 
 
 def under_torchrun(folder, out, kind, until=4, recipe="GAN"):
@@ -399,22 +401,22 @@ def test_media_come_from_folders_and_webdataset_tars(folder, tmp_path):
     (tmp_path / "link.png").symlink_to(folder / "one.png")
     loose, packed = find([folder]), find([tmp_path])
     assert [s.is_video for s in packed] == [s.is_video for s in loose] == [True, False, False]
-    library = Library(48, 10**9)
+    cache = MediaCache(48, 10**9)
     for one, other in zip(loose, packed, strict=True):
-        assert np.array_equal(library.frames(one), library.frames(other))
-    assert len(library.frames(loose[0])) == 40
-    assert len(library.frames(loose[0], 2.5)) == 20  # 8 frames/s, 5 s
-    assert len(library.frames(replace(loose[0], end_s=1.0))) == 8
+        assert np.array_equal(cache.frames(one), cache.frames(other))
+    assert len(cache.frames(loose[0])) == 40
+    assert len(cache.frames(loose[0], 2.5)) == 20  # 8 frames/s, 5 s
+    assert len(cache.frames(replace(loose[0], end_s=1.0))) == 8
 
 
 def test_memory_is_bounded_and_unreadable_files_are_named_and_left_out(folder, tmp_path, caplog):
     sources = find([folder])
-    library = Library(48, 20_000)
+    cache = MediaCache(48, 20_000)
     for source in sources * 2:
-        library.frames(source)
-    assert sum(frames.nbytes for frames in library._kept.values()) <= 20_000 or len(library._kept) == 1
+        cache.frames(source)
+    assert sum(frames.nbytes for frames in cache._kept.values()) <= 20_000 or len(cache._kept) == 1
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8 not a picture")
-    assert len(library.frames(Source(tmp_path / "broken.jpg"))) == 0
+    assert len(cache.frames(MediaFile(tmp_path / "broken.jpg"))) == 0
     assert "broken.jpg" in caplog.text
 
 
@@ -422,15 +424,15 @@ def test_media_must_be_there(folder, tmp_path):
     with pytest.raises(DataError, match="nowhere"):
         find([tmp_path / "nowhere"])
     with pytest.raises(DataError, match="found 1 and 0"):
-        Crops([Source(folder / "one.png")], RECIPE.data)
+        Crops([MediaFile(folder / "one.png")], RECIPE.data)
 
 
 def test_held_out_media_are_chosen_by_name_and_judged_at_one_size(folder):
-    sources = [Source(folder / "one.png", name=f"{i}.png") for i in range(1000)]
+    sources = [MediaFile(folder / "one.png", name=f"{i}.png") for i in range(1000)]
     training, held_out = split(sources, 0.1)
     assert 70 < len(held_out) < 130 and len(training) + len(held_out) == 1000
     assert split(sources[::-1], 0.1)[1] == held_out[::-1]
-    media = judged_media([Source(folder / "one.png"), Source(folder / "clip.mp4")])
+    media = judged_media([MediaFile(folder / "one.png"), MediaFile(folder / "clip.mp4")])
     assert media["one.png"].shape[0] == 1 and media["clip.mp4"].shape[0] == 24
     assert abs(media["one.png"].shape[1] * media["one.png"].shape[2] - 256**2) < 4000
 

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from reelmill.config import free
 from reelmill.errors import ConfigError, DataError
 from reelmill.train.signals import SIGNALS
-from reelmill.train.vision.media import SEGMENT, Frames, Library, Source, duration_s
+from reelmill.train.vision.media import SEGMENT, Frames, MediaCache, MediaFile, duration_s
 from reelmill.train.vision.render import rendered
 
 CUT = 40.0
@@ -60,9 +60,9 @@ class DataConfig:
 class Crops:
     """Random crops of media. The generator that is handed in decides everything."""
 
-    def __init__(self, sources: Sequence[Source], config: DataConfig) -> None:
+    def __init__(self, sources: Sequence[MediaFile], config: DataConfig) -> None:
         self.config = config
-        self.library = Library(config.short_side, int(config.cache_gb * 1e9))
+        self.cache = MediaCache(config.short_side, int(config.cache_gb * 1e9))
         self.pictures = [source for source in sources if not source.is_video]
         self.videos = [source for source in sources if source.is_video]
         needs_videos = config.video_stills > 0 or (config.clips > 0 and config.real_clips > 0)
@@ -100,7 +100,7 @@ class Crops:
             if rng.random() < self.config.video_stills:
                 frames = self._segment(rng)
             else:
-                frames = self.library.frames(self.pictures[rng.integers(len(self.pictures))])
+                frames = self.cache.frames(self.pictures[rng.integers(len(self.pictures))])
             if len(frames):
                 at = int(rng.integers(len(frames)))
                 return frames[at : at + 1]
@@ -110,7 +110,7 @@ class Crops:
         number = int(rng.choice(len(self.videos), p=self._share))
         seconds, rate = self._lengths[number]
         segment = int(rng.integers(max(1, int(seconds * rate / SEGMENT))))
-        return self.library.frames(self.videos[number], self.videos[number].start_s + segment * SEGMENT / rate)
+        return self.cache.frames(self.videos[number], self.videos[number].start_s + segment * SEGMENT / rate)
 
 
 def crop(frames: Frames, rng: np.random.Generator, size: int) -> Frames:

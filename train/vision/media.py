@@ -17,8 +17,7 @@ import numpy.typing as npt
 from reelmill.errors import DataError, MachineError
 from reelmill.media.kinds import IMAGE_SUFFIXES, VIDEO_SUFFIXES, kind_of
 from reelmill.media.reader import MediaReader
-from reelmill.media.source import Place, place_of
-from reelmill.media.source import Source as ByteRange
+from reelmill.media.source import Place, Source, place_of
 
 SEGMENT = 96
 """Frames of a video that are decoded and kept together."""
@@ -30,7 +29,7 @@ _reader = MediaReader()
 
 
 @dataclass(frozen=True)
-class Source:
+class MediaFile:
     """A picture or a video: a file, bytes [offset, offset + size) of one, or a member of an archive.
 
     Of a video, `start_s` and `end_s` bound the part that may be used (seconds from its first frame; None: all of it).
@@ -59,29 +58,29 @@ class Source:
             return place_of(str(self.path), self.offset, self.size, self.member)
         return self.bytes()
 
-    def bytes(self) -> ByteRange:
+    def bytes(self) -> Source:
         """The same of what is no member of an archive."""
         if self.size is not None:
-            return ByteRange(str(self.path), self.offset, self.size)
+            return Source(str(self.path), self.offset, self.size)
         if not self.path.is_file():
             raise DataError(f"there is no {self.path}; give a picture or a video")
-        return ByteRange(str(self.path), 0, self.path.stat().st_size)
+        return Source(str(self.path), 0, self.path.stat().st_size)
 
 
-def file_source(path: Path) -> Source:
+def media_file(path: Path) -> MediaFile:
     """A file, which is a video or a picture by its first bytes. DataError for one that is neither, or not there."""
-    kind = kind_of(Source(path).bytes())
+    kind = kind_of(MediaFile(path).bytes())
     if kind is None:
         raise DataError(f"{path} is neither a picture nor a video that is read; see docs/media.md")
-    return Source(path, video=kind == "video")
+    return MediaFile(path, video=kind == "video")
 
 
-def find(folders: Sequence[Path]) -> list[Source]:
+def find(folders: Sequence[Path]) -> list[MediaFile]:
     """Every picture and video under the folders and inside their tars (WebDataset), sorted; links are left out.
 
     A file is taken by its name's ending, when its first bytes agree. Raises DataError when a folder is missing.
     """
-    found: list[Source] = []
+    found: list[MediaFile] = []
     for folder in folders:
         if not folder.exists():
             raise DataError(f"there is no {folder}; give folders of pictures, videos or WebDataset tars")
@@ -90,33 +89,33 @@ def find(folders: Sequence[Path]) -> list[Source]:
                 continue
             if path.suffix.lower() == ".tar":
                 found += filter(_is_media, _members(path))
-            elif path.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES and _is_media(source := Source(path)):
+            elif path.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES and _is_media(source := MediaFile(path)):
                 found.append(source)
     return found
 
 
-def _members(path: Path) -> Iterator[Source]:
+def _members(path: Path) -> Iterator[MediaFile]:
     with tarfile.open(path, "r:") as archive:
         for member in archive:
             if member.isfile() and Path(member.name).suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES:
-                yield Source(path, member.offset_data, member.size, member.name)
+                yield MediaFile(path, member.offset_data, member.size, member.name)
 
 
-def _is_media(source: Source) -> bool:
+def _is_media(source: MediaFile) -> bool:
     return kind_of(source.bytes()) == ("video" if source.is_video else "image")
 
 
-def read_picture(source: Source, short_side: int) -> Frames:
+def read_picture(source: MediaFile, short_side: int) -> Frames:
     """[1, H, W, 3] RGB of a picture, transparency over white, shrunk to `short_side`. Raises DataError."""
     return _reader.picture(source.place(), short_side)
 
 
-def read_video(source: Source, short_side: int, start_s: float = 0.0, limit: int = SEGMENT) -> Frames:
+def read_video(source: MediaFile, short_side: int, start_s: float = 0.0, limit: int = SEGMENT) -> Frames:
     """[T, H, W, 3] RGB: the `limit` frames from `start_s` on, at their native rate, shrunk to `short_side`."""
     return _reader.every_frame(source.place(), short_side, start_s, source.end_s, limit)
 
 
-def frames_at(source: Source, fps: float, short_side: int, seconds: float = math.inf) -> Iterator[Frames]:
+def frames_at(source: MediaFile, fps: float, short_side: int, seconds: float = math.inf) -> Iterator[Frames]:
     """The first `seconds` of a video at `fps`: each [H, W, 3] RGB, shrunk to `short_side`, decoded as it is asked for.
 
     At each k/fps the frame that is then on screen; nothing is enlarged. Raises DataError where there is no picture.
@@ -126,7 +125,7 @@ def frames_at(source: Source, fps: float, short_side: int, seconds: float = math
     return _reader.frames_at(source.place(), fps, short_side, source.start_s, seconds)
 
 
-def duration_s(source: Source) -> tuple[float, float]:
+def duration_s(source: MediaFile) -> tuple[float, float]:
     """(seconds, frames/s) that a video declares; DataError where it declares none or has no picture."""
     seconds, rate = _reader.length(source.place())
     if source.end_s is None and not seconds:
@@ -134,16 +133,16 @@ def duration_s(source: Source) -> tuple[float, float]:
     return (source.end_s or seconds) - source.start_s, rate
 
 
-class Library:
+class MediaCache:
     """Decoded pictures and video segments, the longest unused dropped when they exceed `cache_bytes`."""
 
     def __init__(self, short_side: int, cache_bytes: int) -> None:
         self.short_side = short_side
         self.cache_bytes = cache_bytes
-        self._kept: OrderedDict[tuple[Source, float], Frames] = OrderedDict()
+        self._kept: OrderedDict[tuple[MediaFile, float], Frames] = OrderedDict()
         self._bytes = 0
 
-    def frames(self, source: Source, start_s: float = 0.0) -> Frames:
+    def frames(self, source: MediaFile, start_s: float = 0.0) -> Frames:
         """[T, H, W, 3]: a picture (T 1), or the segment of a video that begins at `start_s`. Unreadable: T 0."""
         key = (source, start_s)
         if key in self._kept:
@@ -156,7 +155,7 @@ class Library:
             self._bytes -= self._kept.popitem(last=False)[1].nbytes
         return read
 
-    def _read(self, source: Source, start_s: float) -> Frames:
+    def _read(self, source: MediaFile, start_s: float) -> Frames:
         try:
             if source.is_video:
                 return read_video(source, self.short_side, start_s)
@@ -167,7 +166,7 @@ class Library:
             return np.empty((0, 1, 1, 3), dtype=np.uint8)
 
 
-def fingerprint(sources: Sequence[Source]) -> str:
+def fingerprint(sources: Sequence[MediaFile]) -> str:
     """Hex digest of what is trained on: names, sizes and spans."""
     digest = hashlib.blake2b(digest_size=16)
     for s in sources:

@@ -15,7 +15,7 @@ from reelmill.tokenize.vision.tokenizer import Frames
 from reelmill.train.parallel import join_ranks
 from reelmill.train.resume import sole_run
 from reelmill.train.vision.config import TokenizerRecipe
-from reelmill.train.vision.media import Source, frames_at, read_picture
+from reelmill.train.vision.media import MediaFile, frames_at, read_picture
 from reelmill.train.vision.trainer import Trainer
 
 AREA = 256**2
@@ -26,8 +26,8 @@ SECONDS = 2.0
 
 def train(
     recipe: TokenizerRecipe,
-    sources: Sequence[Source],
-    held_out: Sequence[Source],
+    sources: Sequence[MediaFile],
+    held_out: Sequence[MediaFile],
     out: Path,
     *,
     until: int | None = None,
@@ -52,16 +52,16 @@ def train(
     return out / f"{recipe.name}.safetensors"
 
 
-def split(sources: Sequence[Source], share: float) -> tuple[list[Source], list[Source]]:
+def split(sources: Sequence[MediaFile], share: float) -> tuple[list[MediaFile], list[MediaFile]]:
     """(training sources, held-out ones): about `share` of them, chosen by a hash of their names."""
 
-    def is_held_out(source: Source) -> bool:
+    def is_held_out(source: MediaFile) -> bool:
         return uniform(source.name or source.path.name) < share
 
     return [s for s in sources if not is_held_out(s)], [s for s in sources if is_held_out(s)]
 
 
-def judged_media(sources: Sequence[Source]) -> dict[str, Frames]:
+def judged_media(sources: Sequence[MediaFile]) -> dict[str, Frames]:
     """Pictures, and the first 2 s of videos at 12 frames/s, at an area of 256² by name."""
     media: dict[str, Frames] = {}
     for source in sources:

@@ -27,7 +27,7 @@ from reelmill.train.signals import STOP_FILE, StopRequest, stop_requests, stoppe
 from reelmill.train.trackers import Tracker, trackers
 from reelmill.train.vision.config import TokenizerRecipe
 from reelmill.train.vision.data import Crops, batches
-from reelmill.train.vision.media import Source, fingerprint
+from reelmill.train.vision.media import MediaFile, fingerprint
 from reelmill.train.vision.networks import Networks
 
 
@@ -37,7 +37,7 @@ class Trainer:
     def __init__(
         self,
         recipe: TokenizerRecipe,
-        sources: Sequence[Source],
+        sources: Sequence[MediaFile],
         held_out: dict[str, Frames],
         out: Path,
         ranks: Ranks,

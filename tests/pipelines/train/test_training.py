@@ -14,7 +14,7 @@ from reelmill.config import to_dict, to_toml
 from reelmill.errors import ConfigError, DataError
 from reelmill.orchestration.engine import stop_ray
 from reelmill.pipelines.train.run import train_on_ray
-from reelmill.pipelines.train.sample_images import sampler
+from reelmill.pipelines.train.sample_images import sample_images
 from reelmill.tokenize import documents, vision
 from reelmill.tokenize.shards import document_row, write_shard
 from reelmill.tokenize.vocabulary import Vocabulary
@@ -75,7 +75,7 @@ def pictures_in(out):
 
 def test_pictures_are_drawn_at_each_validation(data, config, tmp_path):
     messages = []
-    train(config, [data], tmp_path / "alone", sampler=sampler(None), log_fn=messages.append)
+    train(config, [data], tmp_path / "alone", make_sample_fn=sample_images(None), log_fn=messages.append)
     alone = pictures_in(tmp_path / "alone")
     assert {picture.shape for picture in alone.values()} == {(16, 24, 3)}
     assert any("drew" in line and "step-000004" in line for line in messages)
@@ -84,7 +84,7 @@ def test_pictures_are_drawn_at_each_validation(data, config, tmp_path):
 
 @pytest.mark.slow
 def test_pictures_of_a_model_on_two_ranks_equal_those_of_one(data, config, tmp_path):
-    train(config, [data], tmp_path / "alone", sampler=sampler(None), log_fn=lambda _: None)
+    train(config, [data], tmp_path / "alone", make_sample_fn=sample_images(None), log_fn=lambda _: None)
     alone = pictures_in(tmp_path / "alone")
     (tmp_path / "recipe.toml").write_text(to_toml(config))
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m", "reelmill"]
@@ -100,7 +100,7 @@ def test_pictures_of_a_model_on_two_ranks_equal_those_of_one(data, config, tmp_p
 
 def test_another_tokenizer_than_the_documents_is_refused_before_training(data, config, tmp_path):
     with pytest.raises(DataError, match="reelmill-tok-s is"):
-        train(config, [data], tmp_path, sampler=sampler("reelmill-tok-s"), log_fn=lambda _: None)
+        train(config, [data], tmp_path, make_sample_fn=sample_images("reelmill-tok-s"), log_fn=lambda _: None)
     assert not (tmp_path / "recipe.toml").exists()
 
 

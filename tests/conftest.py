@@ -1,6 +1,8 @@
 """Shared by all tests: no network, one thread, small videos."""
 
+import fcntl
 import os
+import shutil
 import socket
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -36,6 +38,34 @@ def no_network():
     socket.socket.connect = guarded
     yield
     socket.socket.connect = connect
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory):
+    """Gives a folder a `dump`, its recipe `light.toml` and its run `out`, which it returns: `dumps.small_run`.
+
+    They are copies of what the first process that asks has made for all; the plan names the files of the first dump.
+    """
+    import dumps
+
+    from reelmill.orchestration.views import write_database
+
+    base = tmp_path_factory.getbasetemp()
+    made = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "small-run"
+
+    def copy(folder):
+        with made.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (made / "complete").exists():
+                shutil.rmtree(made, ignore_errors=True)
+                made.mkdir()
+                dumps.small_run(made)
+                (made / "complete").touch()
+        shutil.copytree(made, folder, dirs_exist_ok=True)
+        write_database(folder / "out")
+        return folder / "out"
+
+    return copy
 
 
 def pytest_collection_modifyitems(items):

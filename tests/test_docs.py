@@ -7,7 +7,6 @@ from pathlib import Path
 import duckdb
 import pytest
 import typer
-from dumps import small_run
 
 from reelmill.config import override
 from reelmill.pipelines.cli import app
@@ -23,7 +22,7 @@ _BLOCK = re.compile(r"```sql\n(.*?)```", re.DOTALL)
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(small_run, tmp_path_factory):
     return small_run(tmp_path_factory.mktemp("docs"))
 
 

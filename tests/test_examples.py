@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dumps import small_run
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -17,7 +16,7 @@ PAGE = (ROOT / "docs/python.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
-def out(tmp_path_factory):
+def out(small_run, tmp_path_factory):
     return small_run(tmp_path_factory.mktemp("examples"))
 
 

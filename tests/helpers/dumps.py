@@ -41,6 +41,18 @@ def write_dump(folder: Path, first: int = 0, videos: int = 5) -> Path:
     return folder
 
 
+def still_dump(folder: Path, pictures: int = 3) -> Path:
+    """Pictures, a copy of the first one, and two texts: what takes a second where no video is asked for."""
+    folder.mkdir(parents=True)
+    for n in range(pictures):
+        (folder / f"p{n}.jpg").write_bytes(jpeg(n))
+        (folder / f"p{n}.json").write_text(json.dumps({"alt": f"texture {n}", "licence": "CC0-1.0"}))
+    (folder / "copy.jpg").write_bytes((folder / "p0.jpg").read_bytes())
+    for n in range(2):
+        (folder / f"t{n}.txt").write_text(f"The mill number {n} grinds slowly. " * 20)
+    return folder
+
+
 def jpeg(seed):
     buffer = io.BytesIO()
     Image.fromarray(textured(seed, 520, 520)).save(buffer, "JPEG")
@@ -63,7 +75,10 @@ def light_recipe(path: Path, **changes) -> Path:
 
 
 def small_run(folder: Path) -> Path:
-    """A run folder of a dump of two videos and a few other things, made in this process in about two seconds."""
+    """A run folder of a dump of two videos and a few other things, made in this process in about two seconds.
+
+    Tests take the fixture of this name, a copy of one that the whole session shares.
+    """
     curate_here(write_dump(folder / "dump", videos=2), folder / "out", light_recipe(folder / "light.toml"))
     return folder / "out"
 

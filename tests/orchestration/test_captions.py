@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import duckdb
 import pytest
 from chat_server import ChatServer, completion, pictures, words
-from dumps import light_recipe, rows, write_dump
+from dumps import light_recipe, rows, still_dump, write_dump
 from rich.console import Console
 
 from reelmill.errors import ConfigError, MachineError
@@ -33,6 +33,7 @@ QUICK = (
     "captions.frames.short_side=64",
 )
 KEPT = 7  # videos and images that the run keeps
+STILLS = 5
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +44,14 @@ def made(tmp_path_factory):
     light_recipe(folder / "light.toml")
     run(folder, folder / "out")
     return folder
+
+
+@pytest.fixture
+def stills(tmp_path):
+    """A dump of `STILLS` different pictures and two texts, and a recipe."""
+    still_dump(tmp_path / "dump", STILLS)
+    light_recipe(tmp_path / "light.toml")
+    return tmp_path
 
 
 @pytest.fixture
@@ -288,40 +297,40 @@ def test_a_killed_run_goes_on_and_ends_with_one_row_each(out, tmp_path):
     assert sound(out)
 
 
-def test_samples_wait_for_the_recipes_endpoint_and_the_rerun_equals_an_undisturbed_run(made, tmp_path):
+def test_samples_wait_for_the_recipes_endpoint_and_the_rerun_equals_an_undisturbed_run(stills, tmp_path):
     recipe = ('captions.sources=["sidecar","facts","endpoint"]', "captions.endpoint.model=m1", "captions.batch=3")
 
     def some(number, request):
         return completion(GOOD) if number < 3 else (500, {"error": "out of memory"})
 
     with ChatServer(lambda n, request: completion(GOOD)) as server:
-        run(made, tmp_path / "undisturbed", *recipe, f"captions.endpoint.url={server.url}")
+        run(stills, tmp_path / "undisturbed", *recipe, f"captions.endpoint.url={server.url}")
     out = tmp_path / "out"
     with ChatServer(some) as server, pytest.raises(MachineError, match="not tokenized before"):
-        run(made, out, *recipe, "captions.endpoint.concurrency=1", f"captions.endpoint.url={server.url}")
+        run(stills, out, *recipe, "captions.endpoint.concurrency=1", f"captions.endpoint.url={server.url}")
     assert len(answered(out)) == 3
     assert ask(out, "SELECT caption_source, count(*) FROM tokens GROUP BY ALL ORDER BY ALL") == [
         ("endpoint", 3),
         (None, 2),
     ]
     with ChatServer(lambda n, request: completion(GOOD)) as server:
-        run(made, out, *recipe, f"captions.endpoint.url={server.url}")
-        assert len(server.requests) == KEPT - 3
+        run(stills, out, *recipe, f"captions.endpoint.url={server.url}")
+        assert len(server.requests) == STILLS - 3
     assert rows(out, "captions") == rows(tmp_path / "undisturbed", "captions")
     assert rows(out, "tokens") == rows(tmp_path / "undisturbed", "tokens")
     assert sound(out)
 
 
-def test_without_waiting_the_next_good_caption_is_tokenized_and_replaced_later(made, tmp_path):
+def test_without_waiting_the_next_good_caption_is_tokenized_and_replaced_later(stills, tmp_path):
     out = tmp_path / "out"
     recipe = ('captions.sources=["sidecar","facts","endpoint"]', "captions.endpoint.model=m1", "captions.wait=false")
     with ChatServer(lambda n, r: (500, {})) as server, pytest.raises(MachineError, match="next good caption"):
-        run(made, out, *recipe, f"captions.endpoint.url={server.url}")
-    assert len(rows(out, "tokens")) == KEPT + 2
+        run(stills, out, *recipe, f"captions.endpoint.url={server.url}")
+    assert len(rows(out, "tokens")) == STILLS + 2
     with ChatServer(lambda n, request: completion(GOOD)) as server:
-        run(made, out, *recipe, f"captions.endpoint.url={server.url}")
+        run(stills, out, *recipe, f"captions.endpoint.url={server.url}")
     assert ask(out, "SELECT caption_source, count(*) FROM tokens GROUP BY ALL ORDER BY ALL") == [
-        ("endpoint", KEPT),
+        ("endpoint", STILLS),
         (None, 2),
     ]
 

@@ -8,7 +8,7 @@ import duckdb
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
-from dumps import TABLES, everything, light_recipe, small_run, write_dump
+from dumps import TABLES, everything, light_recipe, still_dump
 from rich.console import Console
 from toy_run import reelmill
 
@@ -21,7 +21,7 @@ from reelmill.pipelines.ledger.forget import Criterion, forget
 
 
 @pytest.fixture(scope="module")
-def out(tmp_path_factory):
+def out(small_run, tmp_path_factory):
     return small_run(tmp_path_factory.mktemp("it's [1]"))
 
 
@@ -68,7 +68,7 @@ def test_rows_are_seen_while_the_run_goes_on(tmp_path):
     recipe.score.scorers = {"peek": {"use": f"{__name__}:Peek"}}
     recipe.rules = {}
     Peek.database = tmp_path / "out" / "reelmill.duckdb"
-    curate([write_dump(tmp_path / "dump", videos=1)], tmp_path / "out", recipe, CurateOptions(), Console(quiet=True))
+    curate([still_dump(tmp_path / "dump")], tmp_path / "out", recipe, CurateOptions(), Console(quiet=True))
     samples = f"'{tmp_path}/out/samples/*.parquet'"
     rows = duckdb.sql(f"SELECT DISTINCT unit, shown FROM {samples} WHERE shown IS NOT NULL ORDER BY unit").fetchall()
     assert rows == [(unit, 3 * unit) for unit in range(len(rows))]

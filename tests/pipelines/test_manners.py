@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import pytest
 from command_line import CommandLine
-from dumps import light_recipe, small_run, write_dump
+from dumps import light_recipe, still_dump, write_dump
 from toy_run import toy_run
 
 import reelmill
@@ -21,7 +21,7 @@ from reelmill.orchestration.runfolder import RunFolder
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def made(small_run, tmp_path_factory):
     return small_run(tmp_path_factory.mktemp("manners"))
 
 
@@ -65,7 +65,7 @@ def test_a_shell_completes_commands_and_options():
 
 
 def test_quiet_says_nothing_but_results(run, tmp_path):
-    dump, recipe = write_dump(tmp_path / "dump", videos=1), light_recipe(tmp_path / "light.toml")
+    dump, recipe = still_dump(tmp_path / "dump", 1), light_recipe(tmp_path / "light.toml")
     words = ("curate", dump, "--out", tmp_path / "out", "--recipe", recipe, "--executor", "inline")
     done = run(*words, "-q")
     assert (done.code, done.out, done.err) == (0, "", "")
@@ -81,17 +81,17 @@ class Talks(Scorer):
 
     def score(self, samples):
         for sample in samples:
-            logging.getLogger("reelmill.tests").info("looking at a %s", sample.kind)
+            logging.getLogger("reelmill.tests").info("looking at an item: %s", sample.kind)
         return [{"seconds": sample.end_s - sample.start_s} for sample in samples]
 
 
 def test_verbose_shows_what_is_logged(run, tmp_path):
-    dump, recipe = write_dump(tmp_path / "dump", videos=1), light_recipe(tmp_path / "light.toml")
+    dump, recipe = still_dump(tmp_path / "dump", 1), light_recipe(tmp_path / "light.toml")
     set_ = ("--set", f'score.scorers.talks={{use="{__name__}:Talks"}}')
     words = ("--recipe", recipe, "--executor", "inline", *set_)
     assert "looking at" not in run("curate", dump, "--out", tmp_path / "one", *words).err
-    assert "looking at a video" in run("curate", dump, "--out", tmp_path / "two", *words, "-v").err
-    assert "looking at a video" in (tmp_path / "one/reelmill.log").read_text()
+    assert "looking at an item: image" in run("curate", dump, "--out", tmp_path / "two", *words, "-v").err
+    assert "looking at an item: image" in (tmp_path / "one/reelmill.log").read_text()
 
 
 LINE = re.compile(r"(\S+) (INFO|WARNING|ERROR) (.*)")
@@ -106,7 +106,7 @@ def logged(folder):
 
 
 def test_a_run_folder_has_a_log_with_times(run, tmp_path):
-    dump, recipe = write_dump(tmp_path / "dump", videos=1), light_recipe(tmp_path / "light.toml")
+    dump, recipe = still_dump(tmp_path / "dump", 1), light_recipe(tmp_path / "light.toml")
     words = ("curate", dump, "--out", tmp_path / "out", "--recipe", recipe, "--executor", "inline")
     began = datetime.now(UTC)
     assert run(*words).code == 0
@@ -119,7 +119,7 @@ def test_a_run_folder_has_a_log_with_times(run, tmp_path):
     assert any(text.startswith("plan ") and "new items" in text for text in said)
     assert any(text.startswith("tokenize ") for text in said)
     assert run("select", tmp_path / "out", "strict", "--set", "rules.motion.min=0.1").code == 0
-    assert run("forget", tmp_path / "out", "--uri", "v0.mp4").code == 0
+    assert run("forget", tmp_path / "out", "--uri", "p0.jpg").code == 0
     said = [text for _, _, text in logged(tmp_path / "out")]
     assert "select strict: rules.motion.min=0.1" in said
     assert any(text.startswith("forgot ") for text in said)

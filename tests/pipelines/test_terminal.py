@@ -13,9 +13,11 @@ import pytest
 from command_line import CommandLine
 from dumps import jpeg, light_recipe
 from rich.console import Console
+from typer.testing import CliRunner
 
 from reelmill.curation.ledger import read_table, write_table
 from reelmill.files import write_atomically
+from reelmill.pipelines import cli
 from reelmill.terminal import cell, echo_json, plain, say
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,11 +43,10 @@ def made(tmp_path_factory):
     (dump / f"{name}.txt.md").write_text(HOSTILE * 9)
     (dump / f"x.{name[:8]}").write_text("ignored")
     recipe = light_recipe(place / "light.toml")
-    command = [sys.executable, "-m", "reelmill", "curate", str(dump), "--out", str(place / "out")]
-    done = subprocess.run(
-        [*command, "--recipe", str(recipe), "--executor", "inline"], capture_output=True, text=True, check=True
-    )
-    return dump, place / "out", done.stdout + done.stderr
+    words = ("curate", dump, "--out", place / "out", "--recipe", recipe, "--executor", "inline")
+    done = CliRunner().invoke(cli.app, list(map(str, words)), catch_exceptions=False)
+    assert done.exit_code == 0
+    return dump, place / "out", done.output
 
 
 @pytest.fixture

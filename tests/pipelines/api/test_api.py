@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 import pyarrow as pa
 import pytest
-from dumps import light_recipe, small_run, write_dump
+from dumps import light_recipe, write_dump
 
 import reelmill
 from reelmill.curation.interfaces import Scorer
@@ -22,7 +22,7 @@ PAGE = (ROOT / "docs/python.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
-def out(tmp_path_factory):
+def out(small_run, tmp_path_factory):
     return small_run(tmp_path_factory.mktemp("api"))
 
 

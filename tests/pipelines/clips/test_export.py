@@ -11,7 +11,7 @@ import datasets
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from dumps import light_recipe, small_run
+from dumps import light_recipe
 from PIL import Image
 from rich.console import Console
 from toy_run import reelmill
@@ -56,7 +56,7 @@ def decoded(reader, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def out(tmp_path_factory):
+def out(small_run, tmp_path_factory):
     return small_run(tmp_path_factory.mktemp("clips"))
 
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from dumps import light_recipe, rows, write_dump
+from dumps import light_recipe, rows, still_dump
 from killing import deaths
 from rich.console import Console
 
@@ -20,7 +20,7 @@ from reelmill.pipelines.ledger.forget import Criterion, forget
 from reelmill.pipelines.ledger.verify import verify
 
 QUIET = Console(file=io.StringIO())
-BURIED = Criterion(uri="v0.*")
+BURIED = Criterion(uri="p0.*")
 
 
 def run(dump, out, recipe, *sets, **options):
@@ -34,11 +34,10 @@ def ask(folder, query):
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def made(small_run, tmp_path_factory):
     place = tmp_path_factory.mktemp("forget")
-    dump = write_dump(place / "dump", videos=2)
-    recipe = light_recipe(place / "light.toml")
-    return dump, recipe, run(dump, place / "out", recipe)
+    folder = RunFolder(small_run(place))
+    return place / "dump", place / "light.toml", folder
 
 
 def test_a_forgotten_video_its_copy_and_their_tokens_are_gone_for_good(made):
@@ -84,10 +83,11 @@ def test_what_was_forgotten_before_is_said(made):
 
 
 @pytest.fixture(scope="module")
-def fresh(made, tmp_path_factory):
-    """A run folder in which nothing is forgotten."""
-    dump, recipe, _ = made
-    return run(dump, tmp_path_factory.mktemp("fresh") / "out", recipe).root
+def fresh(tmp_path_factory):
+    """A dump of stills, its recipe, and its run folder, in which nothing is forgotten."""
+    place = tmp_path_factory.mktemp("fresh")
+    dump, recipe = still_dump(place / "dump"), light_recipe(place / "light.toml")
+    return dump, recipe, run(dump, place / "out", recipe).root
 
 
 def state(folder):
@@ -95,15 +95,15 @@ def state(folder):
     return tables | {"verdicts": ask(folder, "SELECT * FROM verdicts ORDER BY ALL")}
 
 
-def test_killed_at_any_commit_it_is_finished_by_whatever_comes_next(made, fresh, tmp_path, monkeypatch):
-    dump, recipe, _ = made
+def test_killed_at_any_commit_it_is_finished_by_whatever_comes_next(fresh, tmp_path, monkeypatch):
+    dump, recipe, whole = fresh
     loaded = recipes.load(str(recipe), ["engine.executor=inline"])
-    undisturbed = RunFolder(shutil.copytree(fresh, tmp_path / "undisturbed"))
+    undisturbed = RunFolder(shutil.copytree(whole, tmp_path / "undisturbed"))
     forget(undisturbed, BURIED, QUIET)
-    before, after = state(RunFolder(fresh)), state(undisturbed)
+    before, after = state(RunFolder(whole)), state(undisturbed)
     assert before["tokens"] != after["tokens"]
     died = 0
-    for commit, out in deaths(fresh, tmp_path, monkeypatch, lambda out: forget(RunFolder(out), BURIED, QUIET)):
+    for commit, out in deaths(whole, tmp_path, monkeypatch, lambda out: forget(RunFolder(out), BURIED, QUIET)):
         died, folder = commit, RunFolder(out)
         if commit in (2, 7):  # curate, which would score and tokenize what is not forgotten
             run(dump, folder.root, recipe)
@@ -143,14 +143,16 @@ def test_only_allowed_licences_are_kept(made, tmp_path):
     assert {row["rule"] for row in found if row["licence"] is None} == {"licence"}
 
 
-def test_a_share_of_the_dump_is_stable_and_nested(made, tmp_path):
-    dump, recipe, _ = made
-    uris = []
+def test_a_share_of_the_dump_is_stable_and_nested(tmp_path):
+    dump, recipe, uris = tmp_path / "dump", light_recipe(tmp_path / "light.toml"), []
+    dump.mkdir()
+    for n in range(12):
+        (dump / f"t{n}.txt").write_text(f"words number {n}")
     for share in (0.3, 0.7, 1.0):
-        folder = run(dump, tmp_path / str(share), recipe, share=share)
+        folder = run(dump, tmp_path / str(share), recipe, "plan.unit_items=12", share=share)
         uris.append({row["uri"] for row in ask(folder, "SELECT uri FROM items")})
     assert uris[0] < uris[1] < uris[2]
-    again = run(dump, tmp_path / "0.3", recipe, share=0.3)
+    again = run(dump, tmp_path / "0.3", recipe, "plan.unit_items=12", share=0.3)
     assert {row["uri"] for row in ask(again, "SELECT uri FROM items")} == uris[0]
 
 

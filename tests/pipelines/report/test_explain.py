@@ -1,13 +1,12 @@
 """`reelmill explain`: one sample by id, prefix or uri; what is not one sample is named."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 from dumps import light_recipe, write_dump
 from PIL import Image
 from rich.console import Console
+from toy_run import reelmill
 
 from reelmill.errors import ConfigError
 from reelmill.orchestration.views import LedgerQueries
@@ -68,15 +67,13 @@ def test_what_is_not_one_sample_is_named(out, samples):
 def test_the_command_in_json_and_as_a_picture(out, samples, tmp_path):
     target = tmp_path / "clip.png"
     wanted = next(s["sample_id"] for s in samples if s["kind"] == "video" and s["status"] == "kept")
-    command = [sys.executable, "-m", "reelmill", "explain", str(out), wanted]
-    done = subprocess.run([*command, "--json", "--png", str(target)], capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout)["facts"]["sample_id"] == wanted
+    assert json.loads(reelmill("explain", out, wanted, "--json", "--png", target))["facts"]["sample_id"] == wanted
     with Image.open(target) as picture:
         picture.load()
         assert picture.format == "PNG" and picture.width == 1200
         colours = picture.convert("RGB").resize((60, 60)).getcolors(3600)
         assert len(colours) > 200, "the frames are in it"
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    said = reelmill("explain", out, wanted)
     assert wanted in said and "motion" in said and "Documents" in said
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import datasets
 import duckdb
 import pytest
-from dumps import small_run
 from huggingface_hub import DatasetCard
 from toy_run import reelmill
 
@@ -16,7 +15,7 @@ from reelmill.pipelines.report import card
 
 
 @pytest.fixture(scope="module")
-def out(tmp_path_factory):
+def out(small_run, tmp_path_factory):
     return small_run(tmp_path_factory.mktemp("hub"))
 
 

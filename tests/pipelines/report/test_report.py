@@ -5,12 +5,11 @@ import io
 import json
 import re
 import shutil
-import subprocess
-import sys
 from html.parser import HTMLParser
 
 import duckdb
 import pytest
+from command_line import CommandLine
 from dumps import light_recipe, write_dump
 from PIL import Image
 from rich.console import Console
@@ -196,10 +195,9 @@ def test_a_dump_that_is_gone_leaves_tiles_that_say_so(out, tmp_path):
     assert "There are no documents whose pictures can be shown" in text
 
 
-def test_the_command_says_where_the_page_is(out):
-    command = [sys.executable, "-m", "reelmill", "report", str(out), "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    found = json.loads(done.stdout)
+def test_the_command_says_where_the_page_is(out, monkeypatch, capsys):
+    reelmill = CommandLine(monkeypatch, capsys)
+    found = json.loads(reelmill("report", out, "--json").out)
     assert found["page"] == str(out / "report" / "index.html") and found["tiles"] > 10 and found["pairs"] >= 4
-    wrong = subprocess.run([*command[:-2], str(out.parent)], capture_output=True, text=True)
-    assert wrong.returncode == 4 and "no run folder" in wrong.stderr
+    wrong = reelmill("report", out.parent)
+    assert wrong.code == 4 and "no run folder" in wrong.err

@@ -62,7 +62,11 @@ _COLOUR_AND_CLOCK = [
 """What an item's file says of its colours and its clock; samples have them too, so that rules can judge by them."""
 OF_THE_ITEM = tuple(name for name, _ in _COLOUR_AND_CLOCK)
 
-DAMAGE = ("damaged_frames", "missing_frames")
+DAMAGE: dict[str, ColumnType] = {
+    "damaged_frames": "BIGINT",
+    "missing_frames": "BIGINT",
+    "impossible_colours": "DOUBLE",
+}
 """Columns of samples: what the expander found damaged in their span."""
 
 ITEMS = pa.schema(
@@ -134,7 +138,7 @@ _SAMPLE_FACTS = [
     ("fps", pa.float64()),
     *_COLOUR_AND_CLOCK,
     ("n_frames", pa.int32()),
-    *((name, pa.int64()) for name in DAMAGE),
+    *((name, ARROW_TYPES[kind]) for name, kind in DAMAGE.items()),
     ("skipped", pa.string()),
     ("score_error", pa.string()),
 ]

@@ -15,6 +15,7 @@ from reelmill.config import from_dict
 from reelmill.curation.scenes import CutFinder, ScenesConfig, detect_size, divide
 from reelmill.isolation import wire
 from reelmill.media.geometry import fit
+from reelmill.media.impossible import impossible_share
 from reelmill.media.limits import Limits
 from reelmill.media.moving import Decoded, Look, Moving, Renderer
 from reelmill.media.opening import open_moving
@@ -22,6 +23,8 @@ from reelmill.media.source import Source
 
 RUN = 3
 TICK_S = 1.0
+LOOKED_AT = 3
+"""Impossible colours are looked for in every third frame and in key frames: the others are predicted from those."""
 
 
 @dataclass
@@ -33,11 +36,12 @@ class _Sampled:
 
 
 class _Flaw(NamedTuple):
-    """Frames that are damaged or missing at a time."""
+    """Frames that are damaged or missing at a time, and the share of impossible colours there."""
 
     time_s: float
     damaged: int
     missing: int = 0
+    impossible: float = 0.0
 
 
 def expand(source: Source, options: dict[str, Any]) -> Iterator[wire.Message]:
@@ -77,8 +81,10 @@ class _Pass:
             finder.feed(small)
             self._sampler.feed(decoded, small)
             self._times.append((decoded.index, decoded.time_s))
-            if decoded.is_damaged or decoded.missing:
-                self._flaws.append(_Flaw(decoded.time_s, int(decoded.is_damaged), decoded.missing))
+            is_looked_at = decoded.frame.key_frame or decoded.index % LOOKED_AT == 0
+            impossible = impossible_share(decoded.frame) if is_looked_at else None
+            if decoded.is_damaged or decoded.missing or impossible:
+                self._flaws.append(_Flaw(decoded.time_s, int(decoded.is_damaged), decoded.missing, impossible or 0.0))
             yield from self._settled(finder)
             if decoded.time_s - self._times[0][1] >= self._config.max_open_s:
                 yield from self._close(decoded.index)
@@ -128,7 +134,8 @@ class _Pass:
             }
             flaws = [flaw for flaw in self._flaws if start <= flaw.time_s < end]
             damaged, missing = sum(flaw.damaged for flaw in flaws), sum(flaw.missing for flaw in flaws)
-            found = {"damaged_frames": damaged, "missing_frames": max(missing, 0)}
+            impossible = max((flaw.impossible for flaw in flaws), default=0.0)
+            found = {"damaged_frames": damaged, "missing_frames": max(missing, 0), "impossible_colours": impossible}
             yield {"type": "sample", "start_s": start, "end_s": end, **size, **found}, arrays
         while self._flaws and self._flaws[0].time_s < end_s:
             self._flaws.popleft()

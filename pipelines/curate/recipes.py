@@ -148,4 +148,5 @@ def _damage() -> dict[str, Rule]:
     return {
         "damage": Rule("damaged_frames", max=0.0, stage="decode", null="keep"),
         "gaps": Rule(steady, max=0.01, stage="decode", kinds=["video"], null="keep"),
+        "impossible_colours": Rule("impossible_colours", max=0.002, stage="decode", kinds=["video"], null="keep"),
     }

@@ -54,6 +54,7 @@ SAMPLES: Kinds = {
         {
             **{"start_s": _SECONDS, "end_s": _SECONDS, **_SIZE, "kind": Maybe(Text(5, "video|image"))},
             **dict.fromkeys(("damaged_frames", "missing_frames"), Maybe(_COUNT)),
+            "impossible_colours": Maybe(Number(0.0, 1.0)),
         },
         {
             "images": _FRAMES,

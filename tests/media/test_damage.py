@@ -124,3 +124,26 @@ def test_a_file_that_decodes_to_nothing_is_refused(tmp_path):
 def test_rate(tmp_path):
     facts, _ = read(film(tmp_path / "a.mp4"))
     assert (facts.fps, facts.steadiness) == (FPS, 1.0)
+
+
+def test_colours_that_no_picture_has(tmp_path):
+    """Planes of Y, U and V with a patch that is (0, 0, 0), as decoders show what they never wrote: a bright green."""
+    frames = []
+    for n in range(12):
+        planes = np.full((96 * 3 // 2, 128), 128, np.uint8)
+        if n >= 6:
+            planes[:96, :32] = 0
+            planes[96:] = np.where(np.arange(128) % 64 < 16, 0, 128)
+        frames.append(av.VideoFrame.from_ndarray(planes, format="yuv420p"))
+    ((body, _),), _ = expand(film(tmp_path / "a.mkv", frames, codec="ffv1"))
+    assert body["impossible_colours"] == pytest.approx(0.25, abs=0.01)
+
+
+@pytest.mark.parametrize("matrix", [(1, 1, 1, 1), (5, 6, 6, 2), (9, 14, 9, 1)])
+def test_the_purest_colours_are_possible(tmp_path, matrix):
+    pure = np.zeros((96, 128, 3), np.uint8)
+    for n in range(8):
+        pure[:, n * 16 : n * 16 + 16] = [255 * (n >> bit & 1) for bit in range(3)]
+    path = film(tmp_path / "a.mkv", [pure] * 4, codec="ffv1", pixels="yuv444p", colours=matrix)
+    ((body, _),), _ = expand(path)
+    assert body["impossible_colours"] == 0

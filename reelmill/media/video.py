@@ -34,6 +34,8 @@ MAX_ERROR_SHARE = 0.05
 """A file in which more than this share of the packets fails to decode is refused."""
 RATE_DIFFERS = 0.1
 """A declared rate that differs by more than this share from the timestamps' is not the rate."""
+UNCOUNTED = 2
+"""Frames that an AVI's header may count too many: decoders that give frames in another order hold some back."""
 MOST_GREY = 600
 """Frames that are left out at most before the first key frame: a file that never shows one is taken as it is."""
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
@@ -109,8 +111,20 @@ class Video(Moving):
             facts.frames += 1
             missing, is_damaged = self._pace.missing(time_s), self._damage.spoils(frame)
             yield Decoded(facts.frames - 1, time_s, _over_white(frame), look, is_damaged, missing)
+        self._count()
         facts.duration_s, facts.clock_steps, facts.steadiness = clock.end_s, clock.steps, self._pace.steadiness
         facts.errors, facts.damage, self.errors_at_end = self._damage.errors, self._damage.words(), self._damage.unshown
+
+    def _count(self) -> None:
+        """Note frames that an AVI's header counts and that are missing at the end.
+
+        Other headers count what an edit list leaves out too, or keep the count of the file that they were copied from.
+        """
+        end_s, counted = self._clock.raw_end_s, self._stream.frames
+        if self._container.format.name == "avi" and counted and end_s is not None:
+            missing = counted - round(end_s / self._tick)
+            if missing > UNCOUNTED:
+                self._damage.note([f"avi: {missing} of {counted} frames are missing at the end"], None)
 
     def skip_to(self, time_s: float) -> None:
         """Leave frames out up to the last key frame before `time_s`.

@@ -112,6 +112,17 @@ def test_files_that_were_joined_or_begin_inside_a_group_are_sound(tmp_path):
         assert (facts.errors, facts.damage) == (0, None)
 
 
+@pytest.mark.parametrize(("more", "damaged"), [(0, 0), (2, 0), (9, 1)])
+def test_an_avi_with_fewer_frames_than_its_header_counts(tmp_path, more, damaged):
+    path = film(tmp_path / "a.avi", codec="mpeg4")
+    data = bytearray(path.read_bytes())
+    at = data.index(b"strh") + 8 + 32
+    data[at : at + 4] = (20 + more).to_bytes(4, "little")
+    path.write_bytes(data)
+    ((found_damaged, _),), item = found(path)
+    assert (found_damaged, item["errors"]) == (damaged, damaged)
+
+
 def test_a_file_that_decodes_to_nothing_is_refused(tmp_path):
     path = scenes(tmp_path / "a.mp4")
     data = path.read_bytes()

@@ -105,6 +105,7 @@ def verify(out: Out, as_json: Json = False) -> None:
     from reelmill.errors import DataError
     from reelmill.orchestration.runfolder import RunFolder
     from reelmill.pipelines.ledger import verify as verifying
+    from reelmill.pipelines.ledger.repair import cures
 
     if verifying.holds_checkpoints(out):
         found = verifying.verify_checkpoints(out)
@@ -116,6 +117,9 @@ def verify(out: Out, as_json: Json = False) -> None:
         echo_json({"problems": found.problems, "files": found.files, "documents": found.documents})
     if found.problems:
         several = "s" * (len(found.problems) != 1)
-        raise DataError(f"{len(found.problems)} problem{several} in {out}:\n  " + "\n  ".join(found.problems))
+        lines = [f"{len(found.problems)} problem{several} in {out}:", *found.problems]
+        if todo := cures(out, found.problems):
+            lines += ["What to do (docs/repair.md):", *todo]
+        raise DataError("\n  ".join(lines))
     if not as_json:
         echo(f"{out}: {found.files} files and {found.documents} documents, all sound")

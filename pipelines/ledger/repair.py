@@ -1,0 +1,60 @@
+"""What to do about a damaged file of a run folder. docs/repair.md tells the same at length."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from reelmill.files import CHECKSUMS
+
+AGAIN = "then run the same `reelmill curate` again"
+COPY = "put it back from a copy; without one, curate into another --out"
+
+
+@dataclass(frozen=True)
+class Cure:
+    """Files to remove (paths in the run folder), and what makes them anew or brings them back."""
+
+    remove: tuple[str, ...]
+    then: str
+
+
+def cures(folder: Path, problems: Iterable[str]) -> list[str]:
+    """A line for each kind of damage that `verify` found in a run folder: a command that can be pasted, and what next.
+
+    Files with the same cure share a line. Problems that name no file of the folder have none.
+    """
+    found: dict[str, list[str]] = {}
+    for name in dict.fromkeys(problem.partition(": ")[0] for problem in problems):
+        if cure := cure_of(name):
+            found.setdefault(cure.then, []).extend(cure.remove)
+    lines = []
+    for then, names in found.items():
+        paths = " ".join(shlex.quote(str(folder / name)) for name in dict.fromkeys(names))
+        lines.append(f"rm -f {paths}; {then}" if paths else then)
+    return lines
+
+
+def cure_of(name: str) -> Cure | None:
+    """What to do about one damaged or missing file, named by its path in the run folder; None for no file of one."""
+    path = PurePosixPath(name)
+    here = _with_checksum(name)
+    table = path.parts[0] if path.parts else ""
+    if table in ("samples", "items"):
+        return Cure((*_with_checksum(f"items/{path.name}"), *_with_checksum(f"samples/{path.name}")), AGAIN)
+    if table in ("tokens", "captions", "failures", "audio", "schemas") or name in ("run.json", "reelmill.duckdb"):
+        return Cure(here, f"{AGAIN} (what was imported: import it again)" if table in ("tokens", "captions") else AGAIN)
+    if table == "verdicts":
+        selection = path.stem
+        return Cure(here, AGAIN if selection == "default" else f"then run `reelmill select` for {selection!r} again")
+    if table == "timings":
+        return Cure(here, "nothing is lost but CPU times that `reelmill stats` shows")
+    if name in ("plan.parquet", "recipe.toml"):
+        return Cure((), f"{name}: {COPY}")
+    return None
+
+
+def _with_checksum(name: str) -> tuple[str, str]:
+    return name, f"{CHECKSUMS}/{name}.sha256"

@@ -36,12 +36,12 @@ class _Sampled:
 
 
 class _Flaw(NamedTuple):
-    """Frames that are damaged or missing at a time, and the share of impossible colours there."""
+    """What was looked for in a frame: whether it is damaged, how many are missing before it, its impossible colours."""
 
     time_s: float
     damaged: int
     missing: int = 0
-    impossible: float = 0.0
+    impossible: float | None = None
 
 
 def expand(source: Source, options: dict[str, Any]) -> Iterator[wire.Message]:
@@ -83,8 +83,8 @@ class _Pass:
             self._times.append((decoded.index, decoded.time_s))
             is_looked_at = decoded.frame.key_frame or decoded.index % LOOKED_AT == 0
             impossible = impossible_share(decoded.frame) if is_looked_at else None
-            if decoded.is_damaged or decoded.missing or impossible:
-                self._flaws.append(_Flaw(decoded.time_s, int(decoded.is_damaged), decoded.missing, impossible or 0.0))
+            if decoded.is_damaged or decoded.missing or impossible is not None:
+                self._flaws.append(_Flaw(decoded.time_s, int(decoded.is_damaged), decoded.missing, impossible))
             yield from self._settled(finder)
             if decoded.time_s - self._times[0][1] >= self._config.max_open_s:
                 yield from self._close(decoded.index)
@@ -134,7 +134,7 @@ class _Pass:
             }
             flaws = [flaw for flaw in self._flaws if start <= flaw.time_s < end]
             damaged, missing = sum(flaw.damaged for flaw in flaws), sum(flaw.missing for flaw in flaws)
-            impossible = max((flaw.impossible for flaw in flaws), default=0.0)
+            impossible = max((flaw.impossible for flaw in flaws if flaw.impossible is not None), default=None)
             found = {"damaged_frames": damaged, "missing_frames": max(missing, 0), "impossible_colours": impossible}
             yield {"type": "sample", "start_s": start, "end_s": end, **size, **found}, arrays
         while self._flaws and self._flaws[0].time_s < end_s:

@@ -158,3 +158,8 @@ def test_the_purest_colours_are_possible(tmp_path, matrix):
     path = film(tmp_path / "a.mkv", [pure] * 4, codec="ffv1", pixels="yuv444p", colours=matrix)
     ((body, _),), _ = expand(path)
     assert body["impossible_colours"] == 0
+
+
+def test_frames_of_rgb_are_not_measured(tmp_path):
+    ((body, _),), _ = expand(film(tmp_path / "a.mov", pictures(6), codec="qtrle", pixels="rgb24"))
+    assert (body["damaged_frames"], body["impossible_colours"]) == (0, None)

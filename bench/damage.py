@@ -270,7 +270,7 @@ def _cost(path: Path) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _blind() -> Iterator[None]:
-    """Nothing of FFmpeg's log is heard and no colour looked at."""
+    """Nothing of FFmpeg's log is heard and no color looked at."""
     kept = packets.heard, video.heard, expander.impossible_share
     packets.heard = video.heard = lambda: contextlib.nullcontext([])  # type: ignore[assignment,misc]
     expander.impossible_share = lambda frame: None

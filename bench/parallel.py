@@ -6,7 +6,7 @@ The model is that of `bench/scenes.py` (made in WORK where it is not there, abou
 codes with structure, so that the next codes can be guessed. `dida` is its adaptation by the recipe dida to pictures
 that it drew itself (about 10 CPU-minutes more). For each way and number of pictures at a time: forward passes and CPU-
 seconds a picture, both also as ratios to the first way in the same run; the share of pictures that obey their
-captions; and the distance of their pairs of neighbouring codes from those of plain decoding (total variation over
+captions; and the distance of their pairs of neighboring codes from those of plain decoding (total variation over
 classes of codes; two halves of plain pictures have the distance that is printed as noise). At the end, nats a token of
 the held-out documents before and after the adaptation. The law of plain and exact-parallel is the same
 (`tests/eval/test_exact_parallel.py`).
@@ -38,7 +38,7 @@ WAYS = ("plain", "exact-parallel:8", "dida:2", "dida:4", "dida:8", "dida:16")
 DRAWN = 4_000
 """Pictures that the model draws itself to be adapted to."""
 CLASSES = 16
-"""Classes of codes whose neighbours are counted: codes are too many for so few pictures."""
+"""Classes of codes whose neighbors are counted: codes are too many for so few pictures."""
 
 Codes = npt.NDArray[np.int64]
 
@@ -177,7 +177,7 @@ def classes_of(studio: Studio) -> Codes:
 
 
 def pair_distance(some: Codes, others: Codes, classes: Codes) -> float:
-    """Total variation between the classes of neighbouring codes, beside and below each other, of two sets."""
+    """Total variation between the classes of neighboring codes, beside and below each other, of two sets."""
     shares = []
     for codes in (some, others):
         known = classes[codes]

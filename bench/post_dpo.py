@@ -3,11 +3,11 @@
     python bench/post_dpo.py WORK [--prefer blue] [--candidates 8] [--groups 12] [--steps 50]
 
 World and base model are those of `scenes.py` (WORK/world, WORK/base; made where missing). The base model draws groups
-of candidates for captions that name a shape and a ground but no colour; of each group those that obey their caption in
-the preferred colour are chosen, each beside one of the others, rejected (`scenes.read` judges the pixels). A third of
+of candidates for captions that name a shape and a ground but no color; of each group those that obey their caption in
+the preferred color are chosen, each beside one of the others, rejected (`scenes.read` judges the pixels). A third of
 the captions is held out: none of their pairs is trained on. Then a run with the objective of `reelmill train dpo`, and
 both models draw for all captions. Prints the log's figures on held-out pairs, how often drawn pictures show the
-preferred colour and obey, the win rate of the new model against the base (a picture that obeys in the preferred colour
+preferred color and obey, the win rate of the new model against the base (a picture that obeys in the preferred color
 beats one that does not; equals are half a win each), and the loss by kind of token on held-out documents of the world,
 then and now.
 """
@@ -79,7 +79,7 @@ def drawn(studio: Studio, captions: list[str], seed: int) -> list[tuple[np.ndarr
 
 
 def is_good(shown: scenes.Scene, caption: str, colour: str) -> bool:
-    """Whether a picture has the preferred colour and all that its caption names."""
+    """Whether a picture has the preferred color and all that its caption names."""
     return shown.colour == colour and f"a {shown.shape} on {shown.ground}" == caption
 
 
@@ -114,7 +114,7 @@ def world_losses(checkpoint: Path, world: Path) -> dict[str, float]:
 
 
 def score(found: list[tuple[np.ndarray, int, scenes.Scene]], captions: list[str], colour: str) -> dict[str, float]:
-    """Shares of pictures: in the preferred colour, and with the shape and ground of the caption."""
+    """Shares of pictures: in the preferred color, and with the shape and ground of the caption."""
     in_colour = [shown.colour == colour for _, _, shown in found]
     obeys = [
         f"a {shown.shape} on {shown.ground}" == caption for (_, _, shown), caption in zip(found, captions, strict=True)

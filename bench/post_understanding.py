@@ -2,10 +2,10 @@
 
     python bench/post_understanding.py WORK
 
-On the toy world of `scenes.py`: both stages of understanding, from a model that has only learnt to draw; from the base
+On the toy world of `scenes.py`: both stages of understanding, from a model that has only learned to draw; from the base
 model the unified recipe, and a captioner tuned on pairs as `reelmill caption export` writes them. Conversations, pairs
 and texts with pictures between them are written as others write them (LLaVA's JSON, messages, `texts` and `images`) and
-imported. Judged on scenes that no training has seen: a caption is right when it names colour, shape and ground, an
+imported. Judged on scenes that no training has seen: a caption is right when it names color, shape and ground, an
 answer when it is the word itself, a picture when `scenes.read` sees what was asked for. "Free" pictures are opened and
 sized by the model itself.
 """

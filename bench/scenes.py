@@ -1,4 +1,4 @@
-"""A toy world in which what a picture shows is known: one coloured shape on a plain ground.
+"""A toy world in which what a picture shows is known: one colored shape on a plain ground.
 
     python bench/scenes.py WORK
 
@@ -42,14 +42,14 @@ TOKENIZER = "reelmill-tok-xs"
 SIDE = 48
 GRID = SIDE // 8
 """Codes a side."""
-# Colours and grounds that the tokenizer gives back as such; its green, for one, is nearly grey.
+# Colors and grounds that the tokenizer gives back as such; its green, for one, is nearly gray.
 COLOURS = {"red": (220, 30, 30), "blue": (40, 60, 210), "yellow": (240, 210, 30)}
 GROUNDS = {"white": (245, 245, 245), "black": (10, 10, 10), "grey": (128, 128, 128)}
 SHAPES = ("circle", "bar", "triangle")
 RADII = (15.0, 18.0)
 """Smallest and largest, in pixels."""
 SHIFT = 2.0
-"""A shape's centre lies at most so far from the picture's, in pixels, each way."""
+"""A shape's center lies at most so far from the picture's, in pixels, each way."""
 CONFIG = TrainConfig(
     model=ModelConfig(
         hidden=96, layers=3, heads=3, kv_heads=1, head_dim=64, mlp=256, qk_norm=True, rope_theta=10_000.0,
@@ -70,7 +70,7 @@ Picture = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Scene:
-    """What a picture shows. `x`, `y`: the shape's centre; `radius`: of the circle around it; all in pixels."""
+    """What a picture shows. `x`, `y`: the shape's center; `radius`: of the circle around it; all in pixels."""
 
     colour: str
     shape: str
@@ -91,14 +91,14 @@ class Scene:
 
     @property
     def names(self) -> tuple[str, str, str]:
-        """Colour, shape, ground."""
+        """Color, shape, ground."""
         return self.colour, self.shape, self.ground
 
 
 @dataclass(frozen=True)
 class World:
     """How a world is drawn. `spoiled`: share of pictures that are blurred or noisy; `after`: of captions after the
-    codes; `colourless`: of the captions before them that do not name the colour."""
+    codes; `colourless`: of the captions before them that do not name the color."""
 
     pictures: int = 4_000
     seed: int = 0
@@ -108,7 +108,7 @@ class World:
 
 
 def every() -> list[Scene]:
-    """A scene of each colour, shape and ground: 27, in the middle and of middle size."""
+    """A scene of each color, shape and ground: 27, in the middle and of middle size."""
     return [Scene(*names) for names in itertools.product(COLOURS, SHAPES, GROUNDS)]
 
 
@@ -159,7 +159,7 @@ def read(picture: Picture) -> Scene:
 
 
 def nearest(picture: Picture) -> tuple[Scene, float]:
-    """What `read` gives, and how far the picture is from its rendering: median of the differences, in grey levels."""
+    """What `read` gives, and how far the picture is from its rendering: median of the differences, in gray levels."""
     scenes, bank = _renderings()
     found = scenes[int((0.5 * (bank**2).sum(axis=1) - bank @ _small(picture)).argmin())]
     away = np.abs(render(found, side=len(picture)).astype(np.float32) - picture)
@@ -167,7 +167,7 @@ def nearest(picture: Picture) -> tuple[Scene, float]:
 
 
 def named(text: str) -> tuple[str | None, str | None, str | None]:
-    """The colour, shape and ground that a text names, each the first that it does; None where it names none."""
+    """The color, shape and ground that a text names, each the first that it does; None where it names none."""
     words = re.findall(r"[a-z]+", text.lower())
 
     def first(kind: Sequence[str]) -> str | None:
@@ -230,7 +230,7 @@ def captions_of(studio: Studio, images: Sequence[Picture]) -> list[str]:
 
 
 def reader_accuracy(tokenizer: VisionTokenizer, count: int = 300, seed: int = 1_000) -> float:
-    """Share of clean pictures, encoded and decoded, in which `read` finds colour, shape and ground."""
+    """Share of clean pictures, encoded and decoded, in which `read` finds color, shape and ground."""
     right = [
         read(tokenizer.decode_image(tokenizer.encode_image(picture))).names == what.names
         for what, picture, _ in pictures(World(pictures=count, seed=seed))

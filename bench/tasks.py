@@ -37,7 +37,7 @@ from reelmill.train.run import train
 from reelmill.train.saver import CheckpointConfig
 
 Stack = tuple[str, ...]
-"""Colours of blocks, from the table up."""
+"""Colors of blocks, from the table up."""
 Shown = Scene | Stack
 """What a picture shows."""
 HEIGHT = 3

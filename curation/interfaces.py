@@ -26,7 +26,7 @@ class Frames:
     `images`: uint8 [N, H, W, 3], RGB, upright, shorter side 256 unless the source is smaller; a video is sampled at 2
     frames/s, an image has N = 1, a text and a file with sound alone have N = 0.
     `times`: float64 [N], seconds from the start of the source.
-    `runs`: uint8 [M, 3, h, w], grey, three neighbouring NATIVE frames beginning at a sampled frame (M <= N), as
+    `runs`: uint8 [M, 3, h, w], gray, three neighboring NATIVE frames beginning at a sampled frame (M <= N), as
     small as the cut detectors see it (256 wide as stored), never across a cut; they reveal shake.
     """
 

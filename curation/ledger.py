@@ -59,7 +59,7 @@ _COLOUR_AND_CLOCK = [
     ("clock_steps", pa.int32()),
     ("steadiness", pa.float64()),
 ]
-"""What an item's file says of its colours and its clock; samples have them too, so that rules can judge by them."""
+"""What an item's file says of its colors and its clock; samples have them too, so that rules can judge by them."""
 OF_THE_ITEM = tuple(name for name, _ in _COLOUR_AND_CLOCK)
 
 DAMAGE: dict[str, ColumnType] = {

@@ -28,7 +28,7 @@ class ScenesConfig:
     """How videos are cut into samples (Emu3 section 2.1: ContentDetector and ThresholdDetector; clips begin at 5 s)."""
 
     detector: Literal["content", "adaptive"] = "content"
-    """What finds cuts: `content` compares neighbouring frames, `adaptive` compares that with the frames around."""
+    """What finds cuts: `content` compares neighboring frames, `adaptive` compares that with the frames around."""
     threshold: float | None = None
     """Cut threshold; the detector's own default (27 content, 3 adaptive) when absent."""
     fades: bool = True

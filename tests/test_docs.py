@@ -91,8 +91,8 @@ def test_the_walkthrough_s_dry_runs_say_what_it_says():
     found = estimate(training.recipe("1b"), Machine(gpus=8, memory=80.0, mfu=0.4))
     text = (ROOT / "docs/train-1b.md").read_text(encoding="utf-8")
     assert f"{found.parameters:,} parameters" in text
-    assert f"{found.flops_per_token / 1e9:.2f} GFLOPs a token" in text
-    assert f"{found.memory_total / 2**30:.0f} GiB of the 80" in text
+    assert f"{found.flops_per_token / 1e9:.2f} GFLOPs per token" in text
+    assert f"{found.memory_total / 2**30:.0f} of 80 GiB on each GPU" in text
     assert f"{found.tokens_per_day / 1e9:.0f} billion tokens a day" in text
 
 

@@ -122,7 +122,7 @@ def _without_surrogates(text: str) -> str:
 
 
 def _cut_long_marks(text: str) -> list[str]:
-    """Pieces that can be normalised alone, in bounded time each."""
+    """Pieces that can be normalized alone, in bounded time each."""
     if len(text) <= _LONGEST_NON_ASCII or text.isascii():
         return [text]
     return re.findall(rf"[\x00-\x7f]*[^\x00-\x7f]{{0,{_LONGEST_NON_ASCII}}}", text)

@@ -84,7 +84,7 @@ class Cache(Protocol):
 
 
 class RMSNorm(nn.Module):
-    """Scale to unit root mean square, in float32, then by a learnt weight."""
+    """Scale to unit root mean square, in float32, then by a learned weight."""
 
     def __init__(self, size: int, eps: float) -> None:
         super().__init__()

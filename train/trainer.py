@@ -140,7 +140,7 @@ class Trainer:
         seeds = np.random.SeedSequence([self.config.seed, step, self.ranks.rank])
         torch.manual_seed(int(seeds.generate_state(1, np.uint64)[0] >> 1))
         batches = self.objective.micro_batches(step)
-        # Normalised by the whole global batch: the same whatever ranks and micro-batches it is cut into.
+        # Normalized by the whole global batch: the same whatever ranks and micro-batches it is cut into.
         own = np.sum([[*self.objective.denominators(batch), *_sizes(batch)] for batch in batches], axis=0)
         own = torch.from_numpy(own / self.config.parallel.context).to(self.ranks.device)
         *denominators, tokens, squares = self.layout.sum(own).tolist()

@@ -24,7 +24,7 @@ from reelmill.media.source import Source
 RUN = 3
 TICK_S = 1.0
 LOOKED_AT = 3
-"""Impossible colours are looked for in every third frame and in key frames: the others are predicted from those."""
+"""Impossible colors are looked for in every third frame and in key frames: the others are predicted from those."""
 
 
 @dataclass
@@ -36,7 +36,7 @@ class _Sampled:
 
 
 class _Flaw(NamedTuple):
-    """What was looked for in a frame: whether it is damaged, how many are missing before it, its impossible colours."""
+    """What was looked for in a frame: whether it is damaged, how many are missing before it, its impossible colors."""
 
     time_s: float
     damaged: int
@@ -142,7 +142,7 @@ class _Pass:
 
 
 class _Sampler:
-    """Keeps frames at a fixed rate, and a run of neighbouring native frames at each."""
+    """Keeps frames at a fixed rate, and a run of neighboring native frames at each."""
 
     def __init__(self, renderer: Renderer, rate: float, short_side: int, long_side: int) -> None:
         self._renderer, self._step = renderer, 1.0 / rate

@@ -15,7 +15,7 @@ Rgb = npt.NDArray[np.uint8]
 
 
 class Colourfulness(Scorer):
-    """`colourfulness` of Hasler and Süsstrunk (2003), the mean over the frames: 0 is grey, about 110 is vivid."""
+    """`colourfulness` of Hasler and Süsstrunk (2003), the mean over the frames: 0 is gray, about 110 is vivid."""
 
     columns: ClassVar = {"colourfulness": "DOUBLE"}
 
@@ -56,7 +56,7 @@ def quality(image: Rgb) -> float:
 def sharpness(luma: npt.NDArray[np.float32]) -> float:
     """The share of the local variation that an extra blur takes away, over 0.6, at most 1.
 
-    Crete et al., "The blur effect" (2007): the differences between neighbours before and after a 9-tap mean filter are
+    Crete et al., "The blur effect" (2007): the differences between neighbors before and after a 9-tap mean filter are
     compared; a sharp picture loses most of them, a blurred one hardly any, whatever the contrast. The worse direction
     counts; where nothing varies, nothing is sharp. A light Gaussian beforehand keeps the steps of 8-bit luma and
     compression noise, which every blur removes, from passing for detail.

@@ -16,7 +16,7 @@ NOISE_FLOOR = 0.005
 
 
 class Jitter(Scorer):
-    """`motion_jitter` in [0, 1], from the runs of three neighbouring native frames.
+    """`motion_jitter` in [0, 1], from the runs of three neighboring native frames.
 
     With the DIS flows u (first to second frame) and v (second to third) at every pixel of every run:
 

@@ -1,4 +1,4 @@
-"""How much moves: mean optical flow between neighbouring sampled frames, over the frame's shorter side.
+"""How much moves: mean optical flow between neighboring sampled frames, over the frame's shorter side.
 
 Emu3 (section 2) scores motion so, with RAFT at 2 frames/s, and drops what hardly moves and what moves too much. Two
 scorers, two columns: `motion_dis` is cheap enough for every pair of every sample; `motion_raft` is Emu3's own. All
@@ -165,7 +165,7 @@ def fast_dis() -> Any:
 
 
 def dis_flow(dis: Any, first: npt.NDArray[np.uint8], second: npt.NDArray[np.uint8]) -> Flow:
-    """DIS flow float32 [H', W', 2], x and y in pixels of the grey frames [H, W]; H', W' are larger for tiny frames."""
+    """DIS flow float32 [H', W', 2], x and y in pixels of the gray frames [H, W]; H', W' are larger for tiny frames."""
     scale = max(1.0, SMALLEST_DIS / min(first.shape))
     if scale > 1:
         size = (round(first.shape[1] * scale), round(first.shape[0] * scale))

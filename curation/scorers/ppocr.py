@@ -151,7 +151,7 @@ def _normalised() -> Map:
 
 
 def network_input(bgr: Pixels) -> Map:
-    """A BGR picture [H, W, 3] at the nearest size that the network takes, normalised: float32 [1, 3, H', W']."""
+    """A BGR picture [H, W, 3] at the nearest size that the network takes, normalized: float32 [1, 3, H', W']."""
     height, width = bgr.shape[:2]
     ratio = min(LONGEST / max(height, width), 1.0)
     resized = cv2.resize(bgr, (_multiple(width * ratio), _multiple(height * ratio)))

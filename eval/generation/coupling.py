@@ -37,7 +37,7 @@ def probabilities(logits: Tensor, params: TokenSampling) -> Tensor:
 def transition(p: Tensor, q: Tensor, drafts: Tensor) -> Tensor:
     """Distribution [n, ids] of the token that replaces each draft int64 [n], which was sampled from q [n, ids].
 
-    A draft x stays with probability min(1, p(x) / q(x)); else the token comes from max(0, p - q), normalised. Over
+    A draft x stays with probability min(1, p(x) / q(x)); else the token comes from max(0, p - q), normalized. Over
     drafts sampled from q the result is distributed as p [n, ids].
     """
     places = drafts[:, None]

@@ -1,4 +1,4 @@
-"""Ways to decode by their names, and which of them a model has learnt."""
+"""Ways to decode by their names, and which of them a model has learned."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WAYS = {
     "auto": "exact-parallel where few pictures are decoded together, else plain",
 }
 LEARNT = ("dida",)
-"""Ways that have to be learnt, each by the training objective of its name."""
+"""Ways that have to be learned, each by the training objective of its name."""
 WINDOW = 8
 """Codes that a pass of exact-parallel settles at most."""
 AUTO_ROWS = 4
@@ -65,7 +65,7 @@ def check_decode(name: str, steps: int | None = None) -> None:
 
 
 def learnt_by(place: Path) -> tuple[str, ...]:
-    """The ways of `LEARNT` that the model in a folder of `find_model` has learnt. A Hugging Face folder says none."""
+    """The ways of `LEARNT` that the model in a folder of `find_model` has learned. A Hugging Face folder says none."""
     objective = None if is_hf_folder(place) else checkpoint.read_state(place).recipe["objective"]
     return tuple(name for name in LEARNT if name == objective)
 
@@ -73,7 +73,7 @@ def learnt_by(place: Path) -> tuple[str, ...]:
 def decoding_of(name: str, steps: int | None, place: Path, vision: VisionTokenizer, rows: int) -> Decoding:
     """The way to decode of that name for the model in `place`, a folder of `find_model`, in so many rows at a time.
 
-    Raises ConfigError as `check_decode` does, and for a way that the model has not learnt.
+    Raises ConfigError as `check_decode` does, and for a way that the model has not learned.
     """
     check_decode(name, steps)
     if name == "auto":

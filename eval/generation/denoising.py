@@ -1,4 +1,4 @@
-"""Pictures drawn all at once by a model that has learnt DiDA: from noise, in a few passes over all of their codes.
+"""Pictures drawn all at once by a model that has learned DiDA: from noise, in a few passes over all of their codes.
 
 A pass reads the whole picture behind the cached tokens before it, each token seeing all of the picture. Its output says
 what each code is going to be; a sample of that is where the code is heading, and it moves there as far as the path from

@@ -39,7 +39,7 @@ class Engine:
 
     With a `window` over 1, a pass reads up to that many tokens of each sequence, drafts among them, and settles one or
     more (`window_sampler.py`). The law of the tokens is the same; the random numbers behind them are used otherwise.
-    With `denoising` pictures and videos are drawn all at once (`denoising.py`), by a model that has learnt it; all
+    With `denoising` pictures and videos are drawn all at once (`denoising.py`), by a model that has learned it; all
     other tokens one by one. `passes` counts the forward passes of steps.
     """
 
@@ -58,7 +58,7 @@ class Engine:
     ) -> None:
         self.model, self.vocab, self.prefill, self.window = model, vocab, prefill, window
         self.capacity = capacity
-        # Drafts past the end of a sequence are read too, where its neighbours have longer windows.
+        # Drafts past the end of a sequence are read too, where its neighbors have longer windows.
         self.cache = KVCache(model.config, rows, capacity + window - 1, model.embed_tokens.weight)
         self._step = DecodeStep(model, self.cache, window, static=static, compile=compile)
         self._sampler = WindowSampler(model, vocab)
@@ -126,7 +126,7 @@ class Engine:
         return [token for new in sampled for token in new]
 
     def _next_pictures(self, denoiser: Denoiser) -> list[SampledToken]:
-        """A pass over the pictures, for each group of neighbouring rows whose pictures have one size."""
+        """A pass over the pictures, for each group of neighboring rows whose pictures have one size."""
         groups: list[tuple[int, list[ActiveSequence]]] = []
         row, size = 0, 0
         for sequence in self._active:

@@ -1,4 +1,4 @@
-"""A picture while it is being generated: the rows of codes so far, decoded, and grey below them."""
+"""A picture while it is being generated: the rows of codes so far, decoded, and gray below them."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ class WindowSampler:
         """Give the sequence a draft for every position of its window but the last.
 
         Forced tokens are certain. New drafts of codes are samples of the newest distribution that the sequence has,
-        that of its last draft: neighbours look alike. Without one, every code is as likely.
+        that of its last draft: neighbors look alike. Without one, every code is as likely.
         """
         drafts = sequence.drafts[: len(window) - 1]
         newest = next((d.distribution for d in reversed(sequence.drafts) if d.distribution is not None), None)

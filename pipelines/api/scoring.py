@@ -22,7 +22,7 @@ from reelmill.errors import ConfigError, DataError
 from reelmill.media.geometry import fit
 
 RUN = 3
-"""Neighbouring native frames that show shake."""
+"""Neighboring native frames that show shake."""
 
 Pictures = npt.NDArray[np.uint8]
 Wanted = Iterable[str | Scorer] | Mapping[str, Mapping[str, Any]]
@@ -32,8 +32,8 @@ def score(frames: Pictures, scorers: Wanted, *, fps: float | None = None, alt: s
     """Columns that `scorers` give to one clip or image, as a curation would: `{"quality_score": 0.81, ...}`.
 
     `frames`: uint8 [N, H, W, 3], RGB; an image has N = 1. With `fps` they are all the frames of a clip: as in curation
-    two a second are looked at, and three neighbours at each for shake. Without it every frame is looked at, and
-    neighbours count as half a second apart. `scorers`: names (`package.module:Class` too), or names with options as in
+    two a second are looked at, and three neighbors at each for shake. Without it every frame is looked at, and
+    neighbors count as half a second apart. `scorers`: names (`package.module:Class` too), or names with options as in
     a recipe (`{"motion_raft": {"pairs": "all"}}`), or instances of a scorer of one's own. `alt`: the text that came
     with the pictures, for the scorers of preference. What cannot be measured is None; so are the columns of a scorer of
     other kinds (motion, of an image). Named scorers are set up once in a process.
@@ -85,7 +85,7 @@ def _named(name: str, options: str) -> Scorer:
 
 
 def _sample(frames: Pictures, fps: float | None, alt: str | None) -> Sample:
-    """The frames as scorers get them: two a second, shorter side 256, runs of native neighbours."""
+    """The frames as scorers get them: two a second, shorter side 256, runs of native neighbors."""
     count, height, width, _ = frames.shape
     config = DecodeConfig()
     if fps is None:

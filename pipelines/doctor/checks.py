@@ -176,7 +176,7 @@ def _confinement() -> Iterator[Check]:
 
 
 def _write_clip(path: Path) -> None:
-    """One second of grey ramps, 160 x 120 at 24 frames/s."""
+    """One second of gray ramps, 160 x 120 at 24 frames/s."""
     import av
     import numpy as np
 

@@ -30,7 +30,7 @@ function show(section) {
 
 function complain(error) {
   const lost = error instanceof TypeError;
-  find("problem").textContent = lost ? "The server cannot be reached. Nothing is lost: press Next again." : error.message;
+  find("problem").textContent = lost ? "The server cannot be reached. Nothing is lost; press Next again." : error.message;
   find("problem").hidden = false;
 }
 
@@ -110,7 +110,7 @@ function card(id, place) {
 }
 
 function comparison([name, label], question) {
-  const choices = [["1 is better", 0], ["Alike", null], ["2 is better", 1]];
+  const choices = [["1 is better", 0], ["No difference", null], ["2 is better", 1]];
   return row(name, label, choices, (winner) => prefer(question, winner), label);
 }
 
@@ -235,7 +235,7 @@ function end(task) {
   const left = task.total - task.done;
   find("thanks").textContent = left ? "Thank you" : "All done, thank you";
   find("count").textContent = `${task.done} of ${task.total} tasks have your answers. ` +
-    (left ? "The others can wait for another day." : "You may close this page.");
+    (left ? "You can do the rest later." : "You can close this page.");
   show("end");
 }
 

@@ -1,4 +1,4 @@
-"""Histograms as inline SVG: coloured by the page's style sheet, so that they follow light, dark and print."""
+"""Histograms as inline SVG: colored by the page's style sheet, so that they follow light, dark and print."""
 
 from __future__ import annotations
 

@@ -20,12 +20,12 @@ def frozen(painter: Painter) -> Painter:
 
 
 def grey(painter: Painter) -> Painter:
-    """Without colour: red = green = blue."""
+    """Without color: red = green = blue."""
     return lambda t: np.repeat(cv2.cvtColor(painter(t), cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
 
 
 def murky(painter: Painter) -> Painter:
-    """Dark and out of focus; a brown cast stays, so that the picture still has colour."""
+    """Dark and out of focus; a brown cast stays, so that the picture still has color."""
 
     def paint(t: float) -> Picture:
         blurred = cv2.GaussianBlur(painter(t), (0, 0), 9).astype(np.float32)
@@ -63,7 +63,7 @@ def captioned(lines: Sequence[str], seconds_each: float) -> Effect:
 
 
 def draw_text(image: Image.Image, text: str, top: float, size: float) -> None:
-    """Write `text`, which may have several lines, centred on a dark bar, in place; shares of the picture's height."""
+    """Write `text`, which may have several lines, centered on a dark bar, in place; shares of the picture's height."""
     draw = ImageDraw.Draw(image)
     font = ImageFont.load_default(size * image.height)
     place = (image.width / 2, top * image.height)

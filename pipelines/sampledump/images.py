@@ -76,7 +76,7 @@ def _printed_wheel() -> bytes:
 
 
 def _cut_out_star() -> bytes:
-    """Coloured rays on a transparent ground."""
+    """Colored rays on a transparent ground."""
     rays = np.zeros((600, 600, 4), np.uint8)
     for place in range(12):
         colour = ((214, 48, 44), (240, 150, 40), (60, 120, 206))[place % 3]

@@ -31,7 +31,7 @@ from reelmill.pipelines.sampledump.paint import (
 
 @dataclass(frozen=True)
 class Light:
-    """The colours of a time of day: sky from top to horizon, sun, and hills from far to near (dark, light)."""
+    """The colors of a time of day: sky from top to horizon, sun, and hills from far to near (dark, light)."""
 
     sky: tuple[Colour, ...]
     sun: Colour
@@ -157,7 +157,7 @@ def valley(width: int, height: int, light: Light = DAWN, seed: int = 1, speed: f
 
 
 def cloud_layer(width: int, height: int, seed: int, speed: float, thin: float = 0.52) -> Layer:
-    """White clouds with grey undersides in the upper part of the picture."""
+    """White clouds with gray undersides in the upper part of the picture."""
     field = noise(seed, height, 3 * width, (4, 7), 6)
     fade = np.clip(1.25 - np.arange(height, dtype=np.float32) / (0.75 * height), 0, 1)[:, None]
     cover = np.clip((field * fade - thin * 0.9) * 5, 0, 1).astype(np.float32)

@@ -68,7 +68,7 @@ def _sail(picture: Picture, hub: tuple[float, float], length: float, angle: floa
 
 
 def waterwheel(width: int, height: int, seed: int = 100) -> Painter:
-    """A wooden water wheel turns anticlockwise at a grey stone wall; blue water runs below it to the right."""
+    """A wooden water wheel turns counterclockwise at a gray stone wall; blue water runs below it to the right."""
     wall = tint(noise(seed, height, width, (14, 18), 4), (86, 84, 88), (150, 146, 140), (188, 182, 170))
     joints = noise(seed + 1, height, width, (9, 7), 1)
     wall = blend(wall, np.full_like(wall, (60, 58, 60)), (np.abs(joints - 0.5) < 0.02).astype(np.float32) * 0.8)
@@ -104,7 +104,7 @@ def _wheel(picture: Picture, hub: tuple[float, float], radius: float, angle: flo
 
 
 def pinwheel(width: int, height: int, seed: int = 220) -> Painter:
-    """A pinwheel with red, yellow, green and blue blades turns anticlockwise before a pale wooden wall."""
+    """A pinwheel with red, yellow, green and blue blades turns counterclockwise before a pale wooden wall."""
     wall = tint(noise(seed, height, width, (4, 40), 5), (176, 148, 112), (226, 202, 166))
     hub, radius = (0.5 * width, 0.42 * height), 0.40 * min(width, height)
     blades = ((214, 48, 44), (240, 196, 50), (60, 160, 80), (50, 100, 206))

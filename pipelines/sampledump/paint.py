@@ -1,4 +1,4 @@
-"""Drawing primitives: periodic noise, colour ramps, scrolling, sprites. Pictures are uint8 [H, W, 3], RGB."""
+"""Drawing primitives: periodic noise, color ramps, scrolling, sprites. Pictures are uint8 [H, W, 3], RGB."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def noise(seed: int, height: int, width: int, cells: tuple[int, int], octaves: i
 
 
 def tint(field: Field, *stops: Colour) -> Picture:
-    """Colour a field in [0, 1] with a ramp through evenly spaced `stops`."""
+    """Color a field in [0, 1] with a ramp through evenly spaced `stops`."""
     places = np.linspace(0, 255, len(stops))
     ramp = np.stack([np.interp(np.arange(256), places, [stop[c] for stop in stops]) for c in range(3)], axis=1)
     picture: Picture = ramp.astype(np.uint8)[(np.clip(field, 0, 1) * 255).astype(np.uint8)]
@@ -47,7 +47,7 @@ def tint(field: Field, *stops: Colour) -> Picture:
 
 
 def gradient(height: int, width: int, *stops: Colour) -> Picture:
-    """A vertical gradient from the first colour (top) to the last (bottom)."""
+    """A vertical gradient from the first color (top) to the last (bottom)."""
     column = np.linspace(0, 1, height, dtype=np.float32)[:, None]
     return tint(np.repeat(column, width, axis=1), *stops)
 

@@ -75,7 +75,7 @@ function put(event, prompt) {
 }
 
 function tell(news, began) {
-  if (news.queue_position > 0 && !news.rows.some(Boolean)) { say(`Waiting, ${news.queue_position} before you`); return; }
+  if (news.queue_position > 0 && !news.rows.some(Boolean)) { say(`Waiting, ${news.queue_position} ahead of you`); return; }
   news.rows.forEach((rows, index) => {
     const bar = easel.children[index].querySelector("progress");
     if (bar) bar.value = rows / news.total_rows;
@@ -113,7 +113,7 @@ async function draw() {
     easel.querySelectorAll("progress").forEach((bar) => bar.remove());
     if (!easel.querySelector("img")) easel.replaceChildren();
     if (error.name === "AbortError") say("Stopped");
-    else { say(""); fail(error instanceof TypeError ? "The server does not answer; is it still running?" : error.message); }
+    else { say(""); fail(error instanceof TypeError ? "The server does not answer. Is it still running?" : error.message); }
   } finally {
     running = null;
     $("draw").disabled = false;

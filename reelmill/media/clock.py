@@ -165,7 +165,7 @@ class Clock:
 
     def _is_plausible(self, step_s: float) -> bool:
         if step_s < 0:
-            return step_s > -self._usual_s / 2  # two neighbours in the wrong order
+            return step_s > -self._usual_s / 2  # two neighbors in the wrong order
         longest_s = LONGEST_STAY_S if self._is_declared(step_s) else LONGEST_STEP_S
         return step_s <= max(longest_s, FAR * self._usual_s)
 
@@ -190,7 +190,7 @@ def _is_behind(frame: Timed, held: Timed) -> bool:
 
 
 def measured_rate(frames: Sequence[Timed], tick_s: float) -> float | None:
-    """Frames a second by the timestamps of some neighbouring frames, or by their durations where they have none.
+    """Frames a second by the timestamps of some neighboring frames, or by their durations where they have none.
 
     Pauses are left out. None where they say nothing.
     """

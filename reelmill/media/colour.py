@@ -1,9 +1,9 @@
-"""Colour: how the values of a video or a picture become sRGB.
+"""Color: how the values of a video or a picture become sRGB.
 
-High dynamic range is mapped to standard range so that what is at most as bright as white keeps its colour: white is 203
+High dynamic range is mapped to standard range so that what is at most as bright as white keeps its color: white is 203
 cd/m² (Report ITU-R BT.2408, section 2), light is linear between the file's transfer function and sRGB's, and brighter
 light is compressed smoothly into the last tenth (`tone`). Wide primaries are converted to BT.709's in linear light;
-colours outside are clipped. Values of standard range with BT.709's primaries, or near ones, are sRGB's as they are.
+colors outside are clipped. Values of standard range with BT.709's primaries, or near ones, are sRGB's as they are.
 """
 
 from __future__ import annotations

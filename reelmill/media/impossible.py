@@ -1,4 +1,4 @@
-"""Impossible colours: values of Y, U and V that no picture has.
+"""Impossible colors: values of Y, U and V that no picture has.
 
 Encoders make YUV of RGB, so what they write lies in a part of YUV's cube that is less than a quarter of it. A decoder
 that has lost its place in the stream predicts on from nonsense, and soon gives values from anywhere in the cube. Codecs
@@ -21,7 +21,7 @@ MOST_SAMPLES = 4096
 
 
 def impossible_share(frame: VideoFrame) -> float | None:
-    """Share of the frame's colours that are impossible; None for frames that are not stored as planes of Y, U and V.
+    """Share of the frame's colors that are impossible; None for frames that are not stored as planes of Y, U and V.
 
     R, G and B are taken by BT.601's matrix and full range, in which values of the limited range are possible too.
     """

@@ -28,7 +28,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")
 """Formats whose further pictures are frames. Those of a TIFF are pages, those of a JPEG (MPO) other views."""
 FRAMES_SEEN = 64
-"""Of an animation that is taken as one picture, the first of so many frames that is not of one colour."""
+"""Of an animation that is taken as one picture, the first of so many frames that is not of one color."""
 PLAIN_GAMMA = 1 / 2.2
 """PNG's gAMA of values that are sRGB's as they are."""
 
@@ -209,7 +209,7 @@ def _layers(image: Image.Image, coding: Coding) -> tuple[Image.Image, Image.Imag
 
 
 def _standard(picture: Image.Image, profile: bytes | None, coding: Coding) -> Image.Image:
-    """RGB by what the file says of its colours: code points, else a profile, else PNG's gamma (PNG, section 4.3)."""
+    """RGB by what the file says of its colors: code points, else a profile, else PNG's gamma (PNG, section 4.3)."""
     if profile and not coding.outweighs_profile:
         return _by_profile(picture, profile)
     how = conversion(coding.transfer, coding.primaries)
@@ -264,7 +264,7 @@ def _rgb(picture: Image.Image) -> Image.Image:
 
 
 def _eight_bits(picture: Image.Image, bits: int) -> Image.Image:
-    """A grey picture of up to 16 bits a value as one of 8."""
+    """A gray picture of up to 16 bits a value as one of 8."""
     values: npt.NDArray[np.uint16] = np.asarray(picture).astype(np.uint16)
     most = (1 << bits) - 1
     return Image.fromarray(((np.minimum(values, most).astype(np.uint32) * 255 + most // 2) // most).astype(np.uint8))

@@ -198,7 +198,7 @@ class Video(Moving):
     def _begins_inside(self, frame: VideoFrame) -> bool:
         """Whether the frame comes before the first key frame of a file that begins inside a group of pictures.
 
-        Some decoders give what they have there, on grey.
+        Some decoders give what they have there, on gray.
         """
         if self._before_key and frame.key_frame:
             self._before_key = False

@@ -15,7 +15,7 @@ class TokenizerConfig:
     channels: int
     """Width of the first level."""
     channel_multipliers: tuple[int, ...]
-    """Widths of the levels, times `channels`; neighbouring levels differ by 2 in resolution."""
+    """Widths of the levels, times `channels`; neighboring levels differ by 2 in resolution."""
     res_blocks: int
     """Residual blocks of a level in the encoder; one more in the decoder."""
     attention_levels: tuple[int, ...]

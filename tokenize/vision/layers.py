@@ -31,7 +31,7 @@ class PlainNorm(nn.GroupNorm):
 
 
 class SpatialNorm(nn.Module):
-    """MoVQ's norm: GroupNorm(x) * scale(zq) + shift(zq), zq resized to x by nearest neighbour.
+    """MoVQ's norm: GroupNorm(x) * scale(zq) + shift(zq), zq resized to x by nearest neighbor.
 
     The 1x1 convolutions run before the resize: they commute with it, and there are up to 64 times fewer sites there.
     """
@@ -112,7 +112,7 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Double height and width by nearest neighbour, then conv3x3."""
+    """Double height and width by nearest neighbor, then conv3x3."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -182,7 +182,7 @@ class TemporalDownsample(nn.Module):
 
 
 class TemporalUpsample(nn.Module):
-    """Double the frame rate by nearest neighbour, then a causal convolution of kernel 3."""
+    """Double the frame rate by nearest neighbor, then a causal convolution of kernel 3."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -54,7 +54,7 @@ class Quantizer(nn.Module, ABC):
 
 
 class NearestCode(Quantizer):
-    """Nearest code by Euclidean distance, codebook initialised uniform in ±1/size (Emu3's quantizer).
+    """Nearest code by Euclidean distance, codebook initialized uniform in ±1/size (Emu3's quantizer).
 
     The training loss is van den Oord et al. 2017's: codebook + beta x commitment, beta 0.25.
     """

@@ -1,6 +1,6 @@
 """Tiles of large frames, in codes: each is encoded and decoded with a margin around it, of which nothing is kept.
 
-The margin is what a tile needs to know of its neighbours. Its statistics (GroupNorm) and attention are its own all the
+The margin is what a tile needs to know of its neighbors. Its statistics (GroupNorm) and attention are its own all the
 same, so where tiles meet a faint seam can stay.
 """
 

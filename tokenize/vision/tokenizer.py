@@ -3,7 +3,7 @@
 A tokenizer without a time axis (Emu3.5's) gives the frames of a clip their codes one by one. With the others a clip is
 encoded chunk by chunk, 4 frames to one latent frame, so that memory does not grow with its length. A tokenizer whose
 configuration says `causal` carries what its causal convolutions saw from one chunk to the next: the codes are those of
-the whole clip at once, and neighbouring chunks join without a seam. The others (Emu3's own example among them) encode
+the whole clip at once, and neighboring chunks join without a seam. The others (Emu3's own example among them) encode
 every 4 frames by themselves: then any latent frame decodes by itself, and the picture jumps a little every fourth
 frame.
 """

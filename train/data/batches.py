@@ -137,7 +137,7 @@ def _answered(answers: npt.NDArray[np.int32], predictions: int) -> tuple[npt.NDA
 
 
 def with_shuffled_codes(vocab: Vocabulary, contents: Contents, seed: int) -> Contents:
-    """The same with its codes in an order drawn from the seed and the contents (a validation that order is learnt)."""
+    """The same with its codes in an order drawn from the seed and the contents (a validation that order is learned)."""
     ids = contents.tokens.copy()
     codes = np.flatnonzero(vocab.is_vision(ids))
     ids[codes] = np.random.default_rng([seed, len(ids), int(ids.sum())]).permutation(ids[codes])

@@ -63,7 +63,7 @@ class Loader:
     def build(self, rows: Sequence[Pieces | None], epoch: int = 0, *, shuffle_vision: bool = False) -> Batch:
         """The batch of these rows of an epoch; None is a row without predictions.
 
-        With `shuffle_vision` each document's codes are put in a random order (a validation that order is learnt).
+        With `shuffle_vision` each document's codes are put in a random order (a validation that order is learned).
         """
         contents = [list(self._contents(pieces, epoch)) if pieces is not None else [] for pieces in rows]
         if shuffle_vision:

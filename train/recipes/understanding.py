@@ -62,7 +62,7 @@ def unified() -> TrainConfig:
 
     All chosen here. Half of the captions stand before the codes, half behind them, drawn anew each epoch, and one in
     twenty of the first is left out for guidance. Codes weigh 0.5 as in pretraining. The structure tokens count: a model
-    that has learnt them opens a picture and states its size itself. The mixture is that of the run folders: `--data
+    that has learned them opens a picture and states its size itself. The mixture is that of the run folders: `--data
     pictures=0.5 --data chats=0.25 --data interleaved=0.15 --data texts=0.1`.
     """
     second = understanding_stage2()

@@ -20,7 +20,7 @@ SMALLEST = 256
 """Short side, in pixels, below which a picture is taken for an icon."""
 ENOUGH = 512
 FLAT = 0.6
-"""Share of pixels equal to their right neighbour above which a picture is a drawing or text. Photographs: under 0.4."""
+"""Share of pixels equal to their right neighbor above which a picture is a drawing or text. Photographs: under 0.4."""
 SAME = 0.95
 """Correlation of two pictures' thumbnails from which they count as one picture."""
 _THUMBNAIL = 16
@@ -60,7 +60,7 @@ def _preference(pair: tuple[Path, int]) -> tuple[bool, int, Path]:
 
 
 def _look(path: Path) -> tuple[float, Signature]:
-    """How flat the visible part of a picture is; its grey thumbnail as a vector of mean 0 and length 1."""
+    """How flat the visible part of a picture is; its gray thumbnail as a vector of mean 0 and length 1."""
     from PIL import Image
 
     from reelmill.media.pictures import open_layers

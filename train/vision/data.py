@@ -22,7 +22,7 @@ from reelmill.train.vision.media import SEGMENT, Frames, MediaCache, MediaFile, 
 from reelmill.train.vision.render import rendered
 
 CUT = 40.0
-"""Mean absolute difference of neighbouring frames (of 255) above which a clip is taken to cross a cut."""
+"""Mean absolute difference of neighboring frames (of 255) above which a clip is taken to cross a cut."""
 _ATTEMPTS = 20
 
 

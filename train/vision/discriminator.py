@@ -13,7 +13,7 @@ from torch.nn import functional as F
 class PatchDiscriminator(nn.Module):
     """Judges every patch of a frame: conv4x4 of stride 2, `layers` times, widths doubling up to 8 x `channels`.
 
-    GroupNorm instead of the usual BatchNorm, so that a judgement does not depend on the rest of the batch.
+    GroupNorm instead of the usual BatchNorm, so that a judgment does not depend on the rest of the batch.
     """
 
     def __init__(self, channels: int = 64, layers: int = 2) -> None:
@@ -40,7 +40,7 @@ class PatchDiscriminator(nn.Module):
 
 
 def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """Hinge loss of the discriminator's judgements of originals and of reconstructions."""
+    """Hinge loss of the discriminator's judgments of originals and of reconstructions."""
     return (F.relu(1 - real).mean() + F.relu(1 + fake).mean()) / 2
 
 

@@ -48,7 +48,7 @@ def fit(models: list[nn.Module], crops: Crops, patches: int, codes: int, seed: i
 
 
 def kmeans(vectors: Tensor, size: int, seed: int, iterations: int = ITERATIONS) -> Tensor:
-    """[size, D] centres of [N, D] vectors, begun at random ones of them (Lloyd's algorithm); an empty one stays."""
+    """[size, D] centers of [N, D] vectors, begun at random ones of them (Lloyd's algorithm); an empty one stays."""
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randint(len(vectors), (size,), generator=generator)
     if len(vectors) >= size:

@@ -58,7 +58,7 @@ def pixel_terms(outputs: Outputs, pictures: Tensor, clips: Tensor) -> dict[str, 
         "l2": F.mse_loss(decoded, wanted),
         "edges": F.l1_loss(decoded.diff(dim=-1), wanted.diff(dim=-1))
         + F.l1_loss(decoded.diff(dim=-2), wanted.diff(dim=-2)),
-        # Colour varies far less than brightness: without a term of its own it is learned last.
+        # Color varies far less than brightness: without a term of its own it is learned last.
         "colour": F.l1_loss(_opponent(decoded), _opponent(wanted)),
         "flicker": _change(outputs.clips.float(), clips),
         "quantizer": outputs.quantizer,
@@ -104,7 +104,7 @@ def _gaussian(side: int, like: Tensor) -> Tensor:
 
 
 def perceptual_term(lpips: LPIPS, outputs: Outputs, pictures: Tensor, clips: Tensor) -> Tensor:
-    """Mean LPIPS of the pictures and of the last frame of every clip (its neighbours look the same)."""
+    """Mean LPIPS of the pictures and of the last frame of every clip (its neighbors look the same)."""
     decoded = torch.cat([outputs.pictures, outputs.clips[:, -1]]).float()
     distance: Tensor = lpips(decoded, torch.cat([pictures, clips[:, -1]])).mean()
     return distance

@@ -47,7 +47,7 @@ def reelmill_tok_s_decoder() -> TokenizerRecipe:
 def reelmill_tok_s_finetune() -> TokenizerRecipe:
     """All of it goes on from a tokenizer that is there: the shipped one on other media, or what becomes it.
 
-    Such small crops learn most in a second, and shift the colours of larger pictures: end with some hundred steps on
+    Such small crops learn most in a second, and shift the colors of larger pictures: end with some hundred steps on
     crops as large as what will be encoded, as the last stage in docs/tokenizer.md does.
     """
     return TokenizerRecipe(

@@ -1,8 +1,8 @@
 """Distillation of a picture encoder's features into the decoder of a tokenizer (Emu3.5, arXiv 2510.26583, section 2.3).
 
-Emu3.5 distils those of SigLIP (siglip-large-patch16-256) into intermediate features of the decoder. It does not say
+Emu3.5 distills those of SigLIP (siglip-large-patch16-256) into intermediate features of the decoder. It does not say
 which features, nor how: here the decoder's widest, lowest-resolution ones, through one linear map of each site, are
-drawn towards the encoder's patches by the cosine between them.
+drawn toward the encoder's patches by the cosine between them.
 """
 
 from __future__ import annotations

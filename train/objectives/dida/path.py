@@ -87,7 +87,7 @@ class MetricPath:
         return moved.scatter_(1, codes[:, None], stays)
 
     def step(self, codes: Tensor, wanted: Tensor, before: Tensor, after: Tensor, uniforms: Tensor) -> Tensor:
-        """`codes` at the times `before`, moved towards `wanted` up to the times `after`; int64 [n]."""
+        """`codes` at the times `before`, moved toward `wanted` up to the times `after`; int64 [n]."""
         start, stop = (self.beta(times.to(self.vectors.dtype)) for times in (before, after))
         return torch.cat(
             [
@@ -123,7 +123,7 @@ def mean_distance(path: MetricPath, beta: float, codes: Tensor) -> float:
 
 
 def shifted(times: Tensor, shift: float) -> Tensor:
-    """Times moved towards noise: t / (t + shift (1 - t)). 1 leaves them; larger pictures need more (URSA)."""
+    """Times moved toward noise: t / (t + shift (1 - t)). 1 leaves them; larger pictures need more (URSA)."""
     return times / (times + shift * (1 - times))
 
 

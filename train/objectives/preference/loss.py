@@ -22,7 +22,7 @@ Loss = Literal["dpo", "ipo", "simpo"]
 
 @dataclass(kw_only=True)
 class PreferenceConfig:
-    """How preference pairs are learnt."""
+    """How preference pairs are learned."""
 
     pairs: str = ""
     """NAME of pairs/NAME in the run folders; not needed where there is one, or where --data names the pairs' folder."""

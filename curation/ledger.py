@@ -45,9 +45,12 @@ PLAN = pa.schema(
         ("forgotten_sha256", pa.string()),
         ("member", pa.int64()),
         ("known", pa.string()),
+        ("subtitles_path", pa.string()),
+        ("subtitles_offset", pa.int64()),
+        ("subtitles_size", pa.int64()),
     ]
 )
-PLAN_SINCE = ("forgotten_sha256", "member", "known")
+PLAN_SINCE = ("forgotten_sha256", "member", "known", "subtitles_path", "subtitles_offset", "subtitles_size")
 """Columns that the plans of earlier versions lack, in which they are NULL."""
 
 _COLOUR_AND_CLOCK = [
@@ -123,8 +126,12 @@ OF_THE_SOUND: dict[str, ColumnType] = {
     "silence_share": "DOUBLE",
     "speech_share": "DOUBLE",
     "other_share": "DOUBLE",
+    "n_words": "BIGINT",
+    "words_per_s": "DOUBLE",
+    "language": "VARCHAR",
 }
-"""Columns that the view `samples` takes from `audio`: rules may judge by them. NULL where no sound was measured."""
+"""Columns that the view `samples` takes from `audio` and `transcripts`: rules may judge by them. NULL where no sound
+was measured, or none transcribed."""
 
 _SAMPLE_FACTS = [
     ("unit", pa.int32()),
@@ -183,6 +190,31 @@ AUDIO = pa.schema(
     ]
 )
 """One row per video and per file with sound alone: what its sound is. `problem` says why it could not be decoded."""
+
+WORD = pa.struct(
+    [("text", pa.string()), ("start_s", pa.float64()), ("end_s", pa.float64()), ("probability", pa.float64())]
+)
+
+TRANSCRIPTS = pa.schema(
+    [
+        ("unit", pa.int32()),
+        ("item_id", pa.string()),
+        ("sha256", pa.string()),
+        ("segment", pa.int32()),
+        ("start_s", pa.float64()),
+        ("end_s", pa.float64()),
+        ("text", pa.string()),
+        ("language", pa.string()),
+        ("source", pa.string()),
+        ("model", pa.string()),
+        ("problem", pa.string()),
+        ("no_speech", pa.float64()),
+        ("logprob", pa.float64()),
+        ("words", pa.list_(WORD)),
+        ("created", pa.timestamp("us", tz="UTC")),
+    ]
+)
+"""What was said, a row for each segment; an item of which a source has nothing has one row without text."""
 
 FAILURES = pa.schema(
     [

@@ -153,6 +153,7 @@ def _row(item: Item, root: str, prefix: str, reader: Reader) -> dict[str, Any]:
     known = item.known.to_json() if item.known else None
     member = item.source.member if isinstance(item.source, Packed) else None
     places = {**_place("", item.source), **_place("json_", item.json), **_place("text_", item.text)}
+    places |= _place("subtitles_", item.subtitles if isinstance(item.subtitles, Source) else None)
     return {**row, **places, "member": member, "known": known}
 
 

@@ -25,8 +25,10 @@ _ORPHANS = " UNION ".join(
 )
 
 
-_OF_NO_ITEM = "SELECT DISTINCT item_id FROM audio WHERE item_id NOT IN (SELECT item_id FROM scored)"
-_BY_ITEM = ("audio",)
+_BY_ITEM = ("audio", "transcripts")
+_OF_NO_ITEM = " UNION ".join(
+    f"SELECT item_id FROM {table} WHERE item_id NOT IN (SELECT item_id FROM scored)" for table in _BY_ITEM
+)
 
 
 def prune(folder: RunFolder) -> int:

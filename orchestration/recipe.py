@@ -9,7 +9,7 @@ from reelmill.config import free_table, from_dict, read_toml
 from reelmill.curation.captions.config import CaptionConfig
 from reelmill.curation.rules import Rule
 from reelmill.curation.scoring import ScoreConfig
-from reelmill.curation.speech.config import SoundConfig
+from reelmill.curation.speech.config import SoundConfig, TranscriptConfig
 from reelmill.orchestration.engine import EngineConfig
 from reelmill.orchestration.plan import PlanConfig
 from reelmill.orchestration.runfolder import RunFolder
@@ -25,6 +25,7 @@ class Recipe:
     plan: PlanConfig = field(default_factory=PlanConfig)
     score: ScoreConfig = field(default_factory=ScoreConfig)
     sound: SoundConfig = field(default_factory=SoundConfig)
+    transcripts: TranscriptConfig = field(default_factory=TranscriptConfig)
     licences: list[str] = field(default_factory=list)
     """Licences that are allowed; an item under another one, or under none, is rejected. Empty: all are allowed."""
     rules: dict[str, Rule] = field(default_factory=dict)

@@ -24,10 +24,10 @@ from reelmill.curation.ledger import PLAN, PLAN_SINCE, read_schema, read_table, 
 from reelmill.errors import ConfigError, DataError, MachineError
 from reelmill.files import damaged_files, remove, sweep, write_atomically, write_text
 from reelmill.locks import lock
-from reelmill.media.source import Place, place_of
+from reelmill.media.source import Place, Source, place_of
 from reelmill.os_errors import os_failure
 
-TABLES = ("items", "samples", "captions", "failures", "tokens", "verdicts", "timings", "audio")
+TABLES = ("items", "samples", "captions", "failures", "tokens", "verdicts", "timings", "audio", "transcripts")
 SCHEMAS = "schemas"
 
 
@@ -90,6 +90,12 @@ class RunFolder:
         """Where the bytes of each item of the plan lie, by item_id."""
         plan = self.read(self.plan_path).select(["item_id", "path", "offset", "size", "member"]).to_pylist()
         return {row.pop("item_id"): place_of(**row) for row in plan}
+
+    def subtitles(self) -> dict[str, Place]:
+        """Where files of subtitles beside items of the plan lie, by item_id."""
+        names = ["item_id", "subtitles_path", "subtitles_offset", "subtitles_size"]
+        rows = zip(*(self.read(self.plan_path)[name].to_pylist() for name in names), strict=True)
+        return {item_id: Source(path, offset, size) for item_id, path, offset, size in rows if path is not None}
 
     def read(self, path: Path) -> pa.Table:
         """A committed table, page checksums verified. DataError where it is damaged, MachineError where the disk is."""

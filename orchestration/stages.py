@@ -31,6 +31,7 @@ class StageRunner:
             "score": to_dict(recipe.score),
             "rules": {name: to_dict(rule) for name, rule in recipe.rules.items()},
             "sound": to_dict(recipe.sound),
+            "transcripts": to_dict(recipe.transcripts),
             "captions": to_dict(recipe.captions),
             "tokens": to_dict(recipe.tokens),
         }

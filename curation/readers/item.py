@@ -25,3 +25,4 @@ class Item:
     text: Place | None = None
     problem: str | None = None
     known: Sidecar | None = None
+    subtitles: Place | None = None

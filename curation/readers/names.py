@@ -18,7 +18,8 @@ KINDS: dict[str, Kind] = {
     **dict.fromkeys((".txt", ".md"), "text"),
     **dict.fromkeys(AUDIO_SUFFIXES, "audio"),
 }
-PLAIN = {*KINDS, ".json"}
+SUBTITLES = (".srt", ".vtt")
+PLAIN = {*KINDS, ".json", *SUBTITLES}
 """Suffixes of items and sidecars: such a file is never looked into for what else it may be."""
 MAX_URI = 1024
 _COMPRESSED = {".gz", ".zst", ".bz2", ".xz", ".lz4"}

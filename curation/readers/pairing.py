@@ -37,8 +37,11 @@ def pair(files: Mapping[str, Place], key: str = "") -> tuple[list[Item], list[st
             continue
         json = next(sidecars.of(name, ".json"), "")
         text = next(sidecars.of(name, ".txt"), "") if _is_media(name) else ""
-        items.append(Item(names.uri(name), kind, source, files.get(json), files.get(text)))
-        used.update((name, json, text))
+        subtitles = _subtitles_of(name, kind, files)
+        items.append(
+            Item(names.uri(name), kind, source, files.get(json), files.get(text), subtitles=files.get(subtitles))
+        )
+        used.update((name, json, text, subtitles))
     return items, [name for name in files if name not in used]
 
 
@@ -76,6 +79,17 @@ class _Sidecars:
             wanted = owner + suffix
             if found := self._exact.get(wanted) or self._composed.get(names.composed(wanted)):
                 yield found
+
+
+def _subtitles_of(name: str, kind: str, files: Iterable[str]) -> str:
+    """The subtitles of a video or recording `x.mp4`: `x.srt` or `x.vtt`, else the first `x.LANGUAGE.srt` or `.vtt`."""
+    if kind not in ("video", "audio"):
+        return ""
+    stem = names.composed(names.stem(name))
+    found = [file for file in files if names.suffix(file) in names.SUBTITLES]
+    exact = [file for file in found if names.composed(names.stem(file)) == stem]
+    tagged = [file for file in found if names.composed(names.stem(names.stem(file))) == stem]
+    return min(exact or tagged, default="")
 
 
 def _is_media(name: str) -> bool:

@@ -14,6 +14,7 @@ from reelmill.curation.ledger import judged_schema
 from reelmill.curation.rules import Rule
 from reelmill.curation.scenes import ScenesConfig
 from reelmill.curation.scoring import ScoreConfig, make_scorers, score_columns
+from reelmill.curation.speech import contract as speech
 from reelmill.errors import ConfigError
 from reelmill.orchestration.plan import PlanConfig
 from reelmill.orchestration.recipe import Recipe
@@ -78,6 +79,9 @@ def check(recipe: Recipe) -> None:
     skips = {name: skip_if for name, skip_if, _ in make_scorers(recipe.score) if skip_if}
     rules.check(recipe.rules, judged_schema(score_columns(recipe.score)), skips)
     caption_config.check(recipe.captions)
+    speech.check(recipe.transcripts)
+    if any(name != speech.SUBTITLES for name in recipe.transcripts.sources) and not recipe.sound.measure:
+        raise ConfigError("transcripts.sources hear speech, which sound.measure = true finds; set it")
 
 
 def graph(recipe: Recipe) -> str:

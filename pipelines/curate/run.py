@@ -15,7 +15,7 @@ import reelmill
 from reelmill import weights
 from reelmill.config import differences, identity, to_toml
 from reelmill.curation import scorers
-from reelmill.curation.ledger import AUDIO, CAPTIONS, FAILURES, ITEMS, TIMINGS, VERDICTS, samples_schema
+from reelmill.curation.ledger import AUDIO, CAPTIONS, FAILURES, ITEMS, TIMINGS, TRANSCRIPTS, VERDICTS, samples_schema
 from reelmill.curation.readers import find_reader
 from reelmill.curation.readers.folder import LINKS
 from reelmill.curation.scoring import score_columns, score_fingerprint
@@ -106,6 +106,8 @@ def complete_selection(
 
     runner = StageRunner(folder, recipe, console)
     score_skipped(folder, selection, recipe, runner)
+    if speech.transcribe(runner, selection):
+        write_verdicts(folder, selection, recipe, assignments_of(folder, selection))
     caption.caption_selection(runner, selection)
     fingerprint, tokenizer = tokens.tokenize_selection(runner, selection, caption.required(recipe))
     if selection == DEFAULT:  # another selection may have tokens of its own, which are not the run's
@@ -116,6 +118,7 @@ def complete_selection(
         decide_again(folder, recipe, console)
         complete_selection(folder, selection, recipe, console, is_second=True)
         return
+    speech.require_transcripts(runner, selection)
     caption.require_captions(runner, selection)
 
 
@@ -163,6 +166,7 @@ def _prepare(folder: RunFolder, recipe: Recipe) -> None:
     folder.commit_text(folder.recipe_path, to_toml(recipe))
     columns = samples_schema(score_columns(recipe.score))
     tables = {"items": ITEMS, "samples": columns, "captions": CAPTIONS, "failures": FAILURES, "audio": AUDIO}
+    tables["transcripts"] = TRANSCRIPTS
     folder.prepare({**tables, "timings": TIMINGS, "verdicts": VERDICTS, "tokens": TOKENS_SCHEMA})
     write_database(folder.root)
 

@@ -113,5 +113,10 @@ SOUND: Kinds = {
     "sound": Kind({}, {"samples": ArraySpec("int16", ("N",))}, MAX_CLIPS),
 }
 """A file's tracks and the samples of one of them (`reelmill/media/audio.py`)."""
+CUES: Kinds = {
+    "language": Kind({"language": Maybe(Text(16, "[A-Za-z]+"))}),
+    "cue": Kind({"start_s": _SECONDS, "end_s": _SECONDS, "text": Text(2000, repair=True)}, most=100_000),
+}
+"""Subtitles of a file (`reelmill/media/cues.py`)."""
 PICTURE: Kinds = {"picture": Kind({}, {"frames": ArraySpec("uint8", (1, "H", "W", 3))})}
 FLOOR: Kinds = {"floor": Kind({"cpu_s": _SECONDS, "media_s": _SECONDS})}

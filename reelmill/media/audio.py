@@ -59,7 +59,7 @@ def sound(source: Source, options: dict[str, Any]) -> Iterator[wire.Message]:
     limits.check_video_bytes(source.size)
     with source.open() as file:
         try:
-            container = av.open(file, mode="r", format=_demuxer(file), metadata_errors="replace")
+            container = av.open(file, mode="r", format=sound_demuxer(file), metadata_errors="replace")
         except (av.error.FFmpegError, ValueError) as error:
             raise Refused(f"cannot_open: {' '.join(str(error).split())[:200]}") from None
         try:
@@ -68,7 +68,7 @@ def sound(source: Source, options: dict[str, Any]) -> Iterator[wire.Message]:
             container.close()
 
 
-def _demuxer(file: Any) -> str:
+def sound_demuxer(file: Any) -> str:
     """FFmpeg's name of the demuxer, by the file's first bytes, out of an allow-list. Raises Refused."""
     file.seek(0)
     head = file.read(HEAD)
@@ -88,7 +88,7 @@ def _track(container: InputContainer, limits: Limits) -> Iterator[wire.Message]:
     if not streams:
         yield {"type": "track", "tracks": 0, "stream": 0, "codec": "none", "rate": 0, "channels": 0}, {}
         return
-    begins_s = _pictures_begin(container)
+    begins_s = pictures_begin_s(container)
     stream = next((one for one in streams if one.disposition & Disposition.default), streams[0])
     for other in container.streams:
         other.discard = Discard.default if other.index == stream.index else Discard.all
@@ -109,7 +109,7 @@ def _track(container: InputContainer, limits: Limits) -> Iterator[wire.Message]:
     yield from _messages(_Track(container, stream, begins_s, limits).samples())
 
 
-def _pictures_begin(container: InputContainer) -> float | None:
+def pictures_begin_s(container: InputContainer) -> float | None:
     """Second 0 of the video by the file's clock; None where there is no video."""
     try:
         video, _ = choose(container)

@@ -33,6 +33,9 @@ CURATE_FREE = {
     "captions.checkpoint": {"gpus", "rows", "tokenizer", "workers"},
     "captions.checkpoint.pictures": {"least", "most"},
     "tokens": {"trust_dump"},
+    "transcripts": {"batch_s", "wait"},
+    "transcripts.whisper": {"batch", "gpus", "workers"},
+    "transcripts.endpoint": {"api_key_env", "backoff_s", "max_response_bytes", "request_s", "tries", "url"},
 }  # fmt: skip
 TRAIN_FREE = {
     "": {"device", "sample_prompts", "validate_every", "validate_rows"},

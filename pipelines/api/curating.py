@@ -10,7 +10,6 @@ from typing import Literal
 from rich.console import Console
 
 from reelmill.compat import restored_threads
-from reelmill.config import override
 from reelmill.orchestration.recipe import Recipe
 from reelmill.pipelines.api.run import Run, open_run
 from reelmill.pipelines.api.settings import Settings, assignments
@@ -49,7 +48,7 @@ def curate(
     engine = {"engine.executor": executor, "engine.workers": workers}
     lines = [*assignments(set), *assignments({key: value for key, value in engine.items() if value is not None})]
     if isinstance(recipe, Recipe):
-        loaded = override(recipe, lines)
+        loaded = recipes.changed(recipe, lines)
         recipes.check(loaded)
     else:
         loaded = recipes.load(os.fspath(recipe), lines)

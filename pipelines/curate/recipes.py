@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,9 +70,21 @@ def load(name_or_file: str, assignments: Iterable[str] = ()) -> Recipe:
         recipe = _from_file(Path(name_or_file))
     else:
         raise ConfigError(f"unknown recipe {name_or_file!r}; {nearest(name_or_file, RECIPES)}, or a .toml file")
-    recipe = override(recipe, assignments)
+    recipe = changed(recipe, assignments)
     check(recipe)
     return recipe
+
+
+def changed(recipe: Recipe, assignments: Iterable[str]) -> Recipe:
+    """The recipe with `--set` assignments; the rule on frames follows `tokens.fps`. Raises ConfigError."""
+    return _following(recipe, override(recipe, assignments))
+
+
+def _following(before: Recipe, after: Recipe) -> Recipe:
+    """`after`, which was made of `before`, with rules that count frames as its own tokens do, not as those before."""
+    counted, counts = _frames_at(before.tokens.fps), _frames_at(after.tokens.fps)
+    rules = {name: replace(rule, expr=counts) if rule.expr == counted else rule for name, rule in after.rules.items()}
+    return replace(after, rules=rules)
 
 
 def check(recipe: Recipe) -> None:
@@ -109,7 +122,8 @@ def _from_file(path: Path) -> Recipe:
         return from_dict(Recipe, data)
     if str(base) not in RECIPES:
         raise ConfigError(f"{path}: base is {base!r}; {nearest(str(base), RECIPES)}")
-    return from_dict(Recipe, _merged(to_dict(RECIPES[base]()), data))
+    made = RECIPES[base]()
+    return _following(made, from_dict(Recipe, _merged(to_dict(made), data)))
 
 
 def _merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,19 +135,18 @@ def _merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any
     return merged
 
 
+def _frames_at(tokens_fps: float) -> str:
+    """SQL: the frames of a clip, counted as the tokenize stage counts them."""
+    return f"floor((end_s - start_s) * round(least(fps, {tokens_fps:g}), 3) + 1e-6)"
+
+
 def _rules(tokens_fps: float) -> dict[str, Rule]:
     video_only: list[Kind] = ["video"]
     image_only: list[Kind] = ["image"]
     return {
         **_damage(),
         "duration": Rule("end_s - start_s", min=5.0, stage="scenes", kinds=video_only),  # Emu3, figure 9
-        # ours: as many frames as one latent frame is made of, counted as the tokenize stage counts them
-        "frames": Rule(
-            f"floor((end_s - start_s) * round(least(fps, {tokens_fps:g}), 3) + 1e-6)",
-            min=4.0,
-            stage="scenes",
-            kinds=video_only,
-        ),
+        "frames": Rule(_frames_at(tokens_fps), min=4.0, stage="scenes", kinds=video_only),  # of one latent frame
         "resolution": Rule("least(width, height)", min=240.0, stage="decode", kinds=video_only),  # ours
         "image_resolution": Rule("width * height", min=262_144.0, stage="decode", kinds=image_only),  # Emu3: 512 x 512
         "colour": Rule("colourfulness", min=5.0, stage="looks"),  # ours

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from reelmill.config import override
 from reelmill.curation.decide import decide
 from reelmill.curation.ledger import read_schema
 from reelmill.errors import ConfigError
@@ -16,6 +15,7 @@ from reelmill.orchestration.forgotten import carry_out
 from reelmill.orchestration.recipe import Recipe
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries
+from reelmill.pipelines.curate.recipes import changed
 from reelmill.terminal import say
 
 DEFAULT = "default"
@@ -63,6 +63,6 @@ def decide_again(folder: RunFolder, recipe: Recipe, console: Console) -> None:
             continue
         assignments = assignments_of(folder, path.stem)
         try:
-            write_verdicts(folder, path.stem, override(recipe, assignments), assignments)
+            write_verdicts(folder, path.stem, changed(recipe, assignments), assignments)
         except ConfigError as error:
             say(console, str(error), head=f"selection {path.stem} is as it was:", style="bold yellow")

@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from reelmill.config import differences, override
+from reelmill.config import differences
 from reelmill.curation.ledger import samples_schema
 from reelmill.curation.scoring import score_columns
 from reelmill.errors import ConfigError
@@ -18,7 +18,7 @@ from reelmill.orchestration.recipe import Recipe, load_recipe
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.stages import StageRunner
 from reelmill.orchestration.views import LedgerQueries, write_database
-from reelmill.pipelines.curate.recipes import check
+from reelmill.pipelines.curate.recipes import changed, check
 from reelmill.pipelines.curate.run import complete_selection, score_skipped
 from reelmill.pipelines.curate.verdicts import DEFAULT, recover, write_verdicts
 from reelmill.pipelines.ledger.presets import Preset, preset
@@ -108,7 +108,7 @@ def select(out: Path, name: str, options: SelectOptions, console: Console) -> Se
 
 def _changed(base: Recipe, assignments: Sequence[str]) -> Recipe:
     """The recipe with the assignments; ConfigError where they change more than rules and tokens, or do not bind."""
-    recipe = override(base, assignments)
+    recipe = changed(base, assignments)
     check(recipe)
     allowed = ("rules.", "tokens.", "engine.")
     outside = [line for line in differences(base, recipe) if not line.startswith(allowed)]

@@ -1,7 +1,13 @@
 """The same odd files through every door: each gets the same upright sRGB picture."""
 
+import base64
+import io
+import re
+
 import numpy as np
 import pytest
+from command_line import CommandLine
+from dumps import light_recipe
 from grading import BT2020, PQ, graded
 from media_reading import expand, near, options, source
 from odd_media import CORNERS, HEIGHT, WIDTH, corners_of, film, picture, pictures, set_matrix
@@ -10,10 +16,12 @@ from PIL import Image
 
 from reelmill.curation import clips
 from reelmill.curation import pictures as chat_pictures
+from reelmill.curation.rules import Rule
 from reelmill.eval.generation.media_files import read_clip, read_image, read_media
 from reelmill.eval.reconstruction.inputs import clip_at, picture_at
 from reelmill.media.reader import MediaReader
 from reelmill.pipelines.serve.uploads import UploadDecoder
+from reelmill.tokenize import vision
 from reelmill.train.vision.media import MediaCache, MediaFile, find, media_file
 
 AREA = WIDTH * HEIGHT
@@ -94,3 +102,45 @@ def test_a_video(tmp_path, name):
     assert {door: image.shape for door, image in seen.items()} == dict.fromkeys(seen, (HEIGHT, WIDTH, 3))
     assert {door for door, image in seen.items() if not near(corners_of(image), CORNERS, 8)} == set()
     assert media_file(path).is_video
+
+
+@pytest.fixture
+def reelmill(monkeypatch, capsys):
+    return CommandLine(monkeypatch, capsys)
+
+
+@pytest.mark.parametrize("name", ["sideways.jpg", "p3.png", "mirrored.mp4"])
+def test_tokenizer_encode(tmp_path, reelmill, name):
+    """The command's codes are those of the upright sRGB pixels."""
+    path, codes = tmp_path / name, tmp_path / "codes.npz"
+    (PICTURES | VIDEOS)[name](path)
+    done = reelmill("tokenizer", "encode", "reelmill-tok-xs", path, codes, "--fps", 10)
+    assert done.code == 0, done.err
+    tokenizer = vision.load("reelmill-tok-xs")
+    with MediaReader() as reader:
+        if name in PICTURES:
+            frames = reader.picture(source(path))
+            expected = tokenizer.encode_image(frames[0])
+        else:
+            frames = np.stack(list(reader.frames_at(source(path), 10.0)))
+            expected = np.concatenate(list(tokenizer.encode_stream(iter(frames))))
+    assert near(corners_of(frames[0]), CORNERS, 8)
+    assert np.array_equal(np.load(codes)["codes"], expected)
+
+
+def test_the_report(tmp_path, reelmill):
+    """The page that the command writes shows each of them upright and in its colours."""
+    dump, out = tmp_path / "dump", tmp_path / "out"
+    dump.mkdir()
+    for name, write in (PICTURES | VIDEOS).items():
+        write(dump / name)
+    recipe = light_recipe(tmp_path / "light.toml", rules={"all": Rule("1", max=0.0)})
+    assert reelmill("curate", dump, "--out", out, "--recipe", recipe, "--executor", "inline").code == 0
+    assert reelmill("report", out).code == 0
+    page = (out / "report/index.html").read_text(encoding="utf-8")
+    seen = dict.fromkeys(PICTURES | VIDEOS)
+    for data, alt in re.findall(r'<img src="data:image/webp;base64,([^"]+)" alt="([^"]+)"', page):
+        if alt in seen:
+            strip = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"))
+            seen[alt] = corners_of(strip[:, : strip.shape[0] * WIDTH // HEIGHT])
+    assert {name for name, corners in seen.items() if corners is None or not near(corners, CORNERS, 24)} == set()

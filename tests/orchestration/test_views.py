@@ -13,6 +13,7 @@ from rich.console import Console
 from toy_run import reelmill
 
 from reelmill.curation.interfaces import Scorer
+from reelmill.errors import DataError
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import VIEWS, LedgerQueries, write_database
 from reelmill.pipelines.curate import recipes
@@ -51,6 +52,17 @@ def test_a_folder_that_has_moved_is_named_by_a_variable(out, tmp_path):
     assert named["samples"] < 11
     write_database(moved)
     assert counts(moved / "reelmill.duckdb") == named
+
+
+def test_a_link_out_of_the_folder_is_named(out, tmp_path):
+    inside = shutil.copytree(out, tmp_path / "out")
+    shutil.move(inside / "samples", tmp_path / "elsewhere")
+    (inside / "samples").symlink_to(tmp_path / "elsewhere")
+    with LedgerQueries(inside) as ledger, pytest.raises(DataError, match="samples is a link, and queries read"):
+        ledger.rows("SELECT * FROM samples")
+    (tmp_path / "whole").symlink_to(out)
+    with LedgerQueries(RunFolder(tmp_path / "whole").root) as ledger:
+        assert ledger.rows("SELECT count(*) AS n FROM samples")[0]["n"] == 11
 
 
 class Peek(Scorer):

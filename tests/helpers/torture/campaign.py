@@ -25,11 +25,11 @@ Campaign = Callable[[Path], AbstractContextManager[Callable[[Random], Tried]]]
 """Given a folder of its own: a context with the function that tries once, or a few times."""
 
 CAMPAIGNS = {  # name: (module, share of the time)
-    "malformed files": ("corpus", 3),
-    "kills of what writes run folders": ("kills", 4),
+    "malformed files": ("corpus", 4),
+    "kills of what writes run folders": ("kills", 6),
     "kills of training": ("training", 2),
-    "storage faults": ("storage", 3),
-    "flipped bits in run folders": ("flips", 2),
+    "storage faults": ("storage", 6),
+    "flipped bits in run folders": ("flips", 3),
     "flipped bits in checkpoints": ("checkpoints", 2),
     "hostile names": ("names", 2),
     "messages of a child": ("messages", 1),

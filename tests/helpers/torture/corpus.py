@@ -19,6 +19,8 @@ from torture.damage import mutated
 from torture.processes import command, complaint, ended, start
 
 AT_A_TIME = 12
+LIMITS = ("out_of_memory:", "timeout:")
+"""Reasons of class `machine`: on another machine the file might do."""
 CODECS = {
     "mp4": "libx264", "mkv": "libx264", "webm": "libvpx", "avi": "mpeg4", "wmv": "wmv2", "flv": "flv", "ts": "libx264",
     "mov": "libx264", "3gp": "mpeg4", "mxf": "mpeg2video", "ivf": "libvpx", "m2v": "mpeg2video",
@@ -80,7 +82,10 @@ def judged(out, dump, wanted):
     names = {path.name for path in dump.iterdir() if path.suffix != ".json"}
     found = [f"no row for {name}" for name in sorted(names - items.keys())]
     for uri, row in items.items():
-        if row["status"] == "refused" and (row["reason_class"] != "item" or not row["reason"]):
+        is_limit = (row["reason"] or "").startswith(LIMITS)
+        if row["status"] == "refused" and (
+            row["reason_class"] != ("machine" if is_limit else "item") or not row["reason"]
+        ):
             found.append(f"{uri} refused as {row['reason_class']}: {row['reason']!r}")
         if not is_utf8(repr(row)):
             found.append(f"{uri}: text that is no UTF-8")

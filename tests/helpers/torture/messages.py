@@ -35,7 +35,7 @@ def told(chance):
     for _ in range(chance.choice([0, 1, 1, 2])):
         body = chance.choice(bodies)
         key = chance.choice([*body, "more", "unit", "reason"])
-        if key == "arrays" and body["arrays"]:
+        if key == "arrays" and isinstance(body["arrays"], list) and body["arrays"]:
             shape = chance.choice(body["arrays"])
             shape[chance.randrange(3)] = chance.choice([*ODD, [2**30, 2**30], [1, 2, 2, 3], "float64"])
         else:

@@ -16,8 +16,12 @@ _LONGEST = (
     "test_sampledump.py",
     "test_engine.py",
     "test_captions.py",
-    "test_weights.py",
     "test_ledger.py",
+    "test_parallel.py",
+    "test_one_bad_sample.py",
+    "test_forget.py",
+    "test_every_commit.py",
+    "test_weights.py",
     "test_vision_trainer.py",
 )
 _LOOPBACK = ("127.", "::1", "localhost", "0.0.0.0")

@@ -237,7 +237,7 @@ def reference(row, rules):
     return "undecided" if waiting else "kept", None, None, None
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(rows, st.dictionaries(st.text("ab'\"", min_size=1, max_size=3), a_rule(), max_size=4))
 def test_verdicts_equal_plain_python(rows, rules):
     samples = [sample(f"s{i}", f"i{i}", **row) for i, row in enumerate(rows)]

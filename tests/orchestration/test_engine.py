@@ -40,10 +40,10 @@ def inline(dump, recipe, tmp_path_factory):
 
 
 @pytest.fixture
-def on_ray(dump, recipe, tmp_path, monkeypatch):
-    """The command, on Ray: its arguments, with an environment that finds the helpers."""
+def asked(dump, recipe, tmp_path, monkeypatch):
+    """Arguments of the command, with an environment that finds the helpers."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
-    return dump, tmp_path / "out", recipe, "--set", FAULTY, "--workers"
+    return dump, tmp_path / "out", recipe, "--set", FAULTY
 
 
 def test_the_inline_run_is_what_the_dump_holds(inline):
@@ -63,27 +63,27 @@ def test_bad_items_cost_one_item_each(inline):
     assert (raised["reason_class"], raised["reason"][:12]) == ("item", "decode_error")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 2])
-def test_ray_gives_the_same_rows(on_ray, inline, workers):
-    done = curate(*on_ray, workers)
-    assert everything(on_ray[1]) == everything(inline)
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
+def test_ray_gives_the_same_rows(asked, inline, workers):
+    done = curate(*asked, "--workers", workers)
+    assert everything(asked[1]) == everything(inline)
+    assert "items/s" in done.stdout
     assert "ERROR" not in done.stderr
 
 
-def test_a_kill_of_the_driver_changes_nothing_and_ray_gives_the_same_rows(on_ray, inline):
-    """Killed on Ray as soon as the first unit is committed, whatever its workers are doing, and gone on with."""
-    dump, out, recipe, *options = on_ray
+@pytest.mark.parametrize("executor", ["inline", pytest.param("ray", marks=pytest.mark.slow)])
+def test_a_kill_of_the_driver_changes_nothing(asked, inline, executor):
+    """Killed as soon as the first unit is committed, whatever it or its workers are doing then."""
+    dump, out, recipe, *options = asked
     command = [sys.executable, "-m", "reelmill", "curate", str(dump), "--out", str(out), "--recipe", str(recipe)]
-    driver = subprocess.Popen([*command, *options, "2"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command += [*options, "--executor", executor]
+    driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while not list(out.glob("items/unit-*.parquet")):
         assert driver.poll() is None, "the run ended before it committed a unit"
         time.sleep(0.02)
     driver.send_signal(signal.SIGKILL)
     driver.wait()
-    done = curate(*on_ray, 2)
-    assert "items/s" in done.stdout
-    assert "ERROR" not in done.stderr
+    curate_here(dump, out, recipe, FAULTY)
     assert everything(out) == everything(inline)
     assert not list(out.rglob(".*.tmp"))
     verified = subprocess.run([sys.executable, "-m", "reelmill", "verify", str(out)], capture_output=True, text=True)

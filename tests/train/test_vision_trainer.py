@@ -141,7 +141,14 @@ def test_a_run_learns_logs_and_leaves_pictures_and_a_tokenizer(folder, tmp_path)
     assert (tokenizer.name, tokenizer.codes, tokenizer.spatial, tokenizer.temporal) == ("toy", 64, 8, 4)
 
 
-@pytest.mark.parametrize("kind", [RECIPE, FITTED, DECODER], ids=["fsq", "fitted", "decoder"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(RECIPE, id="fsq", marks=pytest.mark.slow),
+        pytest.param(FITTED, id="fitted"),
+        pytest.param(DECODER, id="decoder", marks=pytest.mark.slow),
+    ],
+)
 def test_a_resumed_run_equals_an_undisturbed_one(folder, tmp_path, kind):
     sources = find([folder])
     kind = begun_at(folder, tmp_path / "first") if kind is DECODER else kind
@@ -152,7 +159,11 @@ def test_a_resumed_run_equals_an_undisturbed_one(folder, tmp_path, kind):
 
 
 @pytest.mark.parametrize(
-    ("number", "error", "code"), [("SIGTERM", Preempted, 75), ("SIGINT", Interrupted, 130)], ids=["SIGTERM", "SIGINT"]
+    ("number", "error", "code"),
+    [
+        pytest.param("SIGTERM", Preempted, 75, id="SIGTERM"),
+        pytest.param("SIGINT", Interrupted, 130, id="SIGINT", marks=pytest.mark.slow),
+    ],
 )
 def test_a_signal_saves_and_the_run_goes_on_exactly(folder, gan_run, tmp_path, number, error, code):
     """In a step that is no multiple of `checkpoint.every`, with adversary, LPIPS and revival on."""

@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 
+from command_line import CommandLine
+
 
 def doctor(**environment):
     command = [sys.executable, "-m", "reelmill", "doctor", "--json"]
@@ -33,7 +35,7 @@ def test_what_is_missing_or_broken_is_bad_and_says_what_to_do(tmp_path):
     assert checks["weights clip-vit-l14"]["state"] == "note", "what is optional fails nothing"
 
 
-def test_people_read_lines():
-    done = subprocess.run([sys.executable, "-m", "reelmill", "doctor"], capture_output=True, text=True)
-    assert "decoding" in done.stdout
-    assert done.stdout.splitlines()[-1].startswith(("all in order", "not in order"))
+def test_people_read_lines(monkeypatch, capsys):
+    done = CommandLine(monkeypatch, capsys)("doctor")
+    assert "decoding" in done.out
+    assert done.out.splitlines()[-1].startswith(("all in order", "not in order"))

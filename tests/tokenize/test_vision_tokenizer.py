@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from reelmill import weights
 from reelmill.errors import ConfigError, DataError, WeightsError
+from reelmill.tokenize.layout import EMU3_5
 from reelmill.tokenize.vision import evaluate, load, load_by_fingerprint, names, save
 from reelmill.tokenize.vision.movq import MoVQ
 from reelmill.tokenize.vision.tiles import tiles
@@ -34,7 +35,7 @@ def rendered_clip(frames=8, height=96, width=128):
 
 
 def test_the_shipped_tokenizer_is_small_and_known_by_name(tokenizer):
-    assert names() == ["reelmill-tok-s", NAME]
+    assert names() == ["reelmill-tok-s", NAME, "reelmill-tok16-s"]
     assert (WEIGHTS / f"{NAME}.safetensors").stat().st_size <= 3_000_000
     assert (tokenizer.name, tokenizer.codes, tokenizer.spatial, tokenizer.temporal) == (NAME, 4096, 8, 4)
     assert int(tokenizer.fingerprint, 16) >= 0 and len(tokenizer.fingerprint) == 64
@@ -51,14 +52,28 @@ def test_the_larger_one_has_emu3s_codebook_and_grid():
         load_by_fingerprint("beef")
 
 
+def test_the_one_of_emu3_5s_kind_has_its_cell_and_layout():
+    frames = load("reelmill-tok16-s")
+    assert (frames.codes, frames.spatial, frames.temporal, frames.layout) == (16_384, 16, 1, EMU3_5)
+    assert sum(p.numel() for p in frames.model.parameters()) <= 6_000_000
+    assert (WEIGHTS / "reelmill-tok16-s.safetensors").stat().st_size <= 6_000_000
+    assert load_by_fingerprint(frames.fingerprint).name == "reelmill-tok16-s"
+
+
 @pytest.mark.parametrize(
-    ("name", "floor"),
-    [("media-bigbuckbunny", 21.5), ("media-flower", 23.8)],
+    ("tokenizer_name", "name", "floor"),
+    [
+        ("reelmill-tok-s", "media-bigbuckbunny", 21.5),
+        ("reelmill-tok-s", "media-flower", 23.8),
+        ("reelmill-tok16-s", "media-flower", 22.8),
+    ],
 )
-def test_the_larger_one_reconstructs_real_media_it_never_saw(name, floor):
+def test_the_larger_ones_reconstruct_real_media_they_never_saw(tokenizer_name, name, floor):
     path = weights.path(name)
     frames = read_video(MediaFile(path), 256, limit=4) if path.suffix == ".mp4" else read_picture(MediaFile(path), 256)
-    assert evaluate.evaluate(load("reelmill-tok-s"), {"it": evaluate.fit(frames, 256**2, 8)})["psnr/it"] >= floor
+    tokenizer = load(tokenizer_name)
+    fitted = evaluate.fit(frames, 256**2, tokenizer.spatial)
+    assert evaluate.evaluate(tokenizer, {"it": fitted})["psnr/it"] >= floor
 
 
 def test_a_causal_clip_is_one_sequence():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from reelmill.tokenize.vision.architectures import Config
-from reelmill.tokenize.vision.ibq import EMU3_5
+from reelmill.tokenize.vision.ibq import EMU3_5, IBQConfig
 from reelmill.tokenize.vision.movq import EMU3, MoVQConfig
 
 XS = MoVQConfig(
@@ -47,8 +47,27 @@ S = MoVQConfig(
 Emu3's three finest levels: all work is done at 1/8 resolution, where a second of one CPU core learns most. A linear
 codec of patches stands beside the network, so that training begins where that ends."""
 
+S16 = IBQConfig(
+    channels=96,
+    channel_multipliers=(1, 1),
+    res_blocks=1,
+    attention_levels=(),
+    mid_attention=False,
+    patch=8,
+    z_channels=32,
+    embed_dim=32,
+    norm_groups=8,
+    quantizer="nearest",
+    codes=16_384,
+    shortcut=True,
+    decoder_blocks=2,
+)
+"""`reelmill-tok16-s`: 2.7 M parameters, 16,384 codes of 16x16 pixels, no time axis, documents of Emu3.5's layout. An
+8-pixel patch stem replaces Emu3.5's three finest levels, and the linear codec of 16x16 patches stands beside."""
+
 PRESETS: dict[str, Config] = {
     "reelmill-tok-s": S,
+    "reelmill-tok16-s": S16,
     "reelmill-tok-xs": XS,
     "emu3-vision-tokenizer": EMU3,
     "emu3.5-vision-tokenizer": EMU3_5,

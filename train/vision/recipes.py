@@ -74,6 +74,36 @@ def reelmill_tok_xs() -> TokenizerRecipe:
     )
 
 
+def reelmill_tok16_s() -> TokenizerRecipe:
+    """The shipped one of Emu3.5's kind (16x, no time axis) from nothing, on small crops: first of two stages."""
+    return TokenizerRecipe(
+        name="reelmill-tok16-s",
+        model=PRESETS["reelmill-tok16-s"],
+        data=DataConfig(pictures=8, clips=0, sizes=(128,), cache_gb=1.5),
+        loss=LossConfig(ssim=0.1, quantizer=2.5),
+        optimizer=TokenizerOptimizerConfig(lr=1e-3, final_lr=2e-5),
+        steps=5_000,
+        ema=0.999,
+        revive_every=50,
+        fit=160_000,
+    )
+
+
+def reelmill_tok16_s_decoder() -> TokenizerRecipe:
+    """Its second stage: the decoder alone, on crops nearly as large as what will be decoded, with LPIPS."""
+    return TokenizerRecipe(
+        name="reelmill-tok16-s",
+        model=PRESETS["reelmill-tok16-s"],
+        data=DataConfig(pictures=4, clips=0, sizes=(192,), cache_gb=1.5),
+        loss=LossConfig(lpips=0.1, ssim=0.2),
+        optimizer=TokenizerOptimizerConfig(lr=5e-4, final_lr=5e-6),
+        steps=700,
+        ema=0.998,
+        init="reelmill-tok16-s",
+        train_only="decoder",
+    )
+
+
 def emu3_vision_tokenizer() -> TokenizerRecipe:
     """Emu3's own architecture and objective at full size, for GPUs: L2, LPIPS, adversary, commitment, end to end.
 
@@ -135,6 +165,8 @@ RECIPES: dict[str, Callable[[], TokenizerRecipe]] = {
     "reelmill-tok-s-decoder": reelmill_tok_s_decoder,
     "reelmill-tok-s-finetune": reelmill_tok_s_finetune,
     "reelmill-tok-xs": reelmill_tok_xs,
+    "reelmill-tok16-s": reelmill_tok16_s,
+    "reelmill-tok16-s-decoder": reelmill_tok16_s_decoder,
     "emu3-vision-tokenizer": emu3_vision_tokenizer,
     "emu3.5-vision-tokenizer": emu3_5_vision_tokenizer,
 }

@@ -148,13 +148,14 @@ class Packets:
     def _flagged(self, packet: Any) -> list[str]:
         """What flags and checksums say of a packet.
 
-        A transport stream's packet is flagged where the counter of its pieces jumps. Shortly before a key frame that
-        is where two files were joined.
+        A transport stream's packet is flagged where the counter of its pieces jumps, others' where the file ends within
+        them. Shortly before a key frame is where two files were joined.
         """
         self._since_corrupt = 0 if packet.is_corrupt else self._since_corrupt + 1
         if packet.is_keyframe:
             self._since_corrupt = JOINED + 1
-        found = ["a packet is marked as corrupt"] if self._since_corrupt == JOINED and packet.size else []
+        is_sure = self._since_corrupt == JOINED if packet.size else self._since_corrupt <= JOINED
+        found = ["a packet is marked as corrupt"] if is_sure else []
         if self._checksums is not None and packet.pos is not None and self._checksums.is_wrong(packet.pos):
             found.append("a cluster's checksum is wrong")
         return found

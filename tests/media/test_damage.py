@@ -4,7 +4,7 @@ import av
 import numpy as np
 import pytest
 from media_reading import expand, read
-from odd_media import FPS, film, pictures
+from odd_media import FPS, cut, film, pictures
 from videos import scene_frames
 
 from reelmill.errors import Refused
@@ -121,6 +121,13 @@ def test_an_avi_with_fewer_frames_than_its_header_counts(tmp_path, more, damaged
     path.write_bytes(data)
     ((found_damaged, _),), item = found(path)
     assert (found_damaged, item["errors"]) == (damaged, damaged)
+
+
+def test_a_file_that_ends_within_its_last_packet(tmp_path):
+    path = film(tmp_path / "a.ivf", codec="libvpx", options={"deadline": "realtime"})
+    assert found(path)[0] == [(0, 0)]
+    ((damaged, _),), item = found(cut(path, end=-20))
+    assert damaged and "a packet is marked as corrupt" in item["damage"]
 
 
 def test_a_file_that_decodes_to_nothing_is_refused(tmp_path):

@@ -133,6 +133,18 @@ OF_THE_SOUND: dict[str, ColumnType] = {
 """Columns that the view `samples` takes from `audio` and `transcripts`: rules may judge by them. NULL where no sound
 was measured, or none transcribed."""
 
+KEYFRAME = pa.struct(
+    [
+        ("time_s", pa.float64()),
+        ("scene_start_s", pa.float64()),
+        ("scene_end_s", pa.float64()),
+        ("sharpness", pa.float64()),
+        ("luma", pa.float64()),
+        ("difference", pa.float64()),
+        ("problem", pa.string()),
+    ]
+)
+
 _SAMPLE_FACTS = [
     ("unit", pa.int32()),
     ("sample_id", pa.string()),
@@ -146,6 +158,7 @@ _SAMPLE_FACTS = [
     *_COLOUR_AND_CLOCK,
     ("n_frames", pa.int32()),
     *((name, ARROW_TYPES[kind]) for name, kind in DAMAGE.items()),
+    ("keyframes", pa.list_(KEYFRAME)),
     ("skipped", pa.string()),
     ("score_error", pa.string()),
 ]

@@ -19,6 +19,7 @@ import pyarrow as pa
 from reelmill.config import free_table, identity, nearest, to_dict
 from reelmill.curation import scorers as registry
 from reelmill.curation.interfaces import ColumnType, Frames, Sample, Scorer
+from reelmill.curation.keyframes import KeyframesConfig, Problem
 from reelmill.curation.ledger import (
     ARROW_TYPES,
     DAMAGE,
@@ -49,6 +50,9 @@ Measure = Callable[[Sequence[Sample]], list[dict[str, Any]]]
 
 EXPANDERS = {kind: f"reelmill.curation.expanders.{kind}:expand" for kind in ("video", "image", "text")}
 
+NARRATED = "reelmill.curation.expanders.narrated:expand"
+"""The expander of videos into key frames, which alone asks `[score.keyframes]`."""
+
 
 @dataclass
 class DecodeConfig(Limits):
@@ -73,6 +77,7 @@ class ScoreConfig:
     decode: DecodeConfig = field(default_factory=DecodeConfig)
     isolation: IsolationConfig = free_table(IsolationConfig)
     scenes: ScenesConfig = field(default_factory=ScenesConfig)
+    keyframes: KeyframesConfig = field(default_factory=KeyframesConfig)
     expanders: dict[str, str] = field(default_factory=lambda: dict(EXPANDERS))
     """Kind of item to `module:function` of its expander; files of a kind without one are not read."""
     scorers: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -113,7 +118,10 @@ def approximate_columns(config: ScoreConfig) -> dict[str, list[str]]:
 
 def score_fingerprint(config: ScoreConfig) -> str:
     """What scores depend on: how items are decoded, cut and measured."""
-    parts = [READS_AS, *identity(config).values()]
+    settings = identity(config)
+    if NARRATED not in config.expanders.values():
+        del settings["keyframes"]
+    parts = [READS_AS, *settings.values()]
     used = {options.get("use", name) for name, options in config.scorers.items()}
     versions = {name: version for name in sorted(used) if (version := registry.scorer_class(name).version)}
     parts += [versions] if versions else []
@@ -128,7 +136,11 @@ class ItemScorer:
         self._schema = samples_schema(score_columns(config))
         self._rules = RuleFilter(rules, judged_schema(score_columns(config)))
         self.fingerprint = score_fingerprint(config)
-        self._options = {**to_dict(config.decode), "scenes": to_dict(config.scenes)}
+        self._options = {
+            **to_dict(config.decode),
+            "scenes": to_dict(config.scenes),
+            "keyframes": to_dict(config.keyframes),
+        }
         self._scorers = make_scorers(config)
         self._shared = _shared_columns([scorer for _, _, scorer in self._scorers])
         self._approximate = _approximate([scorer for _, _, scorer in self._scorers])
@@ -313,7 +325,11 @@ def _batches(
     """Samples in batches of about BATCH_BYTES; what the child says of the item goes into `facts`."""
     batch: list[Sample] = []
     size = 0
+    keyframes: list[dict[str, Any]] | None = None
     for body, arrays in messages:
+        if body["type"] == "keyframes":
+            keyframes = _keyframes(arrays)
+            continue
         if body["type"] == "item":
             facts.update(body)
             continue
@@ -321,9 +337,22 @@ def _batches(
             yield batch
             batch, size = [], 0
         batch.append(_sample(item, alt, body, Frames(**arrays)))
+        batch[-1].columns["keyframes"], keyframes = keyframes, None
         size += sum(array.nbytes for array in arrays.values())
     if batch:
         yield batch
+
+
+def _keyframes(arrays: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A sample's column `keyframes`. ItemFailed for a problem that there is not."""
+    known = {int(problem): problem.name.lower() for problem in Problem}
+    if not set(arrays["problems"].tolist()) <= set(known):
+        raise ItemFailed("item", "decoder_nonsense: a key frame with an unknown problem")
+    names = {"time_s": "times", "scene_start_s": "scene_starts", "scene_end_s": "scene_ends"}
+    names |= {name: name for name in ("sharpness", "luma", "difference")}
+    columns = {field: arrays[name].tolist() for field, name in names.items()}
+    problems = [known[value] if value else None for value in arrays["problems"].tolist()]
+    return [dict(zip([*names, "problem"], row, strict=True)) for row in zip(*columns.values(), problems, strict=True)]
 
 
 def _sample(item: Mapping[str, Any], alt: str | None, body: Mapping[str, Any], frames: Frames) -> Sample:

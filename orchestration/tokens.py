@@ -31,6 +31,7 @@ from reelmill.orchestration.stages import StageRunner
 from reelmill.orchestration.tokens_config import TokensConfig
 from reelmill.orchestration.views import LedgerQueries, content_tag, literal_pattern
 from reelmill.tokenize import documents, vision
+from reelmill.tokenize.layout import LAYOUTS
 from reelmill.tokenize.shards import document_row, write_shard
 from reelmill.tokenize.vocabulary import Vocabulary
 
@@ -40,17 +41,22 @@ JOBS = {"video": jobs.VIDEO_JOB, "image": jobs.IMAGE_JOB, "text": jobs.TEXT_JOB}
 
 def tokens_fingerprint(config: TokensConfig, tokenizer_fingerprint: str) -> str:
     """What a token depends on beside its sample: the tokenizer's weights and every option."""
-    parts = [identity(config), tokenizer_fingerprint, documents.LAYOUT_VERSION]
+    settings = identity(config)
+    if config.documents == "clips":  # earlier versions had nothing else
+        del settings["documents"], settings["narration"]
+    if not config.layout:
+        del settings["layout"]
+    parts = [settings, tokenizer_fingerprint, documents.LAYOUT_VERSION]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def vocabulary(config: TokensConfig, tokenizer: vision.VisionTokenizer) -> Vocabulary:
     """The id space and the layout: the recipe's text tokenizer, the vision tokenizer's codebook and layout."""
-    return Vocabulary(config.text, tokenizer.codes, tokenizer.layout)
+    return Vocabulary(config.text, tokenizer.codes, LAYOUTS[config.layout] if config.layout else tokenizer.layout)
 
 
 _ROW = """unit, sample_id, item_id, kind, start_s, end_s, width, height, fps, uri, licence, source, url,
-    caption, caption_source"""
+    caption, caption_source, keyframes"""
 
 
 def tokenize_selection(
@@ -62,29 +68,40 @@ def tokenize_selection(
     """
     tokenizer = vision.load(runner.recipe.tokens.tokenizer).fingerprint
     fingerprint = tokens_fingerprint(runner.recipe.tokens, tokenizer)
-    runner.run("tokenize", WORKER, token_tasks(runner.folder, selection, fingerprint, required))
-    runner.run("tokenize again", WORKER, stale_tasks(runner.folder, selection, fingerprint))
+    narrated = runner.recipe.tokens.documents == "narrated"
+    waits = narrated and runner.recipe.transcripts.wait and bool(runner.recipe.transcripts.sources)
+    worker = "reelmill.orchestration.narrated:NarratedWorker" if narrated else WORKER
+    tasks = token_tasks(runner.folder, selection, fingerprint, required, narrated=narrated, for_words=waits)
+    runner.run("tokenize", worker, tasks)
+    runner.run("tokenize again", worker, stale_tasks(runner.folder, selection, fingerprint))
     return fingerprint, tokenizer
 
 
 def token_tasks(
-    folder: RunFolder, selection: str, fingerprint: str, required: Sequence[tuple[str, str]] = ()
+    folder: RunFolder,
+    selection: str,
+    fingerprint: str,
+    required: Sequence[tuple[str, str]] = (),
+    *,
+    narrated: bool = False,
+    for_words: bool = False,
 ) -> list[Task]:
     """One task per unit: kept samples of `selection` that have neither tokens nor a failure under this fingerprint.
 
     A video or image has its turn when it has a good caption, and an answer, good or junk, of each `required` (source,
-    model).
+    model). With `narrated` a video or recording needs none; with `for_words` it has its turn when it is transcribed.
     """
     with LedgerQueries(folder.root) as ledger:
         rows = ledger.rows(
-            f"""SELECT {_ROW} FROM samples s WHERE (kind = 'text' OR caption IS NOT NULL)
+            f"""SELECT {_ROW} FROM (SELECT *, $4 AND kind IN ('video', 'audio') AS is_narrated FROM samples) s
+            WHERE (kind = 'text' OR is_narrated OR caption IS NOT NULL) AND NOT ($5 AND is_narrated AND n_words IS NULL)
             AND sample_id IN (SELECT sample_id FROM verdicts WHERE selection = $1 AND status = 'kept')
             AND sample_id NOT IN (SELECT sample_id FROM tokens WHERE fingerprint = $2)
             AND sample_id NOT IN (SELECT sample_id FROM failures WHERE fingerprint = $2)
-            AND (kind = 'text' OR len($3) = (SELECT count(DISTINCT caption_source) FROM captions c
+            AND (kind = 'text' OR is_narrated OR len($3) = (SELECT count(DISTINCT caption_source) FROM captions c
                 WHERE c.sample_id = s.sample_id AND list_contains($3::VARCHAR[], caption_source || '=' || model)))
             ORDER BY unit, item_id, start_s""",
-            [selection, fingerprint, [f"{source}={model}" for source, model in required]],
+            [selection, fingerprint, [f"{source}={model}" for source, model in required], narrated, for_words],
         )
     return [{"unit": unit, "items": len(group), "rows": group} for unit, group in group_by(rows, "unit")]
 
@@ -115,7 +132,7 @@ def stale_tasks(folder: RunFolder, selection: str, fingerprint: str) -> list[Tas
 
 
 @dataclass
-class _Made:
+class Made:
     """Token rows of an item's samples, and by their ids the failures of those that have none."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -202,9 +219,9 @@ class TokenWorker:
         except (DataError, OSError) as error:
             raise ItemFailed("machine", f"unreadable: {error}") from None
 
-    def _item(self, scored: Mapping[str, Any], samples: list[dict[str, Any]]) -> _Made:
+    def _item(self, scored: Mapping[str, Any], samples: list[dict[str, Any]]) -> Made:
         """Documents of one item's samples, and why others have none: a sample that fails leaves the others alone."""
-        made = _Made()
+        made = Made()
         try:
             source = self._child.opened(self._sources[samples[0]["item_id"]])
             self._check_same(source, scored)
@@ -227,7 +244,7 @@ class TokenWorker:
             made.failures.update({sample["sample_id"]: failure_of(error) for sample in samples})
         return made
 
-    def _documents(self, samples: list[dict[str, Any]], made: _Made, clips: Iterator[Decoded]) -> None:
+    def _documents(self, samples: list[dict[str, Any]], made: Made, clips: Iterator[Decoded]) -> None:
         by_id = {sample["sample_id"]: sample for sample in samples}
         made.rows.clear()
         for clip, decoded in clips:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from reelmill.config import free
+from reelmill.curation.narration import NarrationConfig
 
 
 @dataclass
@@ -27,5 +28,11 @@ class TokensConfig:
     """Share of documents with the caption after the vision tokens (Emu3 section 2.4; the share is not disclosed)."""
     seed: int = 0
     """Seed of what is drawn, such as which captions stand after."""
+    documents: Literal["clips", "narrated"] = "clips"
+    """What a video becomes: clips with captions, or key frames and spoken words in order of time (Emu3.5 section 3.1.1;
+    wants the expander of narrated videos, and transcripts)."""
+    layout: Literal["", "emu3", "emu3.5"] = ""
+    """How images are laid out: as Emu3 or Emu3.5 does; where it is empty as the vision tokenizer was made for."""
+    narration: NarrationConfig = field(default_factory=NarrationConfig)
     trust_dump: bool = free(False)
     """Take an item whose file has the size, time and first 64 KiB of when it was scored for the same, unread."""

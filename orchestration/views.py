@@ -22,7 +22,7 @@ import duckdb
 import pyarrow as pa
 
 from reelmill.curation.captions.config import CaptionConfig
-from reelmill.curation.ledger import AUDIO, TRANSCRIPTS
+from reelmill.curation.ledger import AUDIO, KEYFRAME, TRANSCRIPTS
 from reelmill.curation.rules import quoted
 from reelmill.errors import ConfigError, DataError, MachineError, ReelmillError
 from reelmill.files import CHECKSUMS, write_atomically
@@ -54,7 +54,8 @@ VIEWS = {  # {table} is the table's files, a SQL list; {prefer}, {languages}, {m
             FROM (SELECT *, {heard} AS place FROM transcripts WHERE problem IS NULL))
         WHERE place = best""",
     "scored": """WITH spans AS (SELECT * FROM read_parquet({samples}, union_by_name = true)
-            WHERE unit IN (SELECT DISTINCT unit FROM items)),
+            WHERE unit IN (SELECT DISTINCT unit FROM items)
+            UNION ALL BY NAME SELECT NULL::{keyframe}[] AS keyframes WHERE false),
         words AS (SELECT item_id, language, (w.start_s + w.end_s) / 2 AS said_s
             FROM (SELECT item_id, language, unnest(words) AS w FROM chosen_transcripts)),
         spoken AS (SELECT s.sample_id, count(*) AS n_words, mode(w.language) AS language FROM spans s
@@ -84,6 +85,7 @@ VIEWS = {  # {table} is the table's files, a SQL list; {prefer}, {languages}, {m
             NOT list_contains({models}, caption_source || '=' || model))::BIGINT) * (1::BIGINT << 52)
             - epoch_us(created) AS place FROM captions WHERE problem IS NULL)
         WHERE place IS NOT NULL GROUP BY sample_id""",
+    "keyframes": "SELECT item_id, sample_id, unnest(k) FROM (SELECT *, unnest(keyframes) AS k FROM scored)",
     "samples": """SELECT s.*, v.status, v.stage, v.rule, v.value, v.threshold, v.duplicate_of,
         c.caption, c.caption_source, i.uri, i.source, i.licence, i.url, i.alt
         FROM scored s JOIN items i USING (item_id)
@@ -263,6 +265,7 @@ def _create_views(connection: duckdb.DuckDBPyConnection, root: Path, place: str)
         "{prefer}": _place("caption_source", captions.prefer),
         "{heard}": _place("concat(source, '=', model)", heard),
         "{sources}": _list(heard),
+        "{keyframe}": _duckdb_type(KEYFRAME),
         "{languages}": _list(captions.languages),
         "{models}": _list(f"{source}={model}" for source, model in captions.requested()),
     }

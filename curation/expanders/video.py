@@ -28,7 +28,9 @@ LOOKED_AT = 3
 
 
 @dataclass
-class _Sampled:
+class Sampled:
+    """A frame that scorers see, and the run of native frames that begins at it."""
+
     index: int
     time_s: float
     image: wire.Array
@@ -49,14 +51,14 @@ def expand(source: Source, options: dict[str, Any]) -> Iterator[wire.Message]:
     cv2.setNumThreads(1)
     video = open_moving(source, Limits.of(options))
     try:
-        yield from _Pass(video, options).samples()
+        yield from Pass(video, options).samples()
         video.check_length()
     finally:
         video.close()
     yield {"type": "item", **asdict(video.facts), "sha256": source.sha256()}, {}
 
 
-class _Pass:
+class Pass:
     """One pass over a video's frames. A size that changes is a cut: from there on everything begins anew."""
 
     def __init__(self, video: Moving, options: dict[str, Any]) -> None:
@@ -121,9 +123,8 @@ class _Pass:
         if following is not None:
             self._start = self._first = following.index
 
-    def _scene(self, sampled: list[_Sampled], start_s: float, end_s: float) -> Iterator[wire.Message]:
-        assert self._look is not None
-        size = {"width": self._look.width, "height": self._look.height, "fps": self._video.facts.fps}
+    def _scene(self, sampled: list[Sampled], start_s: float, end_s: float) -> Iterator[wire.Message]:
+        size = self._sizes()
         for start, end in divide(start_s, end_s, self._config.max_s):
             inside = [s for s in sampled if start <= s.time_s < end]
             runs = [np.stack(s.run) for s in inside if len(s.run) == RUN]
@@ -132,13 +133,23 @@ class _Pass:
                 "times": np.array([s.time_s for s in inside], np.float64),
                 "runs": np.stack(runs) if runs else np.zeros((0, RUN, 1, 1), np.uint8),
             }
-            flaws = [flaw for flaw in self._flaws if start <= flaw.time_s < end]
-            damaged, missing = sum(flaw.damaged for flaw in flaws), sum(flaw.missing for flaw in flaws)
-            impossible = max((flaw.impossible for flaw in flaws if flaw.impossible is not None), default=None)
-            found = {"damaged_frames": damaged, "missing_frames": max(missing, 0), "impossible_colours": impossible}
+            found = self._flaws_between(start, end)
             yield {"type": "sample", "start_s": start, "end_s": end, **size, **found}, arrays
+
+    def _sizes(self) -> dict[str, Any]:
+        """Size and rate of the frames of now, as a sample states them."""
+        assert self._look is not None
+        return {"width": self._look.width, "height": self._look.height, "fps": self._video.facts.fps}
+
+    def _flaws_between(self, start_s: float, end_s: float) -> dict[str, Any]:
+        """What a sample states of the damage in its span; spans are asked for in order, each once."""
+        flaws = []
         while self._flaws and self._flaws[0].time_s < end_s:
-            self._flaws.popleft()
+            flaws.append(self._flaws.popleft())
+        flaws = [flaw for flaw in flaws if flaw.time_s >= start_s]
+        damaged, missing = sum(flaw.damaged for flaw in flaws), sum(flaw.missing for flaw in flaws)
+        impossible = max((flaw.impossible for flaw in flaws if flaw.impossible is not None), default=None)
+        return {"damaged_frames": damaged, "missing_frames": max(missing, 0), "impossible_colours": impossible}
 
 
 class _Sampler:
@@ -148,7 +159,7 @@ class _Sampler:
         self._renderer, self._step = renderer, 1.0 / rate
         self._sides = (short_side, long_side)
         self._next = 0
-        self._kept: list[_Sampled] = []
+        self._kept: list[Sampled] = []
 
     def feed(self, decoded: Decoded, small: wire.Array) -> None:
         """The next frame, and the BGR picture of it that the cut detectors saw: runs are made of those."""
@@ -156,13 +167,13 @@ class _Sampler:
         if decoded.time_s >= self._next * self._step - 1e-6:
             self._next = int(decoded.time_s / self._step + 1e-6) + 1
             image = self._renderer.upright(decoded, *fit(look.width, look.height, *self._sides), "fast_bilinear")
-            self._kept.append(_Sampled(decoded.index, decoded.time_s, image))
+            self._kept.append(Sampled(decoded.index, decoded.time_s, image))
         if self._kept:
             last = self._kept[-1]
             if len(last.run) < RUN and decoded.index == last.index + len(last.run):
                 last.run.append(look.orientation.upright(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY)))
 
-    def take(self, cut: int | None) -> list[_Sampled]:
+    def take(self, cut: int | None) -> list[Sampled]:
         """The frames kept before frame `cut` (all, for None), without runs that cross it."""
         taken = [s for s in self._kept if cut is None or s.index < cut]
         self._kept = [s for s in self._kept if cut is not None and s.index >= cut]

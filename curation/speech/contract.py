@@ -75,6 +75,9 @@ class Transcriber(ABC):
     def check(self, table: str) -> None:  # noqa: B027  (optional hook)
         """Raise ConfigError for options that cannot be used; `table` is their place in the recipe."""
 
+    def require(self) -> None:  # noqa: B027  (optional hook)
+        """Raise WeightsError where weights are missing; asked once, before workers start and only if there is work."""
+
     def setup(self) -> None:  # noqa: B027  (optional hook)
         """Load the model; runs once in a worker."""
 

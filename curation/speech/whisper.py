@@ -33,12 +33,14 @@ class WhisperTranscriber(Transcriber):
         return Resources(config.workers or (1 if config.gpus else 0), config.gpus)
 
     def check(self, table: str) -> None:
-        """A model is named, and its weights are here."""
+        """A model is named."""
         if not self.config.model:
             raise ConfigError(f"{table}.model is empty; name the model whose transcripts these are")
-        if self.config.model == OWN:
-            for card in _CARDS:
-                weights.path(card)
+
+    def require(self) -> None:
+        """The weights of the registry's model are here."""
+        for card in _CARDS if self.config.model == OWN else ():
+            weights.path(card)
 
     def setup(self) -> None:
         """Load the model: float16 on a GPU, int8 on one thread of a CPU."""

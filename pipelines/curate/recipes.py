@@ -14,8 +14,9 @@ from reelmill.curation.interfaces import Kind
 from reelmill.curation.ledger import judged_schema
 from reelmill.curation.rules import Rule
 from reelmill.curation.scenes import ScenesConfig
-from reelmill.curation.scoring import ScoreConfig, make_scorers, score_columns
+from reelmill.curation.scoring import NARRATED, ScoreConfig, make_scorers, score_columns
 from reelmill.curation.speech import contract as speech
+from reelmill.curation.speech.config import SoundConfig, TranscriptConfig
 from reelmill.errors import ConfigError
 from reelmill.orchestration.plan import PlanConfig
 from reelmill.orchestration.recipe import Recipe
@@ -56,7 +57,39 @@ def sample() -> Recipe:
     return recipe
 
 
-RECIPES: dict[str, Callable[[], Recipe]] = {"video": video, "sample": sample}
+def emu3_5() -> Recipe:
+    """Emu3.5's interleaved videos (paper section 3.1.1): key frames and spoken words in order of time.
+
+    Its filter of the first stage, whose bounds are not disclosed: length and resolution, silence, and, in place of a
+    face detector, pictures that hardly change. One picture has about as many codes as Emu3.5's at 512 x 512, which is
+    256 x 256 with this vision tokenizer.
+    """
+    video_only: list[Kind] = ["video"]
+    score = ScoreConfig(scorers={"colourfulness": {}, "quality": {}})
+    score.decode.sample_fps = 4.0  # ours: the key frame is the sharpest of those around it
+    score.expanders |= {"video": NARRATED, "audio": "reelmill.curation.expanders.audio:expand"}
+    rules = {
+        "duration": Rule("end_s - start_s", min=10.0, stage="length", kinds=video_only),  # ours
+        "resolution": Rule("least(width, height)", min=240.0, stage="length", kinds=video_only),  # ours
+        "pictures": Rule(
+            "len([k FOR k IN keyframes IF k.problem IS NULL])", min=2.0, stage="pictures", kinds=video_only
+        ),
+        "steady": Rule(  # ours: one speaker before one camera, a slide that stays
+            "len([k FOR k IN keyframes IF k.difference < 12]) / greatest(len(keyframes) - 1, 1)",
+            max=0.8,
+            stage="pictures",
+            kinds=video_only,
+        ),
+        "quality": Rule("quality_score", min=0.3, stage="pictures", kinds=video_only),  # ours
+        "words": Rule("words_per_s", min=0.3, stage="speech", kinds=["video", "audio"]),  # ours
+    }
+    transcripts = TranscriptConfig(sources=["subtitles", "whisper"])
+    tokens = TokensConfig(documents="narrated", layout="emu3.5", area=256 * 256)
+    sound = SoundConfig(measure=True)
+    return Recipe(name="emu3_5", score=score, sound=sound, transcripts=transcripts, rules=rules, tokens=tokens)
+
+
+RECIPES: dict[str, Callable[[], Recipe]] = {"video": video, "sample": sample, "emu3_5": emu3_5}
 
 
 def load(name_or_file: str, assignments: Iterable[str] = ()) -> Recipe:

@@ -32,6 +32,8 @@ def transcribe(runner: StageRunner, selection: str) -> bool:
     config, ran = runner.recipe.transcripts, False
     for name in config.sources:
         tasks = stage.transcript_tasks(runner.folder, selection, name, config)
+        if tasks and name != SUBTITLES:
+            transcriber(name, config).require()
         head, engine = f"transcribe by {name}", _engine(name, runner)
         ran |= runner.run(head, stage.WORKER, tasks, engine, transcript_source=name)
     return ran

@@ -25,8 +25,22 @@ _ORIGIN = ("source", "licence", "url", "alt", "caption", "caption_source")
 _VERDICT = ("status", "stage", "rule", "value", "threshold", "duplicate_of")
 
 
+_NARRATION = """
+WITH this AS (SELECT * FROM scored WHERE sample_id = $1)
+SELECT k.time_s AS at_s, 'picture' AS what, NULL AS text, k.problem AS dropped
+FROM (SELECT unnest(keyframes) AS k FROM this)
+UNION ALL SELECT t.start_s, t.source, t.text,
+    CASE WHEN problem IS NOT NULL THEN problem WHEN c.item_id IS NULL THEN 'not chosen' END
+FROM transcripts t JOIN this USING (item_id)
+LEFT JOIN (SELECT DISTINCT item_id, source, model FROM chosen_transcripts) c ON c.item_id = t.item_id
+    AND c.source = t.source AND c.model IS NOT DISTINCT FROM t.model
+WHERE (t.start_s + t.end_s) / 2 >= this.start_s AND (t.start_s + t.end_s) / 2 < this.end_s
+ORDER BY at_s, what"""
+"""What is seen and said in order of time, with what was left out and why."""
+
+
 def explain(out: Path, wanted: str) -> dict[str, Any]:
-    """Facts, origin, scores, rules with margins, verdicts, captions, documents and failures of one sample.
+    """Facts, origin, scores, rules with margins, verdicts, narration, captions, documents and failures of one sample.
 
     `wanted` is a sample_id, its first digits, or a uri with one sample. ConfigError names the samples when several fit,
     and the item's reason when it has none.
@@ -42,7 +56,7 @@ def explain(out: Path, wanted: str) -> dict[str, Any]:
             key,
         )
         scored = ledger.table("SELECT * FROM scored LIMIT 0").column_names
-        scores = [name for name in scored if name not in (*_FACTS, "unit", "skipped", "score_error")]
+        scores = [name for name in scored if name not in (*_FACTS, "unit", "skipped", "score_error", "keyframes")]
         return {
             "facts": {name: row[name] for name in _FACTS},
             "origin": {name: row[name] for name in _ORIGIN},
@@ -54,6 +68,7 @@ def explain(out: Path, wanted: str) -> dict[str, Any]:
             "selections": ledger.rows(
                 "SELECT selection, status, rule FROM verdicts WHERE sample_id = ? ORDER BY 1", key
             ),
+            "narration": ledger.rows(_NARRATION, key) if row["keyframes"] is not None or row["kind"] == "audio" else [],
             "captions": _plain(ledger.rows("SELECT * FROM captions WHERE sample_id = ?", key)),
             "documents": documents,
             "failures": ledger.rows("SELECT stage, reason, reason_class FROM failures WHERE sample_id = ?", key),
@@ -71,7 +86,7 @@ def print_explained(found: Mapping[str, Any], console: Console) -> None:
         say(console, f"({origin['caption_source']})", head=f"“{origin['caption']}”")
     print_table(console, [{"score": k, "value": v} for k, v in found["scores"].items() if v is not None], "Scores")
     print_table(console, found["rules"], "Rules")
-    for title in ("documents", "captions", "selections", "failures"):
+    for title in ("narration", "documents", "captions", "selections", "failures"):
         if found[title]:
             print_table(console, found[title], title.capitalize())
 

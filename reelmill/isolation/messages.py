@@ -63,6 +63,16 @@ SAMPLES: Kinds = {
         },
         MAX_SAMPLES,
     ),
+    "keyframes": Kind(
+        {},
+        {
+            **dict.fromkeys(
+                ("times", "scene_starts", "scene_ends", "sharpness", "luma", "difference"), ArraySpec("float64", ("K",))
+            ),
+            "problems": ArraySpec("uint8", ("K",)),
+        },
+        MAX_SAMPLES,
+    ),
     "item": Kind(
         {
             **_SIZE,

@@ -19,7 +19,7 @@ BENCH = Path(__file__).resolve().parent.parent.parent / "bench" / "transcripts.p
 def test_words_and_times_of_synthesised_speech():
     transcriber = WhisperTranscriber(WhisperConfig())
     try:
-        transcriber.check("transcripts.whisper")
+        transcriber.require()
     except WeightsError as error:
         pytest.skip(f"not a default weight: {error}")
     transcriber.setup()

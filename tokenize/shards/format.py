@@ -22,6 +22,17 @@ UNREADABLE = (OSError, ValueError, pa.ArrowException)
 
 KINDS = ("video", "image", "text", "interleaved")
 
+BLOCK = pa.struct(
+    [
+        ("kind", pa.string()),
+        ("start", pa.int32()),
+        ("stop", pa.int32()),
+        ("item_id", pa.string()),
+        ("start_s", pa.float64()),
+        ("end_s", pa.float64()),
+    ]
+)
+
 TOKENS_SCHEMA = pa.schema(
     [
         pa.field("doc_id", pa.string(), nullable=False),
@@ -45,10 +56,13 @@ TOKENS_SCHEMA = pa.schema(
         pa.field("caption_after", pa.bool_(), nullable=False),
         pa.field("fingerprint", pa.string(), nullable=False),
         pa.field("answers", pa.list_(pa.field("element", pa.int32(), nullable=False))),
+        pa.field("blocks", pa.list_(pa.field("element", BLOCK))),
     ]
 )
-"""`answers`: of a conversation, start and stop of each answer in its tokens, end to end; NULL where all tokens count in
-the loss. The shards of earlier versions have no such column."""
+"""`blocks`: of an interleaved document, where each text and image stands in its tokens and in its item, in order.
+`answers`: of a conversation, start and stop of each answer in its tokens, end to end; NULL where all tokens count in
+the loss. The shards of earlier versions lack these two columns."""
+LATER = ("answers", "blocks")
 
 
 @dataclass(frozen=True)
@@ -107,11 +121,13 @@ def document_row(
     uri: str | None = None,
     caption_source: str | None = None,
     answers: Sequence[tuple[int, int]] | None = None,
+    blocks: Sequence[Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """A row of TOKENS_SCHEMA; what the document itself says (kind, grid, counts, rate) is read from its tokens.
 
     `answers`: (start, stop) of each answer of a conversation (`documents.chat_document`), of which training learns them
-    alone. Raises DocumentError where the tokens are no document.
+    alone. `blocks`: `{"kind", "start", "stop", "item_id", "start_s", "end_s"}` of each text and image. Raises
+    DocumentError where the tokens are no document.
     """
     return {
         "doc_id": doc_id(sample_id, part, fingerprint),
@@ -127,6 +143,7 @@ def document_row(
         "caption_source": caption_source,
         "fingerprint": fingerprint,
         "answers": None if answers is None else [edge for span in answers for edge in span],
+        "blocks": None if blocks is None else [dict(block) for block in blocks],
         **_facts(parse(vocab, tokens)),
     }
 
@@ -155,10 +172,18 @@ def token_lists(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int32], npt.NDA
 
 def with_answers(table: pa.Table) -> pa.Table:
     """The table with the column `answers`, which shards of earlier versions lack: there all tokens count."""
-    if "answers" in table.column_names:
-        return table
-    field = TOKENS_SCHEMA.field("answers")
-    return table.append_column(field, pa.nulls(len(table), field.type))
+    return _with(table, ["answers"])
+
+
+def with_later_columns(table: pa.Table) -> pa.Table:
+    """The table with all columns of TOKENS_SCHEMA that shards of earlier versions lack, NULL there."""
+    return _with(table, LATER)
+
+
+def _with(table: pa.Table, names: Sequence[str]) -> pa.Table:
+    for field in (TOKENS_SCHEMA.field(name) for name in names if name not in table.column_names):
+        table = table.append_column(field, pa.nulls(len(table), field.type))
+    return table
 
 
 def _facts(document: Document) -> dict[str, Any]:
@@ -180,7 +205,7 @@ def _facts(document: Document) -> dict[str, Any]:
 def row_problems(table: pa.Table, footer: Footer) -> Iterator[str]:
     """What is wrong with the rows of a table of TOKENS_SCHEMA, a sentence each."""
     flat, offsets = token_lists(table["tokens"])
-    for index, row in enumerate(with_answers(table).drop_columns("tokens").to_pylist()):
+    for index, row in enumerate(with_later_columns(table).drop_columns("tokens").to_pylist()):
         name = f"document {row['doc_id']}"
         try:
             facts = _facts(parse(footer.vocab, flat[offsets[index] : offsets[index + 1]]))
@@ -194,6 +219,14 @@ def row_problems(table: pa.Table, footer: Footer) -> Iterator[str]:
                 yield f"{name}: column {column} says {row[column]!r}, its tokens and footer say {fact!r}"
         if row["answers"] is not None and not _are_spans(row["answers"], facts["n_tokens"]):
             yield f"{name}: answers {row['answers'][:8]} are no spans [start, stop, ...] in {facts['n_tokens']} tokens"
+        if row["blocks"] and not _are_blocks(row["blocks"], facts["n_tokens"]):
+            yield f"{name}: its blocks do not follow one another in its {facts['n_tokens']} tokens"
+
+
+def _are_blocks(blocks: Sequence[Mapping[str, Any]], n_tokens: int) -> bool:
+    """Whether they follow one another between BOS and EOS."""
+    edges = [0, *(edge for block in blocks for edge in (block["start"], block["stop"])), n_tokens - 1]
+    return None not in edges and all(before <= after for before, after in pairwise(edges)) and edges[1] >= 1
 
 
 def _are_spans(edges: Sequence[int], n_tokens: int) -> bool:

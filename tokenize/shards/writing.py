@@ -24,13 +24,14 @@ from reelmill.tokenize.shards.format import (
     Footer,
     read_footer,
     row_problems,
-    with_answers,
+    with_later_columns,
 )
 from reelmill.tokenize.vocabulary import Vocabulary
 
 _TOKENS_LEAF, _ANSWERS_LEAF = "tokens.list.element", "answers.list.element"
 _STRINGS = [field.name for field in TOKENS_SCHEMA if field.type == pa.string()]
-_SHORT = [*(name for name in TOKENS_SCHEMA.names if name not in ("tokens", "answers")), _ANSWERS_LEAF]
+_SHORT = [*(name for name in TOKENS_SCHEMA.names if name not in ("tokens", "answers", "blocks")), _ANSWERS_LEAF]
+_BLOCKS = [f"blocks.list.element.{name}" for name in ("kind", "start", "stop", "item_id", "start_s", "end_s")]
 
 
 def write_shard(
@@ -57,7 +58,7 @@ def write_shard(
     with pq.ParquetWriter(
         path,
         TOKENS_SCHEMA.with_metadata(footer.to_metadata()),
-        compression=dict.fromkeys(_SHORT, "zstd") | {_TOKENS_LEAF: "lz4"},
+        compression=dict.fromkeys([*_SHORT, *_BLOCKS], "zstd") | {_TOKENS_LEAF: "lz4"},
         use_dictionary=_STRINGS,
         column_encoding={_TOKENS_LEAF: "BYTE_STREAM_SPLIT"},
         write_statistics=_SHORT,
@@ -80,7 +81,7 @@ def verify_shard(path: Path, vocab: Vocabulary | None = None) -> list[str]:
         return [str(error)]
     if vocab is not None and footer.vocab != vocab:
         return [f"{path}: written for {footer.vocab}, not {vocab}"]
-    if not with_answers(schema.empty_table()).schema.equals(TOKENS_SCHEMA, check_metadata=False):
+    if not with_later_columns(schema.empty_table()).schema.equals(TOKENS_SCHEMA, check_metadata=False):
         return [f"{path}: the columns are not those of a token shard:\n{schema}"]
     problems: list[str] = []
     seen: Counter[str] = Counter()
@@ -100,7 +101,7 @@ def verify_shard(path: Path, vocab: Vocabulary | None = None) -> list[str]:
 def _as_table(rows: Sequence[Mapping[str, Any]] | pa.Table) -> pa.Table:
     """The rows as a table of TOKENS_SCHEMA; DataError where they do not fit it."""
     if isinstance(rows, pa.Table):
-        rows = with_answers(rows)
+        rows = with_later_columns(rows)
     names = set(TOKENS_SCHEMA.names)
     keys = [set(rows.column_names)] if isinstance(rows, pa.Table) else [set(row) for row in rows]
     for found in keys:

@@ -1,0 +1,88 @@
+"""A long video becomes one sample of key frames, or several one after another; the pass is that of `video.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+import cv2
+import numpy as np
+
+from reelmill.config import from_dict
+from reelmill.curation.expanders.video import RUN, Pass, Sampled
+from reelmill.curation.keyframes import Candidate, Keyframe, KeyframePicker, KeyframesConfig, Problem
+from reelmill.isolation import wire
+from reelmill.media.limits import Limits
+from reelmill.media.moving import Moving
+from reelmill.media.opening import open_moving
+from reelmill.media.source import Source
+
+
+def expand(source: Source, options: dict[str, Any]) -> Iterator[wire.Message]:
+    """Samples of a video that end with a scene after `keyframes.span_s`, each after its key frames."""
+    cv2.setNumThreads(1)
+    video = open_moving(source, Limits.of(options))
+    try:
+        narrated = _Narrated(video, options)
+        yield from narrated.samples()
+        yield from narrated.flush()
+        video.check_length()
+    finally:
+        video.close()
+    yield {"type": "item", **asdict(video.facts), "sha256": source.sha256()}, {}
+
+
+class _Narrated(Pass):
+    """Holds the key frames of the scenes since the open sample began."""
+
+    def __init__(self, video: Moving, options: dict[str, Any]) -> None:
+        super().__init__(video, options)
+        self._keyframes = from_dict(KeyframesConfig, options["keyframes"])
+        self._picker = KeyframePicker(self._keyframes)
+        self._held: list[Keyframe] = []
+        self._runs: list[wire.Array] = []
+        self._size: dict[str, Any] = {}
+        self._span = (0.0, 0.0)
+
+    def flush(self) -> Iterator[wire.Message]:
+        """The open sample, if there is one: its key frames, then the sample with the good ones' pictures."""
+        start_s, end_s = self._span
+        if end_s <= start_s:
+            return
+        held, good = self._held, [k for k in self._held if k.problem is Problem.NONE]
+        columns = {
+            "times": [k.candidate.time_s for k in held],
+            "scene_starts": [k.scene_start_s for k in held],
+            "scene_ends": [k.scene_end_s for k in held],
+            "sharpness": [k.sharpness for k in held],
+            "luma": [k.luma for k in held],
+            "difference": [k.difference for k in held],
+        }
+        arrays: dict[str, wire.Array] = {name: np.array(values, np.float64) for name, values in columns.items()}
+        yield {"type": "keyframes"}, {**arrays, "problems": np.array([k.problem for k in held], np.uint8)}
+        found = self._flaws_between(start_s, end_s)
+        images = [k.candidate.image for k in good]
+        yield (
+            {"type": "sample", "start_s": start_s, "end_s": end_s, **self._size, **found},
+            {
+                "images": np.stack(images) if images else np.zeros((0, 1, 1, 3), np.uint8),
+                "times": np.array([k.candidate.time_s for k in good], np.float64),
+                "runs": np.stack(self._runs) if self._runs else np.zeros((0, RUN, 1, 1), np.uint8),
+            },
+        )
+        self._held, self._runs, self._span = [], [], (end_s, end_s)
+
+    def _scene(self, sampled: list[Sampled], start_s: float, end_s: float) -> Iterator[wire.Message]:
+        size = self._sizes()
+        if size != self._size:
+            yield from self.flush()
+            self._size, self._span = size, (start_s, start_s)
+        candidates = [Candidate(s.time_s, s.image) for s in sampled if start_s <= s.time_s < end_s]
+        picked = self._picker.scene(start_s, end_s, candidates)
+        times = {k.candidate.time_s for k in picked if k.problem is Problem.NONE}
+        self._runs += [np.stack(s.run) for s in sampled if s.time_s in times and len(s.run) == RUN]
+        self._held += picked
+        self._span = (self._span[0], end_s)
+        if end_s - self._span[0] >= self._keyframes.span_s:
+            yield from self.flush()

@@ -1,0 +1,148 @@
+"""Recipe `emu3_5` on narrated rendered videos: documents in order of time, blocks that trace to seconds."""
+
+import numpy as np
+import pytest
+from rich.console import Console
+from videos import textured
+from voices import babble, silence, write_spoken_video, write_wav
+
+from reelmill.curation.narration import Block, NarrationConfig, sentences, split
+from reelmill.orchestration.runfolder import RunFolder
+from reelmill.orchestration.views import LedgerQueries
+from reelmill.pipelines.curate import recipes
+from reelmill.pipelines.curate.run import CurateOptions, curate
+from reelmill.pipelines.ledger.verify import verify
+from reelmill.pipelines.report.explain import explain
+from reelmill.tokenize.documents import parse
+from reelmill.tokenize.shards import read_footer
+
+STEPS = ("Fold the paper in half.", "Now open it again.", "Fold both corners down.", "Your plane is ready.")
+STEP_S = 4.0
+
+
+def how_to(step):
+    """Frames of a step, 4 s at 8 frames/s: a picture of its own that drifts."""
+    picture = checked(step, 400)
+    return [np.ascontiguousarray(picture[:, n : n + 320]) for n in range(32)]
+
+
+def checked(seed, width):
+    """A sharp picture: a texture under a fine pattern."""
+    pattern = np.indices((240, width)).sum(axis=0) // 4 % 2 * 60
+    return np.clip(textured(seed, 240, width).astype(int) + pattern[..., None] - 30, 0, 255).astype(np.uint8)
+
+
+def speaker():
+    """Frames of one speaker before one camera: a head that sways and a mouth."""
+    rows, columns = np.indices((240, 320))
+    background = checked(9, 320)
+    for n in range(128):
+        frame = background.copy()
+        middle = 160 + 40 * np.sin(n / 7)
+        frame[((rows - 120) / 90) ** 2 + ((columns - middle) / 60) ** 2 < 1] = (230, 190, 160)
+        frame[160 : 164 + n % 8, int(middle) - 20 : int(middle) + 20] = 30
+        yield frame
+
+
+def subtitles(path, lines):
+    clock = [
+        f"00:00:{n * STEP_S + 1:06.3f} --> 00:00:{n * STEP_S + 3:06.3f}".replace(".", ",") for n in range(len(lines))
+    ]
+    path.write_text("\n\n".join(f"{n}\n{at}\n{line}" for n, (at, line) in enumerate(zip(clock, lines, strict=True), 1)))
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("narrated")
+    dump = folder / "dump"
+    dump.mkdir()
+    speech = np.concatenate([part for _ in STEPS for part in (silence(1.0), babble(2.0), silence(1.0))])
+    write_spoken_video(dump / "plane.mp4", [frame for n in range(4) for frame in how_to(n)], speech, fps=8)
+    subtitles(dump / "plane.srt", STEPS)
+    write_spoken_video(dump / "speaker.mp4", speaker(), speech, fps=8)
+    subtitles(dump / "speaker.srt", ("I am here.", "I am still here.", "I talk and talk.", "Good bye."))
+    write_wav(dump / "radio.wav", speech)
+    subtitles(dump / "radio.srt", ("This is the radio.", "Here is the news."))
+    settings = ["engine.executor=inline", "tokens.tokenizer=reelmill-tok-xs", "tokens.text=bytes", "tokens.area=4096"]
+    recipe = recipes.load("emu3_5", [*settings, "tokens.narration.max_tokens=200"])
+    curate([dump], folder / "out", recipe, CurateOptions(), Console(quiet=True))
+    return folder / "out"
+
+
+def rows(out, query):
+    with LedgerQueries(out) as ledger:
+        return ledger.rows(query)
+
+
+def test_the_how_to_is_kept_and_the_speaker_is_not(out):
+    verdicts = {r["uri"]: (r["status"], r["rule"]) for r in rows(out, "SELECT uri, status, rule FROM samples")}
+    assert verdicts == {"plane.mp4": ("kept", None), "speaker.mp4": ("rejected", "steady"), "radio.wav": ("kept", None)}
+    assert verify(RunFolder(out)).problems == []
+
+
+def test_documents_hold_pictures_and_sentences_in_order_of_time(out):
+    documents = rows(out, "SELECT * FROM tokens WHERE uri = 'plane.mp4' ORDER BY part")
+    assert len(documents) > 1 and all(row["n_tokens"] <= 200 for row in documents)
+    blocks = [block for row in documents for block in row["blocks"]]
+    assert [block["kind"] for block in blocks] == ["image", "text"] * 4
+    assert [block["start_s"] for block in blocks if block["kind"] == "text"] == [1.0, 5.0, 9.0, 13.0]
+    for number, block in enumerate(block for block in blocks if block["kind"] == "image"):
+        assert block["start_s"] == pytest.approx(number * STEP_S + STEP_S / 2, abs=0.51)
+    (shard, *_) = sorted((out / "tokens").rglob("*.parquet"))
+    _, footer = read_footer(shard)
+    assert str(footer.vocab.layout) == "emu3.5"
+    said = []
+    for row in documents:
+        tokens = np.array(row["tokens"], np.int32)
+        assert parse(footer.vocab, tokens).n_vision == row["n_vision"] > 0
+        for block in row["blocks"]:
+            span = tokens[block["start"] : block["stop"]]
+            if block["kind"] == "text":
+                said.append(footer.vocab.tokenizer.decode(span.tolist()).strip())
+            else:
+                assert (span[0], span[-1]) == (footer.vocab.boi, footer.vocab.eoi)
+    assert tuple(said) == STEPS
+
+
+def test_a_recording_is_its_words(out):
+    (row,) = rows(out, "SELECT * FROM tokens WHERE uri = 'radio.wav'")
+    assert row["kind"] == "text" and [block["kind"] for block in row["blocks"]] == ["text", "text"]
+
+
+def test_the_words_spoken_around_a_key_frame(out):
+    found = rows(
+        out,
+        """SELECT k.time_s, string_agg(w.text, ' ' ORDER BY w.start_s) AS said
+        FROM keyframes k JOIN items USING (item_id), (SELECT item_id, unnest(words) AS w FROM chosen_transcripts) t
+        WHERE t.item_id = k.item_id AND uri = 'plane.mp4' AND k.problem IS NULL
+            AND w.start_s < k.time_s + 2 AND w.end_s > k.time_s - 2
+        GROUP BY k.time_s ORDER BY k.time_s""",
+    )
+    assert [row["said"] for row in found] == list(STEPS)
+
+
+def test_explain_shows_what_is_seen_and_said_in_order_of_time(out):
+    told = explain(out, "plane.mp4")["narration"]
+    assert [row["text"] or row["what"] for row in told] == [part for step in STEPS for part in (step, "picture")]
+    assert {row["dropped"] for row in told} == {None}
+    assert "keyframes" not in explain(out, "plane.mp4")["scores"]
+
+
+def test_sentences_end_with_punctuation_or_a_pause_and_none_is_divided():
+    def said(text, start, step=0.3):
+        return [
+            {"text": word, "start_s": start + n * step, "end_s": start + (n + 1) * step} for n, word in enumerate(text)
+        ]
+
+    words = [*said(["Dr.", "Mill", "is", "here."], 0.0), *said(["and", "then"], 1.2), *said(["stop"], 9.0)]
+    found = sentences(
+        [{"words": words}, {"words": said("先折。再等。".replace("。", "。 ").split(), 20.0)}], NarrationConfig()
+    )
+    assert [block.text for block in found] == ["Dr. Mill is here.", "and then", "stop", "先折。", "再等。"]
+    frames = [Block(t, t, frame=n, scene_s=s) for n, (t, s) in enumerate([(0.2, 0.0), (5.0, 4.0), (10.0, 4.0)])]
+    groups = list(split([*found[:3], *frames], lambda block: 10, 30))
+    assert [[b.text or b.frame for b in group] for group in groups] == [
+        [0, "Dr. Mill is here.", "and then"],
+        [1, "stop", 2],
+    ]
+    assert list(split([Block(0.0, 1.0, "too much")], lambda block: 31, 30)) == []

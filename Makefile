@@ -1,5 +1,5 @@
 # Every target first makes the environment (VENV) and pulls the default weights if they are missing.
-#   make curate [DUMP=folder] [OUT=out/sample] [RECIPE=sample]      make train [DATA=out/sample] [RECIPE=tiny]
+#   make curate [DUMP=folder] [OUT=out/sample] [RECIPE=sample|video|emu3_5]      make train [DATA=out/sample] [RECIPE=tiny]
 #   make test   make test-slow   make check   make bench
 #   make torture [MINUTES=10] [SEED=N]
 # TORCH: what pip installs first. On a machine with a GPU: make curate TORCH="torch torchvision"; an environment that
@@ -13,8 +13,10 @@ JOBS ?= 2
 MINUTES ?= 10
 SEED ?=
 BIN := $(VENV)/bin
-OUT ?= out/$(if $(DUMP),$(notdir $(patsubst %/,%,$(DUMP))),sample)
 RECIPE ?= $(if $(DUMP),video,sample)
+NARRATED := $(filter emu3_5,$(RECIPE))
+SAMPLE := build/$(if $(NARRATED),narrated,sample)-dump
+OUT ?= out/$(if $(DUMP),$(notdir $(patsubst %/,%,$(DUMP))),$(if $(NARRATED),narrated,sample))
 DATA ?= out/sample
 
 export OMP_NUM_THREADS ?= 1
@@ -22,8 +24,8 @@ export OMP_NUM_THREADS ?= 1
 .PHONY: curate train test test-slow torture check lint types bench clean
 
 curate: $(VENV)/.ready
-	$(if $(DUMP),,test -f build/sample-dump/.complete || { $(BIN)/reelmill sample-dump build/sample-dump && touch build/sample-dump/.complete; })
-	$(BIN)/reelmill curate $(or $(DUMP),build/sample-dump) --out $(OUT) --recipe $(RECIPE)
+	$(if $(DUMP),,test -f $(SAMPLE)/.complete || { $(BIN)/reelmill sample-dump $(SAMPLE) $(if $(NARRATED),--narrated) && touch $(SAMPLE)/.complete; })
+	$(BIN)/reelmill curate $(or $(DUMP),$(SAMPLE)) --out $(OUT) --recipe $(RECIPE)
 
 train: RECIPE = tiny
 train: $(VENV)/.ready

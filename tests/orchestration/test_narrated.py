@@ -13,6 +13,7 @@ from reelmill.pipelines.curate import recipes
 from reelmill.pipelines.curate.run import CurateOptions, curate
 from reelmill.pipelines.ledger.verify import verify
 from reelmill.pipelines.report.explain import explain
+from reelmill.pipelines.sampledump.narrated import write_narrated_dump
 from reelmill.tokenize.documents import parse
 from reelmill.tokenize.shards import read_footer
 
@@ -146,3 +147,19 @@ def test_sentences_end_with_punctuation_or_a_pause_and_none_is_divided():
         [1, "stop", 2],
     ]
     assert list(split([Block(0.0, 1.0, "too much")], lambda block: 31, 30)) == []
+
+
+@pytest.mark.slow
+def test_the_narrated_sample_dump_gives_one_document(tmp_path):
+    write_narrated_dump(tmp_path / "dump")
+    settings = ["engine.executor=inline", "tokens.tokenizer=reelmill-tok-xs", "tokens.text=bytes", "tokens.area=4096"]
+    recipe = recipes.load("emu3_5", settings)
+    curate([tmp_path / "dump"], tmp_path / "out", recipe, CurateOptions(), Console(quiet=True))
+    found = rows(tmp_path / "out", "SELECT uri, status, rule FROM samples ORDER BY uri")
+    assert [tuple(row.values()) for row in found] == [
+        ("howto/mill.mp4", "kept", None),
+        ("talk/speaker.mp4", "rejected", "steady"),
+    ]
+    (document,) = rows(tmp_path / "out", "SELECT * FROM tokens")
+    kinds = [block["kind"] for block in document["blocks"]]
+    assert kinds.count("image") == 6 and kinds.count("text") == 7  # one step has two sentences

@@ -39,7 +39,24 @@ def qft() -> Preset:
     )
 
 
-PRESETS: dict[str, Callable[[], Preset]] = {"qft": qft}
+def emu3_5_stage2() -> Preset:
+    """Emu3.5's advanced filter of its second stage (section 3.1.1), over a run of recipe `emu3_5`, which is the first.
+
+    Disclosed: filters of frame quality, of repeated key frames and of the transcript, without their bounds; models that
+    need a hub (DeQA, DINO, FG-CLIP, an LLM). Here the columns that every run has, with bounds of ours: sharper frames,
+    at most half of them like the one before, and speech at the pace of telling something.
+    """
+    return Preset(
+        (
+            'rules.quality={expr = "quality_score", min = 0.5, stage = "pictures", kinds = ["video"]}',
+            "rules.steady.max=0.5",
+            'rules.pace={expr = "words_per_s", min = 0.8, max = 5.0, stage = "speech", kinds = ["video", "audio"]}',
+        ),
+        None,
+    )
+
+
+PRESETS: dict[str, Callable[[], Preset]] = {"qft": qft, "emu3_5_stage2": emu3_5_stage2}
 
 
 def preset(name: str) -> Preset:

@@ -11,6 +11,7 @@ from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries
 from reelmill.pipelines.curate import recipes
 from reelmill.pipelines.curate.run import CurateOptions, curate
+from reelmill.pipelines.ledger.select import SelectOptions, select
 from reelmill.pipelines.ledger.verify import verify
 from reelmill.pipelines.report.explain import explain
 from reelmill.pipelines.sampledump.narrated import write_narrated_dump
@@ -39,7 +40,7 @@ def speaker():
     background = checked(9, 320)
     for n in range(128):
         frame = background.copy()
-        middle = 160 + 40 * np.sin(n / 7)
+        middle = 160 + 12 * np.sin(n / 7)
         frame[((rows - 120) / 90) ** 2 + ((columns - middle) / 60) ** 2 < 1] = (230, 190, 160)
         frame[160 : 164 + n % 8, int(middle) - 20 : int(middle) + 20] = 30
         yield frame
@@ -127,6 +128,20 @@ def test_explain_shows_what_is_seen_and_said_in_order_of_time(out):
     assert [row["text"] or row["what"] for row in told] == [part for step in STEPS for part in (step, "picture")]
     assert {row["dropped"] for row in told} == {None}
     assert "keyframes" not in explain(out, "plane.mp4")["scores"]
+
+
+def test_the_second_stage_is_a_selection_of_the_same_run(out):
+    select(out, "stage2", SelectOptions(preset="emu3_5_stage2"), Console(quiet=True))
+    found = rows(
+        out,
+        """SELECT uri, v.status, v.rule FROM verdicts v JOIN scored USING (sample_id) JOIN items USING (item_id)
+        WHERE selection = 'stage2' ORDER BY uri""",
+    )
+    assert [tuple(row.values()) for row in found] == [
+        ("plane.mp4", "kept", None),
+        ("radio.wav", "rejected", "pace"),  # 8 words in 16 s
+        ("speaker.mp4", "rejected", "steady"),
+    ]
 
 
 def test_sentences_end_with_punctuation_or_a_pause_and_none_is_divided():

@@ -19,6 +19,7 @@ from reelmill.registry import find_class
 READERS: dict[str, str] = {
     "folder": "reelmill.curation.readers.folder:FolderReader",
     "webdataset": "reelmill.curation.readers.webdataset:WebDatasetReader",
+    "single": "reelmill.curation.readers.single:FileReader",
     "packed": "reelmill.curation.readers.packed:PackedReader",
 }
 

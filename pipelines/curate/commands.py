@@ -10,7 +10,10 @@ import typer
 
 from reelmill.terminal import echo_json, progress_console, say
 
-Dumps = Annotated[list[Path], typer.Argument(help="What to read: folder trees, WebDataset tars.", show_default=False)]
+Dumps = Annotated[
+    list[Path],
+    typer.Argument(help="What to read: folders, tars, zips, WARC, Parquet, JSON lines, files.", show_default=False),
+]
 Out = Annotated[Path, typer.Option(help="Run folder; made anew, or gone on with.", show_default=False)]
 RunPlace = Annotated[Path, typer.Argument(help="Run folder.", show_default=False)]
 Sets = Annotated[list[str] | None, typer.Option("--set", help="Change one value: rules.motion.min=0.05")]
@@ -46,6 +49,9 @@ def curate(
     executor: Annotated[str, typer.Option(help="ray or inline; the recipe's when not given.")] = "",
     workers: Annotated[int, typer.Option(min=0, help="Worker processes; 0: one per CPU.")] = 0,
     dry: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done; nothing is written.")] = False,
+    plan_only: Annotated[
+        bool, typer.Option("--plan-only", help="The same, with what the dumps hold and about what it will cost.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For a script: print what `stats --json` prints.")] = False,
 ) -> None:
     """Dump to token shards: plan, score, decide, caption, tokenize. Run it again and it does what is missing."""
@@ -70,10 +76,10 @@ def curate(
     loaded = recipes.load(recipe, [*(set_ or []), *raft_assignments(raft), *engine, *readers])
     console = progress_console(stderr=as_json)
     options = CurateOptions(prefix, limit, sample, update, frozenset(retry or ()))
-    if dry:
+    if dry or plan_only:
         from reelmill.pipelines.curate.dry_run import preview, print_preview
 
-        found = preview(dumps, out, loaded, options, console)
+        found = preview(dumps, out, loaded, options, console, with_survey=plan_only)
         if as_json:
             echo_json(asdict(found))
         else:

@@ -1,4 +1,7 @@
-"""`reelmill curate --dry-run`: what the command would do. Dumps are read as the plan reads them; nothing is written."""
+"""`reelmill curate --dry-run` and `--plan-only`: what the command would do.
+
+Dumps are read as the plan reads them; nothing is written.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ from reelmill.orchestration.recipe import Recipe
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries
 from reelmill.pipelines.curate.run import CurateOptions, check_curation
+from reelmill.pipelines.curate.survey import Survey, print_survey, survey
 from reelmill.pipelines.tables import print_table
 from reelmill.terminal import say
 
@@ -33,9 +37,19 @@ class Preview:
     units_to_score: int
     items_to_score: int
     scorers: list[str]
+    survey: Survey | None = None
+    """With `--plan-only`."""
 
 
-def preview(dumps: Sequence[Path], out: Path, recipe: Recipe, options: CurateOptions, console: Console) -> Preview:
+def preview(
+    dumps: Sequence[Path],
+    out: Path,
+    recipe: Recipe,
+    options: CurateOptions,
+    console: Console,
+    *,
+    with_survey: bool = False,
+) -> Preview:
     """What `curate` would do with these arguments; raises what it would raise before it begins."""
     folder = RunFolder(out)
     check_curation(dumps, folder, recipe, options, console)
@@ -63,15 +77,21 @@ def preview(dumps: Sequence[Path], out: Path, recipe: Recipe, options: CurateOpt
         items[row["kind"]] += 1
         size[row["kind"]] += row["size"]
     new = [{"kind": kind, "items": items[kind], "megabytes": round(size[kind] / 1e6, 1)} for kind in sorted(items)]
-    return Preview(lines, new, len(set(waiting)), len(waiting), list(recipe.score.scorers))
+    scorers = list(recipe.score.scorers)
+    rows = [row for row in plan.to_pylist() if row["unit"] not in done] if with_survey else []
+    surveyed = survey(rows, folder, scorers) if with_survey else None
+    return Preview(lines, new, len(set(waiting)), len(waiting), scorers, surveyed)
 
 
 def print_preview(found: Preview, console: Console) -> None:
     """The same on a terminal."""
     for dump, line in found.plan.items():
         say(console, f"{dump}: {line}", head="plan")
-    if found.new:
+    if found.survey:
+        print_survey(found.survey, console)
+    elif found.new:
         print_table(console, found.new, "New items")
     scorers = ", ".join(found.scorers) or "no scorer"
     say(console, f"{found.items_to_score:,} items in {found.units_to_score:,} units, by {scorers}", head="score")
-    say(console, "Then decide, caption and tokenize. Nothing was written: leave out --dry-run to do it.")
+    flag = "--plan-only" if found.survey else "--dry-run"
+    say(console, f"Then decide, caption and tokenize. Nothing was written: leave out {flag} to do it.")

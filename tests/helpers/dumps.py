@@ -84,10 +84,11 @@ def small_run(folder: Path) -> Path:
 
 
 def curate_here(dump, out, recipe, *assignments, **options):
-    """What the command does, inline and in this process, which has its imports; returns what it prints."""
+    """What the command does with a dump or a list of them, inline and in this process; returns what it prints."""
     console = Console(file=io.StringIO(), width=300)
     loaded = recipes.load(str(recipe), ["engine.executor=inline", *assignments])
-    run([Path(dump)], Path(out), loaded, CurateOptions(**options), console)
+    dumps = dump if isinstance(dump, list) else [Path(dump)]
+    run(dumps, Path(out), loaded, CurateOptions(**options), console)
     return console.file.getvalue()
 
 

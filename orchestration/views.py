@@ -235,8 +235,9 @@ def _unreadable(root: Path, error: duckdb.Error) -> ReelmillError:
     message = str(error).splitlines()[0]
     if "disabled by configuration" in message and (links := [path for path in root.rglob("*") if path.is_symlink()]):
         return DataError(
-            f"{root} cannot be queried: {min(links).relative_to(root)} is a link, and queries read this folder alone; "
-            "put what it leads to in its place, or move the whole folder and link to that"
+            f"{root} cannot be queried: {', '.join(str(path.relative_to(root)) for path in sorted(links)[:3])} is a "
+            "link, and queries read this folder alone; put what it leads to in its place, or move the whole folder and "
+            "link to that"
         )
     kind = MachineError if isinstance(error, duckdb.IOException) and "ermission denied" in message else DataError
     return kind(f"{root} cannot be queried: {message}. {_VERIFY.format(root=root)}")

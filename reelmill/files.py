@@ -24,7 +24,7 @@ from reelmill.os_errors import os_failure
 CHECKSUMS = "checksums"
 ABANDONED_S = 3600.0
 """A temporary file that nobody has written to for so long belongs to a writer that was killed."""
-_LOG = "written.log"
+WRITTEN_LOG = "written.log"
 
 _UMASK = os.umask(0)
 os.umask(_UMASK)  # it can only be read by setting it
@@ -127,7 +127,7 @@ def written_files(root: Path) -> tuple[set[Path], bool]:
 
     No files by a log of an earlier version.
     """
-    log = root / CHECKSUMS / _LOG
+    log = root / CHECKSUMS / WRITTEN_LOG
     there: set[Path] = set()
     damaged = False
     lines = log.read_text(encoding="utf-8", errors="replace").split("\n") if log.is_file() else []
@@ -147,7 +147,7 @@ def damaged_files(root: Path, wanted: Collection[Path], checked_by_line: Collect
     checksums = root / CHECKSUMS
     records = {root / record.relative_to(checksums).with_suffix("") for record in checksums.rglob("*.sha256")}
     written, is_log_damaged = written_files(root)
-    problems = [f"{CHECKSUMS}/{_LOG}: its lines are not those that were written"] if is_log_damaged else []
+    problems = [f"{CHECKSUMS}/{WRITTEN_LOG}: its lines are not those that were written"] if is_log_damaged else []
     for path in sorted(records.union(wanted, written)):
         name = path.relative_to(root)
         if not path.is_file():
@@ -187,7 +187,7 @@ def _is_whole(root: Path, path: Path) -> bool:
 
 def _note(root: Path, sign: str, path: Path) -> None:
     """Append to the log that a file came or went. A line on its own, with a check, since writers may be killed."""
-    log = root / CHECKSUMS / _LOG
+    log = root / CHECKSUMS / WRITTEN_LOG
     log.parent.mkdir(parents=True, exist_ok=True)
     entry = f"{sign} {path.relative_to(root)}"
     with log.open("a", encoding="utf-8") as stream:

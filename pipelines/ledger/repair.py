@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from reelmill.files import CHECKSUMS
+from reelmill.files import CHECKSUMS, WRITTEN_LOG
 
 AGAIN = "then run the same `reelmill curate` again"
 COPY = "put it back from a copy; without one, curate into another --out"
@@ -39,6 +39,13 @@ def cures(folder: Path, problems: Iterable[str]) -> list[str]:
 
 def cure_of(name: str) -> Cure | None:
     """What to do about one damaged or missing file, named by its path in the run folder; None for no file of one."""
+    if name == f"{CHECKSUMS}/{WRITTEN_LOG}":
+        return Cure((name,), "a file that is gone together with its checksum is no longer missed")
+    # The file of a damaged record cannot be told from a damaged one.
+    return _cure_of_file(name.removeprefix(f"{CHECKSUMS}/").removesuffix(".sha256"))
+
+
+def _cure_of_file(name: str) -> Cure | None:
     path = PurePosixPath(name)
     here = _with_checksum(name)
     table = path.parts[0] if path.parts else ""
@@ -53,7 +60,7 @@ def cure_of(name: str) -> Cure | None:
         return Cure(here, "nothing is lost but CPU times that `reelmill stats` shows")
     if name in ("plan.parquet", "recipe.toml"):
         return Cure((), f"{name}: {COPY}")
-    return None
+    return Cure(here, "the next run that writes to the folder writes it anew") if name == ".epoch" else None
 
 
 def _with_checksum(name: str) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from reelmill.errors import DataError
-from reelmill.files import CHECKSUMS
+from reelmill.files import CHECKSUMS, WRITTEN_LOG
 from reelmill.orchestration.runfolder import TABLES, RunFolder
 from reelmill.pipelines.cli import app
 from reelmill.pipelines.curate import recipes
@@ -67,3 +67,18 @@ def test_every_table_has_a_cure_and_equal_ones_share_a_line():
     problems = [f"tokens/ab/unit-00000{n}.parquet: gone" for n in (1, 2)] + ["2 samples have no item"]
     (line,) = cures(Path("o"), problems)
     assert line.startswith(f"rm -f o/tokens/ab/unit-000001.parquet o/{CHECKSUMS}/tokens/ab/unit-000001.parquet.sha256 ")
+
+
+@pytest.mark.parametrize("name", [".epoch", f"{CHECKSUMS}/.epoch.sha256", f"{CHECKSUMS}/{WRITTEN_LOG}"])
+def test_the_cure_of_what_is_written_about_files(out, name):
+    damage(out / name)
+    (line,) = cures(out, verify(RunFolder(out)).problems)
+    for path in shlex.split(line.removeprefix("rm -f ").partition(";")[0]):
+        Path(path).unlink()
+    with RunFolder(out).lock():
+        pass
+    assert verify(RunFolder(out)).problems == []
+
+
+def test_a_damaged_record_has_the_cure_of_its_file():
+    assert cure_of(f"{CHECKSUMS}/items/unit-000000.parquet.sha256") == cure_of("items/unit-000000.parquet")

@@ -51,7 +51,10 @@ def _cure_of_file(name: str) -> Cure | None:
     table = path.parts[0] if path.parts else ""
     if table in ("samples", "items"):
         return Cure((*_with_checksum(f"items/{path.name}"), *_with_checksum(f"samples/{path.name}")), AGAIN)
-    if table in ("tokens", "captions", "failures", "audio", "schemas") or name in ("run.json", "reelmill.duckdb"):
+    if table in ("tokens", "captions", "failures", "audio", "transcripts", "schemas") or name in (
+        "run.json",
+        "reelmill.duckdb",
+    ):
         return Cure(here, f"{AGAIN} (what was imported: import it again)" if table in ("tokens", "captions") else AGAIN)
     if table == "verdicts":
         selection = path.stem

@@ -25,7 +25,7 @@ from reelmill.eval.preference import (
     win_rates,
     write_choices,
 )
-from reelmill.files import write_text
+from reelmill.files import ABANDONED_S, sweep, write_text
 from reelmill.pipelines.prefer.candidates import open_candidates
 from reelmill.pipelines.tables import print_table
 from reelmill.terminal import say
@@ -44,6 +44,7 @@ def build_pairs(
     if not _NAME.fullmatch(name):
         raise ConfigError(f"--name is {name!r}; it may have letters, digits, dots, dashes and underscores")
     candidates = open_candidates(folder)
+    sweep(folder, ABANDONED_S)
     votes = VoteFile(folder).read(candidates)
     kind = require_one_scale(votes, voters)
     by_prompt = tallies(votes, voters)

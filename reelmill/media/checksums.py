@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import zlib
+from collections import deque
 from typing import BinaryIO
 
 _SEGMENT = b"\x18\x53\x80\x67"
 _CRC_32 = b"\xbf\x84"
 """A first child of four bytes: the checksum of all that follows it within its parent."""
 _CHUNK = 1 << 20
+_MOST_WRONG = 100
+"""Of elements with a wrong checksum the last ones are remembered: packets are asked for in the file's order."""
 
 
 class ClusterChecksums:
@@ -19,7 +22,7 @@ class ClusterChecksums:
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
-        self._wrong: list[tuple[int, int]] = []
+        self._wrong: deque[tuple[int, int]] = deque(maxlen=_MOST_WRONG)
         self._at: int | None = None
         _, start, end = self._element(0)  # EBML's header
         kind, inside, _ = self._element(end) if start else (b"", 0, 0)

@@ -25,6 +25,8 @@ LONGEST_GAP_S = 0.5
 """A longer gap is a pause, as slides and screens have them; lost packets rarely follow each other for so long."""
 MOST_KINDS = 100
 """Different complaints that are counted."""
+MOST_WAITING = 1000
+"""Packets with errors that are remembered until their frames are shown. A decoder holds back 16 frames at most."""
 MOST_WORDS = 300
 """Characters of the complaints that are told."""
 _NUMBERS = re.compile(r"0x[0-9A-Fa-f]+|[-+]?\d[\d.]*")
@@ -63,7 +65,8 @@ class Damage:
             kind = _NUMBERS.sub("#", " ".join(complaint.split()))
             if kind in self._kinds or len(self._kinds) < MOST_KINDS:
                 self._kinds[kind] += 1
-        self._waiting.append(pts)
+        if len(self._waiting) < MOST_WAITING:
+            self._waiting.append(pts)
 
     def begin(self, pts: int | None) -> None:
         """The first key frame of a file that begins inside of a group of pictures: what came before is no damage."""

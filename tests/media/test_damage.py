@@ -8,6 +8,7 @@ from odd_media import FPS, cut, film, pictures
 from videos import scene_frames
 
 from reelmill.errors import Refused
+from reelmill.media.damage import Damage
 
 X264 = {"options": {"g": "10", "bf": "0", "crf": "20"}}
 
@@ -170,3 +171,11 @@ def test_the_purest_colours_are_possible(tmp_path, matrix):
 def test_frames_of_rgb_are_not_measured(tmp_path):
     ((body, _),), _ = expand(film(tmp_path / "a.mov", pictures(6), codec="qtrle", pixels="rgb24"))
     assert (body["damaged_frames"], body["impossible_colours"]) == (0, None)
+
+
+def test_errors_whose_frames_never_come_take_no_room():
+    damage = Damage()
+    for n in range(5000):
+        damage.note(["a packet cannot be decoded"], 10**15 + n)
+    assert (damage.errors, damage.unshown) == (5000, 1000)
+    assert damage.words() == "a packet cannot be decoded (5000)"

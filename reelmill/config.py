@@ -154,8 +154,9 @@ def differences(old: Any, new: Any) -> list[str]:
 def at_least(table: str, config: Any, **bounds: float) -> None:
     """Raise ConfigError for a field of a recipe's table that lies below its bound, as in `batch=1`."""
     for key, bound in bounds.items():
-        if getattr(config, key) < bound:
-            raise ConfigError(f"{table}.{key} is {getattr(config, key):g}; it must be at least {bound:g}")
+        value = getattr(config, key)
+        if value is not None and not value >= bound:  # also what is no number
+            raise ConfigError(f"{table}.{key} is {value:g}; it must be at least {bound:g}")
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:

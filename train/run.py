@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from reelmill.config import to_toml
+from reelmill.config import at_least, to_toml
 from reelmill.errors import ConfigError
 from reelmill.files import write_text
 from reelmill.train import checkpoint
@@ -43,6 +43,7 @@ def train(
     run or that differs from the one that `out` was begun with, DataError for missing or damaged documents, MachineError
     where another run holds `out`, and Preempted when a signal stopped the run after it was saved.
     """
+    _check_numbers(config)
     source = objective_class(config.objective).read(config, data, selection)
     config, sizes = with_init_sizes(config, out)
     config = with_vocabulary(config, source)
@@ -63,6 +64,12 @@ def train(
     if last is None:
         raise ConfigError(f"nothing to train: steps is {config.steps}; it must be at least 1.")
     return last
+
+
+def _check_numbers(config: TrainConfig) -> None:
+    at_least("data", config.data, context=1, batch_rows=1, micro_rows=1)
+    at_least("model", config.model, hidden=1, layers=1, heads=1, kv_heads=1, mlp=1)
+    at_least("optimizer", config.optimizer, lr=0, final_lr=0, warmup_steps=0)
 
 
 def with_vocabulary(config: TrainConfig, source: DataSource) -> TrainConfig:

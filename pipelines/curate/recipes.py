@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from reelmill.config import from_dict, nearest, override, read_toml, to_dict
+from reelmill.config import at_least, from_dict, nearest, override, read_toml, to_dict
 from reelmill.curation import rules
 from reelmill.curation.captions import config as caption_config
 from reelmill.curation.interfaces import Kind
@@ -125,9 +125,19 @@ def check(recipe: Recipe) -> None:
     skips = {name: skip_if for name, skip_if, _ in make_scorers(recipe.score) if skip_if}
     rules.check(recipe.rules, judged_schema(score_columns(recipe.score)), skips)
     caption_config.check(recipe.captions)
+    _check_numbers(recipe)
     speech.check(recipe.transcripts)
     if any(name != speech.SUBTITLES for name in recipe.transcripts.sources) and not recipe.sound.measure:
         raise ConfigError("transcripts.sources hear speech, which sound.measure = true finds; set it")
+
+
+def _check_numbers(recipe: Recipe) -> None:
+    decode, bytes_ = recipe.score.decode, ("max_bytes", "max_image_bytes", "max_text_bytes", "max_pixels")
+    at_least("plan", recipe.plan, unit_items=1, unit_mb=1)
+    at_least("score.decode", decode, **dict.fromkeys(bytes_, 1.0), max_picture_mb=1, max_frame_mb=1)
+    at_least("score.decode", decode, max_duration_s=0.001, sample_fps=0.001, short_side=16, long_side=16)
+    at_least("score.scenes", recipe.score.scenes, max_s=0.1, max_open_s=0.1)
+    at_least("tokens", recipe.tokens, area=1, fps=0.001, max_latent_frames=1, caption_after=0)
 
 
 def graph(recipe: Recipe) -> str:

@@ -21,9 +21,11 @@ def read_prompts(file: Path) -> list[str]:
 
 
 def check_text(text: str, where: str) -> str:
-    """`text`, if it is UTF-8 and not too long. Raises DataError, naming `where` it stands, if not."""
+    """`text`, if it is UTF-8, not too long and without NUL. Raises DataError, naming `where` it stands, if not."""
     if len(text) > LONGEST_PROMPT:
         raise DataError(f"{where} has {len(text):,} characters; the maximum is {LONGEST_PROMPT:,}")
+    if "\0" in text:
+        raise DataError(f"{where} holds a NUL character, which no text does; write it in UTF-8")
     try:
         text.encode()
     except UnicodeEncodeError as error:

@@ -62,7 +62,7 @@ def train(
     share: Annotated[float, typer.Option(help="That share.", min=0, max=0.5)] = 0.02,
     media: Annotated[Path | None, typer.Option(help="Without --data: where the listed media go; OUT/media.")] = None,
     selection: Annotated[str, typer.Option(help="Whose kept samples of a run folder.")] = "default",
-    until: Annotated[int | None, typer.Option(help="Stop before this step, saved.", show_default=False)] = None,
+    until: Annotated[int | None, typer.Option(min=1, help="Stop before this step, saved.", show_default=False)] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Change one value: optimizer.lr=1e-3")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Train nothing; say as JSON what it would take.")] = False,
 ) -> None:

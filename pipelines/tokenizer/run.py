@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +21,8 @@ from reelmill.train.vision.config import TokenizerRecipe
 from reelmill.train.vision.media import MediaFile, find, frames_at, media_file, read_picture
 from reelmill.train.vision.run import split
 
+MOST_AREA = 1 << 26
+"""Pixels that `--area` may ask for: a tokenizer takes some hundred bytes for each."""
 _STATE_BYTES = 4 * 5
 
 
@@ -129,6 +133,10 @@ def encode_file(name: str, file: Path, codes: Path, fps: float, area: int) -> st
     """Write a file's codes and what decoding needs; returns a line that says so."""
     from reelmill.tokenize.vision.evaluate import fit
 
+    if not 0 < fps < math.inf:
+        raise ConfigError(f"--fps is {fps:g}; it must be above 0")
+    if not 0 <= area <= MOST_AREA:
+        raise ConfigError(f"--area is {area}; it must be 0, for frames as they are, or up to {MOST_AREA:,}")
     tokenizer = vision.load(name)
     source = media_file(file)
     sizes: list[tuple[int, ...]] = []
@@ -162,7 +170,7 @@ def decode_file(name: str, codes: Path, file: Path) -> str:
         with np.load(codes, allow_pickle=False) as archive:
             found, shape = archive["codes"], tuple(int(n) for n in archive["shape"])
             fps, fingerprint = float(archive["fps"]), str(archive["fingerprint"])
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{codes} is not an archive of codes ({error}); make one with `tokenizer encode`") from error
     if fingerprint != tokenizer.fingerprint:
         raise DataError(

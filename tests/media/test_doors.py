@@ -128,6 +128,7 @@ def test_tokenizer_encode(tmp_path, reelmill, name):
     assert np.array_equal(np.load(codes)["codes"], expected)
 
 
+@pytest.mark.slow
 def test_the_report(tmp_path, reelmill):
     """The page that the command writes shows each of them upright and in its colours."""
     dump, out = tmp_path / "dump", tmp_path / "out"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from reelmill.config import to_toml
+from reelmill.config import at_least, to_toml
 from reelmill.draws import uniform
 from reelmill.files import write_text
 from reelmill.tokenize.vision.evaluate import fit
@@ -39,6 +39,9 @@ def train(
     rank calls this. Raises ConfigError for a recipe that cannot run or that differs from the one that `out` was begun
     with, DataError for media that cannot be used, Preempted or Interrupted when a signal stopped it, saved.
     """
+    at_least("recipe", recipe, steps=1)
+    at_least("data", recipe.data, pictures=0, clips=0, short_side=16)
+    at_least("optimizer", recipe.optimizer, lr=0, final_lr=0, warmup_steps=0, discriminator_lr=0)
     with join_ranks(recipe.device) as ranks, sole_run(out, ranks):
         with ranks.together():
             judged = judged_media(held_out) if ranks.is_first else {}

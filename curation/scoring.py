@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
-import math
 import re
-import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
@@ -18,7 +14,7 @@ import pyarrow as pa
 
 from reelmill.config import free_table, identity, nearest, to_dict
 from reelmill.curation import scorers as registry
-from reelmill.curation.interfaces import ColumnType, Frames, Sample, Scorer
+from reelmill.curation.interfaces import ColumnType, Frames, Sample
 from reelmill.curation.keyframes import KeyframesConfig, Problem
 from reelmill.curation.ledger import (
     ARROW_TYPES,
@@ -30,10 +26,11 @@ from reelmill.curation.ledger import (
     sample_id,
     samples_schema,
 )
+from reelmill.curation.measuring import Measurer, NamedScorer
 from reelmill.curation.rules import Rule, RuleFilter
 from reelmill.curation.scenes import ScenesConfig
 from reelmill.curation.sidecars import Sidecar, read_sidecar
-from reelmill.errors import ConfigError, DataError, brief
+from reelmill.errors import ConfigError, DataError
 from reelmill.isolation.failures import failure_of
 from reelmill.isolation.messages import SAMPLES
 from reelmill.isolation.parent import Child, IsolationConfig, ItemFailed
@@ -42,11 +39,7 @@ from reelmill.media import READS_AS
 from reelmill.media.limits import Limits
 from reelmill.media.source import Source, place_of
 
-log = logging.getLogger(__name__)
-
 BATCH_BYTES = 64 * 1024**2
-
-Measure = Callable[[Sequence[Sample]], list[dict[str, Any]]]
 
 EXPANDERS = {kind: f"reelmill.curation.expanders.{kind}:expand" for kind in ("video", "image", "text")}
 
@@ -97,7 +90,7 @@ def score_columns(config: ScoreConfig) -> dict[str, ColumnType]:
     return columns
 
 
-def make_scorers(config: ScoreConfig) -> list[tuple[str, str, Scorer]]:
+def make_scorers(config: ScoreConfig) -> list[NamedScorer]:
     """Name, `skip_if` and scorer, in the order they run, not set up yet. ConfigError for a wrong option."""
     made = []
     for name, options in config.scorers.items():
@@ -109,11 +102,6 @@ def make_scorers(config: ScoreConfig) -> list[tuple[str, str, Scorer]]:
         own = {key: value for key, value in options.items() if key not in ("use", "skip_if")}
         made.append((name, options.get("skip_if", ""), registry.create(options.get("use", name), own)))
     return made
-
-
-def approximate_columns(config: ScoreConfig) -> dict[str, list[str]]:
-    """Columns of relative errors, each with the columns that have it: scorers' approximate ones, and shared ones."""
-    return _approximate([scorer for _, _, scorer in make_scorers(config)])
 
 
 def score_fingerprint(config: ScoreConfig) -> str:
@@ -134,20 +122,14 @@ class ItemScorer:
     def __init__(self, config: ScoreConfig, rules: Mapping[str, Rule]) -> None:
         self._config = config
         self._schema = samples_schema(score_columns(config))
-        self._rules = RuleFilter(rules, judged_schema(score_columns(config)))
         self.fingerprint = score_fingerprint(config)
         self._options = {
             **to_dict(config.decode),
             "scenes": to_dict(config.scenes),
             "keyframes": to_dict(config.keyframes),
         }
-        self._scorers = make_scorers(config)
-        self._shared = _shared_columns([scorer for _, _, scorer in self._scorers])
-        self._approximate = _approximate([scorer for _, _, scorer in self._scorers])
-        for _, _, scorer in self._scorers:
-            scorer.setup()
+        self._measurer = Measurer(make_scorers(config), RuleFilter(rules, judged_schema(score_columns(config))))
         self._child = Child(config.isolation)
-        self._cpu_s: dict[str, float] = defaultdict(float)
 
     @property
     def samples_schema(self) -> pa.Schema:
@@ -160,9 +142,9 @@ class ItemScorer:
 
     def take_timings(self) -> dict[str, float]:
         """CPU seconds since the last call: of the child (`decode and cut`) and of each scorer by name."""
-        taken = {"decode and cut": self._child.cpu_s, **self._cpu_s}
+        taken = {"decode and cut": self._child.cpu_s, **self._measurer.cpu_s}
         self._child.cpu_s = 0.0
-        self._cpu_s.clear()
+        self._measurer.cpu_s.clear()
         return taken
 
     def score(self, item: Mapping[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -183,7 +165,7 @@ class ItemScorer:
         rows: list[dict[str, Any]] = []
         facts: dict[str, Any] = {}
         for batch in _batches(item, row["alt"], messages, facts):
-            rows.extend(self._measured(batch))
+            rows.extend(self._measurer.measure(batch))
         if not facts:
             raise ItemFailed("item", "decoder_nonsense: samples without the facts of their item")
         if len({row["sample_id"] for row in rows}) < len(rows):
@@ -194,25 +176,8 @@ class ItemScorer:
         return {**row, **known, "status": "done", "n_samples": len(rows)}, rows
 
     def keep_known(self, rows: Sequence[dict[str, Any]], before: Mapping[str, Mapping[str, Any]]) -> None:
-        """Put back what a scorer measured before, and better than now: a score is never lost.
-
-        Under other rules a scorer may skip a sample or look at it roughly, and it may fail.
-
-        `before` maps sample ids to rows of the same score fingerprint.
-        """
-        for row in rows:
-            known = before.get(row["sample_id"], {})
-            lost = {
-                name: {column: known.get(column) for column in scorer.columns}
-                for name, _, scorer in self._scorers
-                if not _has_none(known, scorer) and _is_worse(row, known, scorer)
-            }
-            for scores in lost.values():
-                row.update(scores)
-            skipped, failed = (row["skipped"] or "").split(), (row["score_error"] or "").split("; ")
-            row["skipped"] = " ".join(name for name in skipped if name not in lost) or None
-            row["score_error"] = "; ".join(error for error in failed if error.partition(":")[0] not in lost) or None
-            self._fill_shared(row)
+        """Put back what was measured before, and better than now, see `Measurer.keep_known`."""
+        self._measurer.keep_known(rows, before)
 
     def refused(self, item: Mapping[str, Any], failure: ItemFailed) -> dict[str, Any]:
         """The ITEMS row of an item that could not be used."""
@@ -229,70 +194,6 @@ class ItemScorer:
         row.update({name: item[name] for name in ("unit", "item_id", "uri", "kind")}, bytes=item["size"], n_samples=0)
         known = {name: getattr(sidecar, name) for name in ("source", "licence", "url", "page_url", "crawled", "alt")}
         return {**row, **known, "sidecar_problem": sidecar.problem, "score_fingerprint": self.fingerprint}
-
-    def _measured(self, batch: list[Sample]) -> list[dict[str, Any]]:
-        rows = [_sample_row(sample) for sample in batch]
-        for name, skip_if, scorer in self._scorers:
-            wanted = [i for i, s in enumerate(batch) if s.kind in scorer.kinds and len(s.frames.images)]
-            if skip_if and wanted:
-                skipped = self._rules.skipped([rows[i] for i in wanted], skip_if)
-                for i in (i for i, skip in zip(wanted, skipped, strict=True) if skip):
-                    rows[i]["skipped"] = " ".join(filter(None, [rows[i]["skipped"], name]))
-                wanted = [i for i, skip in zip(wanted, skipped, strict=True) if not skip]
-            if wanted:
-                began = time.process_time()
-                self._take(name, scorer.score, scorer, wanted, batch, rows)
-                if scorer.approximate and (open_ := self._unsettled(wanted, rows)):
-                    self._take(name, scorer.refine, scorer, open_, batch, rows)
-                self._cpu_s[name] += time.process_time() - began
-        for row in rows:
-            self._fill_shared(row)
-        return rows
-
-    def _take(
-        self,
-        name: str,
-        measure: Measure,
-        scorer: Scorer,
-        wanted: Sequence[int],
-        batch: Sequence[Sample],
-        rows: Sequence[dict[str, Any]],
-    ) -> None:
-        """Measure the wanted samples of a batch; scores go into their rows, and to the scorers that follow."""
-        found = _scores(name, measure, scorer, [batch[i] for i in wanted])
-        for i, scores in zip(wanted, found, strict=True):
-            errors = filter(None, [rows[i]["score_error"], scores.pop("score_error", None)])
-            rows[i].update(scores, score_error="; ".join(errors) or None)
-            batch[i].columns.update(scores)
-
-    def _unsettled(self, wanted: Sequence[int], rows: Sequence[dict[str, Any]]) -> list[int]:
-        """Which of the wanted rows have an approximate value too close to a bound of the rules."""
-        for i in wanted:
-            self._fill_shared(rows[i])
-        open_ = self._rules.unsettled([rows[i] for i in wanted], self._approximate)
-        return [i for i in wanted if rows[i]["sample_id"] in open_]
-
-    def _fill_shared(self, row: dict[str, Any]) -> None:
-        row.update({shared: row.get(column) for shared, column in self._shared.items()})
-
-
-def _shared_columns(scorers: Sequence[Scorer]) -> dict[str, str]:
-    """Each shared column, and the column that stands for it: that of the scorer with the highest precedence."""
-    return {
-        shared: column
-        for scorer in sorted(scorers, key=lambda scorer: scorer.precedence)
-        for shared, column in scorer.shares.items()
-    }
-
-
-def _approximate(scorers: Sequence[Scorer]) -> dict[str, list[str]]:
-    """Columns of relative errors, each with the columns that have it."""
-    shared = _shared_columns(scorers)
-    errors: dict[str, list[str]] = defaultdict(list)
-    for scorer in scorers:
-        for column, error in scorer.approximate.items():
-            errors[error] += [column, *(name for name, filled_by in shared.items() if filled_by == column)]
-    return dict(errors)
 
 
 def _sidecar(item: Mapping[str, Any]) -> Sidecar:
@@ -365,49 +266,3 @@ def _sample(item: Mapping[str, Any], alt: str | None, body: Mapping[str, Any], f
     sample = Sample(identity, item["item_id"], kind, start, end, *size, frames, alt=alt)
     sample.columns.update({"unit": item["unit"], **{name: body.get(name) for name in DAMAGE}})
     return sample
-
-
-def _sample_row(sample: Sample) -> dict[str, Any]:
-    names = ("sample_id", "item_id", "kind", "start_s", "end_s", "width", "height", "fps")
-    row = {name: getattr(sample, name) for name in names}
-    row.update(sample.columns, n_frames=len(sample.frames.images), skipped=None, score_error=None)
-    return row
-
-
-def _scores(name: str, measure: Measure, scorer: Scorer, samples: Sequence[Sample]) -> list[dict[str, Any]]:
-    """Scores of a batch; where the batch fails, sample by sample, so that an error costs one sample."""
-    try:
-        return _checked(scorer, samples, measure(samples))
-    except Exception as error:  # a scorer's failure is recorded in the row, which then stays undecided
-        if len(samples) > 1:
-            return [scores for sample in samples for scores in _scores(name, measure, scorer, [sample])]
-        text = brief(error).replace("; ", ", ")  # "; " separates the messages of two scorers
-        message = f"{name}: {type(error).__name__}: {text}"
-        log.warning("%s: %s", samples[0].sample_id, message)
-        return [{**dict.fromkeys(scorer.columns), "score_error": message}]
-
-
-def _checked(scorer: Scorer, samples: Sequence[Sample], found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What a scorer gave, as plain values of its columns' types; NaN is no score. Raises for anything else."""
-    if len(found) != len(samples):
-        raise ValueError(f"{len(found)} results for {len(samples)} samples")
-    if wrong := [scores for scores in found if scores.keys() != scorer.columns.keys()]:
-        raise ValueError(f"gave {sorted(wrong[0])}, its columns are {sorted(scorer.columns)}")
-    schema = pa.schema([(column, ARROW_TYPES[kind]) for column, kind in scorer.columns.items()])
-    plain: list[dict[str, Any]] = pa.Table.from_pylist(found, schema=schema).to_pylist()
-    return [{column: None if _is_nan(value) else value for column, value in scores.items()} for scores in plain]
-
-
-def _has_none(row: Mapping[str, Any], scorer: Scorer) -> bool:
-    """Whether a row has no score of a scorer."""
-    return all(row.get(column) is None for column in scorer.columns)
-
-
-def _is_worse(row: Mapping[str, Any], known: Mapping[str, Any], scorer: Scorer) -> bool:
-    """Whether a row has no score of a scorer, or a less exact one than is known."""
-    errors = scorer.approximate.values()
-    return _has_none(row, scorer) or any((row[error] or 0.0) > (known.get(error) or 0.0) for error in errors)
-
-
-def _is_nan(value: Any) -> bool:
-    return isinstance(value, float) and math.isnan(value)

@@ -12,8 +12,9 @@ import pyarrow as pa
 
 from reelmill.config import from_dict
 from reelmill.curation.ledger import ITEMS, TIMINGS
+from reelmill.curation.measuring import approximate_columns
 from reelmill.curation.rules import Rule, any_failed_sql, quoted, skipped_sql, unsettled_sql
-from reelmill.curation.scoring import ItemScorer, ScoreConfig, approximate_columns
+from reelmill.curation.scoring import ItemScorer, ScoreConfig, make_scorers
 from reelmill.isolation.parent import ItemFailed
 from reelmill.orchestration.attempts import Attempts
 from reelmill.orchestration.changed import MARK
@@ -59,7 +60,7 @@ def requeued_tasks(folder: RunFolder, selection: str, rules: Mapping[str, Rule],
             WHERE ({" OR ".join(due) or "false"}) AND sample_id IN
             (SELECT sample_id FROM verdicts WHERE selection = ? AND status = 'undecided')
             UNION SELECT unit FROM scored WHERE sample_id IN
-            ({unsettled_sql(rules, approximate_columns(config), "scored")})""",
+            ({unsettled_sql(rules, approximate_columns(make_scorers(config)), "scored")})""",
             [selection],
         )
     again = {row["unit"] for row in rows}

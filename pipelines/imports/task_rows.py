@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import ijson
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from reelmill.errors import ConfigError, DataError
@@ -74,8 +75,11 @@ def _rows_of(make: Callable[[str, Any], ChatRow], files: Callable[[Path], list[P
 def _entries(path: Path) -> Iterator[Any]:
     """The rows of a JSON file, which may be an object of them, or of a Parquet file."""
     if path.suffix == ".parquet":
-        for batch in pq.ParquetFile(path).iter_batches(batch_size=16):
-            yield from batch.to_pylist()
+        try:
+            for batch in pq.ParquetFile(path).iter_batches(batch_size=16):
+                yield from batch.to_pylist()
+        except (OSError, pa.ArrowException) as error:
+            raise DataError(f"{path} cannot be read as Parquet ({error})") from None
     elif path.suffix == ".json" and _begins_with(path, b"{"):
         with path.open("rb") as file:
             try:

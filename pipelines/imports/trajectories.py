@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -85,26 +86,26 @@ def lerobot_rows(source: Path, every: float) -> Iterator[ChatRow]:
 
     An action is the mean of `action` since the last picture, two digits each. Of several cameras the first is taken.
     """
-    info = json.loads((source / "meta/info.json").read_text(encoding="utf-8"))
+    (info,) = _json(source / "meta/info.json", whole=True)
     try:
         rate, chunk = float(info["fps"]), int(info["chunks_size"])
         cameras = [name for name, feature in info["features"].items() if feature["dtype"] == "video"]
         data_path, video_path = str(info["data_path"]), str(info["video_path"])
-    except (KeyError, TypeError, ValueError) as error:
+        if not (rate > 0 and chunk > 0):
+            raise ValueError(f"fps is {rate:g}, chunks_size {chunk}")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"{source}/meta/info.json is not LeRobot's of version 2 ({error!r})") from None
     if not cameras:
         raise DataError(f"{source} has no video; frames as pictures inside Parquet are not read")
     stride = max(1, round(every * rate))
-    for line in (source / "meta/episodes.jsonl").read_text(encoding="utf-8").splitlines():
-        if not line.strip():
-            continue
-        episode = json.loads(line)
-        number = int(episode["episode_index"])
-        where = {"episode_chunk": number // chunk, "episode_index": number, "video_key": cameras[0]}
-        place = f"episode {number}"
+    for line, episode in enumerate(_json(source / "meta/episodes.jsonl"), 1):
+        place = f"episodes.jsonl#{line}"
         try:
-            actions = np.stack(_column(source / data_path.format(**where), "action"))
-        except (OSError, ValueError, KeyError) as error:
+            number = int(episode["episode_index"])
+            where = {"episode_chunk": number // chunk, "episode_index": number, "video_key": cameras[0]}
+            video = _filled(video_path, where)
+            actions = np.stack(_column(source, _filled(data_path, where), "action"))
+        except (OSError, ValueError, KeyError, TypeError) as error:
             yield ChatRow(place, problem=f"its actions cannot be read ({error})")
             continue
         moves = [
@@ -112,7 +113,7 @@ def lerobot_rows(source: Path, every: float) -> Iterator[ChatRow]:
             for start in range(0, len(actions) - stride, stride)
         ]
         task = " ".join(map(str, episode.get("tasks") or ["Act."]))
-        yield from _rows(video_path.format(**where), "vla", task, moves, rate / stride, place)
+        yield from _rows(video, "vla", task, moves, rate / stride, f"episode {number}")
 
 
 def _rows(
@@ -129,7 +130,7 @@ def _rows(
 
 def _poses(path: Path) -> npt.NDArray[np.floating[Any]]:
     try:
-        poses = np.load(path, allow_pickle=False)
+        poses = np.load(path, mmap_mode="r", allow_pickle=False)  # nothing is allocated by what the header says
     except (OSError, ValueError) as error:
         raise DataError(f"{path.name} is no array ({error})") from None
     if (
@@ -142,6 +143,34 @@ def _poses(path: Path) -> npt.NDArray[np.floating[Any]]:
     return poses
 
 
-def _column(path: Path, name: str) -> list[npt.NDArray[np.float64]]:
-    table = pq.read_table(path, columns=[name])
-    return [np.asarray(value, dtype=np.float64) for value in table.column(name).to_pylist()]
+def _json(path: Path, *, whole: bool = False) -> Iterator[Any]:
+    """The lines of a file, each a JSON value, or the whole of it as one. DataError where it is no JSON."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    try:
+        for line in [text] if whole else text.splitlines():
+            if line.strip():
+                yield json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is no JSON ({error})") from None
+
+
+def _filled(template: str, values: Mapping[str, str | int]) -> str:
+    """A path of info.json with its fields in: names in braces, numbers with zeros before them as in `{x:03d}`, and
+    nothing else that `str.format` knows. ValueError for a field that is not known."""
+
+    def field(found: re.Match[str]) -> str:
+        value = values.get(found[1])
+        if value is None:
+            raise ValueError(f"{template!r} has the field {found[1]!r}; known are {', '.join(values)}")
+        return f"{value:0{found[2]}d}" if found[2] and isinstance(value, int) else str(value)
+
+    return re.sub(r"\{(\w+)(?::0?(\d{1,2})d)?\}", field, template)
+
+
+def _column(folder: Path, name: str, column: str) -> list[npt.NDArray[np.float64]]:
+    """A column of a Parquet file under the folder; ValueError for a path that leads out of it."""
+    path = (folder / name).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise ValueError(f"{name!r} lies outside of the folder")
+    table = pq.read_table(path, columns=[column])
+    return [np.asarray(value, dtype=np.float64) for value in table.column(column).to_pylist()]

@@ -168,6 +168,32 @@ def test_episodes_of_a_robot_are_pictures_and_actions(tmp_path, how):
     assert found == [(prompt, ["0.15 -0.50", "3*4", "0.55 -0.50", "3*4"])]
 
 
+def test_a_hostile_robot_leads_nowhere(tmp_path, how):
+    robot = tmp_path / "robot"
+    (robot / "meta").mkdir(parents=True)
+    pq.write_table(pa.table({"action": [[0.5]] * 20}), tmp_path / "outside.parquet")
+    how = replace(how, pictures=robot, task_layout="lerobot")
+    lines(robot / "meta/tasks.jsonl", [{"task_index": 0, "task": "x"}])
+    for number, (change, episode, problem) in enumerate(
+        [({"data_path": "../outside.parquet"}, {"episode_index": 0}, "outside of the folder"),
+         ({"data_path": "{episode_index.__class__}"}, {"episode_index": 0}, "cannot be read"),
+         ({"data_path": "{secret}"}, {"episode_index": 0}, "the field 'secret'"),
+         ({}, {"tasks": ["x"]}, "episode_index"),
+         ({"fps": 0}, {"episode_index": 0}, "version 2"),
+         ({"features": [1]}, {"episode_index": 0}, "version 2")]
+    ):  # fmt: skip
+        info = {"fps": 8, "chunks_size": 10, "data_path": "none.parquet", "video_path": "v.mp4",
+                "features": {"top": {"dtype": "video"}}, **change}  # fmt: skip
+        (robot / "meta/info.json").write_text(json.dumps(info))
+        lines(robot / "meta/episodes.jsonl", [episode])
+        with pytest.raises(DataError, match=problem):
+            import_chats(robot, tmp_path / f"out{number}", how, print)
+    (robot / "meta/episodes.jsonl").write_text("{")
+    (robot / "meta/info.json").write_text(json.dumps({**info, "features": {"top": {"dtype": "video"}}}))
+    with pytest.raises(DataError, match="is no JSON"):
+        import_chats(robot, tmp_path / "last", how, print)
+
+
 def test_bad_rows_and_tokenizers_with_a_time_axis_are_named(tmp_path, how):
     edits = replace(how, task_layout="edits")
     for number, (row, problem) in enumerate(
@@ -185,5 +211,8 @@ def test_bad_rows_and_tokenizers_with_a_time_axis_are_named(tmp_path, how):
     with pytest.raises(ConfigError, match="without a time axis"):
         wrong = replace(edits, tokenizer=xs, tokenizer_name="reelmill-tok-xs", vocab=Vocabulary("bytes", xs.codes))
         import_chats(tmp_path / "0.jsonl", tmp_path / "no", wrong, print)
+    (tmp_path / "bad.parquet").write_bytes(b"PAR1 no")
+    with pytest.raises(DataError, match="cannot be read as Parquet"):
+        import_chats(tmp_path / "bad.parquet", tmp_path / "no", edits, print)
     with pytest.raises(ConfigError, match="no walks at"):
         import_chats(tmp_path, tmp_path / "no", replace(how, task_layout="walks"), print)

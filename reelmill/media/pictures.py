@@ -17,6 +17,7 @@ from reelmill.media.coding import Coding, coding_of
 from reelmill.media.colour import PRIMARIES, RANGES, TRANSFERS, conversion, to_srgb
 from reelmill.media.containers import HEAD
 from reelmill.media.damage import Damage
+from reelmill.media.deep import DEMUXERS, deep_values
 from reelmill.media.kinds import described, is_image
 from reelmill.media.limits import Limits
 from reelmill.media.moving import Facts
@@ -29,6 +30,7 @@ ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")
 """Formats whose further pictures are frames. Those of a TIFF are pages, those of a JPEG (MPO) other views."""
 FRAMES_SEEN = 64
 """Of an animation that is taken as one picture, the first of so many frames that is not of one color."""
+_ORIENTATION = 0x0112
 PLAIN_GAMMA = 1 / 2.2
 """PNG's gAMA of values that are sRGB's as they are."""
 
@@ -37,6 +39,7 @@ PLAIN_GAMMA = 1 / 2.2
 class Opened:
     """An image file whose header was read and found to be within the limits."""
 
+    source: Source
     file: Image.Image
     coding: Coding
     frames: int
@@ -102,7 +105,7 @@ def opened(source: Source, limits: Limits) -> Iterator[Opened]:
                 raise Refused("not_an_image: a camera's raw file, in which only a preview could be read")
             limits.check_picture(*file.size)
             frames = getattr(file, "n_frames", 1)
-        yield Opened(file, coding, frames)
+        yield Opened(source, file, coding, frames)
 
 
 def _is_preview(file: Image.Image, head: bytes) -> bool:
@@ -138,7 +141,7 @@ def open_picture(source: Source, limits: Limits, draft: int | None = None) -> tu
     with opened(source, limits) as image, damage_refused():
         if draft is not None:
             image.file.draft("RGB", (draft, draft))
-            picture = _first_seen(image) if image.is_animation else srgb(image.file, image.coding)
+            picture = _first_seen(image) if image.is_animation else _still(image, image.file)
         else:
             picture = _examined(image, source)
         return picture, image.facts(*picture.size)
@@ -156,7 +159,30 @@ def _examined(image: Opened, source: Source) -> Image.Image:
                 file.info = info
         else:
             image.damage.note(complaints(stream, source.size, file.format or ""), None)
-    return _first_seen(image) if image.is_animation else srgb(file, image.coding)
+    return _first_seen(image) if image.is_animation else _still(image, file)
+
+
+def _still(image: Opened, file: Image.Image) -> Image.Image:
+    """The upright sRGB picture over white, from all of its bits where they count."""
+    deep = _deep(image)
+    return srgb(file, image.coding) if deep is None else deep
+
+
+def _deep(image: Opened) -> Image.Image | None:
+    """The picture from all of its bits, where its code points ask for a conversion and it has no alpha."""
+    file, coding = image.file, image.coding
+    how = conversion(coding.transfer, coding.primaries)
+    if how is None or file.format not in DEMUXERS or file.mode != "RGB" or file.has_transparency_data:
+        return None
+    if (file.format == "PNG" and coding.bit_depth != 16) or (file.format == "AVIF" and "icc_profile" in file.info):
+        return None
+    file.load()  # says what is damaged, which FFmpeg would hide
+    values = deep_values(image.source, file.format, file.size)
+    if values is None:
+        return None
+    picture = Image.fromarray(to_srgb(values, how))
+    picture.getexif()[_ORIENTATION] = file.getexif().get(_ORIENTATION, 1)
+    return ImageOps.exif_transpose(picture)
 
 
 def _first_seen(image: Opened) -> Image.Image:
@@ -181,7 +207,8 @@ def open_layers(source: Source, limits: Limits, draft: int | None = None) -> tup
     with opened(source, limits) as image, damage_refused():
         if draft is not None:
             image.file.draft("RGB", (draft, draft))
-        return _layers(image.file, image.coding)
+        deep = None if image.is_animation else _deep(image)
+        return _layers(image.file, image.coding) if deep is None else (deep, None)
 
 
 def srgb(image: Image.Image, coding: Coding) -> Image.Image:
@@ -195,7 +222,7 @@ def srgb(image: Image.Image, coding: Coding) -> Image.Image:
 def _layers(image: Image.Image, coding: Coding) -> tuple[Image.Image, Image.Image | None]:
     image.load()
     profile = image.info.get("icc_profile")
-    picture = ImageOps.exif_transpose(image) if image.getexif().get(0x0112, 1) != 1 else image
+    picture = ImageOps.exif_transpose(image) if image.getexif().get(_ORIENTATION, 1) != 1 else image
     if picture.mode.startswith("I;16"):
         picture = _eight_bits(picture, coding.bit_depth or 16)
     elif picture.mode in ("I", "F"):

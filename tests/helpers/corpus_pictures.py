@@ -5,7 +5,7 @@ import zlib
 
 import numpy as np
 from corpus_case import BL, BR, HEIGHT, TL, TR, WIDTH, Case, refused
-from grading import BT709, BT2020, HLG, P3, PQ, light_of, signal, to_xyz
+from grading import BT709, BT2020, HLG, NCL, P3, PQ, TV, coded, light_of, signal, to_xyz
 from odd_media import cut, film, picture, pictures
 from odd_pictures import animation, in_profile, png, profile, turned
 from PIL import Image, ImageCms
@@ -185,9 +185,19 @@ def colours():
                 name = f"cicp-{word}-{primaries}-{depth}.png"
                 yield Case(name, lambda path, how=(transfer, primaries, depth): path.write_bytes(cicp(*how)),
                            facts={"transfer": word, "bit_depth": depth}, within=4 if depth == 16 else 12)  # fmt: skip
+    for transfer, primaries, word in ((PQ, BT2020, "smpte2084"), (HLG, BT2020, "arib-std-b67"), (BT709, P3, "bt709")):
+        yield Case(f"hdr-{word}.avif", lambda path, how=(transfer, primaries): avif(path, *how), 128, 96, within=5,
+                   facts={"transfer": word, "bit_depth": 10})  # fmt: skip
     gamma = struct.pack(">I", 100_000)
     yield Case("gamma.png", lambda path: path.write_bytes(
         png(np.round(255 * light_of(whole())).astype(np.uint8), chunks=[(b"gAMA", gamma)])))  # fmt: skip
+
+
+def avif(path, transfer, primaries):
+    """An AVIF of 10 bits."""
+    frame = coded(picture(0), transfer, primaries).reformat(format="yuv420p10le")
+    how = {"codec": "libsvtav1", "pixels": "yuv420p10le", "container": "avif", "width": 128, "height": 96}
+    film(path, [frame], colours=(NCL, transfer, primaries, TV), options={"crf": "4", "preset": "8"}, **how)
 
 
 def cicp(transfer, primaries, depth):

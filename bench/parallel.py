@@ -144,7 +144,7 @@ def draw(
     ]
     engine = Engine(
         studio.model, studio.vocab, rows=rows, capacity=max(request.max_length for request in requests),
-        window=decoding.window, denoising=decoding.denoising,
+        window=decoding.window, pictures=decoding.pictures,
     )  # fmt: skip
     for number, request in enumerate(requests):
         engine.submit(number, request)

@@ -40,9 +40,16 @@ Decode = Annotated[
     str,
     typer.Option(
         help="plain: a token a pass. exact-parallel: several codes a pass, by the same law. auto: the faster of these. "
-        "dida: a picture in --steps passes, by a model of the recipe dida."
+        "rows: approximate, rows side by side. dida: a picture in --steps passes, by a model of the recipe dida."
     ),
 ]
 Steps = Annotated[int | None, typer.Option(help="Passes of a picture, with --decode dida [16].", show_default=False)]
+Lag = Annotated[
+    int | None,
+    typer.Option(
+        help="Codes that a row is behind the one above it, with --decode rows [16, or a quarter of a row].",
+        show_default=False,
+    ),
+]
 Host = Annotated[str, typer.Option(help="Address to listen on; beyond this machine every request needs a token.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")]

@@ -56,6 +56,24 @@ class KVCache:
             self._allowed = self._allowed[:, :, -1:]
         return positions
 
+    def reserve_at(self, rows: slice, places: Tensor, seen: Tensor) -> Tensor:
+        """Prepare to read tokens at `places` int64 [n] behind those that each of these rows holds; returns their
+        positions, int64 [rows, n].
+
+        Of the places behind those that a row holds, each token attends to those that `seen` bool [n, m] says.
+        """
+        before = torch.tensor(self.lengths[rows], device=self.device)[:, None]
+        positions = before + places
+        span = int(before.max()) + seen.shape[1]
+        assert span <= self.capacity
+        self.prepare(rows, positions, span)
+        allowed = (torch.arange(span, device=self.device) < before)[:, None].repeat(1, len(places), 1)
+        behind = before + torch.arange(seen.shape[1], device=self.device)
+        for row, columns in enumerate(behind):
+            allowed[row, :, columns] = seen
+        self._allowed = allowed[:, None]
+        return positions
+
     def advance(self, row: int, count: int) -> None:
         """Keep the first `count` tokens that the row has read since its length was last set."""
         self.lengths[row] += count
@@ -86,11 +104,11 @@ class KVCache:
         mixed = functional.scaled_dot_product_attention(q, keys, values, attn_mask=self._allowed, enable_gqa=count > 1)
         return mixed.reshape(batch, 1, heads, size) if count == 1 else mixed.transpose(1, 2)
 
-    def move(self, source: int, target: int) -> None:
-        """Move the sequence of row `source` to row `target`."""
+    def move(self, source: int, target: int, behind: int = 0) -> None:
+        """Move the sequence of row `source` to row `target`, and `behind` tokens after those that count."""
         length = self.lengths[source]
         for buffer in (*self.keys, *self.values):
-            buffer[target, :, :length] = buffer[source, :, :length]
+            buffer[target, :, : length + behind] = buffer[source, :, : length + behind]
         self.lengths[target] = length
         self.clear([source])
 

@@ -11,6 +11,7 @@ from reelmill.config import from_dict, nearest
 from reelmill.errors import ConfigError
 from reelmill.eval.generation.denoising import STEPS, Denoising
 from reelmill.eval.generation.loading import is_hf_folder
+from reelmill.eval.generation.row_decoding import ByRows
 from reelmill.tokenize.vision import VisionTokenizer
 from reelmill.train import checkpoint
 from reelmill.train.objectives.dida.objective import DidaConfig
@@ -19,6 +20,7 @@ from reelmill.train.objectives.dida.path import fitted_path
 WAYS = {
     "plain": "a token a pass",
     "exact-parallel": "several codes a pass by the same law, with other random numbers",
+    "rows": "rows of a picture side by side, each --lag codes behind the one above: approximate, another law",
     "dida": "a whole picture in --steps passes, by a model that has learnt it (recipe dida)",
     "auto": "exact-parallel where few pictures are decoded together, else plain",
 }
@@ -32,36 +34,40 @@ AUTO_ROWS = 4
 
 @dataclass(frozen=True)
 class Decoding:
-    """A way to decode, ready to use: see `Engine` for `window` and `denoising`."""
+    """A way to decode, ready to use: see `Engine` for `window` and `pictures`."""
 
     name: str = "plain"
     window: int = 1
-    denoising: Denoising | None = None
+    pictures: Denoising | ByRows | None = None
 
     @property
     def label(self) -> str:
-        """The name, and where it has steps their number: two of equal label draw equal tokens."""
-        return f"{self.name} {self.denoising.steps}" if self.denoising else self.name
+        """The name, and its steps or lag if it has them: two of equal label draw equal tokens."""
+        return " ".join(str(value) for value in self.settings.values())
 
     @property
     def settings(self) -> dict[str, Any]:
         """What is written into files."""
-        return {"decode": self.name, **({"steps": self.denoising.steps} if self.denoising else {})}
+        settings: dict[str, Any] = {"decode": self.name}
+        if isinstance(self.pictures, Denoising):
+            settings["steps"] = self.pictures.steps
+        elif self.pictures is not None and self.pictures.lag is not None:
+            settings["lag"] = self.pictures.lag
+        return settings
 
 
 PLAIN = Decoding()
 
 
-def check_decode(name: str, steps: int | None = None) -> None:
-    """Raise ConfigError for an unknown way to decode, or for steps that it does not have."""
+def check_decode(name: str, steps: int | None = None, lag: int | None = None) -> None:
+    """Raise ConfigError for an unknown way to decode, or for steps or a lag that it does not have."""
     if name not in WAYS:
         raise ConfigError(f"unknown way to decode {name!r}; {nearest(name, WAYS)}")
-    if steps is None:
-        return
-    if name != "dida":
-        raise ConfigError(f"--steps is {steps}, and --decode is {name}; only --decode dida has steps.")
-    if steps < 1:
-        raise ConfigError(f"--steps is {steps}; a picture takes at least 1.")
+    for option, value, owner in (("steps", steps, "dida"), ("lag", lag, "rows")):
+        if value is not None and name != owner:
+            raise ConfigError(f"--{option} is {value}, and --decode is {name}; only --decode {owner} has it.")
+        if value is not None and value < 1:
+            raise ConfigError(f"--{option} is {value}; it must be at least 1.")
 
 
 def learnt_by(place: Path) -> tuple[str, ...]:
@@ -70,12 +76,14 @@ def learnt_by(place: Path) -> tuple[str, ...]:
     return tuple(name for name in LEARNT if name == objective)
 
 
-def decoding_of(name: str, steps: int | None, place: Path, vision: VisionTokenizer, rows: int) -> Decoding:
+def decoding_of(
+    name: str, steps: int | None, lag: int | None, place: Path, vision: VisionTokenizer, rows: int
+) -> Decoding:
     """The way to decode of that name for the model in `place`, a folder of `find_model`, in so many rows at a time.
 
     Raises ConfigError as `check_decode` does, and for a way that the model has not learned.
     """
-    check_decode(name, steps)
+    check_decode(name, steps, lag)
     if name == "auto":
         name = "exact-parallel" if rows <= AUTO_ROWS else "plain"
     if name in LEARNT and name not in learnt_by(place):
@@ -88,4 +96,6 @@ def decoding_of(name: str, steps: int | None, place: Path, vision: VisionTokeniz
         recipe: Mapping[str, Any] = checkpoint.read_state(place).recipe
         settings = from_dict(DidaConfig, recipe["dida"], "dida")
         return Decoding(name, 1, Denoising(fitted_path(vision.codebook()), steps or STEPS, settings.shift))
+    if name == "rows":
+        return Decoding(name, 1, ByRows(lag))
     return Decoding(name, WINDOW if name == "exact-parallel" else 1)

@@ -8,7 +8,7 @@ with the step's clock changed so that the first pass moves codes too.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +18,7 @@ from reelmill.errors import ConfigError, DataError
 from reelmill.eval.generation.cache import KVCache
 from reelmill.eval.generation.coupling import probabilities
 from reelmill.eval.generation.logits import guided_logits
-from reelmill.eval.generation.request import ActiveSequence, NoisyPicture, single_id
+from reelmill.eval.generation.request import ActiveSequence, Picture, single_id
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.categorical import choose
 from reelmill.train.model import Decoder
@@ -70,13 +70,14 @@ class Denoiser:
         before, ahead = found
         free = [len(before) + place for place, ranges in enumerate(ahead) if single_id(ranges) is None]
         ids = torch.tensor([*before, *(ranges[0][0] for ranges in ahead)], device=self.cache.device)
-        picture = NoisyPicture(ids, torch.tensor(free, device=self.cache.device), len(before))
+        picture = Picture(ids, torch.tensor(free, device=self.cache.device), len(before))
         noise = self._uniforms(sequence, len(free)) * self.vocab.codes
         ids[picture.free] = self.vocab.vision_start + noise.long()
+        sequence.pending = [before[0]] * sequence.rows
         sequence.picture = picture
 
     def advance(self, sequences: Sequence[ActiveSequence], first: int) -> None:
-        """One pass over pictures of one size, of sequences whose rows follow each other from row `first` on."""
+        """One pass over pictures of one `group`, of sequences whose rows follow each other from row `first` on."""
         pictures = [sequence.picture for sequence in sequences for _ in range(sequence.rows)]
         ids = torch.stack([picture.ids for picture in pictures if picture is not None])
         positions = self.cache.reserve(slice(first, first + len(ids)), ids.shape[1], both_ways=True)
@@ -86,9 +87,13 @@ class Denoiser:
             self._move(sequence, hidden[row : row + sequence.rows])
             row += sequence.rows
 
-    def is_done(self, picture: NoisyPicture) -> bool:
+    def is_done(self, picture: Picture) -> bool:
         """Whether its last pass was made."""
         return picture.step == len(self.times)
+
+    def group(self, picture: Picture) -> Hashable:
+        """Pictures of equal groups can share a pass."""
+        return len(picture.ids)
 
     def _move(self, sequence: ActiveSequence, hidden: Tensor) -> None:
         """Move a picture on by one pass, from its hidden states [rows, n, hidden]."""

@@ -21,7 +21,8 @@ from reelmill.errors import ConfigError
 from reelmill.eval.generation.cache import KVCache
 from reelmill.eval.generation.decode_step import DecodeStep
 from reelmill.eval.generation.denoising import Denoiser, Denoising
-from reelmill.eval.generation.request import ActiveSequence, Ids, NoisyPicture, Request, SampledToken, single_id
+from reelmill.eval.generation.request import ActiveSequence, Ids, Picture, Request, SampledToken, single_id
+from reelmill.eval.generation.row_decoding import ByRows, RowDecoder
 from reelmill.eval.generation.window_sampler import WindowSampler
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.model import Decoder
@@ -39,8 +40,8 @@ class Engine:
 
     With a `window` over 1, a pass reads up to that many tokens of each sequence, drafts among them, and settles one or
     more (`window_sampler.py`). The law of the tokens is the same; the random numbers behind them are used otherwise.
-    With `denoising` pictures and videos are drawn all at once (`denoising.py`), by a model that has learned it; all
-    other tokens one by one. `passes` counts the forward passes of steps.
+    With `pictures` all codes of a picture are drawn at once, by a model that has learned it (`denoising.py`), or by rows
+    (`row_decoding.py`), and other tokens one by one, whatever the window. `passes` counts the forward passes of steps.
     """
 
     def __init__(
@@ -54,20 +55,26 @@ class Engine:
         static: bool | None = None,
         compile: bool = False,
         window: int = 1,
-        denoising: Denoising | None = None,
+        pictures: Denoising | ByRows | None = None,
     ) -> None:
+        window = 1 if pictures is not None else window
         self.model, self.vocab, self.prefill, self.window = model, vocab, prefill, window
         self.capacity = capacity
         # Drafts past the end of a sequence are read too, where its neighbors have longer windows.
         self.cache = KVCache(model.config, rows, capacity + window - 1, model.embed_tokens.weight)
         self._step = DecodeStep(model, self.cache, window, static=static, compile=compile)
         self._sampler = WindowSampler(model, vocab)
-        self._denoiser = Denoiser(model, vocab, self.cache, denoising) if denoising is not None else None
+        self._pictures = self._picture_decoder(pictures)
         self.passes = 0
         self.free = rows
         self._waiting: deque[ActiveSequence] = deque()
         # The rows of active sequences are contiguous, in this order, from row 0.
         self._active: list[ActiveSequence] = []
+
+    def _picture_decoder(self, how: Denoising | ByRows | None) -> Denoiser | RowDecoder | None:
+        if isinstance(how, ByRows):
+            return RowDecoder(self.model, self.vocab, self.cache, how)
+        return Denoiser(self.model, self.vocab, self.cache, how) if how is not None else None
 
     def submit(self, number: int, request: Request) -> None:
         """Queue a request under a number. Raises ConfigError for one that can never run, and DocumentError for a
@@ -99,8 +106,8 @@ class Engine:
             while self._waiting and self._waiting[0].rows <= self.free:
                 self._start(self._waiting.popleft())
             events = self._next_tokens()
-            if self._denoiser is not None:
-                events += self._next_pictures(self._denoiser)
+            if self._pictures is not None:
+                events += self._next_pictures(self._pictures)
             self._drop({token.request for token in events if token.is_last})
             return events
 
@@ -121,33 +128,33 @@ class Engine:
             for row in range(first, first + sequence.rows):
                 self.cache.advance(row, len(new))
             first += sequence.rows
-            if self._denoiser is not None and new and new[-1].token == self.vocab.img:
-                self._denoiser.begin(sequence)
+            if self._pictures is not None and new and new[-1].token == self.vocab.img:
+                self._pictures.begin(sequence)
         return [token for new in sampled for token in new]
 
-    def _next_pictures(self, denoiser: Denoiser) -> list[SampledToken]:
-        """A pass over the pictures, for each group of neighboring rows whose pictures have one size."""
+    def _next_pictures(self, decoder: Denoiser | RowDecoder) -> list[SampledToken]:
+        """A pass over the pictures, for each run of neighboring rows whose pictures can share one."""
         groups: list[tuple[int, list[ActiveSequence]]] = []
-        row, size = 0, 0
+        row, kind = 0, None
         for sequence in self._active:
-            before, size = size, len(sequence.picture.ids) if sequence.picture else 0
-            if size and size == before:
+            before, kind = kind, decoder.group(sequence.picture) if sequence.picture else None
+            if kind is not None and kind == before:
                 groups[-1][1].append(sequence)
-            elif size:
+            elif kind is not None:
                 groups.append((row, [sequence]))
             row += sequence.rows
         events = []
         for first, group in groups:
             with self._counted(group):
-                denoiser.advance(group, first)
+                decoder.advance(group, first)
             row = first
             for sequence in group:
-                if sequence.picture and denoiser.is_done(sequence.picture):
+                if sequence.picture and decoder.is_done(sequence.picture):
                     events += self._finish_picture(sequence, sequence.picture, row)
                 row += sequence.rows
         return events
 
-    def _finish_picture(self, sequence: ActiveSequence, picture: NoisyPicture, row: int) -> list[SampledToken]:
+    def _finish_picture(self, sequence: ActiveSequence, picture: Picture, row: int) -> list[SampledToken]:
         """Append a picture and the tokens that the grammar forces behind it; read all of it unless the sequence ends.
 
         Read in order, as any tokens are, it is what the tokens after it were trained to follow.
@@ -167,8 +174,8 @@ class Engine:
         """Read its prompts up to their last tokens, which the next step reads together with all others, or up to the
         picture that it begins in."""
         first = len(self.cache.lengths) - self.free
-        if self._denoiser is not None:
-            self._denoiser.begin(sequence)
+        if self._pictures is not None:
+            self._pictures.begin(sequence)
         unread = sequence.picture.known if sequence.picture else 1
         for row, prompt in enumerate(sequence.prompts, first):
             self._read(sequence, row, prompt[: len(prompt) - unread])
@@ -207,7 +214,9 @@ class Engine:
             kept.append(sequence)
             for source in sources:
                 if source != target:
-                    self.cache.move(source, target)
+                    # A picture's tokens stand behind those that count.
+                    behind = len(sequence.picture.ids) if sequence.picture else 0
+                    self.cache.move(source, target, behind)
                 target += 1
         self.free += row - target
         self._active = kept
@@ -221,7 +230,7 @@ def run(
     rows: int = 16,
     compile: bool = False,
     window: int = 1,
-    denoising: Denoising | None = None,
+    pictures: Denoising | ByRows | None = None,
 ) -> Iterator[SampledToken]:
     """Run all requests, numbered in the order given, in at most `rows` rows at a time; yields tokens as they come."""
     if not requests:
@@ -229,7 +238,7 @@ def run(
     widths = [len(request.prompts) for request in requests]
     rows = max(*widths, min(rows, sum(widths)))
     capacity = max(request.max_length for request in requests)
-    engine = Engine(model, vocab, rows=rows, capacity=capacity, compile=compile, window=window, denoising=denoising)
+    engine = Engine(model, vocab, rows=rows, capacity=capacity, compile=compile, window=window, pictures=pictures)
     for number, request in enumerate(requests):
         engine.submit(number, request)
     while not engine.is_idle:

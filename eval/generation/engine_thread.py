@@ -79,7 +79,7 @@ class EngineThread:
             capacity=capacity,
             compile=compile,
             window=decoding.window,
-            denoising=decoding.denoising,
+            pictures=decoding.pictures,
         )
         sizes, dtype = model.config, model.embed_tokens.weight.dtype
         self.cache_bytes = 2 * sizes.layers * rows * capacity * sizes.kv_heads * sizes.head_size * dtype.itemsize

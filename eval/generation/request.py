@@ -114,11 +114,12 @@ class Draft(NamedTuple):
 
 
 @dataclass
-class NoisyPicture:
-    """A picture or video that is drawn all at once: `ids` int64 [n], IMG and what follows up to the last code.
+class Picture:
+    """A picture or video that is not drawn in the order of its tokens: `ids` int64 [n], IMG and what follows up to the
+    last code.
 
-    The first `known` of them are given; the codes at the places `free` int64 [m] are noise, or on their way from it
-    after `step` passes.
+    The first `known` of them are given; the codes at the places `free` int64 [m] are drawn, in passes of which `step`
+    are done.
     """
 
     ids: Tensor
@@ -131,7 +132,7 @@ class ActiveSequence:
     """A request that is being generated.
 
     Its rows read the tokens `pending` in the next step, and after them those of `drafts`, which stand for the positions
-    that follow; or, while a `picture` is drawn all at once, the picture.
+    that follow; or, while a `picture` is drawn in another order, parts of that.
     """
 
     def __init__(self, number: int, request: Request, vocab: Vocabulary) -> None:
@@ -139,7 +140,7 @@ class ActiveSequence:
         self.pending = [int(prompt[-1]) for prompt in request.prompts]
         self.rows = len(self.pending)
         self.drafts: list[Draft] = []
-        self.picture: NoisyPicture | None = None
+        self.picture: Picture | None = None
         self.cost = Cost()
         self._state: State | None = None
         if request.grammar:

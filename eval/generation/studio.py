@@ -91,14 +91,15 @@ class Studio:
         compile: bool = False,
         decode: str = "plain",
         steps: int | None = None,
+        lag: int | None = None,
     ) -> Studio:
         """The studio of a training run, a checkpoint or a Hugging Face folder; see `load_model`, and `decoding_of` for
-        `decode` and `steps`."""
-        check_decode(decode, steps)
+        `decode`, `steps` and `lag`."""
+        check_decode(decode, steps, lag)
         place = find_model(folder)
         model, vocab, vision, context = load_model(place, tokenizer)
         return cls(
-            model, vocab, vision, rows, compile, context, decoding=decoding_of(decode, steps, place, vision, rows)
+            model, vocab, vision, rows, compile, context, decoding=decoding_of(decode, steps, lag, place, vision, rows)
         )
 
     @cached_property
@@ -130,7 +131,7 @@ class Studio:
             rows=self.rows,
             compile=self.compile,
             window=self.decoding.window,
-            denoising=self.decoding.denoising,
+            pictures=self.decoding.pictures,
         )
         for new_tokens, last in enumerate(sampled, 1):
             tokens[last.request].append(last.token)

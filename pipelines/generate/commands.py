@@ -14,6 +14,7 @@ from reelmill.pipelines.shared_options import (
     ContextSeconds,
     Decode,
     Fps,
+    Lag,
     MaxTokens,
     ModelFolder,
     PresetName,
@@ -84,6 +85,7 @@ def generate(
     compile: Compile = False,
     decode: Decode = "plain",
     steps: Steps = None,
+    lag: Lag = None,
     json: Annotated[
         bool, typer.Option("--json", help="A line of JSON for each file: tokens, passes, cpu_seconds, settings.")
     ] = False,
@@ -132,6 +134,7 @@ def generate(
         compile=compile,
         decode=decode,
         steps=steps,
+        lag=lag,
         json=json,
     )
     for line in run.generate(options):

@@ -50,6 +50,7 @@ class GenerateOptions:
     compile: bool = False
     decode: str = "plain"
     steps: int | None = None
+    lag: int | None = None
     json: bool = False
 
     @property
@@ -75,7 +76,7 @@ class GenerateOptions:
         """Raise ConfigError for options that are wrong or do not fit together, DataError for text that is not UTF-8."""
         self.sampling.check()
         check_preview(self.preview)
-        check_decode(self.decode, self.steps)
+        check_decode(self.decode, self.steps, self.lag)
         if not self.prompts:
             raise ConfigError('there is no prompt; give --prompt or --prompts (--prompt "" to generate without one).')
         for number, prompt in enumerate(self.prompts, 1):

@@ -41,6 +41,7 @@ def generate(options: GenerateOptions) -> Iterator[str]:
         compile=options.compile,
         decode=options.decode,
         steps=options.steps,
+        lag=options.lag,
     )
     settings = {
         "checkpoint": str(model),

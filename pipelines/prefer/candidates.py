@@ -41,6 +41,7 @@ def sample_candidates(
     out: Path,
     decode: str = "plain",
     steps: int | None = None,
+    lag: int | None = None,
 ) -> Iterator[str]:
     """Sample this process's share of the candidates that `out` lacks, then decode their pictures; yields a line per
     part."""
@@ -48,7 +49,7 @@ def sample_candidates(
     mine = {place: prompts[place] for place in range(rank, len(prompts), ranks)}
     for folder in [find_model(model) for model in models]:
         checkpoint = checkpoint_of(folder)
-        studio = Studio.open(folder, tokenizer, decode=decode, steps=steps)
+        studio = Studio.open(folder, tokenizer, decode=decode, steps=steps, lag=lag)
         count = 0
         for part in sample(studio, checkpoint, mine, plan, out):
             count += part

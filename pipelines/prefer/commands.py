@@ -13,6 +13,7 @@ from reelmill.pipelines.shared_options import (
     Area,
     Decode,
     Host,
+    Lag,
     Port,
     PromptFile,
     Prompts,
@@ -59,6 +60,7 @@ def sample(
     seed: Seed = 0,
     decode: Decode = "plain",
     steps: Steps = None,
+    lag: Lag = None,
 ) -> None:
     """Sample several pictures for each prompt and keep their exact tokens.
 
@@ -76,7 +78,7 @@ def sample(
     plan = Plan(h=h, w=w, count=count, sampling=sampling)
     plan.check()
     texts = all_prompts(prompts, prompt or [])
-    for line in sample_candidates(models, tokenizer, texts, plan, out, decode, steps):
+    for line in sample_candidates(models, tokenizer, texts, plan, out, decode, steps, lag):
         echo(line)
     echo(f"Next: reelmill prefer vote {out}")
 

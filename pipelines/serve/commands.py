@@ -13,6 +13,7 @@ from reelmill.pipelines.shared_options import (
     Compile,
     Decode,
     Host,
+    Lag,
     ModelFolder,
     Port,
     PresetName,
@@ -44,6 +45,7 @@ def serve(
     compile: Compile = False,
     decode: Decode = "plain",
     steps: Steps = None,
+    lag: Lag = None,
     tokenizer: VisionTokenizerName = None,
 ) -> None:
     """Serve a model: a page to generate pictures on, and OpenAI-compatible image and chat endpoints under /v1.
@@ -72,7 +74,7 @@ def serve(
     )
     config.check()
     place = find_model(model)
-    studio = Studio.open(place, tokenizer, rows=rows, decode=decode, steps=steps)
+    studio = Studio.open(place, tokenizer, rows=rows, decode=decode, steps=steps, lag=lag)
     listener, access = listen(host, port)
     with (
         listener,

@@ -37,7 +37,7 @@ def path():
 def generate(model, requests, how, rows=None, window=1):
     longest = max(request.max_length for request in requests)
     rows = rows or sum(len(request.prompts) for request in requests)
-    engine = Engine(model, VOCAB, rows=rows, capacity=longest, window=window, denoising=how)
+    engine = Engine(model, VOCAB, rows=rows, capacity=longest, window=window, pictures=how)
     tokens, costs = [[] for _ in requests], {}
     for number, request in enumerate(requests):
         engine.submit(number, request)
@@ -189,6 +189,6 @@ def test_a_picture_that_does_not_fit_is_cut_off(model, path):
 
 def test_what_means_nothing_is_refused(model, path):
     with pytest.raises(ConfigError, match="--steps is 0"):
-        Engine(model, VOCAB, rows=1, capacity=9, denoising=Denoising(path, 0))
+        Engine(model, VOCAB, rows=1, capacity=9, pictures=Denoising(path, 0))
     with pytest.raises(DataError, match="the path is one of 5 codes; the model has 64"):
-        Engine(model, VOCAB, rows=1, capacity=9, denoising=Denoising(fitted_path(torch.randn(5, 2))))
+        Engine(model, VOCAB, rows=1, capacity=9, pictures=Denoising(fitted_path(torch.randn(5, 2))))

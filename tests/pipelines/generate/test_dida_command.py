@@ -88,16 +88,16 @@ def test_a_checkpoint_says_what_it_has_learnt(made, tmp_path):
     adapted = checkpoint.latest(made / "dida/checkpoints")
     first = checkpoint.latest(made / "first/toy/checkpoints")
     assert (learnt_by(adapted), learnt_by(first)) == (("dida",), ())
-    refused = r"has not learnt to decode by dida; it can do plain, exact-parallel, auto"
+    refused = r"has not learnt to decode by dida; it can do plain, exact-parallel, rows, auto"
     with pytest.raises(ConfigError, match=refused):
         reelmill("generate", first, "--prompt", "a", "--decode", "dida", "--out", tmp_path / "x.png")
     with pytest.raises(ConfigError, match=refused):
         reelmill("prefer", "sample", first, "--prompt", "a", "--decode", "dida", "--out", tmp_path / "c")
     with pytest.raises(ConfigError, match=refused):
         reelmill("serve", first, "--decode", "dida", "--port", 0)
-    with pytest.raises(ConfigError, match="--steps is 3, and --decode is plain; only --decode dida has steps"):
+    with pytest.raises(ConfigError, match="--steps is 3, and --decode is plain; only --decode dida has it"):
         reelmill("generate", adapted, "--prompt", "a", "--steps", 3)
-    with pytest.raises(ConfigError, match="--steps is 0; a picture takes at least 1"):
+    with pytest.raises(ConfigError, match="--steps is 0; it must be at least 1"):
         reelmill("generate", adapted, "--prompt", "a", "--decode", "dida", "--steps", 0)
 
 

@@ -34,7 +34,7 @@ from reelmill.train.objectives.dida.objective import DidaConfig
 from reelmill.train.optimizer import OptimizerConfig
 from reelmill.train.run import train
 
-WAYS = ("plain", "exact-parallel:8", "dida:2", "dida:4", "dida:8", "dida:16")
+WAYS = ("plain", "exact-parallel:8", "rows:1", "rows:2", "dida:1", "dida:2", "dida:4", "dida:8", "dida:16")
 DRAWN = 4_000
 """Pictures that the model draws itself to be adapted to."""
 CLASSES = 16
@@ -46,7 +46,7 @@ Codes = npt.NDArray[np.int64]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path)
-    parser.add_argument("--ways", nargs="+", default=WAYS, help="NAME or NAME:NUMBER, its window or steps")
+    parser.add_argument("--ways", nargs="+", default=WAYS, help="NAME or NAME:NUMBER, its window, steps or lag")
     parser.add_argument("--rows", type=int, nargs="+", default=[1, 4, 16])
     parser.add_argument("--pictures", type=int, default=108)
     parser.add_argument("--temperature", type=float, default=1.0)
@@ -93,9 +93,9 @@ def main() -> None:
 
 
 def decoding_from(name: str, number: int, place: Path, studio: Studio) -> Decoding:
-    """A way by its name, with its window or steps."""
-    steps = number or None if name == "dida" else None
-    found = decoding_of(name, steps, place, studio.vision, studio.rows)
+    """A way by its name, with its window, steps or lag."""
+    steps, lag = (number or None if name == way else None for way in ("dida", "rows"))
+    found = decoding_of(name, steps, lag, place, studio.vision, studio.rows)
     return replace(found, window=number) if name == "exact-parallel" and number else found
 
 

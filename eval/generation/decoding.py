@@ -21,10 +21,10 @@ WAYS = {
     "plain": "a token a pass",
     "exact-parallel": "several codes a pass by the same law, with other random numbers",
     "rows": "rows of a picture side by side, each --lag codes behind the one above: approximate, another law",
-    "dida": "a whole picture in --steps passes, by a model that has learnt it (recipe dida)",
+    "dida": "a whole picture in --steps passes, by a model that has learned it (recipe dida)",
     "auto": "exact-parallel where few pictures are decoded together, else plain",
 }
-LEARNT = ("dida",)
+LEARNED = ("dida",)
 """Ways that have to be learned, each by the training objective of its name."""
 WINDOW = 8
 """Codes that a pass of exact-parallel settles at most."""
@@ -70,10 +70,10 @@ def check_decode(name: str, steps: int | None = None, lag: int | None = None) ->
             raise ConfigError(f"--{option} is {value}; it must be at least 1.")
 
 
-def learnt_by(place: Path) -> tuple[str, ...]:
-    """The ways of `LEARNT` that the model in a folder of `find_model` has learned. A Hugging Face folder says none."""
+def learned_by(place: Path) -> tuple[str, ...]:
+    """The ways of `LEARNED` that the model in a folder of `find_model` has learned. A Hugging Face folder says none."""
     objective = None if is_hf_folder(place) else checkpoint.read_state(place).recipe["objective"]
-    return tuple(name for name in LEARNT if name == objective)
+    return tuple(name for name in LEARNED if name == objective)
 
 
 def decoding_of(
@@ -86,10 +86,10 @@ def decoding_of(
     check_decode(name, steps, lag)
     if name == "auto":
         name = "exact-parallel" if rows <= AUTO_ROWS else "plain"
-    if name in LEARNT and name not in learnt_by(place):
-        others = ", ".join(way for way in WAYS if way not in LEARNT)
+    if name in LEARNED and name not in learned_by(place):
+        others = ", ".join(way for way in WAYS if way not in LEARNED)
         raise ConfigError(
-            f"{place} has not learnt to decode by {name}; it can do {others}. `reelmill train {name}` with init set to "
+            f"{place} has not learned to decode by {name}; it can do {others}. `reelmill train {name}` with init set to "
             "it makes one that has (docs/generation.md)."
         )
     if name == "dida":

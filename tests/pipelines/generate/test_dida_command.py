@@ -13,7 +13,7 @@ from toy_run import reelmill, toy_run
 from reelmill.config import from_dict
 from reelmill.errors import ConfigError
 from reelmill.eval.generation import Studio
-from reelmill.eval.generation.decoding import learnt_by
+from reelmill.eval.generation.decoding import learned_by
 from reelmill.eval.generation.media_files import read_settings
 from reelmill.eval.preference import Candidates
 from reelmill.train import checkpoint
@@ -84,11 +84,11 @@ def test_every_way_says_what_a_picture_took(made, tmp_path):
     assert facts_of(made / "dida", *asked)[0]["decode"] == "exact-parallel"
 
 
-def test_a_checkpoint_says_what_it_has_learnt(made, tmp_path):
+def test_a_checkpoint_says_what_it_has_learned(made, tmp_path):
     adapted = checkpoint.latest(made / "dida/checkpoints")
     first = checkpoint.latest(made / "first/toy/checkpoints")
-    assert (learnt_by(adapted), learnt_by(first)) == (("dida",), ())
-    refused = r"has not learnt to decode by dida; it can do plain, exact-parallel, rows, auto"
+    assert (learned_by(adapted), learned_by(first)) == (("dida",), ())
+    refused = r"has not learned to decode by dida; it can do plain, exact-parallel, rows, auto"
     with pytest.raises(ConfigError, match=refused):
         reelmill("generate", first, "--prompt", "a", "--decode", "dida", "--out", tmp_path / "x.png")
     with pytest.raises(ConfigError, match=refused):

@@ -89,8 +89,8 @@ def decoding_of(
     if name in LEARNED and name not in learned_by(place):
         others = ", ".join(way for way in WAYS if way not in LEARNED)
         raise ConfigError(
-            f"{place} has not learned to decode by {name}; it can do {others}. `reelmill train {name}` with init set to "
-            "it makes one that has (docs/generation.md)."
+            f"{place} has not learned to decode by {name}; it can do {others}. `reelmill train {name}` with init set "
+            "to it makes one that has (docs/generation.md)."
         )
     if name == "dida":
         recipe: Mapping[str, Any] = checkpoint.read_state(place).recipe

@@ -40,8 +40,8 @@ class Engine:
 
     With a `window` over 1, a pass reads up to that many tokens of each sequence, drafts among them, and settles one or
     more (`window_sampler.py`). The law of the tokens is the same; the random numbers behind them are used otherwise.
-    With `pictures` all codes of a picture are drawn at once, by a model that has learned it (`denoising.py`), or by rows
-    (`row_decoding.py`), and other tokens one by one, whatever the window. `passes` counts the forward passes of steps.
+    With `pictures` all codes of a picture are drawn at once, by a model that has learned it (`denoising.py`), or by
+    rows (`row_decoding.py`), and other tokens one by one, whatever the window. `passes` counts the passes of steps.
     """
 
     def __init__(

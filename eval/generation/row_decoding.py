@@ -116,7 +116,8 @@ def row_passes(free: tuple[int, ...], lag: int | None = None) -> list[RowPass]:
     stops = [*(a + 1 for a, b in pairwise(free) if b > a + 1), free[-1] + 1]
     width = max(stop - start for start, stop in zip(starts, stops, strict=True))
     lag = min(LAG, -(-width // 4)) if lag is None else lag
-    done, passes, last_codes = list(starts), [], []
+    done, passes = list(starts), list[RowPass]()
+    last_codes: list[int] = []
     while done != stops:
         now = RowPass(last_codes, [], [])  # they predict what is known, and the rows below see them
         before, last_codes = list(done), []

@@ -17,7 +17,7 @@ from torture.undisturbed import act, copy, material_beside, undisturbed
 CODES = ("EIO", "ENOSPC", "EACCES", "ESTALE", "EROFS", "EDQUOT", "EMFILE", "EPERM")
 NO_LOCKS = ("ENOLCK", "ENOSYS", "EOPNOTSUPP")
 EVENTS = {"open", "os.rename", "os.mkdir", "os.remove", "os.listdir", "os.scandir"}
-FILE_SIZES = (0, 100, 1_000, 3_000, 10_000, 100_000)
+FILE_SIZES = (1_000, 2_000, 3_000, 10_000, 100_000)  # what a command says goes to a file too
 
 
 def refusing(name, place, out, code, calls, once):

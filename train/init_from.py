@@ -47,8 +47,8 @@ def with_init_sizes(config: TrainConfig, out: Path | None = None) -> tuple[Train
     """
     if config.sizes == "recipe" or not config.init:
         return config, ""
-    begun = out and checkpoint.latest(out / "checkpoints")
-    place, found, state = _find(begun or Path(config.init))
+    last = out and checkpoint.latest(out / "checkpoints")
+    place, found, state = _find(last or Path(config.init))
     taken = {field: getattr(found, field) for field in _TAKEN}
     if state is None and hub.is_qwen3(place, found):
         del taken["vocab_size"]  # that of the data, of which Qwen3's is the beginning

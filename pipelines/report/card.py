@@ -31,14 +31,15 @@ def limits(numbers: Mapping[str, Any]) -> list[str]:
     """What a user of the data must know, as sentences; `numbers` are `gather.numbers`."""
     totals = numbers["totals"]
     found = [
-        "Scores are measurements of pixels (motion, text area, sharpness, colour), not judgements of meaning.",
+        "Scores are measurements of pixels (motion, text area, sharpness, color), not judgments of meaning.",
         "Duplicates are found by SHA-256 of the item; near duplicates stay.",
         "Licences and sources are what the sidecars state; nobody checked them. No filter for safety or personal data "
         "has run.",
     ]
-    if totals["without_taste"]:
+    if totals["without_aesthetic_score"]:
         found.append(
-            f"The aesthetic rule was off for {totals['without_taste']:,} kept samples: its weights were not there."
+            f"The aesthetic rule was off for {totals['without_aesthetic_score']:,} kept samples: its weights were "
+            "missing."
         )
     if totals["undecided"]:
         found.append(f"{totals['undecided']:,} samples wait for a score and are in neither part.")

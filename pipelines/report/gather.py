@@ -30,7 +30,7 @@ SELECT (SELECT count(*) FROM items) AS items,
     count(*) FILTER (status = 'kept' AND kind = 'image') AS kept_images,
     count(*) FILTER (status = 'kept' AND kind = 'text') AS kept_texts,
     coalesce(sum(end_s - start_s) FILTER (status = 'kept'), 0) AS kept_s,
-    count(*) FILTER (status = 'kept' AND kind <> 'text' AND aesthetic_score IS NULL) AS without_taste
+    count(*) FILTER (status = 'kept' AND kind <> 'text' AND aesthetic_score IS NULL) AS without_aesthetic_score
 FROM samples"""
 
 _LOST = """

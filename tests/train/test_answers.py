@@ -53,7 +53,7 @@ def counted(batch):
     )
 
 
-def learnt(answers):
+def learned(answers):
     """What a batch counts of the answers of `TURNS`."""
     eos = [(VOCAB.eos, 0.75)]
     picture = documents.interleaved_document(VOCAB, [PICTURE])[1:-1]
@@ -71,10 +71,10 @@ def test_only_the_answers_count_and_each_ends_with_eos():
     plain = Contents(0, documents.text_document(VOCAB, "plain"))
     batch = assemble(VOCAB, [[plain, Contents(1, chat.tokens, answers=edges)]], 300, WEIGHTS)
     assert counted(batch)[:6] == [(byte, 1.0) for byte in b"plain"] + [(VOCAB.eos, 0.75)]
-    assert counted(batch)[6:] == learnt([0, 1, 2])
+    assert counted(batch)[6:] == learned([0, 1, 2])
     shown = batch.tokens[0, len(plain.tokens) - 1 :][: len(chat.tokens) - 1]
     assert np.array_equal(shown, chat.tokens[:-1]), "the model still reads the next turn"
-    assert np.array_equal(batch.kinds >= 0, batch.weights > 0), "what is logged is what is learnt"
+    assert np.array_equal(batch.kinds >= 0, batch.weights > 0), "what is logged is what is learned"
 
 
 @pytest.mark.parametrize("cut", range(1, 40))
@@ -95,7 +95,7 @@ def test_the_loader_counts_answers_from_shards_and_other_documents_whole(tmp_pat
     loader = loader_of(tmp_path, structure_weight=0.75)
     found = [pair for batch in loader.micro_batches(0, 0) for pair in counted(batch)]
     assert sorted(found) == sorted(
-        learnt([0, 1, 2]) + learnt([2]) + counted(assemble(VOCAB, [[Contents(0, picture)]], 300, WEIGHTS))
+        learned([0, 1, 2]) + learned([2]) + counted(assemble(VOCAB, [[Contents(0, picture)]], 300, WEIGHTS))
     )
 
 

@@ -1,4 +1,4 @@
-"""DiDA's training: what clean and noisy tokens see, that nothing leaks, and that both losses are learnt."""
+"""DiDA's training: what clean and noisy tokens see, that nothing leaks, and that both losses are learned."""
 
 import json
 import warnings

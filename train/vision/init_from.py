@@ -19,10 +19,10 @@ from reelmill.tokenize.vision.tokenizer import load
 def init_from(model: TokenizerModel, init: str) -> None:
     """Fill `model` from the tokenizer of that name or file, whose decoder may have fewer blocks: the further ones
     begin as the identity, so that both decode alike at first. ConfigError where another thing differs."""
-    begun = load(init)
-    changed = differences(asdict(begun.config), asdict(model.config))
+    initial = load(init)
+    changed = differences(asdict(initial.config), asdict(model.config))
     others = [line for line in changed if line.partition(":")[0] != "decoder_blocks"]
-    missing, unexpected = ([], []) if others else model.load_state_dict(begun.model.state_dict(), strict=False)
+    missing, unexpected = ([], []) if others else model.load_state_dict(initial.model.state_dict(), strict=False)
     if others or unexpected:
         raise ConfigError(
             f"the recipe's model cannot begin with {init}: {'; '.join(others) or 'its decoder has more blocks'}; only "

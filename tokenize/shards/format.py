@@ -170,20 +170,15 @@ def token_lists(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int32], npt.NDA
     return lists.values.to_numpy(), offsets
 
 
-def with_answers(table: pa.Table) -> pa.Table:
-    """The table with the column `answers`, which shards of earlier versions lack: there all tokens count."""
-    return _with(table, ["answers"])
-
-
 def with_later_columns(table: pa.Table) -> pa.Table:
-    """The table with all columns of TOKENS_SCHEMA that shards of earlier versions lack, NULL there."""
-    return _with(table, LATER)
-
-
-def _with(table: pa.Table, names: Sequence[str]) -> pa.Table:
-    for field in (TOKENS_SCHEMA.field(name) for name in names if name not in table.column_names):
+    """The table with the columns of TOKENS_SCHEMA that shards of earlier versions lack: NULL, in their places."""
+    lacking = [TOKENS_SCHEMA.field(name) for name in LATER if name not in table.column_names]
+    if not lacking:
+        return table
+    for field in lacking:
         table = table.append_column(field, pa.nulls(len(table), field.type))
-    return table
+    known = [name for name in TOKENS_SCHEMA.names if name in table.column_names]
+    return table.select([*known, *(name for name in table.column_names if name not in known)])
 
 
 def _facts(document: Document) -> dict[str, Any]:

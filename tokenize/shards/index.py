@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from reelmill.errors import DataError
-from reelmill.tokenize.shards.format import KINDS, TOKENS_SCHEMA, UNREADABLE, Footer, read_footer, with_answers
+from reelmill.tokenize.shards.format import KINDS, TOKENS_SCHEMA, UNREADABLE, Footer, read_footer, with_later_columns
 from reelmill.tokenize.shards.rowgroups import RowGroups
 
 _NOT_INDEXED = ("tokens", "url", "uri", "caption_source", "fingerprint")
@@ -122,7 +122,7 @@ def _survey(
 def _short_columns(path: Path) -> pa.Table:
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as parquet:
-            return with_answers(parquet.read(columns=_INDEXED, use_threads=False))
+            return with_later_columns(parquet.read(columns=_INDEXED, use_threads=False))
     except UNREADABLE as error:
         raise DataError(f"{path} cannot be read: {error}. Run `reelmill verify` on its run folder.") from error
 

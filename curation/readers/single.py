@@ -13,7 +13,7 @@ from reelmill.media.source import Source
 
 
 class FileReader(Reader):
-    """One video, image, sound or text; `a.mp4` takes `a.json` and `a.txt` beside it, as it does in a folder."""
+    """One video, image, sound or text; `a.mp4` takes `a.json`, `a.txt`, `a.srt` beside it, as in a folder."""
 
     reads = "a video, image or text"
 
@@ -27,7 +27,8 @@ class FileReader(Reader):
         stem = names.composed(names.stem(place.name))
         files = {place.name: Source(str(place), 0, place.stat().st_size)}
         for path in sorted(place.parent.iterdir()):
-            if names.suffix(path.name) in SIDECARS and names.composed(path.name).startswith(stem) and path.is_file():
+            may_belong = names.suffix(path.name) in (*SIDECARS, *names.SUBTITLES)
+            if may_belong and names.composed(path.name).startswith(stem) and path.is_file():
                 files[path.name] = Source(str(path), 0, path.stat().st_size)
         yield from (item for item in self.paired(files) if item.uri == names.uri(place.name))
         self.ignored.clear()

@@ -50,5 +50,8 @@ class Archive(ABC):
         self.passed_over[what] = self.passed_over.get(what, 0) + count
 
     @abstractmethod
-    def members(self, first: int = 0) -> Iterator[Member]:
-        """Members from number `first` on, in order. Raises Refused where the archive is broken."""
+    def members(self, first: int = 0) -> Iterator[Member | None]:
+        """Members from number `first` on, in order; None for each thing that is passed over on the way.
+
+        So whoever waits hears that work goes on. Raises Refused where the archive is broken.
+        """

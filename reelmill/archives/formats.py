@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import tarfile
 
+from reelmill.archives.addresses import AddressTable
 from reelmill.archives.compression import content_of
 from reelmill.archives.contract import Archive
-from reelmill.archives.heads import PARQUET, WARC, begins_json, begins_zip, compression_of
+from reelmill.archives.heads import PARQUET, WARC, begins_address_table, begins_json, begins_zip, compression_of
 from reelmill.archives.lines import lines_of
 from reelmill.archives.parquet import parquet_of
 from reelmill.archives.tar import CompressedTar
 from reelmill.archives.warc import Warc
 from reelmill.archives.zip import Zip
+from reelmill.errors import Refused
 from reelmill.media.source import Source
 
 HEAD_BYTES = 4096
@@ -25,13 +27,27 @@ def open_archive(source: Source) -> Archive | None:
         return Zip(source)
     if head.startswith(PARQUET):
         return parquet_of(source)
-    with content_of(source) as content:
-        beginning = content.read(HEAD_BYTES)
+    beginning = _beginning(source)
     if compression_of(head) and _is_tar(beginning):
         return CompressedTar(source)
     if beginning.startswith(WARC):
         return Warc(source)
+    if begins_address_table(beginning):
+        return AddressTable(source)
     return lines_of(source) if begins_json(beginning) else None
+
+
+def _beginning(source: Source) -> bytes:
+    """The first bytes of the content. What is broken behind them is left to whoever reads on."""
+    beginning = b""
+    with content_of(source) as content:
+        try:
+            while len(beginning) < HEAD_BYTES and (data := content.read1(HEAD_BYTES)):
+                beginning += data
+        except Refused:
+            if not beginning:
+                raise
+    return beginning
 
 
 def _is_tar(content: bytes) -> bool:

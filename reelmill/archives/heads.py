@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
+from reelmill.archives.columns import URLS, meaning
+
+_PAIR = re.compile(rb"[^\t\r\n]{0,5000}\thttps?://|https?://[^\t\r\n]{1,5000}\t")
 COMPRESSED: dict[str, bytes] = {"gz": b"\x1f\x8b\x08", "zst": b"\x28\xb5\x2f\xfd", "bz2": b"BZh", "xz": b"\xfd7zXZ\0"}
 ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 PARQUET = b"PAR1"
@@ -27,6 +32,16 @@ def begins_json(head: bytes) -> bool:
     return head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{")
 
 
+def begins_address_table(head: bytes) -> bool:
+    """Whether a file's first line names columns of addresses, or is a caption and an address (CC3M and CC12M)."""
+    line = head.partition(b"\n")[0].removeprefix(b"\xef\xbb\xbf").strip()
+    names = line.decode("utf-8", "replace").replace('"', "").split("\t" if b"\t" in line else ",")
+    found = meaning(names) if len(names) > 1 else None
+    return (found is not None and found.counted_as == URLS) or _PAIR.match(head) is not None
+
+
 def begins_archive(head: bytes) -> bool:
     """Whether a file's first bytes are those of an archive's format, or of a compression that may hold one."""
-    return begins_zip(head) or head.startswith((PARQUET, WARC)) or begins_json(head) or compression_of(head) is not None
+    if begins_json(head) or begins_address_table(head):
+        return True
+    return begins_zip(head) or head.startswith((PARQUET, WARC)) or compression_of(head) is not None

@@ -34,7 +34,10 @@ def listing(source: Source, options: dict[str, Any]) -> Iterator[wire.Message]:
     ticks = _Ticks()
     try:
         for member in archive.members():
-            yield from _listed(archive, member, ticks)
+            if member is None:
+                yield from ticks.due()
+            else:
+                yield from _listed(archive, member, ticks)
     except Refused as refusal:
         problem = str(refusal)[:500]
     yield {"type": "rest", "problem": problem, "passed_over": json.dumps(archive.passed_over)[:MAX_KNOWN]}, {}
@@ -70,7 +73,11 @@ def unpack(source: Source, options: dict[str, Any]) -> Iterator[wire.Message]:
     archive = open_archive(source)
     if archive is None:
         raise Refused("corrupt: the archive is none any more")
+    ticks = _Ticks()
     for member in archive.members(options["first"]):
+        if member is None:
+            yield from ticks.due()
+            continue
         problem = member.problem
         try:
             for chunk in member.chunks if problem is None else ():

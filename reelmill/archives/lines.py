@@ -28,7 +28,7 @@ class JsonLines(Archive):
         super().__init__(source)
         self._lines = lines
 
-    def members(self, first: int = 0) -> Iterator[Member]:
+    def members(self, first: int = 0) -> Iterator[Member | None]:
         """As in the contract."""
         with content_of(self.source) as stream:
             position = stream.seek(first) if stream.seekable() else 0
@@ -37,10 +37,8 @@ class JsonLines(Archive):
                 if len(line) == MAX_LINE and not line.endswith(b"\n"):
                     position += _to_line_end(stream)
                     yield Member(at, f"{at}.txt", kind="text", problem=f"too_large: a line of {position - at} bytes")
-                elif at >= first and line.strip():
-                    member = self._member(at, line)
-                    if member is not None:
-                        yield member
+                else:
+                    yield self._member(at, line) if at >= first and line.strip() else None
 
     def _member(self, at: int, line: bytes) -> Member | None:
         name = f"{at}.txt"

@@ -32,7 +32,7 @@ class Parquet(Archive):
         self._media, self._cells = media, cells
         self._wanted = media or ([cells.text] if cells.text else [])
 
-    def members(self, first: int = 0) -> Iterator[Member]:
+    def members(self, first: int = 0) -> Iterator[Member | None]:
         """As in the contract."""
         with self.source.open() as raw:
             try:

@@ -21,7 +21,7 @@ class CompressedTar(Archive):
     format = "tar"
     is_keyed = True
 
-    def members(self, first: int = 0) -> Iterator[Member]:
+    def members(self, first: int = 0) -> Iterator[Member | None]:
         """As in the contract."""
         with content_of(self.source) as content:
             stream: Any = _Forward(content)
@@ -30,8 +30,7 @@ class CompressedTar(Archive):
                     number = 0
                     while (info := tar.next()) is not None:
                         tar.members.clear()  # type: ignore[attr-defined]  # it would keep every header
-                        if number >= first and not info.isdir():
-                            yield _member(tar, number, info)
+                        yield _member(tar, number, info) if number >= first and not info.isdir() else None
                         number += 1
                     stream.check_end()
             # tarfile lets the last three through for headers that were made to trip it

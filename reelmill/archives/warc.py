@@ -42,7 +42,7 @@ class Warc(Archive):
 
     format = "warc"
 
-    def members(self, first: int = 0) -> Iterator[Member]:
+    def members(self, first: int = 0) -> Iterator[Member | None]:
         """As in the contract. Where a record is broken, a member says so, and the next record is looked for."""
         with self.source.open() as raw:
             if not _is_by_record(raw):
@@ -60,9 +60,9 @@ class Warc(Archive):
                     return
                 except _Broken as broken:
                     yield Member(broken.at, f"{broken.at}", kind="text", problem=str(broken))
-                    start = _next_start(raw, broken.at)
+                    start = _next_start(raw, max(broken.at, start + 1))
 
-    def _records(self, stream: io.BufferedReader, start: int, first: int) -> Iterator[Member]:
+    def _records(self, stream: io.BufferedReader, start: int, first: int) -> Iterator[Member | None]:
         records = ArchiveIterator(stream, parse_http=False)
         at, size = start - 1, 0
         while True:
@@ -77,8 +77,7 @@ class Warc(Archive):
             at, size = record.stream_pos, size + record.content_length
             if size > FREE_BYTES + MAX_RATIO * max(at - start, self.source.size):
                 raise Refused(f"bomb: a file of {self.source.size} bytes has more than {size}")
-            if at >= first and (member := self._member(record, at)) is not None:
-                yield member
+            yield self._member(record, at) if at >= first else None
 
     def _member(self, record: WarcRecord, at: int) -> Member | None:
         if record.record_type == WarcRecordType.revisit:

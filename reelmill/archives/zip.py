@@ -23,7 +23,7 @@ class Zip(Archive):
     format = "zip"
     is_keyed = True
 
-    def members(self, first: int = 0) -> Iterator[Member]:
+    def members(self, first: int = 0) -> Iterator[Member | None]:
         """As in the contract."""
         with self.source.open() as raw:
             try:

@@ -8,10 +8,12 @@ import pytest
 from dumps import jpeg
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from packed import COMPRESS, contents
+from packed import COMPRESS, contents, write_tar
 
+from reelmill.archives import jobs
 from reelmill.archives.columns import DOWNLOADS, URLS
 from reelmill.curation.readers import find_reader
+from reelmill.media.source import Source
 
 C4 = [{"text": f"Text {n} of a mill.", "url": f"https://x.test/{n}", "timestamp": "2020-01-01"} for n in range(40)]
 
@@ -81,9 +83,21 @@ def test_tables_of_addresses_are_counted(tmp_path):
     beside = {"url": "https://x.test/a.jpg", "key": "000", "status": "success", "error_message": None, "width": 1}
     pq.write_table(pa.Table.from_pylist([beside] * 5), tmp_path / "00000.parquet")
     pq.write_table(pa.table({"a": [1]}), tmp_path / "numbers.parquet")
+    koala = 'videoID,url,timestamp,caption\na,https://x.test/1,"[0, 1]","a ""mill"", b"\n'
+    (tmp_path / "koala.csv").write_text(koala)
+    pairs = b"https://x.test/1\ta mill\nhttps://x.test/2\tnul \0\n"
+    (tmp_path / "cc12m.tsv.gz").write_bytes(COMPRESS["gz"](pairs))
+    (tmp_path / "prices.csv").write_text("day,price\n1,2\n")
     items, ignored = listed(tmp_path)
     assert items == []
-    assert ignored == {URLS: 21, DOWNLOADS: 5, ".parquet": 1}
+    assert ignored == {URLS: 24, DOWNLOADS: 5, ".parquet": 1, ".csv": 1}
+
+
+def test_a_quote_that_is_never_closed(tmp_path):
+    place = tmp_path / "a.csv"
+    place.write_bytes(b'url,caption,width\nhttps://x.test/1,"open,1\n' + b"https://x.test/2,fine,1\n" * 60_000)
+    items, _ = listed(place)
+    assert [item.problem.partition(":")[0] for item in items] == ["malformed_csv"]
 
 
 def test_broken_lines_are_rows_and_the_others_stay(tmp_path):
@@ -137,3 +151,18 @@ def test_any_damage_to_parquet_ends(tmp_path_factory, data):
     place.write_bytes(content)
     items, ignored = listed(place)
     assert items or ignored
+
+
+def test_work_without_members_says_that_it_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(jobs, "TICK_S", 0.0)
+    table, texts, tar = (tmp_path / name for name in ("table.jsonl", "texts.jsonl.gz", "a.tgz"))
+    table.write_bytes(jsonl([{"url": "https://x.test/1", "width": 1}] * 50))
+    texts.write_bytes(COMPRESS["gz"](jsonl(C4)))
+    write_tar(tar, [(f"{n}.jpg", b"J") for n in range(50)])
+    for place, job, options in (
+        (table, jobs.listing, {}),
+        (texts, jobs.unpack, {"first": 1_000_000}),
+        (tar, jobs.unpack, {"first": 49}),
+    ):
+        said = [body["type"] for body, _ in job(Source(str(place), 0, place.stat().st_size), options)]
+        assert said.count("tick") >= len(C4), place

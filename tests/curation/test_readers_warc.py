@@ -106,6 +106,9 @@ def test_what_lies_behind_a_broken_record_is_read(tmp_path, picture, compressed)
     items, _ = listed(write_warc(tmp_path / "crawl", records, compressed))
     assert [one for one in problems(items) if one] == ["corrupt_warc"]
     assert list(contents(items).values()) == [TEXT, picture]
+    (tmp_path / "junk").write_bytes(gzip.compress(records[0]) + b"\x1f\x8b\x08 junk" * 3 + gzip.compress(records[2]))
+    items, _ = listed(tmp_path / "junk")
+    assert list(contents(items).values()) == [TEXT, picture]
     data = gzip.compress(records[0]) + gzip.compress(records[2])[: len(picture) // 2]
     (tmp_path / "cut").write_bytes(data)
     items, _ = listed(tmp_path / "cut")

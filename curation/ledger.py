@@ -50,6 +50,8 @@ PLAN = pa.schema(
         ("subtitles_size", pa.int64()),
     ]
 )
+FORGOTTEN = "forgotten: "
+"""How the `problem` of a forgotten item begins, in the plan and, as `reason`, in `items`."""
 PLAN_SINCE = ("forgotten_sha256", "member", "known", "subtitles_path", "subtitles_offset", "subtitles_size")
 """Columns that the plans of earlier versions lack, in which they are NULL."""
 
@@ -285,6 +287,11 @@ def judged_schema(score_columns: Mapping[str, ColumnType]) -> pa.Schema:
     """The columns that rules may judge by: those of `samples/`, and what later stages add to the view."""
     later = [(name, ARROW_TYPES[kind]) for name, kind in OF_THE_SOUND.items()]
     return pa.schema([*samples_schema(score_columns), *later])
+
+
+def is_forgotten(problem: str | None) -> bool:
+    """Whether the plan's `problem` is a tombstone."""
+    return (problem or "").startswith(FORGOTTEN)
 
 
 def item_id(uri: str) -> str:

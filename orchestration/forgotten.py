@@ -13,28 +13,24 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from reelmill.curation.ledger import ITEMS, PLAN
+from reelmill.curation.ledger import FORGOTTEN, ITEMS, PLAN, is_forgotten
 from reelmill.orchestration.prune import prune
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries
-
-MARK = "forgotten: "
-"""How the `problem` of a forgotten item begins, in the plan and, as `reason`, in `items`."""
 
 
 def bury(folder: RunFolder, hashes: Mapping[str, str | None], reason: str) -> None:
     """Put a tombstone on each item, given by id, in one commit.
 
-    The values are the SHA-256 of the items whose bytes are to be refused under any other name as well, else None.
+    The values are the SHA-256 of the items whose bytes are to be refused under any other name as well, else None. What
+    an archive said of the items goes at once.
     """
-    marks = {identity: {"problem": f"{MARK}{reason}", "forgotten_sha256": known} for identity, known in hashes.items()}
+    problem = f"{FORGOTTEN}{reason}"
+    marks = {
+        identity: {"problem": problem, "forgotten_sha256": known, "known": None} for identity, known in hashes.items()
+    }
     rows = [{**row, **marks.get(row["item_id"], {})} for row in folder.read(folder.plan_path).to_pylist()]
     folder.commit(folder.plan_path, pa.Table.from_pylist(rows, schema=PLAN))
-
-
-def is_forgotten(problem: str | None) -> bool:
-    """Whether the plan's `problem` is a tombstone."""
-    return (problem or "").startswith(MARK)
 
 
 def forgotten_hashes(plan: pa.Table) -> dict[str, str]:
@@ -78,7 +74,7 @@ def _units_with_remains(folder: RunFolder, reasons: Mapping[str, str]) -> list[i
         rows = ledger.rows(
             """SELECT unit FROM items WHERE list_contains($1, item_id) AND NOT starts_with(coalesce(reason, ''), $2)
             UNION SELECT unit FROM scored WHERE list_contains($1, item_id) ORDER BY unit""",
-            [list(reasons), MARK],
+            [list(reasons), FORGOTTEN],
         )
     return [row["unit"] for row in rows]
 

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from reelmill.curation.ledger import PLAN, item_id
+from reelmill.curation.ledger import PLAN, is_forgotten, item_id
 from reelmill.curation.readers import find_reader, names
 from reelmill.curation.readers.contract import Reader
 from reelmill.curation.readers.item import Item
@@ -77,7 +77,7 @@ def extend_plan(
     that moved keeps its items; their places, and those of their sidecars, are updated.
     """
     plan = _plan_of(folder)
-    known = {row["item_id"]: row for row in plan.select(["item_id", *_PLACE]).to_pylist()}
+    known = {row["item_id"]: row for row in plan.select(["item_id", "problem", *_PLACE]).to_pylist()}
     root = str(dump.resolve())
     reader = find_reader(dump, config.readers)
     fresh: list[dict[str, Any]] = []
@@ -97,6 +97,7 @@ def extend_plan(
         seen.add(identity)
         if identity in known:
             _same_item(row, known[identity])
+            row["known"] = None if is_forgotten(known[identity]["problem"]) else row["known"]
             moved = moved or any(known[identity][name] != row[name] for name in _PLACE)
         else:
             fresh.append(row)
@@ -197,7 +198,10 @@ def _moved(plan: pa.Table, dump: Path, prefix: str, readers: Sequence[str]) -> p
     for item in reader.items(dump):
         row = _row(item, root, prefix, reader)
         places[row["item_id"]] = {name: row[name] for name in _PLACE}
-    rows = [{**row, **places.get(row["item_id"], {})} for row in plan.to_pylist()]
+    rows = [
+        {**row, **places.get(row["item_id"], {}), **({"known": None} if is_forgotten(row["problem"]) else {})}
+        for row in plan.to_pylist()
+    ]
     return pa.Table.from_pylist(rows, schema=PLAN)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from reelmill.config import from_dict
-from reelmill.curation.ledger import ITEMS, TIMINGS
+from reelmill.curation.ledger import ITEMS, TIMINGS, is_forgotten
 from reelmill.curation.measuring import approximate_columns
 from reelmill.curation.rules import Rule, any_failed_sql, quoted, skipped_sql, unsettled_sql
 from reelmill.curation.scoring import ItemScorer, ScoreConfig, make_scorers
@@ -19,7 +19,7 @@ from reelmill.isolation.parent import ItemFailed
 from reelmill.orchestration.attempts import Attempts
 from reelmill.orchestration.changed import MARK
 from reelmill.orchestration.engine import Receipt, Task
-from reelmill.orchestration.forgotten import forgotten_hashes, is_forgotten, tombstone
+from reelmill.orchestration.forgotten import forgotten_hashes, tombstone
 from reelmill.orchestration.plan import unit_items
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
+from reelmill.curation.ledger import FORGOTTEN
 from reelmill.curation.rules import quoted
 from reelmill.errors import ConfigError, DataError
-from reelmill.orchestration.forgotten import MARK, bury
+from reelmill.orchestration.forgotten import bury
 from reelmill.orchestration.recipe import load_recipe
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries, write_database
@@ -98,7 +99,8 @@ def _matching(
     """Items to forget by id, with the SHA-256 that is to be refused under any name; and how many match that are
     forgotten already. Items of the plan count that have not been scored yet."""
     known = f"""(SELECT p.item_id, p.uri, i.sha256, i.licence,
-        starts_with(coalesce(p.problem, ''), {quoted(MARK)}) AS gone FROM plan p LEFT JOIN items i USING (item_id))"""
+        starts_with(coalesce(p.problem, ''), {quoted(FORGOTTEN)}) AS gone
+        FROM plan p LEFT JOIN items i USING (item_id))"""
     copies = f" OR sha256 IN (SELECT sha256 FROM {known} WHERE {condition})" if with_copies else ""
     query = f"SELECT item_id, sha256, gone FROM {known} WHERE {condition}{copies}"
     with LedgerQueries(folder.root) as ledger:

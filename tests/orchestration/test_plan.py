@@ -8,6 +8,7 @@ import pytest
 
 from reelmill.curation.ledger import PLAN, item_id
 from reelmill.errors import DataError
+from reelmill.orchestration.forgotten import bury
 from reelmill.orchestration.plan import PlanConfig, Planned, extend_plan, unit_items
 from reelmill.orchestration.runfolder import RunFolder
 
@@ -53,6 +54,21 @@ def test_a_second_look_changes_nothing(folder, dump):
     before = folder.plan_path.read_bytes()
     assert extend_plan(folder, dump, PlanConfig(unit_items=2)) == Planned(0, 7, 0, {})
     assert folder.plan_path.read_bytes() == before
+
+
+def test_what_an_archive_says_of_a_forgotten_item_is_forgotten_too(folder, tmp_path):
+    place = tmp_path / "a.jsonl"
+    place.write_text('{"text": "words", "url": "https://secret.test/"}\n{"text": "more", "url": "https://x.test/"}\n')
+    extend_plan(folder, place, PlanConfig())
+    assert ["secret.test" in known for known in plan(folder)["known"].to_pylist()] == [True, False]
+    bury(folder, {plan(folder)["item_id"][0].as_py(): None}, "by request")
+    (tmp_path / "moved").mkdir()
+    for there in (place, tmp_path / "moved" / "a.jsonl"):  # the same again, then from another place
+        if there != place:
+            shutil.move(place, there)
+        assert extend_plan(folder, there, PlanConfig()).new_items == 0
+        assert [known and "x.test" in known for known in plan(folder)["known"].to_pylist()] == [None, True]
+    assert plan(folder)["path"].to_pylist() == [str(there)] * 2
 
 
 def test_new_items_make_new_units_and_old_units_keep_their_content(folder, dump):

@@ -9,7 +9,7 @@ from itertools import islice
 
 import numpy as np
 from av.video.frame import VideoFrame
-from PIL import Image, ImageSequence
+from PIL import Image
 
 from reelmill.errors import Refused
 from reelmill.media.limits import Limits
@@ -37,7 +37,7 @@ class Animation(Moving):
             self.close()
             raise Refused("not_a_video: the picture does not move")
         with damage_refused():
-            first = [self._shown(frame) for frame in islice(ImageSequence.Iterator(self._image.file), HEAD_FRAMES)]
+            first = [self._shown(frame) for frame in islice(self._image.shown(), HEAD_FRAMES)]
         size = first[0][0].size
         self.facts = self._image.facts(*size)
         self.facts.fps = 1 / statistics.median(stays_s for _, stays_s in first)
@@ -51,7 +51,7 @@ class Animation(Moving):
     def frames(self) -> Iterator[Decoded]:
         """All frames."""
         facts = self.facts
-        pictures = iter(ImageSequence.Iterator(self._image.file))
+        pictures = self._image.shown()
         while True:
             with damage_refused():
                 frame = next(pictures, None)

@@ -50,6 +50,13 @@ class Opened:
         """Whether it moves."""
         return self.frames > 1 and self.file.format in ANIMATED
 
+    def shown(self) -> Iterator[Image.Image]:
+        """Its frames, without one that only readers of plain PNG see (PNG third edition, 4.9: the static image)."""
+        frames = iter(ImageSequence.Iterator(self.file))
+        if _is_hidden_first(self.file):
+            next(frames, None)
+        yield from frames
+
     def facts(self, width: int, height: int) -> Facts:
         """What the items table says of it."""
         coding = self.coding
@@ -104,8 +111,12 @@ def opened(source: Source, limits: Limits) -> Iterator[Opened]:
             if _is_preview(file, head):
                 raise Refused("not_an_image: a camera's raw file, in which only a preview could be read")
             limits.check_picture(*file.size)
-            frames = getattr(file, "n_frames", 1)
+            frames = getattr(file, "n_frames", 1) - _is_hidden_first(file)
         yield Opened(source, file, coding, frames)
+
+
+def _is_hidden_first(file: Image.Image) -> bool:
+    return bool(file.info.get("default_image"))
 
 
 def _is_preview(file: Image.Image, head: bytes) -> bool:
@@ -187,7 +198,7 @@ def _deep(image: Opened) -> Image.Image | None:
 
 def _first_seen(image: Opened) -> Image.Image:
     first: Image.Image | None = None
-    for number, frame in enumerate(ImageSequence.Iterator(image.file)):
+    for number, frame in enumerate(image.shown()):
         picture = srgb(frame, image.coding)
         if not _is_blank(picture):
             return picture

@@ -36,6 +36,8 @@ RATE_DIFFERS = 0.1
 """A declared rate that differs by more than this share from the timestamps' is not the rate."""
 UNCOUNTED = 2
 """Frames that an AVI's header may count too many: decoders that give frames in another order hold some back."""
+UNTOLD = ("h264", "hevc", "obu")
+"""Elementary streams for which FFmpeg declares a rate of its own."""
 MOST_GREY = 600
 """Frames that are left out at most before the first key frame: a file that never shows one is taken as it is."""
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
@@ -243,7 +245,8 @@ class Video(Moving):
         declared = [float(rate) for rate in (self._stream.average_rate, self._stream.guessed_rate) if rate]
         measured = measured_rate(self._packets.stamps(), float(self._tick))
         if measured is not None:
-            agreeing = [rate for rate in declared if abs(rate / measured - 1) <= RATE_DIFFERS]
+            within = 0.001 if self._container.format.name in UNTOLD else RATE_DIFFERS
+            agreeing = [rate for rate in declared if abs(rate / measured - 1) <= within]
             return agreeing[0] if agreeing else measured
         if not declared:
             raise Refused("no_clock: the file has neither timestamps nor a frame rate")

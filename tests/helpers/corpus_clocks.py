@@ -70,6 +70,9 @@ def clocks():
     for fps in (Fraction(24000, 1001), Fraction(30000, 1001), 12.5, 60, 240, 1):
         yield Case(f"rate-{float(fps):.3f}.mp4", lambda path, fps=fps: _film(path, fps=fps),
                    seconds=float(FRAMES / Fraction(fps).limit_denominator(1001)))  # fmt: skip
+    for fps in (10, 24, 30, 50):
+        yield Case(f"elementary-{fps}.h264", lambda path, fps=fps: _film(path, fps=fps), seconds=FRAMES / fps,
+                   facts={"fps": float(fps)})  # fmt: skip
     yield Case("wrapped.ts", lambda path: _film(path, LONG, move=shifted((1 << 33) / 90_000 - 0.8)), seconds=1.6,
                facts={"frames": LONG})  # fmt: skip
     yield Case("edited.mp4", lambda path: edited(_film(path, 20, options={"g": "1"}), 0.4, 1.0), seconds=1.0)

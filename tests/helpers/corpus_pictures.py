@@ -235,7 +235,7 @@ def animations():
         yield Case(f"disposal{disposal}.gif", lambda path, disposal=disposal: animation(
             path, pictures(3, WIDTH, HEIGHT), 100, disposal=disposal), within=24, facts={"frames": 3})  # fmt: skip
     yield Case("hidden.png", lambda path: animation(
-        path, [blank, *pictures(3, WIDTH, HEIGHT)], 100, default_image=True),
+        path, [blank, *pictures(3, WIDTH, HEIGHT)], 100, default_image=True), facts={"frames": 3},
                within=8)  # fmt: skip
     yield Case("lossless.webp", lambda path: animation(path, pictures(3, WIDTH, HEIGHT), 100, lossless=True), within=2)
     yield Case("views.mpo.jpg", lambda path: Image.fromarray(whole()).save(

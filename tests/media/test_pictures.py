@@ -245,3 +245,14 @@ def test_a_strip_is_read(tmp_path):
     samples, item = expand(tmp_path / "strip.jpg")
     assert (item["width"], item["height"]) == (24_200, 22)
     assert samples[0][1]["images"].shape == (1, 1, 1024, 3)
+
+
+def test_the_static_image_of_an_animated_png_is_not_of_its_frames(tmp_path):
+    poster = np.full((HEIGHT, WIDTH, 3), (9, 9, 9), np.uint8)
+    poster[:9] = 200
+    path = animation(tmp_path / "p.png", [poster, *pictures(4)], 100, default_image=True)
+    facts, times = read(path)
+    assert (facts.frames, facts.duration_s, len(times)) == (4, pytest.approx(0.4), 4)
+    image, facts = shown(path)
+    assert near(corners_of(image), CORNERS)
+    assert facts.frames == 4

@@ -51,7 +51,8 @@ VIEWS = {  # {table} is the table's files, a SQL list; {prefer}, {languages}, {m
     "transcripts": "SELECT * EXCLUDE (unit) FROM read_parquet({transcripts}, union_by_name = true)",
     "chosen_transcripts": """SELECT * EXCLUDE (place, best)
         FROM (SELECT *, min(place) OVER (PARTITION BY item_id) AS best
-            FROM (SELECT *, {heard} AS place FROM transcripts WHERE problem IS NULL))
+            FROM (SELECT *, {heard} AS place FROM transcripts WHERE problem IS NULL
+                AND (item_id, sha256) IN (SELECT (item_id, sha256) FROM items)))
         WHERE place = best""",
     "scored": """WITH spans AS (SELECT * FROM read_parquet({samples}, union_by_name = true)
             WHERE unit IN (SELECT DISTINCT unit FROM items)

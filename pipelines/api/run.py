@@ -213,6 +213,8 @@ class Run:
             raise DataError(f"no sample {sample_id!r} with a source in {self.path}")
         if found[0]["kind"] == "text":
             raise DataError(f"{found[0]['uri']} is a text; its words are in its document (`Run.documents`)")
+        if found[0]["kind"] == "audio":
+            raise DataError(f"{found[0]['uri']} is a recording without pictures; its words are in `transcripts`")
         return found[0]
 
     def _table(self, view: str, columns: Sequence[str] | None) -> pa.Table:

@@ -38,6 +38,7 @@ def explain(
         str, typer.Argument(help="A sample's id, the first digits of one, or a uri.", show_default=False)
     ],
     png: Annotated[Path | None, typer.Option(help="Also draw its frames and facts to this file.")] = None,
+    page: Annotated[Path | None, typer.Option(help="Also write a narrated sample as a page to this file.")] = None,
     as_json: Json = False,
 ) -> None:
     """Everything about a sample: scores, rules with their margins, caption, frames and documents."""
@@ -46,10 +47,13 @@ def explain(
     from reelmill.pipelines.report.explain import explain as ask
     from reelmill.pipelines.report.explain import print_explained
     from reelmill.pipelines.report.explain_png import draw
+    from reelmill.pipelines.report.narration_page import write_page
 
     found = ask(out, sample)
     if png is not None:
         draw(out, found, png)
+    if page is not None:
+        write_page(out, found, page)
     if as_json:
         echo_json(found)
     else:

@@ -84,14 +84,17 @@ class Pictures:
     ) -> dict[str, Frames | str | ItemFailed]:
         """sample_id to `frames` evenly spaced small frames (an image has one), the excerpt of a text, or a failure."""
         found: dict[str, Frames | str | ItemFailed] = {}
-        ordered = sorted(samples, key=lambda sample: (sample["item_id"], sample["start_s"]))
+        listed = list(samples)
+        found.update({s["sample_id"]: f"A recording of {s['end_s']:.1f} s." for s in listed if s["kind"] == "audio"})
+        seen = [sample for sample in listed if sample["kind"] != "audio"]
+        ordered = sorted(seen, key=lambda sample: (sample["item_id"], sample["start_s"]))
         for item_id, group in groupby(ordered, key=lambda sample: sample["item_id"]):
             members = list(group)
             clips = [_spaced_clip(sample, frames, pixels) for sample in members]
 
             def keep(decoded: Iterator[Decoded]) -> None:
-                for clip, seen in decoded:
-                    found[clip["key"]] = seen[:EXCERPT] if isinstance(seen, str) else seen
+                for clip, shown in decoded:
+                    found[clip["key"]] = shown[:EXCERPT] if isinstance(shown, str) else shown
 
             try:
                 self.decode(members[0]["kind"], item_id, clips, keep)

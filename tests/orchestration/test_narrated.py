@@ -1,5 +1,7 @@
 """Recipe `emu3_5` on narrated rendered videos: documents in order of time, blocks that trace to seconds."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from rich.console import Console
@@ -14,6 +16,9 @@ from reelmill.pipelines.curate.run import CurateOptions, curate
 from reelmill.pipelines.ledger.select import SelectOptions, select
 from reelmill.pipelines.ledger.verify import verify
 from reelmill.pipelines.report.explain import explain
+from reelmill.pipelines.report.explain_png import draw
+from reelmill.pipelines.report.narration_page import write_page
+from reelmill.pipelines.report.page import write_report
 from reelmill.pipelines.sampledump.narrated import write_narrated_dump
 from reelmill.tokenize.documents import parse
 from reelmill.tokenize.shards import read_footer
@@ -128,6 +133,23 @@ def test_explain_shows_what_is_seen_and_said_in_order_of_time(out):
     assert [row["text"] or row["what"] for row in told] == [part for step in STEPS for part in (step, "picture")]
     assert {row["dropped"] for row in told} == {None}
     assert "keyframes" not in explain(out, "plane.mp4")["scores"]
+
+
+def test_a_page_shows_pictures_and_text_in_order_and_strikes_what_was_left_out(out, tmp_path):
+    write_page(out, explain(out, "plane.mp4"), tmp_path / "plane.html")
+    page = (tmp_path / "plane.html").read_text()
+    places = [page.index(step) for step in STEPS] + [page.index("</body>")]
+    assert [page.count("<img", first, then) for first, then in pairwise(places)] == [1, 1, 1, 1]
+    write_page(out, explain(out, "speaker.mp4"), tmp_path / "speaker.html")
+    page = (tmp_path / "speaker.html").read_text()
+    assert 'class="dropped"' in page and "<small>repeats</small>" in page and "rejected by steady" in page
+
+
+def test_a_recording_has_words_in_place_of_a_picture(out, tmp_path):
+    write_page(out, explain(out, "radio.wav"), tmp_path / "radio.html")
+    assert "This is the radio." in (tmp_path / "radio.html").read_text()
+    draw(out, explain(out, "radio.wav"), tmp_path / "radio.png")
+    assert write_report(out).page.is_file()
 
 
 def test_the_second_stage_is_a_selection_of_the_same_run(out):

@@ -6,8 +6,8 @@ Emu3.5's vocabulary of 282,926 ids and its task `story`, guidance 3 on codes alo
 top-k and top-p, float32 on the CPU. Random weights never begin a picture by themselves, so both follow a timetable: so
 many text tokens, then a picture of a given size, and so on. The peer is `Qwen3ForCausalLM.generate` on the exported
 folder, as Emu3.5's released inference uses its own class: its cache, and a logits processor that runs the
-unconditional branch in a pass of its own with a cache of its own, where codes are due and before; the structure is
-forced and text kept from codes by masks made once. `--check` takes the likeliest tokens of both and compares them.
+unconditional branch in a pass of its own with a cache of its own, only where codes are due, and samples from the
+allowed ids alone. `--check` takes the likeliest tokens of both and compares them.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import tarfile
 import pyarrow as pa
 import pytest
 
-from reelmill.curation.ledger import PLAN, item_id
+from reelmill.curation.ledger import PLAN, PLAN_SINCE, item_id
 from reelmill.errors import DataError
 from reelmill.orchestration.forgotten import bury
 from reelmill.orchestration.plan import PlanConfig, Planned, extend_plan, unit_items
@@ -173,3 +173,13 @@ def test_an_empty_dump_is_an_empty_plan(folder, tmp_path):
     (tmp_path / "empty").mkdir()
     assert extend_plan(folder, tmp_path / "empty", PlanConfig()) == Planned(0, 0, 0, {})
     assert plan(folder).num_rows == 0
+
+
+def test_a_plan_of_before_archives_opens_and_grows(folder, dump):
+    extend_plan(folder, dump, PlanConfig())
+    folder.commit(folder.plan_path, plan(folder).drop_columns(list(PLAN_SINCE)))
+    assert {place.path for place in folder.sources().values()} == {str(path) for path in dump.iterdir()}
+    (dump / "more.jsonl").write_text('{"text": "words"}\n')
+    grown = extend_plan(folder, dump, PlanConfig())
+    assert (grown.new_items, grown.known_items) == (1, 7)
+    assert plan(folder)["member"].to_pylist() == [None] * 7 + [0]

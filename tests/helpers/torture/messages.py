@@ -32,12 +32,12 @@ AT_A_TIME = 20
 def told(chance):
     """An honest conversation with fields, shapes, an order or bytes that are not."""
     bodies = [json.loads(json.dumps(body)) for body in (SAMPLE, ITEM, END)]
+    shapes = list(bodies[0]["arrays"])
     for _ in range(chance.choice([0, 1, 1, 2])):
         body = chance.choice(bodies)
         key = chance.choice([*body, "more", "unit", "reason"])
-        if key == "arrays" and isinstance(body["arrays"], list) and body["arrays"]:
-            shape = chance.choice(body["arrays"])
-            shape[chance.randrange(3)] = chance.choice([*ODD, [2**30, 2**30], [1, 2, 2, 3], "float64"])
+        if key == "arrays" and chance.random() < 0.5:
+            chance.choice(shapes)[chance.randrange(3)] = chance.choice([*ODD, [2**30, 2**30], [1, 2, 2, 3], "float64"])
         else:
             body[key] = chance.choice(ODD)
     data = [message(body, *(ARRAYS if body.get("type") == "sample" else ())) for body in bodies]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +21,7 @@ class TokenSampling:
 
     def check(self) -> None:
         """Raise ConfigError for numbers that mean nothing."""
-        if not self.temperature >= 0:
+        if not 0 <= self.temperature < math.inf:
             raise ConfigError(f"temperature is {self.temperature}; it must be 0 (the likeliest token) or more.")
         if self.top_k < 0:
             raise ConfigError(f"top_k is {self.top_k}; it must be 0 (all tokens) or more.")
@@ -50,9 +51,9 @@ class SamplingParams:
         """Raise ConfigError for numbers that mean nothing."""
         self.vision.check()
         self.text.check()
-        if not self.guidance >= 0:
+        if not 0 <= self.guidance < math.inf:
             raise ConfigError(f"guidance is {self.guidance}; it must be 0 or more, 1 for none.")
-        if not self.image_guidance >= 0:
+        if not 0 <= self.image_guidance < math.inf:
             raise ConfigError(f"image guidance is {self.image_guidance}; it must be 0 or more, 1 for none.")
 
 

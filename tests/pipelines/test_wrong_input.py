@@ -50,13 +50,13 @@ FOLDERS = ("missing", "empty", "folder", "picture")
 COMMANDS = {
     "generate --image": (
         MEDIA,
-        ("generate", "{model}", "a mill", "--image", "{file}", "--seconds", 1, "--out", "{new}.mp4"),
+        ("generate", "{model}", "--prompt", "a mill", "--image", "{file}", "--seconds", 1, "--out", "{new}.mp4"),
     ),
     "generate --video": (
         MEDIA,
-        ("generate", "{model}", "a mill", "--video", "{file}", "--seconds", 1, "--out", "{new}.mp4"),
+        ("generate", "{model}", "--prompt", "a mill", "--video", "{file}", "--seconds", 1, "--out", "{new}.mp4"),
     ),
-    "generate MODEL": (FOLDERS, ("generate", "{file}", "a mill", "--out", "{new}.png")),
+    "generate MODEL": (FOLDERS, ("generate", "{file}", "--prompt", "a mill", "--out", "{new}.png")),
     "ask": (MEDIA, ("ask", "{model}", "{file}")),
     "ask MODEL": (FOLDERS, ("ask", "{file}", "{picture}")),
     "serve MODEL": (FOLDERS, ("serve", "{file}")),
@@ -108,7 +108,7 @@ COMMANDS = {
 
 WHOLE = ("-1", "1.5", "x", "")
 NUMBERS = {
-    ("generate", "{model}", "a mill", "--out", "{new}.png"): {
+    ("generate", "{model}", "--prompt", "a mill", "--out", "{new}.png"): {
         "--temperature": ("-1", "nan", "inf", "x"),
         "--top-p": ("-1", "nan", "2", "x"),
         "--top-k": WHOLE,
@@ -127,7 +127,7 @@ NUMBERS = {
         "--fps": ("0", "-1", "nan", "inf", "x"),
     },
     ("eval", "reconstruction", TOKENIZER, "{picture}"): {"--size": ("0", "-1", "1000000000", "x")},
-    ("prefer", "sample", "{model}", "a mill", "--out", "{new}"): {
+    ("prefer", "sample", "{model}", "--prompt", "a mill", "--out", "{new}"): {
         "--count": ("0", *WHOLE),
         "--temperature": ("-1", "nan"),
         "--top-p": ("-1", "nan"),

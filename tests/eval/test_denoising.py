@@ -1,13 +1,17 @@
 """Pictures drawn all at once: each pass is that of one full forward, in generations of text and several pictures."""
 
+import threading
+
 import numpy as np
 import pytest
 import torch
 
 from reelmill.errors import ConfigError, DataError
 from reelmill.eval.generation import Request, SamplingParams, TokenSampling, image_request, visual_request
+from reelmill.eval.generation.decoding import Decoding
 from reelmill.eval.generation.denoising import Denoising
 from reelmill.eval.generation.engine import Engine
+from reelmill.eval.generation.engine_thread import EngineThread
 from reelmill.tokenize.documents import Grammar, Header, parse, seconds_of
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.model import Decoder, ModelConfig
@@ -151,6 +155,25 @@ def test_what_is_drawn_does_not_depend_on_what_else_is_drawn(model, path):
     fewer_rows, _, _ = generate(model, requests, how, rows=3)
     assert fewer_rows == together
     assert generate(model, requests, how)[0] == together  # the same seed, the same pictures
+
+
+def test_an_engine_for_many_clients_draws_the_same(model, path):
+    request = image_request(Grammar(VOCAB, one_block=True), "a", 3, 4, sampling=SamplingParams(seed=3))
+    how = Denoising(path, steps=3)
+    ended, found = threading.Event(), []
+
+    def deliver(event):
+        found.append(event)
+        if isinstance(event, Exception) or event.is_last:
+            ended.set()
+
+    thread = EngineThread(model, VOCAB, rows=2, capacity=64, queue=2, decoding=Decoding("dida", 1, how))
+    try:
+        thread.submit([request], [deliver])
+        assert ended.wait(60)
+    finally:
+        thread.close()
+    assert [[event.token for event in found]] == generate(model, [request], how)[0]
 
 
 def test_guidance_moves_pictures_from_the_other_prompt(model, path):

@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional
 
 from reelmill.tokenize import vision
+from reelmill.train.categorical import choose
 from reelmill.train.objectives.dida.path import MetricPath, fitted_path, mean_distance, shifted
 
 TIMES = (0.1, 0.26, 0.5, 0.74, 0.9)
@@ -138,3 +139,42 @@ def test_noise_is_drawn_by_its_numbers_in_chunks_as_at_once(monkeypatch):
     torch.testing.assert_close(path.noised(codes, late, uniforms), codes)
     counts = torch.bincount(path.noised(codes, zero, uniforms), minlength=64)
     assert counts.max() < 30  # of 500 among 64 that are alike
+
+
+def test_codes_that_are_drawn_together_take_on_the_pairs_of_a_joint_law():
+    """Pictures of 2 x 2 codes whose neighbors like to be equal, the exact posterior in place of a model."""
+    size, count = 5, 2_000
+    states = torch.cartesian_prod(*[torch.arange(size)] * 4)
+    edges = ((0, 1), (2, 3), (0, 2), (1, 3))
+    truth = torch.softmax(sum(1.2 * (states[:, a] == states[:, b]) for a, b in edges).double(), 0)
+    path, every = fitted_path(codebook(size, 3)), torch.arange(size)
+
+    def pairs(codes, weights):
+        return torch.stack([torch.bincount(size * codes[:, a] + codes[:, b], weights, size**2) for a, b in edges])
+
+    def drawn(steps):
+        generator = torch.Generator().manual_seed(0)
+        codes = torch.randint(0, size, (count, 4), generator=generator)
+        for number in range(steps):
+            time = number / steps
+            likelihood = path.law(every, at(path, time, size)).double()  # [wanted, code]
+            weights = truth * torch.stack([likelihood[:, codes[:, s]].t()[:, states[:, s]] for s in range(4)]).prod(0)
+            posterior = torch.zeros(count, 4, size, dtype=torch.float64)
+            for place in range(4):
+                posterior[:, place].index_add_(1, states[:, place], weights)
+            heading, moving = torch.rand(2, 4 * count, generator=generator)
+            wanted = choose(posterior.view(-1, size), heading)
+            if number == steps - 1:
+                return wanted.view(count, 4)
+            before, after = (torch.full((4 * count,), (number + more) / steps) for more in (0, 1))
+            codes = path.step(codes.flatten(), wanted, before, after, moving).view(count, 4)
+        raise AssertionError
+
+    expected = pairs(states, truth)
+    away = {
+        steps: 0.5
+        * (pairs(drawn(steps), torch.full((count,), 1 / count).double()) - expected).abs().sum(1).max().item()
+        for steps in (1, 4, 16)
+    }
+    assert away[1] > away[4] > away[16]
+    assert away[16] < 0.5 * away[1]

@@ -95,7 +95,9 @@ def state(folder):
     return tables | {"verdicts": ask(folder, "SELECT * FROM verdicts ORDER BY ALL")}
 
 
-def test_killed_at_any_commit_it_is_finished_by_whatever_comes_next(fresh, tmp_path, monkeypatch):
+@pytest.mark.parametrize("step", [3, pytest.param(1, marks=pytest.mark.slow)])
+def test_killed_at_any_commit_it_is_finished_by_whatever_comes_next(fresh, tmp_path, monkeypatch, step):
+    """At every commit; in the fast tests at every third."""
     dump, recipe, whole = fresh
     loaded = recipes.load(str(recipe), ["engine.executor=inline"])
     undisturbed = RunFolder(shutil.copytree(whole, tmp_path / "undisturbed"))
@@ -103,7 +105,9 @@ def test_killed_at_any_commit_it_is_finished_by_whatever_comes_next(fresh, tmp_p
     before, after = state(RunFolder(whole)), state(undisturbed)
     assert before["tokens"] != after["tokens"]
     died = 0
-    for commit, out in deaths(whole, tmp_path, monkeypatch, lambda out: forget(RunFolder(out), BURIED, QUIET)):
+    for commit, out in deaths(
+        whole, tmp_path, monkeypatch, lambda out: forget(RunFolder(out), BURIED, QUIET), step=step
+    ):
         died, folder = commit, RunFolder(out)
         if commit in (2, 7):  # curate, which would score and tokenize what is not forgotten
             run(dump, folder.root, recipe)

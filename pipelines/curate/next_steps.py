@@ -19,21 +19,23 @@ def next_commands(out: Path) -> list[str]:
 
 
 def training_recipe(out: Path) -> str | None:
-    """Arguments of `reelmill train` with a recipe that most documents fit, `{data}` for the folder; None without any.
+    """Arguments of `reelmill train` with a recipe that fits the documents, `{data}` for the folder; None without any.
 
-    `tiny` is for short documents on a CPU; `small` takes longer ones, with a longer context where that is needed.
+    `tiny` is for a CPU, where at least some documents fit its short context; `small` takes longer ones, with a longer
+    context where most documents need it.
     """
     from reelmill.train.recipes import recipe
 
+    lengths = (
+        "SELECT min(n_tokens) AS shortest, quantile_disc(n_tokens, 0.5) AS half, max(n_tokens) AS longest FROM tokens"
+    )
     with LedgerQueries(out.resolve()) as ledger:
-        ((half, longest),) = (
-            tuple(row.values())
-            for row in ledger.rows("SELECT quantile_disc(n_tokens, 0.5), max(n_tokens) FROM tokens", [])
-        )
-    if half is None:
+        (row,) = ledger.rows(lengths)
+    shortest, half, longest = row["shortest"], row["half"], row["longest"]
+    if shortest is None:
         return None
-    for name in ("tiny", "small"):
-        if half <= recipe(name).data.context:
+    for name, fitting in (("tiny", shortest), ("small", half)):
+        if fitting <= recipe(name).data.context:
             return f"{name} --data {{data}}"
     context = -(-longest // CONTEXT_STEP) * CONTEXT_STEP
     return f"small --data {{data}} --set data.context={context}"

@@ -21,6 +21,7 @@ from reelmill.curation.readers.folder import LINKS
 from reelmill.curation.scoring import score_columns, score_fingerprint
 from reelmill.curation.speech.voice import WEIGHTS as VOICE
 from reelmill.errors import ConfigError
+from reelmill.files import CHECKSUMS
 from reelmill.isolation.confinement import available
 from reelmill.orchestration import score
 from reelmill.orchestration.changed import has_changed
@@ -35,7 +36,7 @@ from reelmill.pipelines.curate import captions as caption
 from reelmill.pipelines.curate import speech
 from reelmill.pipelines.curate.verdicts import DEFAULT, assignments_of, decide_again, recover, write_verdicts
 from reelmill.pipelines.report.card import refresh as refresh_card
-from reelmill.terminal import log_to, say
+from reelmill.terminal import LOG, log_to, say
 from reelmill.tokenize.shards import TOKENS_SCHEMA
 
 
@@ -129,8 +130,9 @@ def _check_places(dumps: Sequence[Path], folder: RunFolder, readers: Sequence[st
         if folder.root.is_relative_to(dump.resolve()):
             raise ConfigError(f"--out {folder.root} lies in the dump {dump}; choose an --out outside of it")
     if folder.root.is_dir() and not folder.exists():
-        others = sorted(path.name for path in folder.root.iterdir() if not path.name.startswith("."))
-        if others and others != ["checksums"]:  # what a run leaves that was killed at its very start
+        left = {CHECKSUMS, LOG}  # by a run that was killed at its very start
+        names = (path.name for path in folder.root.iterdir())
+        if others := sorted(name for name in names if not name.startswith(".") and name not in left):
             raise ConfigError(
                 f"--out {folder.root} is no run folder and holds {others[0]!r}; choose an empty or new one"
             )

@@ -17,7 +17,7 @@ from rich.console import Console
 from reelmill.curation.ledger import read_table, write_table
 from reelmill.curation.scorers.image_quality import Colourfulness
 from reelmill.errors import ConfigError, DataError
-from reelmill.files import checksum_path, write_atomically
+from reelmill.files import CHECKSUMS, checksum_path, write_atomically
 from reelmill.orchestration.plan import extend_plan
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries
@@ -472,6 +472,16 @@ def test_a_run_folder_keeps_to_its_own_place(dump, recipe, tmp_path):
         curate(dump, tmp_path / "home", recipe)
     assert [path.name for path in (tmp_path / "home").iterdir()] == ["letter.txt"]
     assert not (dump / "out").exists()
+
+
+def test_a_folder_of_a_run_that_was_killed_at_its_very_start_is_gone_on_with(recipe, tmp_path):
+    """Before the recipe stands there, the log, the epoch and their checksums may."""
+    (tmp_path / "dump").mkdir()
+    (tmp_path / "out" / CHECKSUMS).mkdir(parents=True)
+    (tmp_path / "out" / "reelmill.log").write_text("2026-01-01 curate\n")
+    (tmp_path / "out" / ".recipe.toml.0123abcd.tmp").write_text("name =")
+    curate(tmp_path / "dump", tmp_path / "out", recipe)
+    assert verify(RunFolder(tmp_path / "out")).problems == []
 
 
 def test_a_recipe_in_the_folder_that_is_damaged_is_named(dump, recipe, out):

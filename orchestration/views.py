@@ -25,7 +25,7 @@ from reelmill.curation.captions.config import CaptionConfig
 from reelmill.curation.ledger import AUDIO, KEYFRAME, TRANSCRIPTS
 from reelmill.curation.rules import quoted
 from reelmill.errors import ConfigError, DataError, MachineError, ReelmillError
-from reelmill.files import CHECKSUMS, write_atomically
+from reelmill.files import CHECKSUMS, write_atomically, written_files
 from reelmill.orchestration.recipe import load_recipe
 from reelmill.orchestration.runfolder import SCHEMAS, RunFolder
 
@@ -285,11 +285,20 @@ def _create_views(connection: duckdb.DuckDBPyConnection, root: Path, place: str)
 
 def _files(root: Path, table: str) -> list[str]:
     """What a view of the table reads, under the run folder: its empty file, and its files where there are some."""
-    if not _has_files(root, table) and any((root / CHECKSUMS / table).rglob("*.sha256")):
+    if not _has_files(root, table) and _had_files(root, table):
         raise DataError(f"{root} cannot be queried: the files of {table} are gone. {_VERIFY.format(root=root)}")
     empty = f"{SCHEMAS}/{table}.parquet"
     found = [empty] if (root / empty).is_file() else []
     return [f"/{path}" for path in (*found, *([TABLES[table]] if _has_files(root, table) else []))]
+
+
+def _had_files(root: Path, table: str) -> bool:
+    """Whether files of a table were written. A checksum alone may be that of a writer who was killed before its file
+    had its name; folders of earlier versions have no log that would tell."""
+    if not any((root / CHECKSUMS / table).rglob("*.sha256")):
+        return False
+    written, _ = written_files(root)
+    return not written or any(path.is_relative_to(root / table) for path in written)
 
 
 def empty_sql(schema: pa.Schema) -> str:

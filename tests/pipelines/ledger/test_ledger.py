@@ -484,6 +484,18 @@ def test_a_folder_of_a_run_that_was_killed_at_its_very_start_is_gone_on_with(rec
     assert verify(RunFolder(tmp_path / "out")).problems == []
 
 
+def test_a_checksum_whose_first_file_never_came_stops_nobody(recipe, tmp_path):
+    """A writer that is killed between the two leaves it; the table has no other file."""
+    (tmp_path / "dump").mkdir()
+    out = tmp_path / "out"
+    curate(tmp_path / "dump", out, recipe)
+    record = checksum_path(out, out / "samples" / "unit-000000.parquet")
+    record.parent.mkdir(exist_ok=True)
+    record.write_text(f"{'0' * 64}  samples/unit-000000.parquet\n")
+    curate(tmp_path / "dump", out, recipe)
+    assert number(out, "SELECT count(*) FROM samples") == 0
+
+
 def test_a_recipe_in_the_folder_that_is_damaged_is_named(dump, recipe, out):
     (out / "recipe.toml").write_text("name = ")
     with pytest.raises(ConfigError, match=r"recipe\.toml is not valid TOML"):

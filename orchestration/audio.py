@@ -7,20 +7,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from reelmill.config import from_dict, to_dict
+from reelmill.config import from_dict
 from reelmill.curation.ledger import AUDIO, TIMINGS
-from reelmill.curation.scoring import ScoreConfig
 from reelmill.curation.speech.config import SoundConfig
 from reelmill.curation.speech.measure import SoundMeter, sound_fingerprint
 from reelmill.isolation.failures import failure_of
 from reelmill.isolation.messages import SOUND
-from reelmill.isolation.parent import Child
 from reelmill.media.audio import JOB
+from reelmill.orchestration.decoding_worker import DecodingWorker
 from reelmill.orchestration.engine import Receipt, Task
 from reelmill.orchestration.plan import group_by
 from reelmill.orchestration.runfolder import RunFolder
@@ -46,22 +44,14 @@ def audio_tasks(folder: RunFolder, fingerprint: str, *, retry: bool = False) -> 
     return [{"unit": unit, "items": len(group), "rows": group} for unit, group in group_by(rows, "unit")]
 
 
-class AudioWorker:
+class AudioWorker(DecodingWorker):
     """Measures the sound of a unit's items; commits `audio/`."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
-        self._folder = RunFolder(Path(settings["out"]), settings["epoch"])
+        super().__init__(settings)
         config = from_dict(SoundConfig, settings["sound"])
         self._fingerprint = sound_fingerprint(config)
         self._meter = SoundMeter(config)
-        score = from_dict(ScoreConfig, settings["score"])
-        self._options = to_dict(score.decode)
-        self._child = Child(score.isolation)
-        self._sources = self._folder.sources()
-
-    def close(self) -> None:
-        """Stop the decoding child."""
-        self._child.close()
 
     def __call__(self, task: Task) -> Receipt:
         """Measure and commit one unit."""

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from reelmill.config import from_dict, to_dict
+from reelmill.config import from_dict
 from reelmill.curation.captions import checks
 from reelmill.curation.captions.config import CaptionConfig
 from reelmill.curation.captions.contract import AnswerSettings, ModelCaptioner, Question, Reply, Unavailable
 from reelmill.curation.captions.frames import decode_frames
 from reelmill.curation.captions.prompts import load_prompts, prompt_language
-from reelmill.curation.scoring import ScoreConfig
 from reelmill.curation.text_cleaning import clean_text
 from reelmill.isolation.failures import failure_of
-from reelmill.isolation.parent import Child, ItemFailed
+from reelmill.isolation.parent import ItemFailed
 from reelmill.isolation.untrusted import Text
 from reelmill.media.source import reading_order
 from reelmill.orchestration.caption import caption_row, commit_captions
+from reelmill.orchestration.decoding_worker import DecodingWorker
 from reelmill.orchestration.engine import Receipt, Task
 from reelmill.orchestration.plan import group_by
-from reelmill.orchestration.runfolder import RunFolder
 
 WORKER = "reelmill.orchestration.model_captions:ModelCaptionWorker"
 
@@ -39,11 +37,11 @@ class Outcome:
     failures: list[str] = field(default_factory=list)
 
 
-class ModelCaptionWorker:
+class ModelCaptionWorker(DecodingWorker):
     """Shows a task's samples to the model of one source and commits its captions."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
-        self._folder = RunFolder(Path(settings["out"]), settings["epoch"])
+        super().__init__(settings)
         self._config = config = from_dict(CaptionConfig, settings["captions"])
         (name,) = settings["caption_sources"]
         captioner = config.source(name)
@@ -51,14 +49,6 @@ class ModelCaptionWorker:
         captioner.setup(AnswerSettings(config.max_tokens, config.temperature, config.frames.frames))
         self._captioner = captioner
         self._prompts = load_prompts(config.prompts)
-        score = from_dict(ScoreConfig, settings["score"])
-        self._options = to_dict(score.decode)
-        self._child = Child(score.isolation)
-        self._sources = self._folder.sources()
-
-    def close(self) -> None:
-        """Stop the decoding child."""
-        self._child.close()
 
     def __call__(self, task: Task) -> Receipt:
         """Caption and commit a task's samples."""

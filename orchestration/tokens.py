@@ -13,17 +13,17 @@ from typing import Any
 
 import pyarrow as pa
 
-from reelmill.config import from_dict, identity, to_dict
+from reelmill.config import from_dict, identity
 from reelmill.curation import clips as jobs
 from reelmill.curation.clip_messages import Decoded, decode_clips
 from reelmill.curation.ledger import FAILURES, TIMINGS
-from reelmill.curation.scoring import ScoreConfig
 from reelmill.errors import ConfigError, DataError
 from reelmill.files import write_atomically
 from reelmill.isolation.failures import failure_of
-from reelmill.isolation.parent import Child, ItemFailed
+from reelmill.isolation.parent import ItemFailed
 from reelmill.media.source import Source, reading_order
 from reelmill.orchestration.changed import MARK
+from reelmill.orchestration.decoding_worker import DecodingWorker
 from reelmill.orchestration.engine import Receipt, Task
 from reelmill.orchestration.plan import group_by
 from reelmill.orchestration.runfolder import RunFolder
@@ -139,23 +139,15 @@ class Made:
     failures: dict[str, ItemFailed] = field(default_factory=dict)
 
 
-class TokenWorker:
+class TokenWorker(DecodingWorker):
     """Decodes a unit's kept samples at token resolution, encodes them, writes one token shard."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
-        self._folder = RunFolder(Path(settings["out"]), settings["epoch"])
+        super().__init__(settings)
         self._config = from_dict(TokensConfig, settings["tokens"])
         self._tokenizer = vision.load(self._config.tokenizer)
         self._vocab = vocabulary(self._config, self._tokenizer)
         self._fingerprint = tokens_fingerprint(self._config, self._tokenizer.fingerprint)
-        score = from_dict(ScoreConfig, settings["score"])
-        self._options = to_dict(score.decode)
-        self._child = Child(score.isolation)
-        self._sources = self._folder.sources()
-
-    def close(self) -> None:
-        """Stop the decoding child."""
-        self._child.close()
 
     def __call__(self, task: Task) -> Receipt:
         """Tokenize and commit one unit's samples."""

@@ -9,14 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from reelmill.config import from_dict, to_dict
+from reelmill.config import from_dict
 from reelmill.curation.ledger import TIMINGS, TRANSCRIPTS
-from reelmill.curation.scoring import ScoreConfig
 from reelmill.curation.speech import subtitles
 from reelmill.curation.speech.checks import segment_problem
 from reelmill.curation.speech.clips import collect, speech_clips
@@ -24,10 +22,10 @@ from reelmill.curation.speech.config import TranscriptConfig
 from reelmill.curation.speech.contract import SUBTITLES, Segment, TranscriptionFailed, transcriber
 from reelmill.isolation.failures import failure_of
 from reelmill.isolation.messages import CUES, SOUND
-from reelmill.isolation.parent import Child
 from reelmill.isolation.untrusted import Maybe, Number, Text
 from reelmill.media import audio, cues
 from reelmill.media.source import Place
+from reelmill.orchestration.decoding_worker import DecodingWorker
 from reelmill.orchestration.engine import Receipt, Task
 from reelmill.orchestration.plan import group_by
 from reelmill.orchestration.runfolder import RunFolder
@@ -70,26 +68,18 @@ def count_waiting(folder: RunFolder, selection: str, source: str, config: Transc
     return int(row["n"])
 
 
-class TranscribeWorker:
+class TranscribeWorker(DecodingWorker):
     """Transcribes a task's items by one source and commits them."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
-        self._folder = RunFolder(Path(settings["out"]), settings["epoch"])
+        super().__init__(settings)
         self._config = config = from_dict(TranscriptConfig, settings["transcripts"])
         self._source: str = settings["transcript_source"]
         self._model = config.model_of(self._source)
         self._transcriber = None if self._source == SUBTITLES else transcriber(self._source, config)
         if self._transcriber is not None:
             self._transcriber.setup()
-        score = from_dict(ScoreConfig, settings["score"])
-        self._options = to_dict(score.decode)
-        self._child = Child(score.isolation)
-        self._sources = self._folder.sources()
         self._beside = self._folder.subtitles() if self._source == SUBTITLES else {}
-
-    def close(self) -> None:
-        """Stop the decoding child."""
-        self._child.close()
 
     def __call__(self, task: Task) -> Receipt:
         """Transcribe and commit a task's items; those that could not be transcribed have no rows."""

@@ -18,7 +18,7 @@ from reelmill.errors import ConfigError, DataError
 from reelmill.eval.generation.cache import KVCache
 from reelmill.eval.generation.coupling import probabilities
 from reelmill.eval.generation.logits import guided_logits
-from reelmill.eval.generation.request import ActiveSequence, Picture, single_id
+from reelmill.eval.generation.request import ActiveSequence, Picture
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.categorical import choose
 from reelmill.train.model import Decoder
@@ -64,17 +64,10 @@ class Denoiser:
 
     def begin(self, sequence: ActiveSequence) -> None:
         """Start the picture or video that the sequence is in the middle of, if there is one; known codes stay."""
-        found = sequence.body()
-        if found is None:
-            return
-        before, ahead = found
-        free = [len(before) + place for place, ranges in enumerate(ahead) if single_id(ranges) is None]
-        ids = torch.tensor([*before, *(ranges[0][0] for ranges in ahead)], device=self.cache.device)
-        picture = Picture(ids, torch.tensor(free, device=self.cache.device), len(before))
-        noise = self._uniforms(sequence, len(free)) * self.vocab.codes
-        ids[picture.free] = self.vocab.vision_start + noise.long()
-        sequence.pending = [before[0]] * sequence.rows
-        sequence.picture = picture
+        picture = sequence.begin_picture(self.cache.device)
+        if picture is not None:
+            noise = self._uniforms(sequence, len(picture.free)) * self.vocab.codes
+            picture.ids[picture.free] = self.vocab.vision_start + noise.long()
 
     def advance(self, sequences: Sequence[ActiveSequence], first: int) -> None:
         """One pass over pictures of one `group`, of sequences whose rows follow each other from row `first` on."""

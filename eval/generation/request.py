@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from reelmill.errors import ConfigError
@@ -188,9 +189,28 @@ class ActiveSequence:
                 return found
             state = grammar.advance(state, ranges[0][0])
 
-    def body(self) -> tuple[list[int], list[Ranges]] | None:
-        """Of the picture or video that the sequence is in the middle of: its tokens so far, from IMG on, and what is
-        allowed at each of those to come, up to the last code. None outside of one, and where `max_new_tokens` cuts it.
+    def begin_picture(self, device: torch.device) -> Picture | None:
+        """Start, as `picture`, the picture or video that the sequence is in the middle of; known codes stay.
+
+        None outside of one, and where `max_new_tokens` cuts it.
+        """
+        found = self._body()
+        if found is None:
+            return None
+        before, ahead = found
+        free = [len(before) + place for place, ranges in enumerate(ahead) if single_id(ranges) is None]
+        ids = torch.tensor([*before, *(ranges[0][0] for ranges in ahead)], device=device)
+        self.pending = [before[0]] * self.rows
+        self.picture = Picture(ids, torch.tensor(free, device=device), len(before))
+        return self.picture
+
+    def is_vision(self, ranges: Ranges) -> bool:
+        """Whether only visual codes are allowed."""
+        return ranges[0][0] >= self.vocab.vision_start
+
+    def _body(self) -> tuple[list[int], list[Ranges]] | None:
+        """Of that picture or video: its tokens so far, from IMG on, and what is allowed at each of those to come, up to
+        the last code.
         """
         state, grammar = self._state, self.request.grammar
         if state is None or grammar is None or state.phase != Phase.BODY:
@@ -203,10 +223,6 @@ class ActiveSequence:
             ahead.pop()
         before = self.prompts[0][-state.offset :].tolist() if state.offset else []
         return ([self.vocab.img, *before], ahead) if ahead else None
-
-    def is_vision(self, ranges: Ranges) -> bool:
-        """Whether only visual codes are allowed."""
-        return ranges[0][0] >= self.vocab.vision_start
 
     def _allowed(self, state: State | None) -> Ranges:
         allowed_ids = self.request.allowed_ids or ((0, self.vocab.size),)

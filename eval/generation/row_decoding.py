@@ -18,7 +18,7 @@ import torch
 from reelmill.errors import ConfigError
 from reelmill.eval.generation.cache import KVCache
 from reelmill.eval.generation.logits import guided_logits
-from reelmill.eval.generation.request import ActiveSequence, Picture, single_id
+from reelmill.eval.generation.request import ActiveSequence, Picture
 from reelmill.eval.generation.sampling import sample
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.model import Decoder
@@ -57,14 +57,7 @@ class RowDecoder:
 
     def begin(self, sequence: ActiveSequence) -> None:
         """Start the picture or video that the sequence is in the middle of, if there is one; known codes stay."""
-        found = sequence.body()
-        if found is None:
-            return
-        before, ahead = found
-        free = [len(before) + place for place, ranges in enumerate(ahead) if single_id(ranges) is None]
-        ids = torch.tensor([*before, *(ranges[0][0] for ranges in ahead)], device=self.cache.device)
-        sequence.pending = [before[0]] * sequence.rows
-        sequence.picture = Picture(ids, torch.tensor(free, device=self.cache.device), len(before))
+        sequence.begin_picture(self.cache.device)
 
     def advance(self, sequences: Sequence[ActiveSequence], first: int) -> None:
         """One pass over pictures of one `group`, of sequences whose rows follow each other from row `first` on."""

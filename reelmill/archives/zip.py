@@ -14,7 +14,8 @@ from reelmill.errors import Refused, brief
 _LOCAL = struct.Struct("<4s5H3L2H")
 _ENCRYPTED = 0x1
 _LINK = 0o120000
-_ERRORS = (zipfile.BadZipFile, EOFError, ValueError, OverflowError, NotImplementedError, struct.error)
+# zipfile raises a RuntimeError for versions of the format that it does not know.
+_ERRORS = (zipfile.BadZipFile, EOFError, ValueError, OverflowError, RuntimeError, struct.error)
 
 
 class Zip(Archive):

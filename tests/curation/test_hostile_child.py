@@ -7,7 +7,7 @@ import struct
 import hostile
 import numpy as np
 import pytest
-from hostile import message
+from hostile import ARRAYS, ITEM, SAMPLE, SHAPES, message
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -17,13 +17,6 @@ from reelmill.curation.ledger import ITEMS, PLAN
 from reelmill.curation.scoring import ItemScorer, ScoreConfig
 from reelmill.isolation.parent import ItemFailed
 
-SHAPES = [["images", "uint8", [1, 2, 2, 3]], ["times", "float64", [1]], ["runs", "uint8", [0, 3, 1, 1]]]
-ARRAYS = (bytes(12), bytes(8), b"")
-SAMPLE = {"type": "sample", "start_s": 0.0, "end_s": 1.0, "width": 2, "height": 2, "fps": 25.0, "arrays": SHAPES}
-ITEM = {
-    "type": "item", "width": 2, "height": 2, "fps": 25.0, "duration_s": 1.0, "codec": "h264", "sha256": "0" * 64,
-    "arrays": [],
-}  # fmt: skip
 END = message({"type": "end", "arrays": []})
 GOOD_SAMPLE, GOOD_ITEM = message(SAMPLE, *ARRAYS), message(ITEM)
 SURROGATE = "\ud800"

@@ -5,6 +5,7 @@ import threading
 import numpy as np
 import pytest
 import torch
+from random_decoder import random_decoder
 
 from reelmill.errors import ConfigError, DataError
 from reelmill.eval.generation import Request, SamplingParams, TokenSampling, image_request, visual_request
@@ -14,7 +15,6 @@ from reelmill.eval.generation.engine import Engine
 from reelmill.eval.generation.engine_thread import EngineThread
 from reelmill.tokenize.documents import Grammar, Header, parse, seconds_of
 from reelmill.tokenize.vocabulary import Vocabulary
-from reelmill.train.model import Decoder, ModelConfig
 from reelmill.train.objectives.dida.path import fitted_path
 from reelmill.train.two_streams import NoisyBlock, TwoStreams
 
@@ -24,13 +24,7 @@ GREEDY = TokenSampling(temperature=0)
 
 @pytest.fixture(scope="module")
 def model():
-    torch.manual_seed(0)
-    config = ModelConfig(vocab_size=VOCAB.size, hidden=16, layers=2, heads=2, kv_heads=1, mlp=24)
-    model = Decoder(config).double().eval().requires_grad_(False)
-    for parameter in model.parameters():
-        if parameter.dim() > 1:
-            torch.nn.init.normal_(parameter, std=0.6)
-    return model
+    return random_decoder(VOCAB)
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from random_decoder import drawn
 
 from reelmill.eval.generation import SamplingParams, TokenSampling, image_request, window_sampler
 from reelmill.eval.generation.coupling import probabilities
@@ -62,13 +63,7 @@ def generate(model, vocab, requests, window, rows=None):
     widths = sum(len(request.prompts) for request in requests)
     longest = max(request.max_length for request in requests)
     engine = Engine(model, vocab, rows=rows or widths, capacity=longest, window=window)
-    tokens = [[] for _ in requests]
-    for number, request in enumerate(requests):
-        engine.submit(number, request)
-    while not engine.is_idle:
-        for event in engine.step():
-            tokens[event.request].append(event.token)
-    return tokens, engine.passes
+    return drawn(engine, requests)
 
 
 def outcomes(model, request, window, monkeypatch):

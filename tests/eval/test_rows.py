@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from random_decoder import drawn, random_decoder
 
 from reelmill.errors import ConfigError
 from reelmill.eval.generation import SamplingParams, TokenSampling, image_request, visual_request
@@ -10,7 +11,6 @@ from reelmill.eval.generation.engine import Engine
 from reelmill.eval.generation.row_decoding import ByRows, row_passes
 from reelmill.tokenize.documents import Grammar, Header, parse, seconds_of
 from reelmill.tokenize.vocabulary import Vocabulary
-from reelmill.train.model import Decoder, ModelConfig
 
 VOCAB = Vocabulary("bytes", 64)
 GRAMMAR = Grammar(VOCAB, one_block=True)
@@ -18,26 +18,14 @@ GRAMMAR = Grammar(VOCAB, one_block=True)
 
 @pytest.fixture(scope="module")
 def model():
-    torch.manual_seed(0)
-    config = ModelConfig(vocab_size=VOCAB.size, hidden=16, layers=2, heads=2, kv_heads=1, mlp=24)
-    model = Decoder(config).double().eval().requires_grad_(False)
-    for parameter in model.parameters():
-        if parameter.dim() > 1:
-            torch.nn.init.normal_(parameter, std=0.6)
-    return model
+    return random_decoder(VOCAB)
 
 
 def generate(model, requests, how, rows=None):
     longest = max(request.max_length for request in requests)
     rows = rows or sum(len(request.prompts) for request in requests)
     engine = Engine(model, VOCAB, rows=rows, capacity=longest, pictures=how)
-    tokens = [[] for _ in requests]
-    for number, request in enumerate(requests):
-        engine.submit(number, request)
-    while not engine.is_idle:
-        for event in engine.step():
-            tokens[event.request].append(event.token)
-    return tokens, engine.passes
+    return drawn(engine, requests)
 
 
 def requests(guidance=1.5):

@@ -1,13 +1,12 @@
 """A real HTTP server on this machine that answers chat completions as a test tells it to, or misbehaves."""
 
 import base64
-import contextlib
 import io
 import json
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from PIL import Image
+from post_server import PostServer
 
 
 def completion(text, finish="stop"):
@@ -20,47 +19,23 @@ def completion(text, finish="stop"):
     }
 
 
-class ChatServer:
+class ChatServer(PostServer):
     """Calls `reply(number, request)` for each POST; it returns a dict (200), (status, dict or bytes), or raises OSError
     to hang up. `requests` keeps what was asked, `headers` what came with it."""
 
     def __init__(self, reply):
         self.reply, self.requests, self.headers, self.paths = reply, [], [], []
         self._lock = threading.Lock()
-        outer = self
+        super().__init__()
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self):
-                request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                with outer._lock:
-                    number = len(outer.requests)
-                    outer.requests.append(request)
-                    outer.headers.append(dict(self.headers))
-                    outer.paths.append(self.path)
-                with contextlib.suppress(OSError):
-                    answer = outer.reply(number, request)
-                    status, body = answer if isinstance(answer, tuple) else (200, answer)
-                    data = body if isinstance(body, bytes) else json.dumps(body).encode()
-                    self.send_response(status)
-                    self.send_header("Content-Type", "application/json")
-                    self.send_header("Content-Length", str(len(data)))
-                    self.end_headers()
-                    self.wfile.write(data)
-
-            def log_message(self, *_):
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
-
-    def __enter__(self):
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_):
-        self._server.shutdown()
-        self._server.server_close()
+    def answer(self, handler, body):
+        request = json.loads(body)
+        with self._lock:
+            number = len(self.requests)
+            self.requests.append(request)
+            self.headers.append(dict(handler.headers))
+            self.paths.append(handler.path)
+        return self.reply(number, request)
 
 
 def pictures(request):

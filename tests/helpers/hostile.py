@@ -9,6 +9,15 @@ from reelmill.curation.expanders import text
 
 MARK = b"taken over:"
 
+# A sound item with one sample, as a child says it, and the bytes of the sample's arrays.
+SHAPES = [["images", "uint8", [1, 2, 2, 3]], ["times", "float64", [1]], ["runs", "uint8", [0, 3, 1, 1]]]
+ARRAYS = (bytes(12), bytes(8), b"")
+SAMPLE = {"type": "sample", "start_s": 0.0, "end_s": 1.0, "width": 2, "height": 2, "fps": 25.0, "arrays": SHAPES}
+ITEM = {
+    "type": "item", "width": 2, "height": 2, "fps": 25.0, "duration_s": 1.0, "codec": "h264", "sha256": "0" * 64,
+    "arrays": [],
+}  # fmt: skip
+
 
 def expand(source, options):
     """An item that begins with MARK is what the child says; any other is expanded as a text."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from random_decoder import random_decoder
 from rounding import assert_near, rounding
 
 from reelmill.errors import ConfigError
@@ -15,7 +16,6 @@ from reelmill.tokenize.documents import Visual
 from reelmill.tokenize.shards import document_row, write_shard
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.data.batches import Contents, assemble
-from reelmill.train.model import Decoder, ModelConfig
 from reelmill.train.objectives.dida.noise import with_noise
 from reelmill.train.run import train
 from reelmill.train.two_streams import NoisyBlock, TwoStreams
@@ -89,13 +89,7 @@ def test_flex_blocks_hold_what_the_mask_allows():
 
 @pytest.fixture(scope="module")
 def model():
-    torch.manual_seed(0)
-    config = ModelConfig(vocab_size=VOCAB.size, hidden=16, layers=2, heads=2, kv_heads=1, mlp=24)
-    model = Decoder(config).double().eval().requires_grad_(False)
-    for parameter in model.parameters():
-        if parameter.dim() > 1:
-            torch.nn.init.normal_(parameter, std=0.6)
-    return model
+    return random_decoder(VOCAB)
 
 
 def hidden_states(model, batch, clean=None, noisy=None):

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import hostile
 import pyarrow as pa
-from hostile import message
+from hostile import ARRAYS, ITEM, SAMPLE, message
 
 from reelmill.config import from_dict
 from reelmill.curation.ledger import ITEMS, PLAN
@@ -14,13 +14,6 @@ from reelmill.curation.scoring import ItemScorer, ScoreConfig
 from torture.campaign import Tried
 from torture.damage import mutated
 
-SHAPES = [["images", "uint8", [1, 2, 2, 3]], ["times", "float64", [1]], ["runs", "uint8", [0, 3, 1, 1]]]
-ARRAYS = (bytes(12), bytes(8), b"")
-SAMPLE = {"type": "sample", "start_s": 0.0, "end_s": 1.0, "width": 2, "height": 2, "fps": 25.0, "arrays": SHAPES}
-ITEM = {
-    "type": "item", "width": 2, "height": 2, "fps": 25.0, "duration_s": 1.0, "codec": "h264", "sha256": "0" * 64,
-    "arrays": [],
-}  # fmt: skip
 END = {"type": "end", "arrays": []}
 ODD = [
     None, True, -1, 0, 2**31, 2**63, 2**64, 10**400, float("nan"), float("inf"), -0.0, 1e308, "", "0", "\ud800",

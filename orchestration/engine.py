@@ -11,6 +11,7 @@ import contextlib
 import importlib
 import json
 import logging
+import math
 import os
 import socket
 import sys
@@ -40,8 +41,9 @@ class EngineConfig:
     """Ray, or this process alone."""
     workers: int = 0
     """Worker processes; 0 means one for each CPU that Ray has (or the cluster has, with RAY_ADDRESS)."""
-    gpus_per_worker: float = 0.0
-    """Share of a GPU that each worker asks Ray for; 0 leaves the GPUs alone."""
+    gpus_per_worker: float | None = None
+    """Share of a GPU that each worker asks Ray for; 0: the workers see none. Without a value the workers share those
+    that Ray has evenly."""
 
 
 class Worker(Protocol):
@@ -83,17 +85,18 @@ def _run_ray(worker: str, settings: dict[str, Any], tasks: Sequence[Task], confi
 
     cpus = start_ray()
     gpus = ray.cluster_resources().get("GPU", 0)
-    if gpus < config.gpus_per_worker:  # Ray would wait for ever
-        raise MachineError(f"a worker asks for {config.gpus_per_worker:g} GPUs; Ray has {gpus:g}")
     size = min(config.workers or cpus, cpus, len(tasks))
+    share = gpu_share(size, gpus) if config.gpus_per_worker is None else config.gpus_per_worker
+    if gpus < share:  # Ray would wait for ever
+        raise MachineError(f"a worker asks for {share:g} GPUs; Ray has {gpus:g}")
     rows = ray.data.from_items([{"task": json.dumps(task)} for task in tasks], override_num_blocks=len(tasks))
     receipts = rows.map_batches(
         RayWorker,
-        fn_constructor_args=(worker, json.dumps(settings)),
+        fn_constructor_args=(worker, json.dumps(settings), share > 0),
         batch_size=1,
         batch_format="numpy",
         num_cpus=1,
-        num_gpus=config.gpus_per_worker or None,
+        num_gpus=share or None,
         compute=ray.data.ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=1),
     )
     try:
@@ -108,10 +111,17 @@ def _run_ray(worker: str, settings: dict[str, Any], tasks: Sequence[Task], confi
         raise
 
 
+def gpu_share(workers: int, gpus: float) -> float:
+    """The share of a GPU that each of so many workers gets, so that all run at once: none of it lies over two GPUs."""
+    return 1 / math.ceil(workers / gpus) if gpus else 0.0
+
+
 class RayWorker:
     """What Ray's actors run. A failure that stops the run travels as a receipt: its message must reach the user."""
 
-    def __init__(self, worker: str, settings: str) -> None:
+    def __init__(self, worker: str, settings: str, has_gpu: bool) -> None:
+        if not has_gpu:  # Ray does not hide them, and every worker would take the first
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""
         one_thread()
         self._worker = _find(worker)(json.loads(settings))
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import torch
 
 from reelmill.config import from_dict, identity
 from reelmill.curation import clips as jobs
@@ -48,6 +49,17 @@ def tokens_fingerprint(config: TokensConfig, tokenizer_fingerprint: str) -> str:
         del settings["layout"]
     parts = [settings, tokenizer_fingerprint, documents.LAYOUT_VERSION]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def encoder_run(config: TokensConfig) -> vision.RunConfig:
+    """How a worker runs the vision tokenizer. ConfigError for CUDA where there is none."""
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            "tokens.device is cuda and this worker sees no GPU; set it to auto, or engine.gpus_per_worker above 0."
+        )
+    if config.device == "cpu" or not torch.cuda.is_available():
+        return vision.RunConfig(compile=config.compile)
+    return vision.RunConfig("cuda", batch=config.batch, compile=config.compile)
 
 
 def vocabulary(config: TokensConfig, tokenizer: vision.VisionTokenizer) -> Vocabulary:
@@ -145,7 +157,7 @@ class TokenWorker(DecodingWorker):
     def __init__(self, settings: dict[str, Any]) -> None:
         super().__init__(settings)
         self._config = from_dict(TokensConfig, settings["tokens"])
-        self._tokenizer = vision.load(self._config.tokenizer)
+        self._tokenizer = vision.load(self._config.tokenizer, encoder_run(self._config))
         self._vocab = vocabulary(self._config, self._tokenizer)
         self._fingerprint = tokens_fingerprint(self._config, self._tokenizer.fingerprint)
 

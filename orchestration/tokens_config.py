@@ -34,5 +34,11 @@ class TokensConfig:
     layout: Literal["", "emu3", "emu3.5"] = ""
     """How images are laid out: as Emu3 or Emu3.5 does; where it is empty as the vision tokenizer was made for."""
     narration: NarrationConfig = field(default_factory=NarrationConfig)
+    device: Literal["auto", "cpu", "cuda"] = free("auto")
+    """Where frames are encoded; auto takes a GPU where the worker sees one."""
+    batch: int = free(32)
+    """Frames that a GPU encodes at once, a multiple of 4."""
+    compile: bool = free(False)
+    """Compile the encoder (torch.compile): worth it where many frames of few sizes are encoded on a GPU."""
     trust_dump: bool = free(False)
     """Take an item whose file has the size, time and first 64 KiB of when it was scored for the same, unread."""

@@ -32,7 +32,7 @@ CURATE_FREE = {
     "captions.vllm": {"gpu_memory", "gpus", "max_model_len", "workers"},
     "captions.checkpoint": {"gpus", "rows", "tokenizer", "workers"},
     "captions.checkpoint.pictures": {"least", "most"},
-    "tokens": {"trust_dump"},
+    "tokens": {"batch", "compile", "device", "trust_dump"},
     "transcripts": {"batch_s", "wait"},
     "transcripts.whisper": {"batch", "gpus", "workers"},
     "transcripts.endpoint": {"api_key_env", "backoff_s", "max_response_bytes", "request_s", "tries", "url"},
@@ -42,7 +42,7 @@ TRAIN_FREE = {
     "checkpoint": {"every", "keep", "keep_every"},
     "data": {"micro_rows"},
     "log": {"tensorboard", "wandb"},
-    "parallel": {"attention", "compile", "context", "recompute", "shard", "tensor"},
+    "parallel": {"attention", "compile", "context", "recompute", "shard", "tensor", "timeout_s"},
 }
 VISION_FREE = {
     "": {"device", "log_every", "steps"},
@@ -72,8 +72,9 @@ def test_fingerprints_stay(name, assignments, score, tokens):
 @pytest.mark.parametrize(
     ("recipe", "free"),
     [
-        (recipes.video(), CURATE_FREE),
-        (train_recipes.RECIPES["tiny"](), TRAIN_FREE),
+        # Fields that have no value unless one is given are given one: they would stand in no dictionary.
+        (recipes.load("video", ["engine.gpus_per_worker=0"]), CURATE_FREE),
+        (override(train_recipes.RECIPES["tiny"](), ["parallel.compile=true"]), TRAIN_FREE),
         (vision_recipes.RECIPES["reelmill-tok-s"](), VISION_FREE),
     ],
     ids=["curate", "train", "tokenizer"],
@@ -120,4 +121,4 @@ def test_earlier_recipes_are_still_recipes():
     read = from_dict(Recipe, tomllib.loads((DATA / "curate-video.toml").read_text()))
     added = tuple(f"rules.{name}." for name in ("frames", "damage", "gaps", "impossible_colours"))
     changed = [line for line in differences(read, recipes.video()) if not line.startswith(added)]
-    assert changed == ["score.decode.max_pixels: 35389440 -> (none)"]
+    assert changed == ["engine.gpus_per_worker: 0.0 -> (none)", "score.decode.max_pixels: 35389440 -> (none)"]

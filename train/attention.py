@@ -4,8 +4,8 @@ What attention has to know of a batch is made once, as `Documents`: the tokens i
 other, cut into runs, and for each run the span of keys that it may see. A run is a document, or under context
 parallelism what this rank holds of one; its last query sees the whole span and each earlier one a key less. The ways:
 
-- `documents`: one scaled-dot-product attention a run, on any device, with gradients and dropout;
-- `varlen`: all runs in one call of FlashAttention's variable-length kernel (CUDA, float16 or bfloat16, no dropout);
+- `documents`: one scaled-dot-product attention a run, on any device, with gradients and dropout; it cannot be compiled;
+- `varlen`: all runs in one call of FlashAttention's variable-length kernel (CUDA, float16 or bfloat16, with dropout);
 - `flex`: FlexAttention over the blocks of 128 x 128 in which anything is allowed (compiled on CUDA; on the CPU without
   gradients; no dropout).
 
@@ -33,6 +33,8 @@ Backend = Literal["documents", "varlen", "flex"]
 BLOCK = 128
 """Side of FlexAttention's blocks, which is its default."""
 _CAUSAL = (-1, 0)
+_VARLEN_GROUPS_HEADS = "enable_gqa" in inspect.signature(varlen_attn).parameters
+"""Whether this torch's varlen_attn takes fewer key heads than query heads (2.11 does not)."""
 
 
 @dataclass(frozen=True)
@@ -97,9 +99,20 @@ class Documents:
         """The most queries, and the most keys, of a run."""
         return max(run.queries for run in self.runs), max(run.stop - run.first for run in self.runs)
 
+    def prepare(self) -> Documents:
+        """Make now what the way of attention reads, and return self: a compiled layer may read it, but not make it."""
+        if self.backend == "varlen":
+            _ = self.query_starts, self.key_starts, self.longest
+            if not self._keys_are_queries:
+                _ = self._key_numbers
+        elif self.backend == "flex":
+            _ = self.block_mask
+        return self
+
     def take_keys(self, x: Tensor) -> Tensor:
         """Keys or values [K, heads, size] with the span of each run behind that of the one before."""
-        return x if self._keys_are_queries else x[self._key_numbers]
+        # Unlike x[numbers], whose backward sorts the numbers, this one's adds in place.
+        return x if self._keys_are_queries else x.index_select(0, self._key_numbers)
 
     @cached_property
     def spans(self) -> tuple[Tensor, Tensor]:
@@ -109,7 +122,7 @@ class Documents:
         stop = torch.tensor([run.stop for run in self.runs]).repeat_interleave(queries)
         ends = queries.cumsum(0).repeat_interleave(queries)
         stop -= ends - 1 - torch.arange(len(stop))
-        return first.to(self.device, torch.int32), stop.to(self.device, torch.int32)
+        return to_device(first.int(), self.device), to_device(stop.int(), self.device)
 
     @cached_property
     def mask(self) -> Tensor:
@@ -133,10 +146,15 @@ class Documents:
 
     @cached_property
     def _key_numbers(self) -> Tensor:
-        return torch.cat([torch.arange(run.first, run.stop) for run in self.runs]).to(self.device)
+        return to_device(torch.cat([torch.arange(run.first, run.stop) for run in self.runs]), self.device)
 
     def _starts(self, lengths: Sequence[int]) -> Tensor:
-        return functional.pad(torch.tensor(lengths).cumsum(0), (1, 0)).to(self.device, torch.int32)
+        return to_device(functional.pad(torch.tensor(lengths).cumsum(0), (1, 0)).int(), self.device)
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor of host memory on the device; the host does not wait until a GPU has it."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 class Visible(Protocol):
@@ -175,10 +193,12 @@ def block_mask(spans: Sequence[tuple[Tensor, Tensor]], keys: int) -> BlockMask:
 
 
 def choose_backend(device: torch.device, dtype: torch.dtype, dropout: float) -> Backend:
-    """The fastest way that can do it: only `documents` knows dropout, `varlen` wants CUDA and 16 bits."""
-    if device.type != "cuda" or dropout:
+    """The fastest way that can do it: `varlen` wants CUDA and 16 bits, `flex` no dropout."""
+    if device.type != "cuda":
         return "documents"
-    return "varlen" if dtype in (torch.float16, torch.bfloat16) else "flex"
+    if dtype in (torch.float16, torch.bfloat16):
+        return "varlen"
+    return "documents" if dropout else "flex"
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, documents: Documents, dropout: float = 0.0) -> Tensor:
@@ -186,16 +206,16 @@ def attend(q: Tensor, k: Tensor, v: Tensor, documents: Documents, dropout: float
 
     Each key head serves heads / kv_heads query heads. Raises ConfigError for dropout under a backend that has none.
     """
-    if dropout and documents.backend != "documents":
+    if dropout and documents.backend == "flex":
         raise ConfigError(
-            f"attention {documents.backend} has no dropout and model.attention_dropout is {dropout}; set it to 0, or "
+            f"attention flex has no dropout and model.attention_dropout is {dropout}; set it to 0, or "
             "parallel.attention to auto."
         )
     if documents.gather is not None:
         k, v = documents.gather(torch.stack((k, v))).unbind()
     queries, keys, values = (x.flatten(0, 1) for x in (q, k, v))
     if documents.backend == "varlen":
-        mixed = _attend_varlen(queries, keys, values, documents)
+        mixed = _attend_varlen(queries, keys, values, documents, dropout)
     elif documents.backend == "flex":
         mixed = attend_flex(queries, keys, values, documents.block_mask)
     else:
@@ -224,16 +244,18 @@ def _attend_runs(q: Tensor, k: Tensor, v: Tensor, documents: Documents, dropout:
     return torch.cat(parts)
 
 
-def _attend_varlen(q: Tensor, k: Tensor, v: Tensor, documents: Documents) -> Tensor:
+def _attend_varlen(q: Tensor, k: Tensor, v: Tensor, documents: Documents, dropout: float) -> Tensor:
     k, v = documents.take_keys(k), documents.take_keys(v)
-    options: dict[str, Any] = {"window_size": _CAUSAL}
-    if k.shape[1] != q.shape[1]:
-        if _varlen_groups_heads():
-            options["enable_gqa"] = True
-        else:
-            k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
-    starts = documents.query_starts, documents.key_starts
-    mixed: Tensor = varlen_attn(q, k, v, *starts, *documents.longest, **options)  # type: ignore[assignment]
+    groups_heads = k.shape[1] != q.shape[1]
+    if groups_heads and not _VARLEN_GROUPS_HEADS:
+        k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
+        groups_heads = False
+    spans = (documents.query_starts, documents.key_starts, *documents.longest)
+    if dropout:  # the kernel knows it, `varlen_attn` does not
+        dropped: Tensor = torch.ops.aten._flash_attention_forward(q, k, v, *spans, dropout, True, False)[0]
+        return dropped
+    options: dict[str, Any] = {"enable_gqa": True} if groups_heads else {}
+    mixed: Tensor = varlen_attn(q, k, v, *spans, window_size=_CAUSAL, **options)  # type: ignore[assignment]
     return mixed
 
 
@@ -243,12 +265,6 @@ def attend_flex(q: Tensor, k: Tensor, v: Tensor, mask: BlockMask) -> Tensor:
     heads = [x.transpose(0, 1).unsqueeze(0) for x in (q, k, v)]
     mixed: Tensor = attention(*heads, block_mask=mask, enable_gqa=q.shape[1] != k.shape[1])
     return mixed.squeeze(0).transpose(0, 1)
-
-
-@cache
-def _varlen_groups_heads() -> bool:
-    """Whether this torch's varlen_attn takes fewer key heads than query heads (2.11 does not)."""
-    return "enable_gqa" in inspect.signature(varlen_attn).parameters
 
 
 @cache

@@ -36,7 +36,7 @@ from reelmill.errors import ConfigError, DataError
 from reelmill.os_errors import os_failure
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.manifest import damage
-from reelmill.train.model import Decoder, ModelConfig
+from reelmill.train.model import Decoder, ModelConfig, empty_decoder
 
 _NAME = re.compile(r"step-(\d{6,})")
 _RETIRED = {"checkpoint_every"}
@@ -170,12 +170,17 @@ def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dic
     return {name: value for name, value in state.items() if isinstance(value, Tensor)}
 
 
-def load_decoder(checkpoint: Path) -> tuple[Decoder, Vocabulary, TrainState]:
-    """The model of a checkpoint alone: whole, float32, on the CPU, in evaluation mode. DataError for a damaged one."""
+def load_decoder(
+    checkpoint: Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> tuple[Decoder, Vocabulary, TrainState]:
+    """The model of a checkpoint alone: whole, in evaluation mode. DataError for a damaged one.
+
+    It is read tensor by tensor to where it is wanted: in host memory there is never more than one of them beside it.
+    """
     if problems := damage(checkpoint, "model", "state.json"):
         raise DataError(f"{checkpoint} is damaged ({'; '.join(problems[:3])}); use another checkpoint of its run.")
     state = read_state(checkpoint)
-    model = Decoder(configuration.from_dict(ModelConfig, state.recipe["model"])).eval()
+    model = empty_decoder(configuration.from_dict(ModelConfig, state.recipe["model"]), device, dtype).eval()
     load_tensors(dict(model.state_dict()), checkpoint / "model", no_dist=True)
     return model, Vocabulary.from_json(state.vocabulary), state
 

@@ -28,7 +28,7 @@ from reelmill.files import write_atomically, write_text
 from reelmill.tokenize.layout import EMU3_5
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.checkpoint import load_tensors
-from reelmill.train.model import Decoder, ModelConfig
+from reelmill.train.model import Decoder, ModelConfig, empty_decoder
 from reelmill.train.parallel.decoder import placed_like
 
 Layout = Literal["emu3", "llama", "qwen3", "emu3.5"]
@@ -224,9 +224,9 @@ def taken_rows(folder: Path, found: ModelConfig, vocab_size: int) -> int:
     return _QWEN3_ROWS if is_qwen3(folder, found) and vocab_size > _QWEN3_ROWS else 0
 
 
-def read_model(folder: Path) -> Decoder:
-    """The decoder of a folder: float32, on the CPU. Raises what `fill` raises."""
-    model = Decoder(read_config(folder))
+def read_model(folder: Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Decoder:
+    """The decoder of a folder, read tensor by tensor to where it is wanted. Raises what `fill` raises."""
+    model = empty_decoder(read_config(folder), device, dtype)
     fill(model, folder, no_dist=True)
     return model
 

@@ -7,7 +7,9 @@ place: nothing is computed twice, and one chunk's logits are all that exists at 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -92,33 +94,30 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         grad_hidden = torch.empty_like(hidden) if needs_gradient else None
         # Summing the chunks' gradients in float32 keeps bfloat16 training from losing the small ones.
         grad_weight = torch.zeros_like(weight, dtype=wide) if needs_gradient else None
+        statistics, gradient = _fused() if hidden.is_cuda else (_normalize_in_place, _gradient_in_place)
         for start in range(0, hidden.shape[0], rows):
             part = slice(start, start + rows)
             states, wanted, scale = hidden[part], targets[part].unsqueeze(1), token_weights[part].unsqueeze(1)
-            logits = (states @ weight.t()).to(wide)
+            logits = states @ weight.t()
             if shard is not None:
                 wanted, is_here = shard.locate(wanted, weight.shape[0])
-            wanted_logits = logits.gather(1, wanted)
-            torch.log_softmax(logits, 1, out=logits)
-            likelihoods = logits.gather(1, wanted)
-            normaliser = wanted_logits - likelihoods
+            logits, own, wanted_logits = statistics(logits, wanted)
+            normalizer, minus = own, scale
             if shard is not None:
-                whole, wanted_logits = shard.combine(normaliser, wanted_logits, is_here)
-                logits.add_(normaliser - whole)
-                normaliser, likelihoods = whole, wanted_logits - whole
-            nll[part], log_z[part] = -likelihoods.squeeze(1), normaliser.squeeze(1)
+                normalizer, wanted_logits = shard.combine(own, wanted_logits, is_here)
+                minus = scale * is_here
+            nll[part], log_z[part] = (normalizer - wanted_logits).squeeze(1), normalizer.squeeze(1)
             if grad_hidden is None or grad_weight is None:
                 continue
             # d total / d logits = weight * ((1 + 2 z log_z) softmax - onehot)
-            grad_logits = logits.exp_().mul_(scale * (1 + 2 * z_loss * normaliser))
-            grad_logits.scatter_add_(1, wanted, -scale if shard is None else -scale * is_here)
-            narrow = grad_logits.to(hidden.dtype)
+            factor = scale * (1 + 2 * z_loss * normalizer)
+            narrow = gradient(logits, own, normalizer, factor, wanted, minus).to(hidden.dtype)
             grad_hidden[part] = narrow @ weight
             if weight.dtype == wide:
                 grad_weight.addmm_(narrow.t(), states)
             else:
                 grad_weight += narrow.t() @ states
-            del logits, grad_logits, narrow  # before the next chunk's are made
+            del logits, narrow  # before the next chunk's are made
         if grad_hidden is not None and grad_weight is not None:
             # Not saved for backward: autograd would hold on to them, and the weight's gradient be copied, not taken.
             ctx.gradients = grad_hidden, grad_weight.to(weight.dtype)
@@ -132,3 +131,41 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             raise ReelmillError("the chunked cross-entropy hands out its gradients once; compute the loss again.")
         (grad_hidden, grad_weight), ctx.gradients = ctx.gradients, None
         return grad_hidden.mul_(grad_outputs[0]), grad_weight.mul_(grad_outputs[0]), None, None, None, None, None
+
+
+def _normalize_in_place(logits: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of logits [n, V]: log-probabilities in their place, log-normalizers, the logits at the ids `wanted` [n, 1]."""
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    wanted_logits = logits.gather(1, wanted)
+    torch.log_softmax(logits, 1, out=logits)
+    return logits, wanted_logits - logits.gather(1, wanted), wanted_logits
+
+
+def _gradient_in_place(
+    log_probs: Tensor, own: Tensor, whole: Tensor, factor: Tensor, wanted: Tensor, minus: Tensor
+) -> Tensor:
+    """factor * softmax - minus * onehot(wanted), [n, V], of what `_normalize_in_place` made, in its place.
+
+    own, whole: the log-normalizers of this part of the vocabulary and of all of it.
+    """
+    if own is not whole:
+        log_probs.add_(own - whole)
+    return log_probs.exp_().mul_(factor).scatter_add_(1, wanted, -minus)
+
+
+def _statistics(logits: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """As `_normalize_in_place`, but the logits stay as they are."""
+    wide = logits.float()
+    return logits, wide.logsumexp(1, keepdim=True), wide.gather(1, wanted)
+
+
+def _gradient(logits: Tensor, own: Tensor, whole: Tensor, factor: Tensor, wanted: Tensor, minus: Tensor) -> Tensor:
+    """As `_gradient_in_place`, of the logits, in their type; each entry on its own, so that they are read once."""
+    is_wanted = torch.arange(logits.shape[1], device=logits.device) == wanted
+    return (factor * (logits.float() - whole).exp() - minus * is_wanted).to(logits.dtype)
+
+
+@cache
+def _fused() -> tuple[Callable[..., tuple[Tensor, Tensor, Tensor]], Callable[..., Tensor]]:
+    """Both compiled for a GPU: operator by operator they would pass over a chunk's logits eight times in float32."""
+    return torch.compile(_statistics), torch.compile(_gradient)

@@ -93,6 +93,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., size] -> the same."""
+        # Compiled, this is one kernel. `functional.rms_norm` would keep more for backward where it is not (on the CPU).
         wide = x.float()
         return self.weight * (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)).to(x.dtype)
 
@@ -254,8 +255,15 @@ class Decoder(nn.Module):
         dropout = self.config.attention_dropout if self.training else 0.0
         backend = self.backend or choose_backend(tokens.device, dtype, dropout)
         if self.part is not None:
-            return self.part.documents(lengths, row, tokens.device, backend)
-        return Documents.packed(lengths, tokens.device, backend)
+            return self.part.documents(lengths, row, tokens.device, backend).prepare()
+        return Documents.packed(lengths, tokens.device, backend).prepare()
+
+
+def empty_decoder(config: ModelConfig, device: torch.device | str, dtype: torch.dtype) -> Decoder:
+    """A decoder whose weights are memory alone, yet to be filled: nothing is drawn, and nothing is held twice."""
+    with torch.device("meta"):
+        model = Decoder(config).to(dtype)
+    return model.to_empty(device=device)
 
 
 def count_parameters(config: ModelConfig) -> int:

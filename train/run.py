@@ -41,7 +41,8 @@ def train(
     calls this. `make_sample_fn` makes what samples `config.sample_prompts` at each validation. `metrics_fn` gets the
     metrics of each step and validation, in place of a line for `log_fn`. Raises ConfigError for a recipe that cannot
     run or that differs from the one that `out` was begun with, DataError for missing or damaged documents, MachineError
-    where another run holds `out`, and Preempted when a signal stopped the run after it was saved.
+    where another run holds `out` or another rank does not answer, and Preempted when a signal stopped the run after it
+    was saved.
     """
     _check_numbers(config)
     source = objective_class(config.objective).read(config, data, selection)
@@ -51,7 +52,7 @@ def train(
         # Before a model is built: one of other sizes may be far too large for this machine.
         find_init_weights(Path(config.init), config.model, source.vocab, source.tokenizer)
     sample_fn = make_sample_fn(source, config.sample_prompts) if make_sample_fn and config.sample_prompts else None
-    with join_ranks(config.device) as ranks, sole_run(out, ranks):
+    with join_ranks(config.device, config.parallel.timeout_s) as ranks, sole_run(out, ranks):
         if ranks.is_first and sizes:
             log_fn(sizes)
         trainer = Trainer(config, source, out, ranks, log_fn, sample_fn, metrics_fn)

@@ -60,7 +60,7 @@ class Saver:
         config.check()
         self._folder, self._config, self._ranks = folder, config, ranks
         self._group = dist.new_group(backend="gloo")
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint", initializer=self._begin_thread)
         self._pending: Future[None] | None = None
 
     def save(self, state: RunState, parts: Parts) -> Path:
@@ -97,6 +97,11 @@ class Saver:
     def failed(self) -> bool:
         """Whether the checkpoint that is being written has failed already; `wait` raises why."""
         return self._pending is not None and self._pending.done() and self._pending.exception() is not None
+
+    def _begin_thread(self) -> None:
+        # CUDA's current device is a thread's own: left at GPU 0, every rank's thread would open a context there.
+        if self._ranks.device.type == "cuda":
+            torch.cuda.set_device(self._ranks.device)
 
     def _final(self, step: int) -> Path:
         return self._folder / f"step-{step:06d}"

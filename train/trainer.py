@@ -11,10 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 
 from reelmill import __version__
 from reelmill.config import to_dict
 from reelmill.train import checkpoint
+from reelmill.train.ahead import Ahead
 from reelmill.train.config import TrainConfig
 from reelmill.train.data.batches import Batch
 from reelmill.train.estimate import CONVENTION
@@ -62,6 +64,7 @@ class Trainer:
         self.model = sharded_decoder(config.model, layout, config.precision, config.seed)
         self.optimizer = make_optimizer(self.model, config.optimizer)
         self.saver = Saver(out / "checkpoints", config.checkpoint, ranks)
+        self._batches = Ahead(self.objective.micro_batches)
         self.meter = Meter(config.model, config.precision, ranks.device, ranks.size, config.steps)
         self.trackers: list[Tracker] = []
         self.next_step = 0
@@ -105,6 +108,7 @@ class Trainer:
             with stop_requests(self.out / STOP_FILE if self.ranks.is_first else None) as request:
                 self._train(stop, request)
         finally:
+            self._batches.close()
             self.saver.close()
             for tracker in self.trackers:
                 tracker.close()
@@ -114,7 +118,7 @@ class Trainer:
         while self.next_step < stop:
             if self.ranks.any(request.signal is not None or self.saver.failed):
                 self._end_early(request)
-            self._log(self.step(self.next_step))
+            self._log(self.step(self.next_step, more=self.next_step + 1 < stop))
             self.next_step += 1
             if self.next_step % self.config.validate_every == 0 or self.next_step == self.config.steps:
                 self._log(self.validate())
@@ -133,20 +137,26 @@ class Trainer:
             self.save()
         self.saver.wait()
 
-    def step(self, step: int) -> dict[str, Any]:
-        """One optimizer step over a global batch; returns its line for the log."""
+    def step(self, step: int, *, more: bool = False) -> dict[str, Any]:
+        """One optimizer step over a global batch; returns its line for the log.
+
+        With `more` the next step's batches are made in the meantime.
+        """
         self.meter.begin()
         # Dropout follows from the seed, the step and the rank: a resumed run draws what an undisturbed one does.
         seeds = np.random.SeedSequence([self.config.seed, step, self.ranks.rank])
         torch.manual_seed(int(seeds.generate_state(1, np.uint64)[0] >> 1))
-        batches = self.objective.micro_batches(step)
+        batches = self._batches.get(step, more=more)
         # Normalized by the whole global batch: the same whatever ranks and micro-batches it is cut into.
         own = np.sum([[*self.objective.denominators(batch), *_sizes(batch)] for batch in batches], axis=0)
         own = torch.from_numpy(own / self.config.parallel.context).to(self.ranks.device)
         *denominators, tokens, squares = self.layout.sum(own).tolist()
         losses: list[tuple[Batch, Tensor]] = []
         sums: list[Tensor] = []
-        for micro_batch in batches:
+        for number, micro_batch in enumerate(batches, 1):
+            if isinstance(self.model, FSDPModule):
+                # Copies of the weights (HSDP) sum their gradients once a step, not once a micro-batch.
+                self.model.set_requires_all_reduce(number == len(batches))
             total, part, nll = self.objective.loss(self.model, micro_batch, denominators)
             # FSDP averages gradients over the ranks with other tokens; the loss is a sum over them.
             (total * self.layout.tokens_size).backward()  # type: ignore[no-untyped-call]

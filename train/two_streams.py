@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.attention.flex_attention import BlockMask
 
-from reelmill.train.attention import Backend, Documents, attend_flex, block_mask
+from reelmill.train.attention import Backend, Documents, attend_flex, block_mask, to_device
 
 
 class NoisyBlock(NamedTuple):
@@ -68,7 +68,7 @@ class TwoStreams:
             ends,
         )
         before, until, begin, end = (
-            column.to(torch.int32).repeat_interleave(sizes.long()).to(self.device) for column in columns
+            to_device(column.int().repeat_interleave(sizes.long()), self.device) for column in columns
         )
         nothing = torch.zeros_like(first)
         return [

@@ -4,14 +4,17 @@
     torchrun --nproc-per-node 8 bench/gpu/train_step.py --skip-baseline
 
 bfloat16 with float32 weights and AdamW on both sides (the baseline under autocast, fused AdamW). Rows of random tokens
-of the recipe's context; `--document` cuts them into documents of so many tokens (0: a row is one). The baseline attends
-over whole rows, causally. MFU: the FLOPs of `reelmill.train.estimate.CONVENTION` over the device's dense bfloat16 peak
+of the recipe's context; `--document` cuts them into documents of so many tokens (0: a row is one), and `--lengths
+varied` into documents of 300 to 4,500 that differ in each step, as packed ones do. The baseline attends over whole
+rows, causally. MFU: the FLOPs of `reelmill.train.estimate.CONVENTION` over the device's dense bfloat16 peak
 (`reelmill.train.meter.PEAK_FLOPS`). The median of the steps after three that warm up.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
+import random
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -41,17 +44,31 @@ def lengths_of(config: TrainConfig, document: int) -> list[int]:
     return one * config.data.micro_rows
 
 
-def ours(config: TrainConfig, ranks: Ranks, lengths: Sequence[int]) -> Callable[[], None]:
+def varied_lengths(config: TrainConfig, seed: int) -> list[int]:
+    """The same, drawn from 300 to 4,500 tokens."""
+    rng, lengths = random.Random(seed), []
+    for _ in range(config.data.micro_rows):
+        left = config.data.context
+        while left:
+            lengths.append(min(left, rng.randint(300, 4500)))
+            left -= lengths[-1]
+    return lengths
+
+
+def ours(config: TrainConfig, ranks: Ranks, packed: Sequence[Sequence[int]]) -> Callable[[], None]:
+    """A step; each takes the next of the lengths."""
     layout = Layout.of(config.parallel, config.model, config.data.context, ranks)
     model = sharded_decoder(config.model, layout, config.precision, config.seed).train()
     optimizer = make_optimizer(model, config.optimizer)
-    tokens, positions = batch(config, lengths)
-    weights = torch.ones(tokens.shape, device="cuda")
-    if layout.part is not None:
-        held = torch.from_numpy(layout.part.columns(config.data.context)).cuda()
-        tokens, positions, weights = (x[:, held].contiguous() for x in (tokens, positions, weights))
+    turns = itertools.cycle(packed)
 
     def step() -> None:
+        lengths = next(turns)
+        tokens, positions = batch(config, lengths)
+        weights = torch.ones(tokens.shape, device="cuda")
+        if layout.part is not None:
+            held = torch.from_numpy(layout.part.columns(config.data.context)).cuda()
+            tokens, positions, weights = (x[:, held].contiguous() for x in (tokens, positions, weights))
         total, *_ = model.lm_head.loss(model(tokens, positions, lengths), tokens.roll(-1, 1), weights)
         (total / weights.numel()).backward()
         clip_gradients(model, 1.0)
@@ -113,22 +130,26 @@ def main() -> None:
     parser.add_argument("--set", nargs="*", default=[], help="changes of the recipe, such as parallel.compile=true")
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--document", type=int, default=0, help="tokens of a document; 0: of a row")
+    parser.add_argument("--lengths", choices=["equal", "varied"], default="equal")
     parser.add_argument("--skip-baseline", action="store_true")
     arguments = parser.parse_args()
     config = override(recipe(arguments.recipe), arguments.set)
     with join_ranks("cuda") as ranks:
-        lengths = lengths_of(config, arguments.document)
+        packed = [lengths_of(config, arguments.document)]
+        if arguments.lengths == "varied":
+            packed = [varied_lengths(config, seed) for seed in range(64)]
         parallel, data = config.parallel, config.data
         data_ranks = ranks.size // (parallel.tensor * parallel.context)
         tokens = data.micro_rows * data.context * data_ranks
-        squares = sum(length * length for length in lengths) / sum(lengths)
+        every = [length for lengths in packed for length in lengths]
+        squares = sum(length * length for length in every) / sum(every)
         flops = flops_per_token(config.model, squares)
         expected = memory_by_part(config, parallel.shard or data_ranks)
         if ranks.is_first:
             print(f"{torch.cuda.get_device_name()} x {ranks.size}, recipe {arguments.recipe}; MFU: {CONVENTION}")
             print(f"the dry run expects {sum(expected.values()) / 2**30:.1f} GiB beside CUDA's own")
             print(f"{'':28} {'tokens/s/GPU':>12} {'MFU':>8} {'peak GiB':>12}")
-        step = ours(config, ranks, lengths)
+        step = ours(config, ranks, packed)
         measure(
             "reelmill" if ranks.is_first else f"rank {ranks.rank}", step, arguments.steps, tokens, flops, ranks.size
         )

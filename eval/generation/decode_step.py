@@ -62,6 +62,22 @@ class DecodeStep:
         power = 1 << (rows - 1).bit_length()
         return min(power, len(self.cache.lengths)), min(-(-tokens // SPAN) * SPAN, self.cache.capacity)
 
+    def shapes(self) -> set[tuple[int, int, int]]:
+        """All (rows, tokens, count) that static steps compute."""
+        most = len(self.cache.lengths)
+        powers = [1 << power for power in range((most - 1).bit_length() + 1)]
+        spans = range(1, self.cache.capacity + SPAN, SPAN)
+        counts = {1, self._tokens.shape[1]}
+        return {
+            (*self.shape(min(rows, most), tokens), count) for rows in powers for tokens in spans for count in counts
+        }
+
+    def capture(self) -> None:
+        """On a GPU: capture the graphs of all shapes now. A later capture would meet the work of other threads."""
+        if isinstance(self._run, _Graphs):
+            for shape in sorted(self.shapes()):
+                self._run(*shape)
+
     def _read(self, rows: int, span: int, count: int) -> Tensor:
         """Hidden states [rows, count, hidden] of the tokens in the buffers."""
         positions = self._positions[:rows, :count]
@@ -93,6 +109,7 @@ class _Graphs:
             self.function(rows, span, count)
         torch.cuda.current_stream().wait_stream(warmup)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool):
+        # What other threads do on the GPU meanwhile (a preview is decoded) is no part of this graph.
+        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
             hidden = self.function(rows, span, count)
         return graph, hidden

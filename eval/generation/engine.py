@@ -76,6 +76,11 @@ class Engine:
             return RowDecoder(self.model, self.vocab, self.cache, how)
         return Denoiser(self.model, self.vocab, self.cache, how) if how is not None else None
 
+    def capture(self) -> None:
+        """Make ready for any step at once: see `DecodeStep.capture`."""
+        with torch.inference_mode():
+            self._step.capture()
+
     def submit(self, number: int, request: Request) -> None:
         """Queue a request under a number. Raises ConfigError for one that can never run, and DocumentError for a
         prompt that its grammar rejects."""

@@ -180,6 +180,7 @@ class EngineThread:
     def _run(self) -> None:
         try:
             engine = self._make_engine()
+            engine.capture()
         except Exception as error:  # raised again in __init__
             self._started.set_exception(error)
             return
@@ -197,6 +198,7 @@ class EngineThread:
                 continue
             del engine  # frees its cache before another is allocated
             engine = self._make_engine()
+            engine.capture()
             self._end(failure, only_running=True)
 
     def _start_jobs(self, engine: Engine) -> bool:

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import torch
 
 from reelmill.errors import ConfigError, DataError
-from reelmill.tokenize.vision import VisionTokenizer, load, load_by_fingerprint
+from reelmill.tokenize.vision import VisionTokenizer, load_by_fingerprint
+from reelmill.tokenize.vision import load as vision_tokenizer
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train import checkpoint
 from reelmill.train.hub import read_model, read_vocabulary, states_vocabulary
@@ -46,13 +47,13 @@ def find_model(folder: Path) -> Path:
     return found
 
 
-def load_decoder(folder: Path) -> tuple[Decoder, Vocabulary]:
-    """The decoder and vocabulary of any folder that `find_model` finds; float32, on the CPU, in evaluation mode."""
+def load_decoder(folder: Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> tuple[Decoder, Vocabulary]:
+    """The decoder and vocabulary of any folder that `find_model` finds, in evaluation mode."""
     place = find_model(folder)
     if not is_hf_folder(place):
-        model, vocab, _ = checkpoint.load_decoder(place)
+        model, vocab, _ = checkpoint.load_decoder(place, device, dtype)
         return model, vocab
-    return read_model(place).eval(), read_vocabulary(place)
+    return read_model(place, device, dtype).eval(), read_vocabulary(place)
 
 
 def load_model(folder: Path, tokenizer: str | None = None) -> LoadedModel:
@@ -63,29 +64,31 @@ def load_model(folder: Path, tokenizer: str | None = None) -> LoadedModel:
     does not know it. Raises ConfigError if it has to be named, DataError if it does not fit, WeightsError for damaged
     weights.
     """
-    place = find_model(folder)
-    loaded = _load_hf_folder(place, tokenizer) if is_hf_folder(place) else _load_checkpoint(place, tokenizer)
-    if not torch.cuda.is_available():
+    place, device, dtype = find_model(folder), "cpu", torch.float32
+    if torch.cuda.is_available():
+        device, dtype = f"cuda:{os.environ.get('LOCAL_RANK', '0')}", torch.bfloat16
+        torch.cuda.set_device(device)
+    load = _load_hf_folder if is_hf_folder(place) else _load_checkpoint
+    loaded = load(place, tokenizer, device, dtype)
+    if device == "cpu":
         return loaded
-    device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-    torch.cuda.set_device(device)
     vision = VisionTokenizer(loaded.vision.model, loaded.vision.name, replace(loaded.vision.run, device=device))
-    return loaded._replace(model=loaded.model.to(device, torch.bfloat16), vision=vision)
+    return loaded._replace(vision=vision)
 
 
-def _load_checkpoint(place: Path, tokenizer: str | None) -> LoadedModel:
-    model, vocab, state = checkpoint.load_decoder(place)
+def _load_checkpoint(place: Path, tokenizer: str | None, device: str, dtype: torch.dtype) -> LoadedModel:
+    model, vocab, state = checkpoint.load_decoder(place, device, dtype)
     return LoadedModel(model, vocab, load_by_fingerprint(state.tokenizer, tokenizer), state.recipe["data"]["context"])
 
 
-def _load_hf_folder(folder: Path, tokenizer: str | None) -> LoadedModel:
+def _load_hf_folder(folder: Path, tokenizer: str | None, device: str, dtype: torch.dtype) -> LoadedModel:
     if tokenizer is None:
         raise ConfigError(
             f"{folder} does not say which vision tokenizer made its codes; name it (--tokenizer): "
             "emu3-vision-tokenizer for Emu3's own weights."
         )
-    model, vocab = load_decoder(folder)
-    vision = load(tokenizer)
+    model, vocab = load_decoder(folder, device, dtype)
+    vision = vision_tokenizer(tokenizer)
     if not states_vocabulary(folder):
         vocab = replace(vocab, layout=vision.layout)
     if vision.layout != vocab.layout:

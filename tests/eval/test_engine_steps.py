@@ -208,6 +208,8 @@ def test_static_steps_draw_the_same_at_few_shapes(model, monkeypatch):
     assert drawn_by(engine, requests) == expected
     shapes = {engine._step.shape(rows, tokens) for rows in range(1, 7) for tokens in range(1, 46)}
     assert shapes == {(rows, span) for rows in (1, 2, 4, 6) for span in (16, 32, 45)}
+    # A GPU captures these at the start: no step may need another.
+    assert engine._step.shapes() == {(*shape, 1) for shape in shapes}
 
 
 @pytest.mark.slow

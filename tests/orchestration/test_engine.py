@@ -11,7 +11,7 @@ import pytest
 from dumps import curate, curate_here, everything, light_recipe, rows, write_dump
 
 from reelmill.errors import MachineError
-from reelmill.orchestration.engine import start_ray
+from reelmill.orchestration.engine import EngineConfig, gpu_share, run_tasks, start_ray
 from reelmill.orchestration.views import LedgerQueries
 
 ORDERS = {"crash.txt": "SEGFAULT", "raise.txt": "RAISE"}  # what hangs is tried in tests/test_isolation.py
@@ -133,3 +133,33 @@ def test_a_ray_cluster_that_does_not_answer_is_one_line_at_once(monkeypatch, add
     monkeypatch.setenv("RAY_ADDRESS", address)
     with pytest.raises(MachineError, match=f"RAY_ADDRESS is {address} and no Ray cluster answers .*unset RAY_ADDRESS"):
         start_ray()
+
+
+@pytest.mark.parametrize(("workers", "gpus", "each"), [(16, 1, 16), (12, 8, 2), (8, 8, 1), (3, 8, 1), (9, 4, 3)])
+def test_workers_share_gpus_evenly_and_none_over_two(workers, gpus, each):
+    share = gpu_share(workers, gpus)
+    assert share == 1 / each
+    assert gpus * int(1 / share + 1e-9) >= workers  # all run at once
+    assert gpu_share(workers, 0) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("asked", "seen"), [(None, [{"0"}, {"1"}]), (0.0, [{""}]), (1.0, [{"0"}, {"1"}])])
+def test_workers_see_the_gpus_that_they_asked_for(monkeypatch, asked, seen):
+    """Two workers on a Ray that believes in two GPUs: each its own, or none at all."""
+    import ray
+
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    ray.init(num_cpus=2, num_gpus=2, include_dashboard=False, log_to_driver=False)
+    try:
+        tasks = [{"unit": unit} for unit in range(4)]
+        receipts = run_tasks("gpu_probe:GpuProbe", {}, tasks, EngineConfig(workers=2, gpus_per_worker=asked))
+        by_worker = {}
+        for receipt in receipts:
+            by_worker.setdefault(receipt["pid"], set()).add(receipt["gpus"])
+    finally:
+        ray.shutdown()
+    assert by_worker
+    assert all(found in seen for found in by_worker.values())
+    assert asked == 0 or len({*map(tuple, by_worker.values())}) == len(by_worker)

@@ -105,7 +105,8 @@ def test_the_way_is_chosen_by_device_dtype_and_dropout():
     assert choose_backend(CPU, torch.float32, 0.0) == "documents"
     assert choose_backend(cuda, torch.bfloat16, 0.0) == "varlen"
     assert choose_backend(cuda, torch.float32, 0.0) == "flex"
-    assert choose_backend(cuda, torch.bfloat16, 0.1) == "documents"
+    assert choose_backend(cuda, torch.bfloat16, 0.1) == "varlen"
+    assert choose_backend(cuda, torch.float32, 0.1) == "documents"
 
 
 def test_dropout_under_a_way_that_has_none_is_refused():

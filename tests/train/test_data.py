@@ -3,12 +3,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from row_groups import count_decoded
 
 from reelmill.errors import ConfigError, DataError
 from reelmill.tokenize import documents
 from reelmill.tokenize.documents import TokenKind, parse
 from reelmill.tokenize.vocabulary import Vocabulary
+from reelmill.train.data.batches import Contents, assemble
 from reelmill.train.data.config import DataConfig, folders_and_shares
 from reelmill.train.data.corpus import Corpus
 from reelmill.train.data.loader import Loader
@@ -83,6 +86,34 @@ def test_images_are_whole_and_videos_cut_between_latent_frames(corpus, config):
         if document.kind == "image":
             assert len(parts) == 1
         assert sum(len(codes) for codes in parts) == len(document.codes)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.lists(st.integers(2, 900), max_size=4), min_size=1, max_size=3),
+    st.sampled_from([5120, 4096, 18_432, 3_000]),
+)
+def test_padding_costs_little_whatever_the_context(rows, context):
+    """A batch has the width of its fullest row, within two; the numbers in it are those of the whole context."""
+    vocab = Vocabulary("bytes", 64)
+    contents = [
+        [Contents(number, np.full(size, number % 200, dtype=np.int32)) for number, size in enumerate(row)]
+        for row in rows
+    ]
+    batch = assemble(vocab, contents, context, np.ones(3, dtype=np.float32))
+    fullest = max(sum(size - 1 for size in row) for row in rows)
+    columns = batch.tokens.shape[1]
+    assert fullest <= columns <= context and context % columns == 0
+    assert columns == context or columns % 256 == 0
+    assert columns % 512 or columns < 2 * max(fullest, 1), "half of it would do"
+    assert sum(batch.lengths) == batch.tokens.size
+    padding = [length for length, document in zip(batch.lengths, batch.documents, strict=True) if document < 0]
+    assert all(length <= 256 for length in padding)
+    for row, sizes in enumerate(rows):
+        real = sum(size - 1 for size in sizes)
+        expected = [number % 200 for number, size in enumerate(sizes) for _ in range(size - 1)]
+        assert batch.tokens[row, :real].tolist() == expected
+        assert (batch.tokens[row, real:] == vocab.pad).all() and not batch.weights[row, real:].any()
 
 
 @pytest.mark.parametrize("lessons", [0, 3])

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from reelmill.errors import ConfigError, DataError, ReelmillError
 from reelmill.tokenize import documents
@@ -176,3 +177,35 @@ def test_a_batch_in_which_nothing_counts_teaches_nothing(run_folder, toy_config,
         line = trainer.step(0)
         assert line["loss"] == line["grad_norm"] == 0 and line["text"] > 0
         assert all(torch.equal(weight, before[name]) for name, weight in trainer.model.state_dict().items())
+
+
+class NoWaiting(TorchDispatchMode):
+    """Raises where the host would wait for a GPU: a number that it asks for, or a size that depends on numbers."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        indexes = args[1] if func in (torch.ops.aten.index.Tensor, torch.ops.aten.index_put_.default) else ()
+        by_mask = any(index is not None and index.dtype == torch.bool for index in indexes)
+        if by_mask or func in WAITING:
+            raise AssertionError(f"{func} makes the host wait")
+        return func(*args, **(kwargs or {}))
+
+
+WAITING = {
+    torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default, torch.ops.aten.masked_select.default,
+    torch.ops.aten.equal.default, torch.ops.aten._unique2.default,
+}  # fmt: skip
+
+
+def test_no_micro_batch_makes_the_host_wait_for_the_device(run_folder, toy_config, tmp_path):
+    with pytest.raises(AssertionError, match="makes the host wait"), NoWaiting():
+        torch.arange(3)[torch.arange(3) > 1]
+    config = replace(toy_config, z_loss=1e-3, data=replace(toy_config.data, kinds=("image", "video")))
+    with trainer_of(config, run_folder, tmp_path) as trainer:
+        batches = trainer.objective.micro_batches(0)
+        assert any(-1 in batch.documents for batch in batches), "padding is among them"
+        for batch in batches:
+            denominators = trainer.objective.denominators(batch)
+            with NoWaiting():
+                found = trainer.objective.loss(trainer.model, batch, denominators)
+                found.total.backward()
+            assert found.total.item() > 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from threading import Lock
 
 import numpy as np
 import numpy.typing as npt
@@ -20,13 +21,14 @@ RowGroup = tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]
 class RowGroups:
     """Row groups on demand; those used last stay decoded as long as all together hold at most `most_tokens` ids.
 
-    An id takes 4 bytes. One row group is held in any case, however large.
+    An id takes 4 bytes. One row group is held in any case, however large. Several threads may ask.
     """
 
     def __init__(self, most_tokens: int) -> None:
         self.most_tokens = most_tokens
         self._held: OrderedDict[tuple[str, int], RowGroup] = OrderedDict()
         self._tokens = 0
+        self._lock = Lock()
         # Parsing a footer takes as long as decoding 200,000 ids, and a shard has many row groups.
         self._footers: OrderedDict[str, pq.FileMetaData] = OrderedDict()
 
@@ -35,18 +37,19 @@ class RowGroups:
 
         Page checksums are verified. Raises DataError for a damaged or missing shard.
         """
-        key = (path, group)
-        decoded = self._held.get(key)
-        if decoded is not None:
-            self._held.move_to_end(key)
+        with self._lock:
+            key = (path, group)
+            decoded = self._held.get(key)
+            if decoded is not None:
+                self._held.move_to_end(key)
+                return decoded
+            decoded = self._decode(path, group)
+            self._held[key] = decoded
+            self._tokens += len(decoded[0])
+            while self._tokens > self.most_tokens and len(self._held) > 1:
+                _, (forgotten, _) = self._held.popitem(last=False)
+                self._tokens -= len(forgotten)
             return decoded
-        decoded = self._decode(path, group)
-        self._held[key] = decoded
-        self._tokens += len(decoded[0])
-        while self._tokens > self.most_tokens and len(self._held) > 1:
-            _, (forgotten, _) = self._held.popitem(last=False)
-            self._tokens -= len(forgotten)
-        return decoded
 
     def _decode(self, path: str, group: int) -> RowGroup:
         try:

@@ -1,5 +1,14 @@
 """Vision tokenizers: pictures and clips to codes and back (`load`, `names`, `VisionTokenizer`)."""
 
-from reelmill.tokenize.vision.tokenizer import Codes, Frames, VisionTokenizer, load, load_by_fingerprint, names, save
+from reelmill.tokenize.vision.tokenizer import (
+    Codes,
+    Frames,
+    RunConfig,
+    VisionTokenizer,
+    load,
+    load_by_fingerprint,
+    names,
+    save,
+)
 
-__all__ = ["Codes", "Frames", "VisionTokenizer", "load", "load_by_fingerprint", "names", "save"]
+__all__ = ["Codes", "Frames", "RunConfig", "VisionTokenizer", "load", "load_by_fingerprint", "names", "save"]

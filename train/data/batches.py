@@ -12,12 +12,17 @@ import numpy.typing as npt
 from reelmill.tokenize.documents import TokenKind, token_kinds
 from reelmill.tokenize.vocabulary import Vocabulary
 
+_PADDING = 256
+"""Most tokens of padding that attend to each other: as one document they would cost their number squared."""
+_COLUMNS = 256
+"""What the columns of a batch that is cut are a multiple of, so that context and tensor ranks can share them."""
+
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows for one forward pass.
+    """Rows for one forward pass, of `columns` tokens each: those of the context, or fewer where rows are not full.
 
-    tokens, targets, positions: int32 [rows, context]; weights: float32, each target's loss weight; kinds: int8, its
+    tokens, targets, positions: int32 [rows, columns]; weights: float32, each target's loss weight; kinds: int8, its
     TokenKind, -1 where there is no prediction or, of a conversation, no answer; lengths: of the documents as they
     follow each other, flattened; documents: the number of each of them (`Corpus.name`), -1 where there is none.
     """
@@ -55,12 +60,17 @@ def assemble(
 ) -> Batch:
     """The batch of these rows; one without contents has no predictions.
 
+    It has the columns of the context, or half, a quarter, ... where they hold the fullest row: a few widths, so that
+    what is compiled for one serves again.
+
     `weights`: float32 [3], of TEXT, STRUCTURE and VISION; `ends_weight`: of EOL, EOF and EOI where they weigh something
     else than other structure.
     """
-    shape = (len(rows), context)
-    counting, padding = np.arange(context, dtype=np.int32), np.full(context, vocab.pad, dtype=np.int32)
-    nowhere = np.zeros(context, dtype=np.int32)
+    rows = [list(contents) for contents in rows]
+    columns = _columns(context, max((sum(len(piece.tokens) - 1 for piece in row) for row in rows), default=0))
+    shape = (len(rows), columns)
+    counting, padding = np.arange(columns, dtype=np.int32), np.full(columns, vocab.pad, dtype=np.int32)
+    nowhere = np.zeros(columns, dtype=np.int32)
     inputs: list[npt.NDArray[np.int32]] = []
     wanted: list[npt.NDArray[np.int32]] = []
     places: list[npt.NDArray[np.int32]] = []
@@ -81,8 +91,8 @@ def assemble(
                 uncounted.append((r, at, at + length, piece))
             at += length
         filled.append(at)
-        if at < context:
-            empty = context - at
+        for begin in range(at, columns, _PADDING):
+            empty = min(_PADDING, columns - begin)
             inputs.append(padding[:empty])
             wanted.append(padding[:empty])
             places.append(nowhere[:empty])
@@ -107,6 +117,14 @@ def assemble(
             kinds[r, start:stop][ends] = TokenKind.STRUCTURE
             weight[r, start:stop][ends] = weights[TokenKind.STRUCTURE]
     return Batch(tokens, targets, positions, weight, kinds, lengths, documents)
+
+
+def _columns(context: int, fullest: int) -> int:
+    """The context halved as long as that leaves room for the fullest row."""
+    columns = context
+    while columns % (2 * _COLUMNS) == 0 and columns // 2 >= fullest:
+        columns //= 2
+    return columns
 
 
 def _kinds_and_weights(

@@ -11,6 +11,8 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from reelmill.errors import ConfigError
+from reelmill.train.attention import choose_backend
 from reelmill.train.model import Decoder, Layer, ModelConfig, RMSNorm
 from reelmill.train.parallel.float8 import use_float8
 from reelmill.train.parallel.layout import Layout
@@ -24,11 +26,12 @@ def sharded_decoder(config: ModelConfig, layout: Layout, precision: Precision, s
     """A new decoder in `layout`, its parameters float32 and split over the ranks, computing in `precision`.
 
     It is shaped on the meta device and filled shard by shard, so that no rank ever holds the whole. Raises ConfigError
-    for a float8 that this machine does not have.
+    for a float8 that this machine does not have, and where nothing would be compiled though that is asked for.
     """
     with torch.device("meta"):
         model = Decoder(config)
     model.backend, model.part = layout.backend, layout.part
+    compiles = compiles_layers(config, layout, precision)
     # The order matters: float8 takes the place of modules that the rest then wraps, and FSDP comes around everything.
     if layout.config.float8:
         use_float8(model, layout.ranks.device)
@@ -37,12 +40,28 @@ def sharded_decoder(config: ModelConfig, layout: Layout, precision: Precision, s
     for layer in model.layers:
         assert isinstance(layer, Layer)
         layer.recompute = recomputing(layout.config.recompute, config.attention_dropout)
-        if layout.config.compile:
+        if compiles:
             layer.compile()
     _split_weights(model, layout.weights, precision)
     model.to_empty(device=layout.ranks.device)
     initialize(model, seed)
     return model
+
+
+def compiles_layers(config: ModelConfig, layout: Layout, precision: Precision) -> bool:
+    """Whether the layers are compiled. ConfigError where that is asked for and would compile nothing."""
+    device = layout.ranks.device
+    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    backend = layout.backend or choose_backend(device, dtype, config.attention_dropout)
+    if layout.config.compile is None:
+        return device.type == "cuda" and backend == "varlen"
+    if layout.config.compile and backend == "documents" and layout.config.recompute != "none":
+        raise ConfigError(
+            f"parallel.compile is true and parallel.recompute {layout.config.recompute}, but attention here is "
+            "`documents`, which cannot be compiled, and a layer that is recomputed is compiled whole or not at all; "
+            "set parallel.recompute to none, or leave parallel.compile out."
+        )
+    return layout.config.compile
 
 
 def _split_weights(model: Decoder, mesh: DeviceMesh, precision: Precision) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ from reelmill.errors import ConfigError
 from reelmill.train.attention import Backend
 from reelmill.train.context import ContextPart
 from reelmill.train.model import ModelConfig
-from reelmill.train.parallel.ranks import Ranks
+from reelmill.train.parallel.ranks import TIMEOUT_S, Ranks
 
 
 @dataclass(kw_only=True)
@@ -31,12 +32,14 @@ class ParallelConfig:
     that tensor and context leave (FSDP). Fewer: so many groups have a copy each (HSDP)."""
     recompute: Literal["none", "selective", "full"] = free("none")
     """What backward computes again: nothing; all but attention and the narrow projections; whole layers."""
-    compile: bool = free(False)
-    """Compile each layer (torch.compile)."""
+    compile: bool | None = free(None)
+    """Compile each layer (torch.compile); without a value those of CUDA whose attention can be compiled."""
     float8: bool = False
     """The layers' projections in float8 (torchao; CUDA with compute capability 8.9 or more)."""
     attention: Literal["auto", "documents", "varlen", "flex"] = free("auto")
     """The way of attention (`attention.py`); auto takes the fastest that can do it."""
+    timeout_s: float = free(TIMEOUT_S)
+    """Seconds that a rank waits for the others in a collective before the run ends."""
 
     def check(self, model: ModelConfig, row: int, ranks: int) -> None:
         """Raise ConfigError where a model, rows of `row` tokens or so many ranks cannot be shared like this."""
@@ -48,6 +51,8 @@ class ParallelConfig:
                 f"{ranks} ranks are no multiple of parallel.tensor {self.tensor} x parallel.context {self.context}; "
                 "change one of them."
             )
+        if not 0 < self.timeout_s < math.inf:
+            raise ConfigError(f"parallel.timeout_s is {self.timeout_s:g}; it must be a number of seconds above 0.")
         data = ranks // (self.tensor * self.context)
         if self.shard and data % self.shard:
             raise ConfigError(

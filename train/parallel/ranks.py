@@ -7,7 +7,8 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from datetime import timedelta
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
@@ -19,6 +20,16 @@ from reelmill.errors import ConfigError, MachineError, ReelmillError
 from reelmill.os_errors import os_failure
 
 Device = Literal["auto", "cpu", "cuda"]
+TIMEOUT_S = 600.0
+_CUDA_ENVIRONMENT = {
+    # Batches of several lengths would leave holes in memory that no later one fits.
+    "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True",
+    # NCCL's flight recorder: after a time-out a file a rank says which collective it waited in.
+    "TORCH_FR_BUFFER_SIZE": "2000",
+    "TORCH_NCCL_DUMP_ON_TIMEOUT": "1",
+}
+_LOST = ("Timed out waiting", "Connection closed by peer", "Connection reset by peer", "Broken pipe")
+"""What gloo and NCCL say of a rank that does not answer."""
 
 
 @dataclass(frozen=True)
@@ -81,31 +92,45 @@ class Ranks:
 
 
 @contextmanager
-def join_ranks(device: Device = "auto") -> Iterator[Ranks]:
+def join_ranks(device: Device = "auto", timeout_s: float = TIMEOUT_S) -> Iterator[Ranks]:
     """The group that torchrun describes in the environment, or a group of one; left again at the end.
 
     A group that there is already (Ray Train makes it) is taken, and stays. `auto` takes CUDA where there is any. Raises
-    ConfigError for CUDA where there is none.
+    ConfigError for CUDA where there is none, and MachineError where another rank has ended or not answered for
+    `timeout_s` seconds.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device is cuda, but torch sees no CUDA device here; set device to cpu or auto.")
     on_cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
     where = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if on_cuda else torch.device("cpu")
     if on_cuda:
+        for name, value in _CUDA_ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        torch.backends.cuda.enable_cudnn_sdp(False)  # it makes a plan for each new length of a document
         torch.cuda.set_device(where)
     is_ours = not dist.is_initialized()
     if is_ours:
-        _make_group("cpu:gloo,cuda:nccl" if on_cuda else "gloo")  # flags and messages travel from host memory
+        _make_group(where, timedelta(seconds=timeout_s))
     try:
         mesh = init_device_mesh(where.type, (dist.get_world_size(),))
         yield Ranks(dist.get_rank(), dist.get_world_size(), where, mesh)
+    except RuntimeError as error:
+        if not any(sign in str(error) for sign in _LOST):
+            raise
+        raise MachineError(
+            f"another rank has ended or hangs: it did not answer within {timeout_s:g} s (parallel.timeout_s). See its "
+            "own messages; the same command goes on from the last checkpoint."
+        ) from error
     finally:
         if is_ours:
             dist.destroy_process_group()
 
 
-def _make_group(backend: str) -> None:
-    if "RANK" in os.environ:
-        dist.init_process_group(backend)
-    else:
-        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
+def _make_group(where: torch.device, timeout: timedelta) -> None:
+    # Flags and messages travel from host memory. NCCL is bound to its GPU now: it would guess it at its first call.
+    options: dict[str, Any] = {"backend": "gloo", "timeout": timeout}
+    if where.type == "cuda":
+        options.update(backend="cpu:gloo,cuda:nccl", device_id=where)
+    if "RANK" not in os.environ:
+        options.update(store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
+    dist.init_process_group(**options)

@@ -1,4 +1,4 @@
-"""What a recipe will need on so many GPUs: memory a GPU by part, tokens a day. No GPU, no data, nothing allocated.
+"""What a recipe will need on so many GPUs: memory and seconds by part. No GPU, no data, nothing allocated.
 
 Weights, gradients, AdamW and what FSDP gathers are arithmetic. What a layer keeps for backward, and what it and the
 loss need on top while they run, is counted over their own code on fake tensors, so that it follows the code.
@@ -7,7 +7,7 @@ loss need on top while they run, is counted over their own code on fake tensors,
 from __future__ import annotations
 
 import weakref
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -25,6 +25,7 @@ from reelmill.train.model import Layer, ModelConfig, count_parameters, rotary
 from reelmill.train.objectives import objective_class
 from reelmill.train.parallel import ParallelConfig
 from reelmill.train.parallel.recompute import recomputing
+from reelmill.train.roofline import Rates, step_parts
 
 GIB = 2**30
 RESERVE = 0.08
@@ -33,12 +34,13 @@ RESERVE = 0.08
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """So many GPUs, each with so much memory (GiB) and dense bfloat16 FLOP/s, and the share of these hoped for."""
+    """So many GPUs, each with so much memory (GiB) and these rates; `mfu` is the share of the FLOP/s that is hoped for,
+    None what the roofline says."""
 
     gpus: int = 8
     memory: float = 80.0
-    peak_flops: float = 989e12
-    mfu: float = 0.4
+    rates: Rates = field(default_factory=Rates)
+    mfu: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +61,8 @@ class Estimate:
     memory_gpu: int
     tokens_per_step: int
     tokens_in_all: int
+    seconds: dict[str, float]
+    """Of a step, by part (`roofline.py`)."""
     mfu: float
     peak_flops: float
     tokens_per_day: float
@@ -87,8 +91,11 @@ def estimate(config: TrainConfig, machine: Machine, document: float = 0.0) -> Es
         )
     shard = layout.shard or data_ranks
     flops = flops_per_token(model, document or data.context)
-    tokens_a_second = machine.gpus * machine.peak_flops * machine.mfu / flops
     tokens_per_step = data.batch_rows * data.context
+    seconds = step_parts(config, machine.gpus, document or data.context, machine.rates)
+    peak = machine.gpus * machine.rates.flops
+    mfu = machine.mfu or tokens_per_step * flops / (peak * sum(seconds.values()))
+    tokens_a_second = peak * mfu / flops
     memory = memory_by_part(config, shard) | {"CUDA and gaps": int(RESERVE * machine.memory * GIB)}
     return Estimate(
         parameters=count_parameters(model),
@@ -105,8 +112,9 @@ def estimate(config: TrainConfig, machine: Machine, document: float = 0.0) -> Es
         memory_gpu=int(machine.memory * GIB),
         tokens_per_step=tokens_per_step,
         tokens_in_all=config.steps * tokens_per_step,
-        mfu=machine.mfu,
-        peak_flops=machine.peak_flops,
+        seconds=seconds,
+        mfu=mfu,
+        peak_flops=machine.rates.flops,
         tokens_per_day=86_400 * tokens_a_second,
         days=config.steps * tokens_per_step / tokens_a_second / 86_400,
     )  # fmt: skip

@@ -40,7 +40,11 @@ def train(
     ] = None,
     gpu_memory: Annotated[float, typer.Option(help="--dry-run: GiB of each.")] = 80.0,
     peak: Annotated[float, typer.Option(help="--dry-run: dense bfloat16 TFLOP/s of each.")] = 989.0,
-    mfu: Annotated[float, typer.Option(help="--dry-run: share of it that is hoped for.")] = 0.4,
+    bandwidth: Annotated[float, typer.Option(help="--dry-run: TB/s of the memory of each.")] = 3.35,
+    network: Annotated[float, typer.Option(help="--dry-run: GB/s of each to other nodes of 8.")] = 50.0,
+    mfu: Annotated[
+        float | None, typer.Option(help="--dry-run: share of the peak that is hoped for; by default predicted.")
+    ] = None,
     document: Annotated[float, typer.Option(help="--dry-run: tokens of a packed document; 0: a row's.")] = 0.0,
     as_json: Annotated[
         bool, typer.Option("--json", help="For a script: a line of JSON for each step and validation.")
@@ -68,8 +72,10 @@ def train(
     if dry:
         from reelmill.pipelines.train.dryrun import dry_run
         from reelmill.train.dryrun import Machine
+        from reelmill.train.roofline import Rates
 
-        machine = Machine(gpus=gpus or 8, memory=gpu_memory, peak_flops=peak * 1e12, mfu=mfu)
+        rates = Rates(flops=peak * 1e12, memory=bandwidth * 1e12, network=network * 1e9)
+        machine = Machine(gpus=gpus or 8, memory=gpu_memory, rates=rates, mfu=mfu)
         dry_run(config, folders, machine, document, Console(), as_json=as_json, choose=gpus is None)
         return
     if not folders:

@@ -34,7 +34,14 @@ def dry_run(
     [model], or of `init` where the recipe says so and it is there already. The vocabulary is the model's, else that of
     the first run folder.
     """
-    given = {"--gpu-memory": machine.memory, "--peak": machine.peak_flops, "--mfu": machine.mfu}
+    rates = machine.rates
+    given = {
+        "--gpu-memory": machine.memory,
+        "--peak": rates.flops,
+        "--bandwidth": rates.memory,
+        "--network": rates.network,
+        "--mfu": 1.0 if machine.mfu is None else machine.mfu,
+    }
     for option, value in given.items():
         if not (math.isfinite(value) and value > 0):
             raise ConfigError(f"{option} must be a number above 0")
@@ -46,8 +53,29 @@ def dry_run(
     if as_json:
         console.print_json(data=plain({**dataclasses.asdict(found), "fits": found.fits}))
     else:
-        _show(found, console)
+        _show(found, console, "predicted" if machine.mfu is None else "hoped for")
+        if (by_node := _copies_by_node(config, data, machine, document, found)) is not None:
+            console.print(
+                f"With --set parallel.shard={by_node.layout['dp_shard']} a node has a copy of the weights: "
+                f"{sum(by_node.seconds.values()):.2f} s a step, {by_node.memory_total / GIB:.1f} GiB a GPU."
+            )
     check_fits(found, config)
+
+
+def _copies_by_node(
+    config: TrainConfig, data: Sequence[Path], machine: Machine, document: float, found: Estimate
+) -> Estimate | None:
+    """The figures with a copy of the weights on each node, where that fits and is faster."""
+    node = machine.rates.node
+    parallel = dataclasses.replace(
+        config.parallel, shard=max(1, node // (config.parallel.tensor * config.parallel.context))
+    )
+    changed = dataclasses.replace(_with_vocabulary(config, data), parallel=parallel)
+    if config.parallel.shard or found.gpus <= node:
+        return None
+    by_node = estimate(changed, dataclasses.replace(machine, gpus=found.gpus), document)
+    is_faster = sum(by_node.seconds.values()) < 0.95 * sum(found.seconds.values())
+    return by_node if by_node.fits and is_faster else None
 
 
 def _with_vocabulary(config: TrainConfig, data: Sequence[Path]) -> TrainConfig:
@@ -61,7 +89,7 @@ def _with_vocabulary(config: TrainConfig, data: Sequence[Path]) -> TrainConfig:
     return dataclasses.replace(config, model=dataclasses.replace(config.model, vocab_size=size))
 
 
-def _show(found: Estimate, console: Console) -> None:
+def _show(found: Estimate, console: Console, how: str) -> None:
     ranks = ", ".join(f"{size} {name}" for name, size in found.layout.items() if size > 1) or "1"
     rows = {
         "parameters": f"{found.parameters:,} ({found.matmul_parameters:,} in products)",
@@ -71,7 +99,9 @@ def _show(found: Estimate, console: Console) -> None:
         **{f"memory: {name}": f"{size / GIB:.2f} GiB" for name, size in found.memory.items()},
         "memory a GPU": f"{found.memory_total / GIB:.1f} of {found.memory_gpu / GIB:g} GiB",
         "a step": f"{found.tokens_per_step:,} tokens, {found.tokens_in_all / 1e9:,.1f} billion in all steps",
-        "at": f"{found.mfu:.0%} MFU of {found.peak_flops / 1e12:,.0f} TFLOP/s a GPU",
+        **{f"seconds a step: {name}": f"{seconds:.2f}" for name, seconds in found.seconds.items() if seconds > 0.005},
+        "what takes longest": max(found.seconds, key=found.seconds.__getitem__),
+        "at": f"{found.mfu:.0%} MFU ({how}) of {found.peak_flops / 1e12:,.0f} TFLOP/s a GPU",
         "tokens a day": f"{found.tokens_per_day / 1e9:,.2f} billion, so {found.days:,.1f} days",
     }
     table = Table(show_header=False, box=None)

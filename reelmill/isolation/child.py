@@ -1,13 +1,14 @@
 """The untrusted child: hostile bytes are decoded here, in a process of its own for each item, confined.
 
-Started as `python -m reelmill.isolation.child` by `reelmill.isolation.server`. This process imports the decoders of one
-job, a generator `module:function`, and never sees an item's bytes: for each item it forks a worker, which gives up its
-rights (`confinement.py`), decodes and ends. A worker that was taken over is gone with its item.
+Started as `python -m reelmill.isolation.child` by `reelmill.isolation.server`. This process imports the decoders of a
+job, a generator `module:function`, when the job is first asked for. It never sees an item's bytes: for each item it
+forks a worker, which gives up its rights (`confinement.py`), decodes and ends. A worker that was taken over is gone
+with its item.
 
 Requests come over a Unix socket (standard input): JOB with two open files, the item's and a pipe for the answers, then
-4 bytes of length and JSON with the item's range and options. Each thing that the generator yields becomes a message
-(`wire.py`) on the pipe; `end` or `refused` closes it. When the worker has ended, its wait status and CPU seconds go
-back over the socket. STOP ends a worker that still runs.
+4 bytes of length and JSON with the job's name, its memory, the item's range and options. Each thing that the generator
+yields becomes a message (`wire.py`) on the pipe; `end` or `refused` closes it. When the worker has ended, its wait
+status and CPU seconds go back over the socket. STOP ends a worker that still runs.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from typing import Any, NoReturn
 
 from reelmill.errors import DataError, Refused, brief
 from reelmill.isolation import wire
-from reelmill.isolation.confinement import OPEN_FILES, Confinement, die_with_parent, limit_resources
+from reelmill.isolation.confinement import OPEN_FILES, Confinement, die_with_parent, limit_open_files, limit_resources
 from reelmill.media.source import OpenSource, Source
 
 Job = Callable[[Source, dict[str, Any]], Iterator[wire.Message]]
@@ -42,6 +43,8 @@ MAX_REASON = 1000
 
 @dataclass(frozen=True)
 class _Request:
+    job: str
+    memory_bytes: int
     offset: int
     size: int
     options: dict[str, Any]
@@ -59,18 +62,19 @@ def find_job(spec: str) -> Job:
 
 
 def main() -> None:
-    """Serve until the parent closes the socket or ends: `child MODULE:FUNCTION MEMORY_BYTES CONFINE`."""
-    spec, memory_bytes, confine = sys.argv[1:]
-    job = find_job(spec)
-    limit_resources(int(memory_bytes))
-    _Server(socket.socket(fileno=0), job, Confinement() if confine == "1" else None).serve()
+    """Serve until the parent closes the socket or ends: `child CONFINE`."""
+    (confine,) = sys.argv[1:]
+    limit_open_files()
+    _Server(socket.socket(fileno=0), confine == "1").serve()
 
 
 class _Server:
     """Forks a worker for each request. It is the worker that meets the item's bytes."""
 
-    def __init__(self, control: socket.socket, job: Job, confinement: Confinement | None) -> None:
-        self._control, self._job, self._confinement = control, job, confinement
+    def __init__(self, control: socket.socket, confine: bool) -> None:
+        self._control, self._confine = control, confine
+        self._jobs: dict[str, Job] = {}
+        self._confinement: Confinement | None = None
         self._woken, waker = os.pipe()
         os.set_blocking(waker, False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -78,18 +82,28 @@ class _Server:
 
     def serve(self) -> None:
         """One item after another, until the socket closes."""
-        gc.collect()
-        gc.freeze()  # the workers' collectors leave alone what is here now, so that its pages stay shared
         server = os.getpid()
         while (request := _receive(self._control)) is not None:
+            job = self._find(request.job)
             began = time.process_time()
             worker = os.fork()
             if worker == 0:
-                _work(server, self._job, request, self._confinement)
+                _work(server, job, request, self._confinement)
             os.close(request.item)
             os.close(request.answers)
             status, cpu_s = self._wait(worker)
             self._control.sendall(ENDED.pack(status, cpu_s + time.process_time() - began))
+
+    def _find(self, spec: str) -> Job:
+        """The job, imported at its first use; a worker may read the files of what is loaded by then."""
+        if spec not in self._jobs:
+            self._jobs[spec] = find_job(spec)
+            if self._confinement is not None:
+                self._confinement.close()
+            self._confinement = Confinement() if self._confine else None
+            gc.collect()
+            gc.freeze()  # the workers' collectors leave alone what is here now, so that its pages stay shared
+        return self._jobs[spec]
 
     def _wait(self, worker: int) -> tuple[int, float]:
         """The worker's wait status and CPU seconds. Ends it, and this process, when the parent is gone."""
@@ -115,7 +129,7 @@ def _receive(control: socket.socket) -> _Request | None:
         return None
     body = json.loads(_exactly(control, LENGTH.unpack(_exactly(control, LENGTH.size))[0]))
     item, answers = files
-    return _Request(body["offset"], body["size"], body["options"], item, answers)
+    return _Request(**body, item=item, answers=answers)
 
 
 def _exactly(control: socket.socket, length: int) -> bytes:
@@ -135,6 +149,7 @@ def _work(server: int, job: Job, request: _Request, confinement: Confinement | N
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         die_with_parent(server)
+        limit_resources(request.memory_bytes)
         _keep_only({request.item, request.answers}, confinement)
         with os.fdopen(request.answers, "wb") as answers:
             for body, arrays in _answer(job, request, confinement):

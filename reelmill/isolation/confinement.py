@@ -40,12 +40,16 @@ def available() -> Layers:
     return Layers(landlock.abi(), seccomp.available())
 
 
+def limit_open_files() -> None:
+    """Bound the descriptors of this process, and of those that it forks."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
+
+
 def limit_resources(memory_bytes: int) -> None:
-    """Bound this process: address space, no file made longer, few open files, no core dump."""
+    """Bound this process: address space, no file made longer, no core dump."""
     if sys.platform == "linux":  # macOS does not take it
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
@@ -65,6 +69,11 @@ class Confinement:
         self.rules = landlock.ruleset(readable_places()) if layers.landlock else None
         """Landlock's rules, an open file."""
         self._filter = seccomp.Filter() if layers.seccomp else None
+
+    def close(self) -> None:
+        """Forget the rules."""
+        if self.rules is not None:
+            os.close(self.rules)
 
     def enter(self) -> None:
         """Confine this process, for ever: no privileges, no files but Python's own, no call of `syscalls.py`.

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from reelmill.errors import DataError
 from reelmill.isolation import wire
 from reelmill.isolation.messages import ALWAYS, Kinds
-from reelmill.isolation.server import Server
+from reelmill.isolation.server import Server, give_back, take_server
 from reelmill.isolation.untrusted import MAX_MESSAGE_BYTES, Nonsense
 from reelmill.media.source import Packed, Place, Source
 
@@ -61,15 +61,13 @@ class ItemFailed(Exception):
 
 
 class Child:
-    """Runs jobs one after another, each in a process of its own.
+    """Runs jobs, each in a process of its own, which a server of this process starts (`server.py`).
 
-    A server process for each kind of job (`server.py`) starts at its first use and lives on. Not thread safe. Use as a
-    context manager, or `close` it.
+    Not thread safe. Use as a context manager, or `close` it.
     """
 
     def __init__(self, config: IsolationConfig) -> None:
         self._config = config
-        self._servers: dict[str, Server] = {}
         self._unpacker: Unpacker | None = None
         self.cpu_s = 0.0
         """CPU seconds of the jobs that came to an end, by the system's clock."""
@@ -81,12 +79,10 @@ class Child:
         self.close()
 
     def close(self) -> None:
-        """Kill the processes, if there are any."""
+        """End what holds an archive open."""
         if self._unpacker is not None:
             self._unpacker.close()
             self._unpacker = None
-        while self._servers:
-            self._servers.popitem()[1].close()
 
     def opened(self, place: Place) -> Source:
         """A place as a source that can be opened: itself, or the member of an archive unpacked.
@@ -140,7 +136,7 @@ class Child:
         Raises ItemFailed when the child refuses the item, crashes, hangs or sends nonsense. Closing the iterator early
         ends the job.
         """
-        answers = self._ask(job, self.opened(source), options)
+        server, answers = self._ask(job, self.opened(source), options)
         ended: tuple[int, float] | None = None
         try:
             for body, arrays in _listen(answers, {**kinds, **ALWAYS}, most_bytes, self._config):
@@ -150,44 +146,39 @@ class Child:
                     raise ItemFailed(body["reason_class"], body["reason"])
                 if body["type"] != "tick":
                     yield body, arrays
-            ended = self._servers[job].wait()
+            ended = server.wait()
             raise _died(ended[0]) if ended else ItemFailed("machine", SERVER_GONE)
         finally:
             os.close(answers)
-            self._settle(job, ended)
+            self._settle(server, ended)
 
-    def _ask(self, job: str, source: Source, options: dict[str, Any]) -> int:
-        """Hand a job over, the item's file already open; returns the pipe on which the answers come."""
+    def _ask(self, job: str, source: Source, options: dict[str, Any]) -> tuple[Server, int]:
+        """Hand a job over, the item's file already open; returns its server and the pipe on which the answers come."""
+        memory = self._config.memory_mb * 1024**2
+        about = {"job": job, "memory_bytes": memory, "offset": source.offset, "size": source.size, "options": options}
         try:
             item = source.descriptor()
         except DataError as error:
             raise ItemFailed("machine", f"unreadable: {error}") from None
+        server = take_server(self._config.confine)
         try:
-            if job not in self._servers or not self._servers[job].is_running():
-                self._forget(job)
-                self._servers[job] = Server(job, self._config.memory_mb * 1024**2, self._config.confine)
-            return self._servers[job].ask(item, source.offset, source.size, options, self._config.stall_s)
+            return server, server.ask(about, item, self._config.stall_s)
         except (BrokenPipeError, ConnectionError, TimeoutError):
-            self._forget(job)
+            server.close()
             raise ItemFailed("machine", SERVER_GONE) from None
         finally:
             os.close(item)
 
-    def _settle(self, job: str, ended: tuple[int, float] | None) -> None:
+    def _settle(self, server: Server, ended: tuple[int, float] | None) -> None:
         """Count a worker that has ended; end one that has said its last word, or whose job is over."""
-        server = self._servers.get(job)
-        if server is not None and ended is None:
+        if ended is None:
             server.stop()
             ended = server.wait()
         if ended is None:
-            self._forget(job)
+            server.close()
         else:
             self.cpu_s += ended[1]
-
-    def _forget(self, job: str) -> None:
-        """End a server; the next job starts it anew."""
-        if server := self._servers.pop(job, None):
-            server.close()
+            give_back(server)
 
 
 def _listen(answers: int, kinds: Kinds, most_bytes: int, config: IsolationConfig) -> Iterator[wire.Message]:

@@ -1,7 +1,12 @@
-"""The engine's handle of the process that starts decoders for one job (`child.py`): start, ask, stop, hear of ends."""
+"""The engine's handles of the processes that start decoders (`child.py`): start, ask, stop, hear of ends.
+
+A server takes a third of a second of CPU to import its decoders, so one that is idle waits for the next job of this
+process. A job that runs while another does gets a server of its own.
+"""
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import os
@@ -9,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections import defaultdict
 from typing import Any
 
 from reelmill.isolation.child import ENDED, JOB, LENGTH, STOP
@@ -19,20 +25,24 @@ ENVIRONMENT = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRA
 """What the child inherits: no keys, tokens or proxies, which hostile bytes could come to read."""
 
 
-class Server:
-    """A running server for the job `module:function`. What it is asked for it does one after another."""
+_Kind = tuple[int, bool, tuple[tuple[str, str], ...]]
+"""What makes two servers alike: the process that they serve, confinement, environment."""
 
-    def __init__(self, job: str, memory_bytes: int, confine: bool) -> None:
+_idle: defaultdict[_Kind, list[Server]] = defaultdict(list)
+
+
+class Server:
+    """A running server. What it is asked for it does one after another."""
+
+    def __init__(self, confine: bool) -> None:
+        self.kind = _kind(confine)
         self._control, theirs = socket.socketpair()
-        environment = {name: value for name, value in os.environ.items() if name in ENVIRONMENT}
-        environment.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
-        environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "reelmill.isolation.child", job, str(memory_bytes), str(int(confine))],
+                [sys.executable, "-m", "reelmill.isolation.child", str(int(confine))],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
-                env=environment,
+                env=dict(self.kind[-1]),
                 start_new_session=True,
             )
 
@@ -40,12 +50,12 @@ class Server:
         """Whether the process is there."""
         return self._process.poll() is None
 
-    def ask(self, item: int, offset: int, size: int, options: dict[str, Any], within_s: float) -> int:
-        """Start a worker on a range of the open file `item`; returns the pipe on which it answers.
+    def ask(self, request: dict[str, Any], item: int, within_s: float) -> int:
+        """Start a worker for a request (`child.py`) about the open file `item`; returns the pipe on which it answers.
 
         Raises OSError when the server is gone, or takes nothing for `within_s`.
         """
-        body = json.dumps({"offset": offset, "size": size, "options": options}).encode()
+        body = json.dumps(request).encode()
         answers, theirs = os.pipe()
         try:
             self._control.settimeout(within_s)
@@ -78,3 +88,36 @@ class Server:
         if self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+
+
+def take_server(confine: bool) -> Server:
+    """An idle server of this process, or a new one. The caller gives it back (`give_back`) or closes it."""
+    idle = _idle[_kind(confine)]
+    while True:
+        try:
+            server = idle.pop()
+        except IndexError:
+            return Server(confine)
+        if server.is_running():
+            return server
+        server.close()
+
+
+def give_back(server: Server) -> None:
+    """Let the next job have a server that has no worker."""
+    _idle[server.kind].append(server)
+
+
+@atexit.register
+def close_idle() -> None:
+    """End the servers that wait. One that works ends with this process."""
+    for kind in [kind for kind in _idle if kind[0] == os.getpid()]:  # after a fork the others are the other process's
+        for server in _idle.pop(kind):
+            server.close()
+
+
+def _kind(confine: bool) -> _Kind:
+    environment = {name: value for name, value in os.environ.items() if name in ENVIRONMENT}
+    environment.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
+    environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    return os.getpid(), confine, tuple(sorted(environment.items()))

@@ -8,6 +8,7 @@ repeated, and runs at the start of everything that writes to a run folder. Scori
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,6 +21,9 @@ from reelmill.orchestration.views import LedgerQueries
 
 MARK = "changed: "
 
+_ANY = (
+    """SELECT 1 FROM failures WHERE starts_with(reason, $1) UNION SELECT 1 FROM items WHERE starts_with(reason, $1)"""
+)
 _FOUND = """SELECT DISTINCT i.unit, i.item_id, f.reason FROM failures f JOIN scored s USING (sample_id)
     JOIN items i USING (item_id) WHERE starts_with(f.reason, $1)
     UNION SELECT unit, item_id, reason FROM items WHERE starts_with(reason, $1)"""
@@ -27,22 +31,24 @@ _FOUND = """SELECT DISTINCT i.unit, i.item_id, f.reason FROM failures f JOIN sco
 
 def has_changed(folder: RunFolder) -> bool:
     """Whether any item is known to have changed since it was scored."""
-    with LedgerQueries(folder.root) as ledger:
-        return bool(ledger.rows(_FOUND, [MARK]))
+    return bool(_changed(folder))
 
 
 def send_back(folder: RunFolder) -> int:
     """Mark changed items for scoring and take out what was made of them; returns how many there are."""
-    with LedgerQueries(folder.root) as ledger:
-        found = ledger.rows(_FOUND, [MARK])
     units: defaultdict[int, dict[str, str]] = defaultdict(dict)
-    for row in found:
+    for row in _changed(folder):
         units[row["unit"]][row["item_id"]] = row["reason"]
     for unit, reasons in sorted(units.items()):
         _clear(folder, unit, reasons)
     if units:
         prune(folder)
     return sum(map(len, units.values()))
+
+
+def _changed(folder: RunFolder) -> list[dict[str, Any]]:
+    with LedgerQueries(folder.root) as ledger:
+        return ledger.rows(_FOUND, [MARK]) if ledger.rows(_ANY, [MARK]) else []
 
 
 def _clear(folder: RunFolder, unit: int, reasons: dict[str, str]) -> None:

@@ -19,23 +19,24 @@ from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries
 from reelmill.tokenize.shards import Footer, read_footer, write_shard
 
-_ORPHANS = " UNION ".join(
-    f"SELECT sample_id FROM {table} WHERE sample_id NOT IN (SELECT sample_id FROM scored)"
-    for table in ("captions", "failures", "tokens")
-)
-
-
-_BY_ITEM = ("audio", "transcripts")
-_OF_NO_ITEM = " UNION ".join(
-    f"SELECT item_id FROM {table} WHERE item_id NOT IN (SELECT item_id FROM scored)" for table in _BY_ITEM
-)
+_BY_SAMPLE, _BY_ITEM = ("captions", "failures", "tokens"), ("audio", "transcripts")
+_LISTS = (*((table, "sample_id") for table in _BY_SAMPLE), *((table, "item_id") for table in _BY_ITEM))
+_ORPHANS = f"""WITH known AS MATERIALIZED (SELECT DISTINCT sample_id, item_id FROM scored)
+{
+    " UNION ".join(
+        f"SELECT '{column}' AS name, {column} AS id FROM {table} WHERE {column} NOT IN (SELECT {column} FROM known)"
+        for table, column in _LISTS
+    )
+}"""
 
 
 def prune(folder: RunFolder) -> int:
     """Remove orphaned rows, file by file, each whole or not at all; returns how many samples they belonged to."""
     with LedgerQueries(folder.root) as ledger:
-        orphans = ledger.table(_ORPHANS)["sample_id"].combine_chunks()
-        items = ledger.table(_OF_NO_ITEM)["item_id"].combine_chunks()
+        found = ledger.table(_ORPHANS)
+    orphans, items = (
+        found.filter(pc.equal(found["name"], name))["id"].combine_chunks() for name in ("sample_id", "item_id")
+    )
     for path in (path for table in _BY_ITEM if len(items) for path in (folder.root / table).glob("unit-*.parquet")):
         _rewrite(folder, path, items, write_table, "item_id")
     if not len(orphans):

@@ -33,14 +33,13 @@ def score_tasks(folder: RunFolder, fingerprint: str, retry: Collection[str] = ()
 
     The classes: "machine" (items refused by the machine's fault), "scorer" (samples with a `score_error`).
     """
+    query = """SELECT DISTINCT unit FROM items WHERE score_fingerprint = $1
+        EXCEPT SELECT unit FROM items WHERE starts_with(reason, $3)
+        EXCEPT SELECT unit FROM items WHERE $2 AND status = 'refused' AND reason_class = 'machine'"""
+    if "scorer" in retry:
+        query += " EXCEPT SELECT unit FROM scored WHERE score_error IS NOT NULL"
     with LedgerQueries(folder.root) as ledger:
-        rows = ledger.rows(
-            """SELECT DISTINCT unit FROM items WHERE score_fingerprint = $1
-            EXCEPT SELECT unit FROM items WHERE starts_with(reason, $4)
-            EXCEPT SELECT unit FROM items WHERE $2 AND status = 'refused' AND reason_class = 'machine'
-            EXCEPT SELECT unit FROM scored WHERE $3 AND score_error IS NOT NULL""",
-            [fingerprint, "machine" in retry, "scorer" in retry, MARK],
-        )
+        rows = ledger.rows(query, [fingerprint, "machine" in retry, MARK])
     done = {row["unit"] for row in rows}
     return _tasks(folder, lambda unit: unit not in done)
 

@@ -24,7 +24,7 @@ class StageRunner:
         self.folder, self.recipe, self.console = folder, recipe, console
         self.score_fingerprint = score_fingerprint(recipe.score)
         self.failures: Counter[str] = Counter()
-        self._database = Database(folder.root)
+        self.database = Database(folder.root)
         self._settings = {
             "out": str(folder.root),
             "epoch": folder.epoch,
@@ -44,14 +44,14 @@ class StageRunner:
         `settings` go to the stage's workers beside those that all workers share.
         """
         receipts = run_tasks(worker, {**self._settings, **settings}, tasks, engine or self.recipe.engine)
-        self._database.refresh()
+        self.database.refresh()
         follow(stage, tasks, self._watched(receipts), self.console)
-        self._database.refresh()
+        self.database.refresh()
         return bool(tasks)
 
     def _watched(self, receipts: Iterable[Receipt]) -> Iterator[Receipt]:
         for receipt in receipts:
-            self._database.refresh()
+            self.database.refresh()
             if "failure" in receipt:
                 self.failures[receipt["failure"]] += receipt["failed"]
             yield receipt

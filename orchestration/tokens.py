@@ -125,17 +125,23 @@ def stale_tasks(folder: RunFolder, selection: str, fingerprint: str) -> list[Tas
     """
     if not any((folder.root / "tokens").glob("*/unit-*.parquet")):
         return []
+    shards = f"{literal_pattern(str(folder.root))}/tokens/*/unit-*.parquet"
     with LedgerQueries(folder.root) as ledger:
+        stale = ledger.rows(
+            """SELECT DISTINCT filename FROM read_parquet($3, filename = true, union_by_name = true) t
+            JOIN chosen_captions c USING (sample_id)
+            WHERE fingerprint = $2 AND kind <> 'text' AND t.caption_source <> c.caption_source
+            AND sample_id IN (SELECT sample_id FROM verdicts WHERE selection = $1 AND status = 'kept')""",
+            [selection, fingerprint, shards],
+        )
+        if not stale:
+            return []
         rows = ledger.rows(
-            f"""WITH held AS (
-                SELECT DISTINCT filename, t.sample_id, t.kind <> 'text' AND t.caption_source <> s.caption_source
-                    AND v.status IS NOT NULL AS changed
-                FROM read_parquet($3, filename = true, union_by_name = true) t JOIN samples s USING (sample_id)
-                LEFT JOIN verdicts v ON v.sample_id = t.sample_id AND v.selection = $1 AND v.status = 'kept'
-                WHERE t.fingerprint = $2)
-            SELECT {_ROW}, filename FROM held JOIN samples USING (sample_id)
-            WHERE filename IN (SELECT filename FROM held WHERE changed) ORDER BY filename, item_id, start_s""",
-            [selection, fingerprint, f"{literal_pattern(str(folder.root))}/tokens/*/unit-*.parquet"],
+            f"""SELECT {_ROW}, filename FROM samples JOIN
+            (SELECT DISTINCT sample_id, filename FROM read_parquet($1, filename = true, union_by_name = true)
+                WHERE fingerprint = $2 AND list_contains($3::VARCHAR[], filename)) USING (sample_id)
+            ORDER BY filename, item_id, start_s""",
+            [shards, fingerprint, [row["filename"] for row in stale]],
         )
     return [
         {"unit": group[0]["unit"], "items": len(group), "rows": group, "tag": Path(name).stem.rpartition("-")[2]}

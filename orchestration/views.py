@@ -108,12 +108,15 @@ class Database:
     def __init__(self, root: Path) -> None:
         self._root, self._shown = root, frozenset[str]()
 
+    def write(self) -> None:
+        """Write it anew."""
+        self._shown |= {table for table in TABLES if table not in self._shown and _has_files(self._root, table)}
+        write_database(self._root)
+
     def refresh(self) -> None:
         """Write it again if since the last time some table got its first file."""
-        shown = self._shown | {table for table in TABLES if table not in self._shown and _has_files(self._root, table)}
-        if shown != self._shown:
-            write_database(self._root)
-            self._shown = shown
+        if any(_has_files(self._root, table) for table in TABLES if table not in self._shown):
+            self.write()
 
 
 def write_database(root: Path, place: Path | None = None) -> None:
@@ -133,7 +136,8 @@ def write_database(root: Path, place: Path | None = None) -> None:
         there = quoted(literal_pattern(str(place or root)))
         with connection:
             try:
-                _create_views(connection, root, f"coalesce(getvariable('{PLACE}'), {there})")
+                for query in _view_queries(root, f"coalesce(getvariable('{PLACE}'), {there})").values():
+                    connection.execute(query)
             except duckdb.Error as error:
                 raise _unreadable(root, error) from None
 
@@ -176,31 +180,47 @@ def database_problems(root: Path) -> list[str]:
 
 
 class LedgerQueries:
-    """A locked-down connection to a run folder's views: reads this folder, nothing else, and writes nothing."""
+    """A locked-down connection to a run folder's views: reads this folder, nothing else, and writes nothing.
+
+    A view is made when a query first names it: DuckDB opens its files then, and again for each view that reads it.
+    """
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self.connection = duckdb.connect(":memory:")
-        _confine(self.connection, root)
-        try:
-            _create_views(self.connection, root, quoted(literal_pattern(str(root))))
-        except duckdb.Error as error:
-            raise _unreadable(root, error) from None
+        self._lacking = _view_queries(root, quoted(literal_pattern(str(root))))
+        self._names = frozenset(self._lacking)
+        self._connection = duckdb.connect(":memory:")
+        _confine(self._connection, root)
 
     def __enter__(self) -> LedgerQueries:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.connection.close()
+        self._connection.close()
 
     def has(self, view: str) -> bool:
         """Whether the folder has this table; one made by an earlier version may lack a later one."""
-        return bool(self.rows("SELECT view_name FROM duckdb_views() WHERE view_name = ?", [view]))
+        return view in self._names
+
+    def connection(self, *views: str) -> duckdb.DuckDBPyConnection:
+        """The connection itself, with these views. DataError where their tables are damaged, MachineError elsewhere."""
+        named, wanted = {*views}, []
+        for name, query in reversed(self._lacking.items()):  # each reads only those before it
+            if name in named:
+                wanted.append(name)
+                named |= _words(query)
+        try:
+            for name in reversed(wanted):
+                self._connection.execute(self._lacking.pop(name))
+        except duckdb.Error as error:
+            raise _unreadable(self._root, error) from None
+        return self._connection
 
     def table(self, query: str, parameters: Sequence[Any] = ()) -> pa.Table:
         """Result as an Arrow table. DataError where the tables are damaged, MachineError where they cannot be read."""
+        connection = self.connection(*_words(query))
         try:
-            return self._table(query, parameters)
+            return connection.sql(query, params=list(parameters)).to_arrow_table()
         except duckdb.Error as error:
             raise _unreadable(self._root, error) from None
 
@@ -214,11 +234,12 @@ class LedgerQueries:
 
         ConfigError when it fails, takes longer, or is anything but one SELECT.
         """
+        connection = self.connection(*self._names)
         try:
             kinds = [statement.type for statement in duckdb.extract_statements(query)]
             if kinds == [duckdb.StatementType.SELECT]:
-                with _interrupted_after(self.connection, timeout_s):
-                    return self._table(query, parameters)
+                with _interrupted_after(connection, timeout_s):
+                    return connection.sql(query, params=list(parameters)).to_arrow_table()
         except duckdb.InterruptException:
             raise ConfigError(f"the query took longer than {timeout_s:g} s and was ended (--timeout)") from None
         except duckdb.Error as error:
@@ -227,9 +248,6 @@ class LedgerQueries:
             f"one SELECT is allowed here, found {', '.join(kind.name for kind in kinds) or 'nothing'}; for anything "
             f"else run plain DuckDB on {DATABASE}"
         )
-
-    def _table(self, query: str, parameters: Sequence[Any]) -> pa.Table:
-        return self.connection.sql(query, params=list(parameters)).to_arrow_table()
 
 
 def _unreadable(root: Path, error: duckdb.Error) -> ReelmillError:
@@ -258,8 +276,8 @@ def _has_files(root: Path, table: str) -> bool:
     return any(root.glob(TABLES[table]))
 
 
-def _create_views(connection: duckdb.DuckDBPyConnection, root: Path, place: str) -> None:
-    """`place`: SQL for the folder's path."""
+def _view_queries(root: Path, place: str) -> dict[str, str]:
+    """What makes each view that the folder can have, in the order of `VIEWS`. `place`: SQL for the folder's path."""
     recipe = load_recipe(root) if RunFolder(root).exists() else None
     captions = recipe.captions if recipe else CaptionConfig()
     heard = [f"{source}={model}" for source, model in recipe.transcripts.requested()] if recipe else []
@@ -274,13 +292,20 @@ def _create_views(connection: duckdb.DuckDBPyConnection, root: Path, place: str)
     files = {table: _files(root, table) for table in TABLES}
     for table, paths in files.items():
         values[f"{{{table}}}"] = f"[{', '.join(f'{place} || {quoted(path)}' for path in paths)}]"
+    queries = {}
     for name, query in VIEWS.items():
         if name in LATER and not files[name]:
             continue
         filled = empty_sql(EMPTY[name]) if name in EMPTY and not files[name] else query
         for placeholder, value in values.items():
             filled = filled.replace(placeholder, value)
-        connection.execute(f"CREATE OR REPLACE VIEW {name} AS {filled}")
+        queries[name] = f"CREATE OR REPLACE VIEW {name} AS {filled}"
+    return queries
+
+
+def _words(query: str) -> set[str]:
+    """The words of a query; those that name views are among them."""
+    return set(re.findall(r"\w+", query.lower()))
 
 
 def _files(root: Path, table: str) -> list[str]:

@@ -31,7 +31,6 @@ from reelmill.orchestration.prune import drop_machine_failures, prune
 from reelmill.orchestration.recipe import Recipe, load_recipe
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.stages import StageRunner
-from reelmill.orchestration.views import write_database
 from reelmill.pipelines.curate import captions as caption
 from reelmill.pipelines.curate import speech
 from reelmill.pipelines.curate.verdicts import DEFAULT, assignments_of, decide_again, recover, write_verdicts
@@ -62,18 +61,18 @@ def curate(dumps: Sequence[Path], out: Path, recipe: Recipe, options: CurateOpti
     check_curation(dumps, folder, recipe, options, console)
     try:
         with folder.lock() as locked, log_to(locked.root, f"curate {', '.join(map(str, dumps))} by {recipe.name}"):
-            _prepare(locked, recipe)
+            runner = StageRunner(locked, recipe, console)
+            _prepare(runner)
             recover(locked, recipe, console)
             for dump in dumps:
                 _plan(locked, dump, recipe, options, console)
-            runner = StageRunner(locked, recipe, console)
             runner.run("score", score.WORKER, score.score_tasks(locked, runner.score_fingerprint, options.retry))
             prune(locked)
             if "machine" in options.retry:
                 drop_machine_failures(locked)
             speech.hear(runner, retry="machine" in options.retry)
             decide_again(locked, recipe, console)
-            complete_selection(locked, DEFAULT, recipe, console)
+            complete_selection(runner, DEFAULT)
             refresh_card(locked)
     finally:
         stop_ray()
@@ -89,24 +88,23 @@ def check_curation(
     _require_weights(recipe)
 
 
-def score_skipped(folder: RunFolder, selection: str, recipe: Recipe, runner: StageRunner) -> None:
+def score_skipped(runner: StageRunner, selection: str) -> None:
     """Score the undecided samples of a selection that a scorer skipped under other rules, and decide again."""
+    folder, recipe = runner.folder, runner.recipe
     again = score.requeued_tasks(folder, selection, recipe.rules, recipe.score)
     if runner.run("score again", score.WORKER, again):
         write_verdicts(folder, selection, recipe, assignments_of(folder, selection))
 
 
-def complete_selection(
-    folder: RunFolder, selection: str, recipe: Recipe, console: Console, *, is_second: bool = False
-) -> None:
+def complete_selection(runner: StageRunner, selection: str, *, is_second: bool = False) -> None:
     """Score, caption and tokenize what the kept samples of a selection lack.
 
     Items that turn out to have changed since they were scored go through all of it once more.
     """
     from reelmill.orchestration import tokens
 
-    runner = StageRunner(folder, recipe, console)
-    score_skipped(folder, selection, recipe, runner)
+    folder, recipe = runner.folder, runner.recipe
+    score_skipped(runner, selection)
     if speech.transcribe(runner, selection):
         write_verdicts(folder, selection, recipe, assignments_of(folder, selection))
     caption.caption_selection(runner, selection)
@@ -114,10 +112,10 @@ def complete_selection(
     if selection == DEFAULT:  # another selection may have tokens of its own, which are not the run's
         _write_run(folder, recipe, fingerprint, tokenizer)
     if not is_second and has_changed(folder):
-        recover(folder, recipe, console)
+        recover(folder, recipe, runner.console)
         runner.run("score again", score.WORKER, score.score_tasks(folder, runner.score_fingerprint))
-        decide_again(folder, recipe, console)
-        complete_selection(folder, selection, recipe, console, is_second=True)
+        decide_again(folder, recipe, runner.console)
+        complete_selection(runner, selection, is_second=True)
         return
     speech.require_transcripts(runner, selection)
     caption.require_captions(runner, selection)
@@ -163,14 +161,15 @@ def _require_weights(recipe: Recipe) -> None:
         weights.path(VOICE)
 
 
-def _prepare(folder: RunFolder, recipe: Recipe) -> None:
+def _prepare(runner: StageRunner) -> None:
     """Recipe, empty tables and views: a folder that answers queries before its first row."""
+    folder, recipe = runner.folder, runner.recipe
     folder.commit_text(folder.recipe_path, to_toml(recipe))
     columns = samples_schema(score_columns(recipe.score))
     tables = {"items": ITEMS, "samples": columns, "captions": CAPTIONS, "failures": FAILURES, "audio": AUDIO}
     tables["transcripts"] = TRANSCRIPTS
     folder.prepare({**tables, "timings": TIMINGS, "verdicts": VERDICTS, "tokens": TOKENS_SCHEMA})
-    write_database(folder.root)
+    runner.database.write()
 
 
 def _plan(folder: RunFolder, dump: Path, recipe: Recipe, options: CurateOptions, console: Console) -> None:

@@ -43,7 +43,7 @@ def write_verdicts(folder: RunFolder, selection: str, recipe: Recipe, assignment
     again when samples come or go.
     """
     with LedgerQueries(folder.root) as ledger:
-        verdicts = decide(ledger.connection, recipe.rules, recipe.licences)
+        verdicts = decide(ledger.connection("items", "scored"), recipe.rules, recipe.licences)
     noted = verdicts.replace_schema_metadata({_ASSIGNMENTS: json.dumps(list(assignments))})
     folder.commit(folder.root / "verdicts" / f"{selection}.parquet", noted)
 

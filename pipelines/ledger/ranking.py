@@ -66,7 +66,8 @@ def rank(ledger: LedgerQueries, recipe: Recipe, ranking: Ranking, columns: Colle
     unknown = [name for name in ranking.scores if name not in columns and name not in SCORES]
     if unknown:
         raise ConfigError(f"no column {unknown[0]!r} to rank by; {nearest(unknown[0], columns)}")
-    ledger.connection.register("passing", decide(ledger.connection, recipe.rules, recipe.licences))
+    connection = ledger.connection("items", "scored")
+    connection.register("passing", decide(connection, recipe.rules, recipe.licences))
     ranked = [one for kind in RULES if (one := _of_kind(ledger, kind, found, ranking.share)) is not None]
     if not ranked:
         raise ConfigError(

@@ -17,7 +17,7 @@ from reelmill.errors import ConfigError
 from reelmill.orchestration.recipe import Recipe, load_recipe
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.stages import StageRunner
-from reelmill.orchestration.views import LedgerQueries, write_database
+from reelmill.orchestration.views import LedgerQueries
 from reelmill.pipelines.curate.recipes import changed, check
 from reelmill.pipelines.curate.run import complete_selection, score_skipped
 from reelmill.pipelines.curate.verdicts import DEFAULT, recover, write_verdicts
@@ -93,13 +93,14 @@ def select(out: Path, name: str, options: SelectOptions, console: Console) -> Se
         if changes.ranking is not None:
             if options.complete:  # before it is ranked: the same command again must find the same ranks
                 write_verdicts(locked, name, recipe, assignments)
-                score_skipped(locked, name, recipe, StageRunner(locked, recipe, console))
+                score_skipped(StageRunner(locked, recipe, console), name)
             assignments += _ranks(locked, recipe, changes.ranking, console)
             recipe = _changed(base, assignments)
         write_verdicts(locked, name, recipe, assignments)
-        write_database(locked.root)
+        runner = StageRunner(locked, recipe, console)
+        runner.database.write()
         if options.complete:
-            complete_selection(locked, name, recipe, console)
+            complete_selection(runner, name)
     fingerprint = "" if recipe.tokens == base.tokens else _fingerprint(recipe)
     with LedgerQueries(folder.root) as ledger:
         (lacking,) = ledger.rows(_LACKING, [name, fingerprint])

@@ -15,38 +15,32 @@ KINDS = ("video", "image", "text")
 MAX_ROWS = 40
 """Rows of a table on the page; what is more is counted in one line."""
 
-_TOTALS = """
-SELECT (SELECT count(*) FROM items) AS items,
-    (SELECT count(*) FROM items WHERE status = 'refused') AS refused,
-    (SELECT coalesce(sum(bytes), 0)::BIGINT FROM items) AS bytes,
-    (SELECT coalesce(sum(duration_s), 0) FROM items) AS media_s,
-    (SELECT count(DISTINCT source) FROM items) AS sources,
-    (SELECT count(DISTINCT licence) FROM items) AS licences,
-    count(*) AS samples,
-    count(*) FILTER (status = 'kept') AS kept,
-    count(*) FILTER (status = 'rejected') AS rejected,
-    count(*) FILTER (coalesce(status, 'undecided') = 'undecided') AS undecided,
-    count(*) FILTER (status = 'kept' AND kind = 'video') AS kept_videos,
-    count(*) FILTER (status = 'kept' AND kind = 'image') AS kept_images,
-    count(*) FILTER (status = 'kept' AND kind = 'text') AS kept_texts,
-    coalesce(sum(end_s - start_s) FILTER (status = 'kept'), 0) AS kept_s,
-    count(*) FILTER (status = 'kept' AND kind <> 'text' AND aesthetic_score IS NULL) AS without_aesthetic_score
-FROM samples"""
+_ITEMS = """
+SELECT count(*) AS items, count(*) FILTER (status = 'refused') AS refused,
+    coalesce(sum(bytes), 0)::BIGINT AS bytes, coalesce(sum(duration_s), 0) AS media_s,
+    count(DISTINCT source) AS sources, count(DISTINCT licence) AS licences
+FROM items"""
 
-_LOST = """
-SELECT rule, any_value(stage) AS stage, kind, count(*) AS samples, sum(end_s - start_s) AS seconds FROM samples
-WHERE status = 'rejected' GROUP BY rule, kind"""
+_JUDGED = """
+SELECT s.kind, coalesce(v.status, 'undecided') AS status, v.rule, any_value(v.stage) AS stage, count(*) AS samples,
+    coalesce(sum(s.end_s - s.start_s), 0) AS seconds,
+    count(*) FILTER (s.kind <> 'text' AND s.aesthetic_score IS NULL) AS without_aesthetic_score
+FROM scored s LEFT JOIN verdicts v ON v.sample_id = s.sample_id AND v.selection = 'default'
+GROUP BY s.kind, v.status, v.rule"""
 
-_ALL = """SELECT kind, coalesce(status, 'undecided') AS status, count(*) AS samples,
-    sum(end_s - start_s) AS seconds FROM samples GROUP BY ALL"""
+DOCUMENTS = """(SELECT * FROM tokens WHERE starts_with(fingerprint, $1)
+    AND sample_id IN (SELECT sample_id FROM verdicts WHERE selection = 'default' AND status = 'kept'))"""
+"""Documents of kept samples under the fingerprint $1; all of them where it is empty."""
 
-_DOCUMENTS = """CREATE OR REPLACE TEMP VIEW documents AS SELECT * FROM tokens
-WHERE starts_with(fingerprint, '{fingerprint}')
-AND sample_id IN (SELECT sample_id FROM samples WHERE status = 'kept')"""
+_MADE = f"""
+SELECT count(*) AS documents, coalesce(sum(n_tokens), 0)::BIGINT AS tokens,
+    coalesce(sum(n_vision), 0)::BIGINT AS vision, count(DISTINCT sample_id) AS tokenized
+FROM {DOCUMENTS}"""
 
-_TOKENS = """
-SELECT {column} AS name, count(*) AS documents, sum(n_tokens)::BIGINT AS tokens, sum(n_vision)::BIGINT AS vision
-FROM documents GROUP BY ALL ORDER BY tokens DESC, name"""
+_TOKENS = f"""
+SELECT {{names}}, grouping({{names}}) AS place, count(*) AS documents, sum(n_tokens)::BIGINT AS tokens,
+    sum(n_vision)::BIGINT AS vision
+FROM (SELECT n_tokens, n_vision, {{columns}} FROM {DOCUMENTS}) GROUP BY GROUPING SETS ({{sets}}) ORDER BY tokens DESC"""
 
 _TOKEN_COLUMNS = {
     "kind": "kind",
@@ -83,48 +77,73 @@ def run_facts(root: Path) -> dict[str, Any]:
 
 def numbers(ledger: LedgerQueries, rules: Mapping[str, Rule], fingerprint: str) -> dict[str, Any]:
     """Every number of the page but the histograms; tokens are those under `fingerprint` (hex digits, or "")."""
-    if not all(digit in "0123456789abcdef" for digit in fingerprint):
-        raise ValueError(f"a fingerprint is hex digits, not {fingerprint!r}")
-    ledger.connection.execute(_DOCUMENTS.replace("{fingerprint}", fingerprint))
-    (totals,) = ledger.rows(_TOTALS)
-    tokens = {name: ledger.rows(_TOKENS.replace("{column}", sql)) for name, sql in _TOKEN_COLUMNS.items()}
-    (made,) = ledger.rows(
-        """SELECT count(*) AS documents, coalesce(sum(n_tokens), 0)::BIGINT AS tokens,
-        coalesce(sum(n_vision), 0)::BIGINT AS vision, count(DISTINCT sample_id) AS tokenized FROM documents"""
-    )
+    (items,) = ledger.rows(_ITEMS)
+    (made,) = ledger.rows(_MADE, [fingerprint])
+    judged = ledger.rows(_JUDGED)
+    totals = {**items, **_totals(judged), **made}
     return {
-        "totals": {**totals, **made},
-        "funnel": _funnel(ledger, rules, totals),
-        "tokens": {name: _bounded(rows, ("documents", "tokens", "vision")) for name, rows in tokens.items()},
+        "totals": totals,
+        "funnel": _funnel(judged, rules, totals),
+        "tokens": {n: _bounded(r, ("documents", "tokens", "vision")) for n, r in _tokens(ledger, fingerprint).items()},
         "refused": _bounded(ledger.rows(_REFUSED), ("items",)),
         "errors": _bounded(ledger.rows(_ERRORS), ("samples",)),
         "timings": ledger.rows(_TIMINGS) if ledger.has("timings") else [],
     }
 
 
-def _funnel(ledger: LedgerQueries, rules: Mapping[str, Rule], totals: Mapping[str, Any]) -> Rows:
+def _totals(judged: Rows) -> dict[str, Any]:
+    """Samples by status, and of the kept ones more."""
+    by_status = {
+        status: sum(row["samples"] for row in judged if row["status"] == status)
+        for status in ("kept", "rejected", "undecided")
+    }
+    kept = [row for row in judged if row["status"] == "kept"]
+    by_kind = {f"kept_{kind}s": sum(row["samples"] for row in kept if row["kind"] == kind) for kind in KINDS}
+    return {
+        "samples": sum(row["samples"] for row in judged),
+        **by_status,
+        **by_kind,
+        "kept_s": sum(row["seconds"] for row in kept),
+        "without_aesthetic_score": sum(row["without_aesthetic_score"] for row in kept),
+    }
+
+
+def _tokens(ledger: LedgerQueries, fingerprint: str) -> dict[str, Rows]:
+    """Documents and tokens by each of `_TOKEN_COLUMNS`, the most tokens first; the files are read once."""
+    names = [f"by_{name}" for name in _TOKEN_COLUMNS]
+    columns = ", ".join(f"{sql} AS by_{name}" for name, sql in _TOKEN_COLUMNS.items())
+    query = _TOKENS.format(names=", ".join(names), columns=columns, sets=", ".join(f"({name})" for name in names))
+    found = ledger.rows(query, [fingerprint])
+    everything = (1 << len(names)) - 1
+    tokens: dict[str, Rows] = {}
+    for number, name in enumerate(_TOKEN_COLUMNS):
+        grouped = everything - (1 << (len(names) - 1 - number))  # `grouping` has a bit for each column left out
+        rows = [row for row in found if row["place"] == grouped]
+        kept = ("documents", "tokens", "vision")
+        by_name = [{"name": row[f"by_{name}"], **{key: row[key] for key in kept}} for row in rows]
+        tokens[name] = sorted(by_name, key=lambda row: (-row["tokens"], row["name"]))
+    return tokens
+
+
+def _funnel(judged: Rows, rules: Mapping[str, Rule], totals: Mapping[str, Any]) -> Rows:
     """What is left after each step, in the order in which the steps judge; rules that reject nothing are in it too."""
-    everything = ledger.rows(_ALL)
-    lost = ledger.rows(_LOST)
-    left = {kind: sum(row["samples"] for row in everything if row["kind"] == kind) for kind in KINDS}
-    seconds = sum(row["seconds"] or 0.0 for row in everything)
+    lost = [row for row in judged if row["status"] == "rejected"]
+    left = {kind: sum(row["samples"] for row in judged if row["kind"] == kind) for kind in KINDS}
+    seconds = sum(row["seconds"] for row in judged)
     steps: Rows = [{"name": "cut into samples", "stage": "scenes", "lost": 0, "left": dict(left), "seconds": seconds}]
     before = sorted({row["rule"] for row in lost} - {*rules})  # what judges before the rules
     for name in (*before, *rules):
         here = [row for row in lost if row["rule"] == name]
         for row in here:
             left[row["kind"]] = left.get(row["kind"], 0) - row["samples"]
-        seconds -= sum(row["seconds"] or 0.0 for row in here)
+        seconds -= sum(row["seconds"] for row in here)
         stage = rules[name].stage if name in rules else here[0]["stage"]
         gone = sum(row["samples"] for row in here)
         steps.append({"name": name, "stage": stage, "lost": gone, "left": dict(left), "seconds": seconds})
-    undecided = sum(row["samples"] for row in everything if row["status"] == "undecided")
-    if undecided:
-        kept = {
-            kind: sum(r["samples"] for r in everything if (r["kind"], r["status"]) == (kind, "kept")) for kind in KINDS
-        }
-        row = {"name": "waiting for a score", "stage": "", "lost": undecided, "left": kept, "seconds": totals["kept_s"]}
-        steps.append(row)
+    if totals["undecided"]:
+        kept = {kind: totals[f"kept_{kind}s"] for kind in KINDS}
+        row = {"name": "waiting for a score", "stage": "", "left": kept, "seconds": totals["kept_s"]}
+        steps.append({**row, "lost": totals["undecided"]})
     first = max(sum(steps[0]["left"].values()), 1)
     return [
         {**step, "total": sum(step["left"].values()), "share": sum(step["left"].values()) / first} for step in steps

@@ -45,8 +45,7 @@ def write_report(out: Path) -> Written:
         figures = thresholds.figures(ledger, recipe.rules)
         kept = sheets.kept(ledger, pictures)
         rejected = sheets.rejected(ledger, recipe.rules, pictures)
-        made_by = run.get("vision_tokenizer", {}).get("fingerprint", "")
-        shown = pairs.pairs(ledger, recipe.tokens, made_by, pictures)
+        shown = pairs.pairs(ledger, recipe.tokens, run, pictures)
         decoding = floor.measure(ledger, pictures) if found["timings"] else None
     page = render(
         name=folder.root.name,

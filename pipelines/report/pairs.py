@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from reelmill.isolation.parent import ItemFailed
 from reelmill.orchestration.tokens import vocabulary
 from reelmill.orchestration.tokens_config import TokensConfig
 from reelmill.orchestration.views import LedgerQueries
+from reelmill.pipelines.report.gather import DOCUMENTS
 from reelmill.pipelines.report.pictures import Pictures, strip
 from reelmill.tokenize import vision
 from reelmill.tokenize.documents import parse
@@ -22,19 +24,17 @@ MOST_PIXELS = 2_500_000
 """Pixels of one reconstruction; a document of more shows its beginning."""
 PAIR_BYTES = 190_000
 
-_DOCUMENTS = """
+_SHOWN = f"""
 SELECT t.sample_id, t.item_id, t.kind, t.start_s, t.fps, t.tokens, t.n_tokens, t.grid_t, t.grid_h, t.grid_w, t.uri,
     s.caption
-FROM (SELECT *, row_number() OVER (PARTITION BY item_id ORDER BY sample_id) AS nth FROM documents
-    WHERE part = 0 AND kind = $1) t JOIN samples s USING (sample_id)
-ORDER BY nth, t.sample_id LIMIT $2"""
+FROM (SELECT *, row_number() OVER (PARTITION BY item_id ORDER BY sample_id) AS nth FROM {DOCUMENTS}
+    WHERE part = 0 AND kind = $2) t JOIN samples s USING (sample_id)
+ORDER BY nth, t.sample_id LIMIT $3"""
 
 
-def pairs(ledger: LedgerQueries, config: TokensConfig, made_by: str, pictures: Pictures) -> dict[str, Any]:
-    """{"pairs": tiles, "problem": why there are none}; wants the view `documents` of `gather.numbers`.
-
-    `made_by` is the fingerprint of the vision tokenizer that made the tokens (`run.json`).
-    """
+def pairs(ledger: LedgerQueries, config: TokensConfig, run: Mapping[str, Any], pictures: Pictures) -> dict[str, Any]:
+    """{"pairs": tiles, "problem": why there are none}; `run` is `gather.run_facts`."""
+    made_by = run.get("vision_tokenizer", {}).get("fingerprint", "")
     torch.set_num_threads(1)  # small pictures: several threads only wait for one another
     try:
         tokenizer = vision.load(config.tokenizer)
@@ -43,7 +43,9 @@ def pairs(ledger: LedgerQueries, config: TokensConfig, made_by: str, pictures: P
     if made_by and made_by != tokenizer.fingerprint:
         message = f"The tokens were made by another {config.tokenizer} (fingerprint {made_by[:12]})."
         return {"pairs": [], "problem": f"{message} This installation has {tokenizer.fingerprint[:12]}."}
-    rows = ledger.rows(_DOCUMENTS, ["video", VIDEOS]) + ledger.rows(_DOCUMENTS, ["image", IMAGES])
+    fingerprint = run.get("tokens_fingerprint", "")
+    most = {"video": VIDEOS, "image": IMAGES}
+    rows = [row for kind, number in most.items() for row in ledger.rows(_SHOWN, [fingerprint, kind, number])]
     made = [pair for pair in (_pair(row, config, tokenizer, pictures) for row in rows) if pair]
     return {"pairs": made, "problem": "" if made else "There are no documents whose pictures can be shown."}
 

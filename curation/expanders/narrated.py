@@ -11,7 +11,8 @@ import numpy as np
 
 from reelmill.config import from_dict
 from reelmill.curation.expanders.video import RUN, Pass, Sampled
-from reelmill.curation.keyframes import Candidate, Keyframe, KeyframePicker, KeyframesConfig, Problem
+from reelmill.curation.keyframe_picker import Candidate, Keyframe, KeyframePicker
+from reelmill.curation.keyframes import KeyframesConfig, Problem
 from reelmill.isolation import wire
 from reelmill.media.limits import Limits
 from reelmill.media.moving import Moving

@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 
 from reelmill.config import from_dict
-from reelmill.curation.scenes import CutFinder, ScenesConfig, detect_size, divide
+from reelmill.curation.cut_finder import CutFinder
+from reelmill.curation.scenes import ScenesConfig, detect_size, divide
 from reelmill.isolation import wire
 from reelmill.media.geometry import fit
 from reelmill.media.impossible import impossible_share

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from videos import scene_frames, textured, write_video
 
 from reelmill.config import to_dict
-from reelmill.curation.keyframes import Candidate, KeyframePicker, KeyframesConfig, Problem, wanted_times
+from reelmill.curation.keyframe_picker import Candidate, KeyframePicker, wanted_times
+from reelmill.curation.keyframes import KeyframesConfig, Problem
 from reelmill.curation.ledger import PLAN
 from reelmill.curation.scoring import NARRATED, ItemScorer, ScoreConfig, score_fingerprint
 

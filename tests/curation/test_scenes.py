@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from scenedetect import AdaptiveDetector, ContentDetector, FrameTimecode
 from videos import scene_frames, textured, write_video
 
-from reelmill.curation.scenes import CutFinder, ScenesConfig, detect_size, divide
+from reelmill.curation.cut_finder import CutFinder
+from reelmill.curation.scenes import ScenesConfig, detect_size, divide
 from reelmill.media.limits import Limits
 from reelmill.media.moving import Renderer
 from reelmill.media.source import Source

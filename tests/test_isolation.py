@@ -6,7 +6,7 @@ from reelmill.config import to_dict
 from reelmill.curation.scoring import DecodeConfig
 from reelmill.isolation.messages import SAMPLES
 from reelmill.isolation.parent import Child, IsolationConfig, ItemFailed
-from reelmill.isolation.server import ENVIRONMENT
+from reelmill.isolation.server import ENVIRONMENT, close_idle, give_back, take_server
 from reelmill.media.source import Source
 
 JOB = "faulty:expand"
@@ -101,6 +101,35 @@ def test_an_abandoned_job_does_not_leak_into_the_next(child, tmp_path):
     next(abandoned)
     abandoned.close()
     assert run(child, good) == ["sample", "item"]
+
+
+def test_jobs_of_every_kind_share_a_server_and_jobs_at_a_time_do_not(child, tmp_path, monkeypatch):
+    close_idle()
+    (tmp_path / "good.txt").write_text("plain words")
+    place = Source(str(tmp_path / "good.txt"), 0, 11)
+    first = take_server(confine=True)
+    give_back(first)
+    assert run(child, tmp_path / "good.txt") == ["sample", "item"]
+    with pytest.raises(ItemFailed, match="device"):
+        list(child.run("probing:try_act", place, {"act": "open files", "with": {}}, {}))
+    held = take_server(confine=True)
+    assert held is first
+    other, unconfined = take_server(confine=True), take_server(confine=False)
+    give_back(other)
+    monkeypatch.setenv("LANG", "xx")
+    elsewhere = take_server(confine=True)
+    assert len({id(server) for server in (held, other, unconfined, elsewhere)}) == 4
+    for server in (held, unconfined, elsewhere):
+        server.close()
+
+
+def test_a_server_that_has_died_is_not_asked_again(child, tmp_path):
+    close_idle()
+    dead = take_server(confine=True)
+    give_back(dead)
+    dead.close()
+    (tmp_path / "good.txt").write_text("plain words")
+    assert run(child, tmp_path / "good.txt") == ["sample", "item"]
 
 
 def test_a_member_of_a_tar_is_read_within_its_bounds(child, tmp_path):

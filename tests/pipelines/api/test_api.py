@@ -31,9 +31,16 @@ def run(out):
     return reelmill.open_run(out)
 
 
-def test_importing_it_loads_nothing_heavy():
-    heavy = ("torch", "ray", "duckdb", "pyarrow", "numpy", "typer")
-    code = f"import sys, reelmill; print([name for name in {heavy} if name in sys.modules])"
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("reelmill", ("torch", "ray", "duckdb", "pyarrow", "numpy", "typer")),
+        ("reelmill.pipelines.cli", ("torch", "ray", "duckdb", "pyarrow", "numpy")),
+        ("reelmill.pipelines.curate.stats", ("torch", "ray", "av", "PIL", "cv2", "scenedetect", "onnxruntime")),
+    ],
+)
+def test_importing_it_loads_nothing_heavy(module, heavy):
+    code = f"import sys, {module}; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -22,13 +22,16 @@ import pyarrow as pa
 
 from reelmill.curation.ledger import PLAN, PLAN_SINCE, read_schema, read_table, write_table
 from reelmill.errors import ConfigError, DataError, MachineError
-from reelmill.files import damaged_files, remove, sweep, write_atomically, write_text
+from reelmill.files import changed_files, damaged_files, remove, sweep, write_atomically, write_text
 from reelmill.locks import lock
 from reelmill.media.source import Place, Source, place_of
+from reelmill.orchestration.repair import damage_error
 from reelmill.os_errors import os_failure
 
 TABLES = ("items", "samples", "captions", "failures", "tokens", "verdicts", "timings", "audio", "transcripts")
 SCHEMAS = "schemas"
+READ = frozenset({*TABLES, SCHEMAS, "plan.parquet", "recipe.toml", "run.json"} - {"timings"})
+"""What commands that read look at; without `timings`, which nothing makes anew."""
 
 
 class StaleEpoch(MachineError):
@@ -67,6 +70,19 @@ class RunFolder:
         """This folder, if it is a run folder; DataError otherwise."""
         if not self.exists():
             raise DataError(f"{self.root} is no run folder: it holds no recipe.toml. Make one with `reelmill curate`.")
+        return self
+
+    def require_sound(self, every_byte: bool = False, but: str = "") -> RunFolder:
+        """This folder, if it is one in which no file is gone or changed; DataError names the file and its cure.
+
+        Sizes and times are compared with those that were noted, and what differs is hashed: milliseconds. `every_byte`:
+        all is hashed. `but` names a file that does not count. A folder that was published has no plan.
+        """
+        self.require()
+        within = READ if self.plan_path.is_file() else READ - {self.plan_path.name}
+        problems = self.damaged() if every_byte else changed_files(self.root, within)
+        if problems := [problem for problem in problems if not (but and problem.startswith(f"{but}: "))]:
+            raise damage_error(self.root, problems)
         return self
 
     def unit_path(self, table: str, unit: int, tag: str = "") -> Path:

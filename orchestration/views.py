@@ -25,9 +25,10 @@ from reelmill.curation.captions.config import CaptionConfig
 from reelmill.curation.ledger import AUDIO, KEYFRAME, TRANSCRIPTS
 from reelmill.curation.rules import quoted
 from reelmill.errors import ConfigError, DataError, MachineError, ReelmillError
-from reelmill.files import CHECKSUMS, write_atomically, written_files
+from reelmill.files import write_atomically
 from reelmill.orchestration.recipe import load_recipe
 from reelmill.orchestration.runfolder import SCHEMAS, RunFolder
+from reelmill.written_log import CHECKSUMS, read_written
 
 DATABASE = "reelmill.duckdb"
 
@@ -322,8 +323,8 @@ def _had_files(root: Path, table: str) -> bool:
     had its name; folders of earlier versions have no log that would tell."""
     if not any((root / CHECKSUMS / table).rglob("*.sha256")):
         return False
-    written, _ = written_files(root)
-    return not written or any(path.is_relative_to(root / table) for path in written)
+    written = read_written(root).files
+    return not written or any(name.startswith(f"{table}/") for name in written)
 
 
 def empty_sql(schema: pa.Schema) -> str:

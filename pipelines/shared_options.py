@@ -10,6 +10,12 @@ import typer
 AREA = 128 * 128
 """Pixels that are generated if neither an option nor a preset says otherwise."""
 
+Check = Annotated[
+    bool,
+    typer.Option("--check", help="First compare every file with its SHA-256, not only its size and time with the log."),
+]
+"""Of a command that reads a run folder."""
+
 MODEL_HELP = "A training run, a checkpoint, or a Hugging Face folder."
 ModelFolder = Annotated[Path, typer.Argument(metavar="MODEL", help=MODEL_HELP, show_default=False)]
 VisionTokenizerName = Annotated[

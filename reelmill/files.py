@@ -3,7 +3,8 @@
 A file is written under a temporary name in its own folder, flushed to disk, checked, and renamed. Its SHA-256 goes to
 `checksums/` in the run folder first, so that a visible file always has one. While a file takes the place of another,
 the record holds the hashes of both: killed between the two steps, either file is the one that was written.
-`checksums/written.log` says which files came and went, so that one that is gone with its record is missed.
+`checksums/written.log` (`written_log.py`) says which files came and went and how they looked, so that one that is gone
+with its record is missed, and one that looks otherwise is found without being read.
 """
 
 from __future__ import annotations
@@ -14,17 +15,14 @@ import hashlib
 import os
 import time
 import uuid
-import zlib
 from collections.abc import Callable, Collection, Sequence
-from itertools import zip_longest
 from pathlib import Path
 
 from reelmill.os_errors import os_failure
+from reelmill.written_log import CHECKSUMS, WRITTEN_LOG, Look, note_removed, note_written, read_written
 
-CHECKSUMS = "checksums"
 ABANDONED_S = 3600.0
 """A temporary file that nobody has written to for so long belongs to a writer that was killed."""
-WRITTEN_LOG = "written.log"
 
 _UMASK = os.umask(0)
 os.umask(_UMASK)  # it can only be read by setting it
@@ -55,13 +53,13 @@ def write_atomically(path: Path, write: Callable[[Path], None], *, root: Path | 
             digest = sha256(temporary)
             before = recorded_hashes(root, path) if path.is_file() else []
             _write_checksum(root, path, [digest, *(known for known in before if known != digest)])
-        is_new = not path.is_file()
+        is_new, look = not path.is_file(), Look.of(temporary)
         temporary.replace(path)
         _sync_folder(path.parent)
         if root is not None and before:
             _write_checksum(root, path, [digest])
-        if root is not None and is_new:
-            note_written(root, path)
+        if root is not None:
+            note_written(root, path, look, is_new=is_new)
     except OSError as error:
         then = ", then run the same command again: what is finished is kept and nothing half-written is visible."
         raise os_failure(error, f"cannot write {path}", then) from error
@@ -112,33 +110,9 @@ def recorded_hashes(root: Path, path: Path) -> list[str]:
 
 def remove(root: Path, path: Path) -> None:
     """Take a file with a checksum away, so that nobody misses it."""
-    _note(root, "-", path)
+    note_removed(root, path)
     checksum_path(root, path).unlink(missing_ok=True)
     path.unlink(missing_ok=True)
-
-
-def note_written(root: Path, path: Path) -> None:
-    """Note that a file has come, so that it is missed when it is gone."""
-    _note(root, "+", path)
-
-
-def written_files(root: Path) -> tuple[set[Path], bool]:
-    """The files that were written under `root` and not taken away since, and whether the log itself is damaged.
-
-    No files by a log of an earlier version.
-    """
-    log = root / CHECKSUMS / WRITTEN_LOG
-    there: set[Path] = set()
-    damaged = False
-    lines = log.read_text(encoding="utf-8", errors="replace").split("\n") if log.is_file() else []
-    for line, after in zip_longest(lines, lines[1:]):
-        if entry := _entry(line):
-            sign, _, name = entry.partition(" ")
-            (there.add if sign == "+" else there.discard)(root / name)
-        elif line:
-            # A line that was cut off when its writer was killed has no empty one behind it.
-            damaged = damaged or after == "" or bool(_entry(line[:-1]))
-    return there, damaged
 
 
 def damaged_files(root: Path, wanted: Collection[Path], checked_by_line: Collection[Path] = ()) -> list[str]:
@@ -146,9 +120,9 @@ def damaged_files(root: Path, wanted: Collection[Path], checked_by_line: Collect
     those that were written and are gone. Of files `checked_by_line`, which have no SHA-256, only that."""
     checksums = root / CHECKSUMS
     records = {root / record.relative_to(checksums).with_suffix("") for record in checksums.rglob("*.sha256")}
-    written, is_log_damaged = written_files(root)
-    problems = [f"{CHECKSUMS}/{WRITTEN_LOG}: its lines are not those that were written"] if is_log_damaged else []
-    for path in sorted(records.union(wanted, written)):
+    written = read_written(root)
+    problems = [f"{CHECKSUMS}/{WRITTEN_LOG}: its lines are not those that were written"] if written.is_damaged else []
+    for path in sorted(records.union(wanted, map(root.joinpath, written.files))):
         name = path.relative_to(root)
         if not path.is_file():
             problems.append(f"{name}: gone")
@@ -160,6 +134,42 @@ def damaged_files(root: Path, wanted: Collection[Path], checked_by_line: Collect
             problems.append(f"{CHECKSUMS}/{name}.sha256: it is no list of SHA-256 and names")
         elif sha256(path) not in recorded_hashes(root, path):
             problems.append(f"{name}: its bytes are not those that were written")
+    return problems
+
+
+def changed_files(root: Path, within: Collection[str]) -> list[str]:
+    """What is wrong, at a glance, with the files under `root` that are `within` these names or folders: those that are
+    gone, and those of another size, or of another time and other bytes, than when they were written.
+
+    Only a file that looks otherwise is read; where it is sound after all (a copy that lost its time), how it looks now
+    is noted. One that an earlier version wrote is only missed when it is gone.
+    """
+    problems = _changed(root, within)
+    return _changed(root, within) if problems else []  # a file may have been replaced between two looks
+
+
+def _changed(root: Path, within: Collection[str]) -> list[str]:
+    folders = tuple(f"{name}/" for name in within)
+    problems = []
+    sound: dict[Path, Look] = {}
+    for name, look in sorted(read_written(root).files.items()):
+        if not (name in within or name.startswith(folders)):
+            continue
+        path = root / name
+        try:
+            now = Look.of(path)
+        except FileNotFoundError:
+            problems.append(f"{name}: gone")
+            continue
+        if look is None or now == look:
+            continue
+        if sha256(path) in recorded_hashes(root, path):
+            sound[path] = now
+        else:
+            problems.append(f"{name}: its bytes are not those that were written")
+    with contextlib.suppress(OSError):  # in a folder that may only be read they are hashed each time
+        for path, now in sound.items():
+            note_written(root, path, now, is_new=False)
     return problems
 
 
@@ -183,27 +193,6 @@ def _record(root: Path, path: Path, digests: Sequence[str]) -> str:
 def _is_whole(root: Path, path: Path) -> bool:
     record = checksum_path(root, path).read_text(encoding="utf-8", errors="replace")
     return record == _record(root, path, recorded_hashes(root, path))
-
-
-def _note(root: Path, sign: str, path: Path) -> None:
-    """Append to the log that a file came or went. A line on its own, with a check, since writers may be killed."""
-    log = root / CHECKSUMS / WRITTEN_LOG
-    log.parent.mkdir(parents=True, exist_ok=True)
-    entry = f"{sign} {path.relative_to(root)}"
-    with log.open("a", encoding="utf-8") as stream:
-        stream.write(f"\n{entry} {_check(entry)}\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def _entry(line: str) -> str:
-    """What a line of the log says; nothing where it is not whole."""
-    entry, _, check = line.rpartition(" ")
-    return entry if check and check == _check(entry) else ""
-
-
-def _check(entry: str) -> str:
-    return f"{zlib.crc32(entry.encode()):08x}"
 
 
 def _sync_folder(path: Path) -> None:

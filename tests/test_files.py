@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from reelmill import files
 from reelmill.errors import MachineError
 from reelmill.files import (
     ABANDONED_S,
+    changed_files,
     checksum_path,
     damaged_files,
     recorded_hashes,
@@ -110,3 +112,36 @@ def test_any_change_of_the_records_themselves_is_seen(tmp_path):
     for path in (tmp_path / "c", checksum_path(tmp_path, tmp_path / "c")):
         path.unlink()
     assert damaged_files(tmp_path, []) == ["c: gone"]
+
+
+def test_at_a_glance_only_what_looks_otherwise_is_read(tmp_path, monkeypatch):
+    read = []
+    monkeypatch.setattr(files, "sha256", lambda path: read.append(path.name) or sha256(path))
+    one, other = tmp_path / "data" / "one", tmp_path / "data" / "other"
+    for path in (one, other, tmp_path / "elsewhere"):
+        write_text(path, "as written", root=tmp_path)
+    write_text(other, "written anew", root=tmp_path)
+    read.clear()
+    assert changed_files(tmp_path, {"data"}) == [] and read == []
+    os.utime(one)  # a copy that lost its time
+    assert changed_files(tmp_path, {"data"}) == [] and read == ["one"]
+    assert changed_files(tmp_path, {"data"}) == [] and read == ["one"]
+    one.write_text("AS written")
+    (tmp_path / "elsewhere").write_text("is not asked about")
+    assert changed_files(tmp_path, {"data"}) == ["data/one: its bytes are not those that were written"]
+    one.unlink()
+    assert changed_files(tmp_path, {"data"}) == ["data/one: gone"]
+    assert changed_files(tmp_path, {"data/other"}) == []
+    write_text(one, "as written", root=tmp_path)
+    assert changed_files(tmp_path, {"data", "elsewhere"}) == ["elsewhere: its bytes are not those that were written"]
+
+
+def test_a_folder_of_an_earlier_version_has_no_looks_and_misses_what_is_gone(tmp_path):
+    for name in ("a", "b"):
+        write_text(tmp_path / name, name, root=tmp_path)
+    log = tmp_path / "checksums" / "written.log"
+    log.write_text("".join(line for line in log.read_text().splitlines(keepends=True) if not line.startswith("=")))
+    (tmp_path / "a").write_text("other")
+    (tmp_path / "b").unlink()
+    assert changed_files(tmp_path, {"a", "b"}) == ["b: gone"]
+    assert damaged_files(tmp_path, []) == ["a: its bytes are not those that were written", "b: gone"]

@@ -25,7 +25,8 @@ from typing import Any, BinaryIO
 
 from reelmill.errors import DataError
 from reelmill.eval.preference.candidates import Candidates
-from reelmill.files import note_written, sync
+from reelmill.files import sync
+from reelmill.written_log import note_written
 
 QUESTIONS = ("appeal", "alignment")
 """Emu3's two: visual appeal and prompt alignment (arXiv 2409.18869, section 2.5)."""

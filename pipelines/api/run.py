@@ -100,7 +100,7 @@ class Run:
 
         The connection reads this folder and nothing else. Raises ConfigError where the query fails.
         """
-        with LedgerQueries(self.path) as ledger:
+        with self._ledger() as ledger:
             return ledger.ask(query, parameters)
 
     def selection(self, name: str = "default", columns: Sequence[str] | None = None) -> pa.Table:
@@ -111,7 +111,7 @@ class Run:
             SELECT s.* REPLACE (v.status AS status, v.stage AS stage, v.rule AS rule, v.value AS value,
                 v.threshold AS threshold, v.duplicate_of AS duplicate_of)
             FROM samples s JOIN verdicts v USING (sample_id) WHERE v.selection = ? AND v.status = 'kept')"""
-        with LedgerQueries(self.path) as ledger:
+        with self._ledger() as ledger:
             self._check(ledger, "samples", columns)
             return ledger.table(query, [name])
 
@@ -207,7 +207,7 @@ class Run:
     def _sample(self, sample_id: str) -> dict[str, Any]:
         query = """SELECT s.kind, s.start_s, s.end_s, s.width, s.height, s.uri, p AS place
             FROM samples s JOIN plan p USING (item_id) WHERE s.sample_id = ?"""
-        with LedgerQueries(self.path) as ledger:
+        with self._ledger() as ledger:
             found = ledger.rows(query, [sample_id]) if ledger.has("plan") else []
         if not found:
             raise DataError(f"no sample {sample_id!r} with a source in {self.path}")
@@ -217,8 +217,12 @@ class Run:
             raise DataError(f"{found[0]['uri']} is a recording without pictures; its words are in `transcripts`")
         return found[0]
 
+    def _ledger(self) -> LedgerQueries:
+        """The folder's tables; DataError where a file of them is gone or changed."""
+        return LedgerQueries(RunFolder(self.path).require_sound().root)
+
     def _table(self, view: str, columns: Sequence[str] | None) -> pa.Table:
-        with LedgerQueries(self.path) as ledger:
+        with self._ledger() as ledger:
             self._check(ledger, view, columns)
             return ledger.table(f"SELECT {_quoted(columns)} FROM {view}")
 

@@ -76,7 +76,7 @@ def export_clips(
     for kind in kinds:
         if kind not in KINDS:
             raise ConfigError(f"--kind {kind!r}; {nearest(kind, KINDS)}")
-    run = RunFolder(out).require()
+    run = RunFolder(out).require_sound()
     recipe = load_recipe(out)
     done = Exported()
     sweep(folder, ABANDONED_S)

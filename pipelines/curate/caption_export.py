@@ -41,7 +41,7 @@ def export_pairs(out: Path, file: Path, selection: str, sources: Sequence[str], 
     to the file), `prompts` (`content`, and `motion` of a video) in the caption's language, `caption`, the same as
     `messages` of a chat, and where it all came from.
     """
-    folder = RunFolder(out).require()
+    folder = RunFolder(out).require_sound()
     recipe = load_recipe(folder.root)
     for source in sources:
         if source not in (known := {*CAPTION_SOURCES, *recipe.captions.sources, *recipe.captions.custom}):

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from reelmill.pipelines.shared_options import Check
 from reelmill.terminal import echo_json, progress_console, say
 
 Dumps = Annotated[
@@ -97,13 +98,16 @@ def curate(
 def stats(
     out: RunPlace,
     selection: Annotated[str, typer.Option(help="Whose verdicts.")] = "default",
+    check: Check = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a script.")] = False,
 ) -> None:
     """What became of every item and sample: funnel by stage and rule, tokens by kind and source."""
     from rich.console import Console
 
+    from reelmill.orchestration.runfolder import RunFolder
     from reelmill.pipelines.curate.stats import gather, print_stats
 
+    RunFolder(out).require_sound(check)
     if as_json:
         echo_json(gather(out, selection))
     else:

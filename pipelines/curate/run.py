@@ -21,7 +21,6 @@ from reelmill.curation.readers.folder import LINKS
 from reelmill.curation.scoring import score_columns, score_fingerprint
 from reelmill.curation.speech.voice import WEIGHTS as VOICE
 from reelmill.errors import ConfigError
-from reelmill.files import CHECKSUMS
 from reelmill.isolation.confinement import available
 from reelmill.orchestration import score
 from reelmill.orchestration.changed import has_changed
@@ -37,6 +36,7 @@ from reelmill.pipelines.curate.verdicts import DEFAULT, assignments_of, decide_a
 from reelmill.pipelines.report.card import refresh as refresh_card
 from reelmill.terminal import LOG, log_to, say
 from reelmill.tokenize.shards import TOKENS_SCHEMA
+from reelmill.written_log import CHECKSUMS
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from reelmill.pipelines.shared_options import Check
 from reelmill.terminal import echo, echo_json, progress_console
 
 Out = Annotated[Path, typer.Argument(help="Run folder.", show_default=False)]
@@ -25,20 +26,17 @@ def sql(
     out: Out,
     query: Annotated[str, typer.Argument(help="SQL over the views items, samples, tokens.", show_default=False)],
     timeout: Annotated[float, typer.Option(min=0, help="Seconds that the query may take; 0: no limit.")] = 0.0,
-    check: Annotated[bool, typer.Option("--check", help="First compare every file with its SHA-256.")] = False,
+    check: Check = False,
     as_json: Json = False,
 ) -> None:
     """Run a query over the views. The connection reads this run folder and nothing else."""
     from rich.console import Console
 
-    from reelmill.errors import DataError
     from reelmill.orchestration.runfolder import RunFolder
     from reelmill.orchestration.views import LedgerQueries
     from reelmill.pipelines.tables import print_table
 
-    folder = RunFolder(out).require()
-    if check and (problems := folder.damaged()):
-        raise DataError(f"{out} is damaged, so nothing is answered:\n  " + "\n  ".join(problems))
+    folder = RunFolder(out).require_sound(check)
     with LedgerQueries(folder.root) as ledger:
         rows = ledger.ask(query, timeout_s=timeout).to_pylist()
     if as_json:
@@ -58,6 +56,7 @@ def select(
         typer.Option(help="Column to rank by, several: their mean. Human preference and aesthetics if not given."),
     ] = None,
     complete: Annotated[bool, typer.Option(help="Score, caption and tokenize what the selection lacks.")] = False,
+    check: Check = False,
     as_json: Json = False,
 ) -> None:
     """Decide again under other rules, beside what is there: verdicts/NAME.parquet, and what changed."""
@@ -65,9 +64,11 @@ def select(
 
     from rich.console import Console
 
+    from reelmill.orchestration.runfolder import RunFolder
     from reelmill.pipelines.ledger.select import SelectOptions, print_selected
     from reelmill.pipelines.ledger.select import select as run
 
+    RunFolder(out).require_sound(check, but=f"verdicts/{name}.parquet")
     console = progress_console(stderr=as_json)
     selected = run(out, name, SelectOptions(set_ or [], preset, keep, score or [], complete), console)
     if as_json:
@@ -103,9 +104,9 @@ def verify(out: Out, as_json: Json = False) -> None:
     OUT is a run folder, a training run, or a folder of `reelmill prefer`.
     """
     from reelmill.errors import DataError
+    from reelmill.orchestration.repair import cures
     from reelmill.orchestration.runfolder import RunFolder
     from reelmill.pipelines.ledger import verify as verifying
-    from reelmill.pipelines.ledger.repair import cures
 
     if verifying.holds_checkpoints(out):
         found = verifying.verify_checkpoints(out)

@@ -9,11 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from reelmill.errors import DataError
-from reelmill.files import CHECKSUMS, damaged_files
+from reelmill.files import damaged_files
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries, database_problems
 from reelmill.tokenize.shards import verify_shard
 from reelmill.tokenize.shards.pairs import verify_pairs
+from reelmill.written_log import CHECKSUMS
 
 _REFERENCES = {
     "{n} items of scored units are gone": """SELECT count(*) FROM plan WHERE unit IN (SELECT unit FROM items)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from reelmill.pipelines.shared_options import Check
 from reelmill.terminal import echo, echo_json
 
 Out = Annotated[Path, typer.Argument(help="Run folder.", show_default=False)]
@@ -19,10 +20,12 @@ def register(app: typer.Typer) -> None:
     app.command("explain")(explain)
 
 
-def report(out: Out, as_json: Json = False) -> None:
+def report(out: Out, check: Check = False, as_json: Json = False) -> None:
     """One self-contained page about a run folder, OUT/report/index.html, and its dataset card, OUT/README.md."""
+    from reelmill.orchestration.runfolder import RunFolder
     from reelmill.pipelines.report.page import write_report
 
+    RunFolder(out).require_sound(check)
     written = write_report(out)
     if as_json:
         facts = {"page": str(written.page), "card": str(written.card), "bytes": written.bytes}
@@ -39,16 +42,19 @@ def explain(
     ],
     png: Annotated[Path | None, typer.Option(help="Also draw its frames and facts to this file.")] = None,
     page: Annotated[Path | None, typer.Option(help="Also write a narrated sample as a page to this file.")] = None,
+    check: Check = False,
     as_json: Json = False,
 ) -> None:
     """Everything about a sample: scores, rules with their margins, caption, frames and documents."""
     from rich.console import Console
 
+    from reelmill.orchestration.runfolder import RunFolder
     from reelmill.pipelines.report.explain import explain as ask
     from reelmill.pipelines.report.explain import print_explained
     from reelmill.pipelines.report.explain_png import draw
     from reelmill.pipelines.report.narration_page import write_page
 
+    RunFolder(out).require_sound(check)
     found = ask(out, sample)
     if png is not None:
         draw(out, found, png)

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from reelmill.errors import DataError
+from reelmill.files import changed_files
 from reelmill.tokenize.shards.format import KINDS, TOKENS_SCHEMA, UNREADABLE, Footer, read_footer, with_later_columns
 from reelmill.tokenize.shards.rowgroups import RowGroups
 
@@ -44,6 +45,7 @@ class ShardIndex:
         row_groups: RowGroups | None = None,
     ) -> None:
         self.paths, self.footer, place, self.row_group_tokens = _survey(Path(out) / "tokens", fingerprint)
+        _require_unchanged(Path(out), self.paths, selection)
         self.columns = pa.concat_tables([_short_columns(path) for path in self.paths])
         if selection is not None:
             kept = np.flatnonzero(_is_kept(self.columns["sample_id"], Path(out), selection))
@@ -81,6 +83,16 @@ class ShardIndex:
         flat, offsets = self._row_groups.get(self._names[self.file[index]], int(self.row_group[index]))
         row = self.row[index]
         return flat[offsets[row] : offsets[row + 1]]
+
+
+def _require_unchanged(out: Path, paths: list[Path], selection: str | None) -> None:
+    """DataError where a shard is gone, or is not the one that was written, by its size and time (then by its hash)."""
+    within = {f"tokens/{path.parent.name}" for path in paths}
+    if problems := changed_files(out, within | ({f"verdicts/{selection}.parquet"} if selection else set())):
+        raise DataError(
+            f"{out} is damaged: {problems[0]}{f' (and {len(problems) - 1} more)' * (len(problems) > 1)}; "
+            f"`reelmill verify {out}` says what to do"
+        )
 
 
 def _survey(

@@ -17,11 +17,12 @@ from rich.console import Console
 from reelmill.curation.ledger import read_table, write_table
 from reelmill.curation.scorers.image_quality import Colourfulness
 from reelmill.errors import ConfigError, DataError
-from reelmill.files import CHECKSUMS, checksum_path, write_atomically
+from reelmill.files import checksum_path, write_atomically
 from reelmill.orchestration.plan import extend_plan
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries
 from reelmill.pipelines import cli
+from reelmill.pipelines.api.run import open_run
 from reelmill.pipelines.curate import recipes
 from reelmill.pipelines.curate.run import CurateOptions
 from reelmill.pipelines.curate.run import curate as run_curate
@@ -33,6 +34,7 @@ from reelmill.tokenize import vision
 from reelmill.tokenize.shards import ShardIndex, read_footer
 from reelmill.tokenize.vision.movq import MoVQ
 from reelmill.tokenize.vision.presets import PRESETS
+from reelmill.written_log import CHECKSUMS
 
 # The second scene of each video is too short, so the expensive scorer (here: quality) skips it.
 EXPENSIVE = (
@@ -617,6 +619,47 @@ def test_a_query_may_be_checked_and_bounded_in_time(out, monkeypatch, capsys):
     assert code == 4 and "its bytes are not those that were written" in words
 
 
+def test_what_reads_a_run_folder_answers_nothing_over_a_changed_file(out, monkeypatch, capsys):
+    sample = ask(out, "SELECT sample_id FROM samples")[0]["sample_id"]
+    path = out / "samples" / "unit-000000.parquet"
+    write_table(path, read_table(path).slice(1))  # by somebody else: DuckDB reads it without a word
+    for arguments in (["stats"], ["sql", "SELECT 1 AS n"], ["report"], ["explain", sample], ["select", "mine"]):
+        code, _, words = command(monkeypatch, capsys, arguments[0], out, *arguments[1:])
+        assert code == 4, arguments
+        assert "samples/unit-000000.parquet: its bytes are not those that were written. What to do: rm -f" in words
+    with pytest.raises(DataError, match=r"samples/unit-000000\.parquet: its bytes"):
+        open_run(out).samples()
+
+
+def test_a_shard_is_not_trained_on_that_is_gone_or_changed(out):
+    path = sorted((out / "tokens").rglob("unit-*.parquet"))[0]
+    footer, table = read_footer(path)[1], read_table(path)
+    assert len(ShardIndex(out)) > len(table)
+    write_table(path, table.slice(1).replace_schema_metadata(footer.to_metadata()))
+    with pytest.raises(DataError, match=rf"{path.name}: its bytes are not those that were written; `reelmill verify"):
+        ShardIndex(out)
+    with pytest.raises(DataError, match="its bytes are not those"):
+        next(open_run(out).documents())
+
+
+def test_a_damaged_selection_is_made_again_by_its_own_command(out, monkeypatch, capsys):
+    select(out, "mine")
+    path = out / "verdicts" / "mine.parquet"
+    path.write_bytes(path.read_bytes()[:-1])
+    code, _, words = command(monkeypatch, capsys, "stats", out)
+    assert code == 4 and "then run `reelmill select` for 'mine' again" in words
+    for gone in (path, checksum_path(out, path)):  # as it was told
+        gone.unlink()
+    assert command(monkeypatch, capsys, "stats", out)[0] == 4
+    assert command(monkeypatch, capsys, "select", out, "mine")[0] == 0
+    assert command(monkeypatch, capsys, "stats", out, "--check")[0] == 0
+
+
+def test_a_published_folder_has_no_plan(out, monkeypatch, capsys):
+    (out / "plan.parquet").unlink()
+    assert command(monkeypatch, capsys, "stats", out)[0] == 0
+
+
 def test_verify_finds_broken_references(out):
     path = out / "items" / "unit-000000.parquet"
     write_atomically(path, lambda temporary: write_table(temporary, read_table(path).slice(1)), root=out)
@@ -628,8 +671,9 @@ def test_a_folder_with_a_missing_table_says_so(out, monkeypatch, capsys):
     shutil.rmtree(out / "items")
     code, _, words = command(monkeypatch, capsys, "stats", out)
     assert code == 4
-    assert "cannot be queried" in words
-    assert "reelmill verify" in words
+    assert "items/unit-000000.parquet: gone; items/" in words and "What to do: rm -f" in words
+    with pytest.raises(DataError, match=r"the files of items are gone.*reelmill verify"):
+        LedgerQueries(out)
     code, _, words = command(monkeypatch, capsys, "verify", out)
     assert code == 4
     assert "items/unit-000000.parquet: gone" in words

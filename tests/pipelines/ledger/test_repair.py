@@ -12,13 +12,13 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from reelmill.errors import DataError
-from reelmill.files import CHECKSUMS, WRITTEN_LOG
+from reelmill.orchestration.repair import cure_of, cures
 from reelmill.orchestration.runfolder import TABLES, RunFolder
 from reelmill.pipelines.cli import app
 from reelmill.pipelines.curate import recipes
 from reelmill.pipelines.curate.run import CurateOptions, curate
-from reelmill.pipelines.ledger.repair import cure_of, cures
 from reelmill.pipelines.ledger.verify import verify
+from reelmill.written_log import CHECKSUMS, WRITTEN_LOG
 
 
 @pytest.fixture(scope="module")

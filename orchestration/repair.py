@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from reelmill.files import CHECKSUMS, WRITTEN_LOG
+from reelmill.errors import DataError
+from reelmill.written_log import CHECKSUMS, WRITTEN_LOG
 
 AGAIN = "then run the same `reelmill curate` again"
 COPY = "put it back from a copy; without one, curate into another --out"
+
+MOST_NAMED = 5
+"""So many damaged files are named by a command that only reads."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,15 @@ def cures(folder: Path, problems: Iterable[str]) -> list[str]:
         paths = " ".join(shlex.quote(str(folder / name)) for name in dict.fromkeys(names))
         lines.append(f"rm -f {paths}; {then}" if paths else then)
     return lines
+
+
+def damage_error(folder: Path, problems: Sequence[str]) -> DataError:
+    """What a command says that reads a damaged run folder: which file is damaged, and what to do about it."""
+    todo = cures(folder, problems)
+    named = "; ".join(problems[:MOST_NAMED]) + (f"; ... ({len(problems)} in all)" if len(problems) > MOST_NAMED else "")
+    if len(todo) > 1 or len(problems) > MOST_NAMED:
+        todo = [f"`reelmill verify {shlex.quote(str(folder))}` says what to do about each"]
+    return DataError(f"{folder} is damaged, so nothing is answered: {named}. What to do: {', '.join(todo)}")
 
 
 def cure_of(name: str) -> Cure | None:

@@ -1,4 +1,4 @@
-"""Damage of pictures that Pillow does not tell of: libjpeg's warnings, PNG's checksums, ends that are missing."""
+"""Damage of pictures that Pillow does not tell of: libjpeg's warnings, checksums, sizes, ends that come too soon."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
-from PIL import Image
+from PIL import Image, TiffImagePlugin
+
+from reelmill.media import picture_ends
 
 _MODES = {"RGB": "RGB", "L": "GRAY"}
 _CORRUPT = ("Corrupt JPEG data", "Premature end of JPEG")
@@ -17,11 +19,24 @@ _CORRUPT = ("Corrupt JPEG data", "Premature end of JPEG")
 _CHUNK = 1 << 20
 
 
-def complaints(stream: BinaryIO, size: int, kind: str) -> list[str]:
-    """What is wrong with the bytes of a picture of Pillow's format `kind`; the stream is put back to its start."""
+def complaints(stream: BinaryIO, size: int, file: Image.Image, is_animation: bool) -> list[str]:
+    """What is wrong with the `size` bytes of a picture that Pillow has opened as `file`.
+
+    Of an animation only its first frame's codes and its file's sizes are looked at.
+    """
+    kind = file.format or ""
+    if kind == "PNG":
+        return _png(stream)
+    found = _end(stream, size, kind)
     stream.seek(0)
-    found = _png(stream) if kind == "PNG" else _end(stream, size, kind)
-    stream.seek(0)
+    if kind == "GIF":
+        found += picture_ends.gif(stream)
+    elif isinstance(file, TiffImagePlugin.TiffImageFile):
+        found += picture_ends.tiff(stream, file)
+    elif kind == "WEBP" and not is_animation:
+        found += picture_ends.webp(stream, file.size)
+    elif kind == "AVIF" and not is_animation:
+        found += picture_ends.avif(stream)
     return found
 
 
@@ -65,6 +80,7 @@ def _png(stream: BinaryIO) -> list[str]:
 
 def _end(stream: BinaryIO, size: int, kind: str) -> list[str]:
     """Sizes that a file declares, and marks of its end."""
+    stream.seek(0)
     head = stream.read(12)
     declared = 0
     if kind == "WEBP":

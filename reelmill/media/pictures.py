@@ -169,7 +169,7 @@ def _examined(image: Opened, source: Source) -> Image.Image:
                 info, file = file.info, Image.fromarray(pixels)
                 file.info = info
         else:
-            image.damage.note(complaints(stream, source.size, file.format or ""), None)
+            image.damage.note(complaints(stream, source.size, file, image.is_animation), None)
     return _first_seen(image) if image.is_animation else _still(image, file)
 
 

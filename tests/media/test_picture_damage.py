@@ -1,4 +1,7 @@
-"""Damage of pictures that Pillow opens without a word: warnings of libjpeg, checksums of PNG, ends that are missing."""
+"""Damage of pictures that Pillow opens without a word: warnings of libjpeg, checksums, ends missing or early."""
+
+import io
+import struct
 
 import numpy as np
 import pytest
@@ -6,6 +9,8 @@ from media_reading import expand
 from odd_media import picture
 from odd_pictures import png, profile, saved, turned
 from PIL import Image
+
+from reelmill.media.picture_ends import gif
 
 SOUND = {
     "base.jpg": {"format": "JPEG", "quality": 90},
@@ -17,7 +22,26 @@ SOUND = {
     "a.bmp": {"format": "BMP"},
     "a.tif": {"format": "TIFF"},
     "a.avif": {"format": "AVIF"},
+    **(
+        SILENT := {
+            "lossy.webp": {"format": "WEBP", "quality": 80},
+            "alpha.webp": {"format": "WEBP", "quality": 80},
+            "fine.avif": {"format": "AVIF", "quality": 90, "speed": 10},
+            "codes.gif": {"format": "GIF"},
+            "lzw.tif": {"format": "TIFF", "compression": "tiff_lzw"},
+            "deflate.tif": {"format": "TIFF", "compression": "tiff_adobe_deflate"},
+            "lossless.webp": {"format": "WEBP", "lossless": True},
+        }
+    ),
 }
+
+
+def sound(name):
+    rough = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    image = Image.fromarray(rough).resize((240, 160)) if name in SILENT else Image.fromarray(picture())
+    if name == "alpha.webp":
+        image.putalpha(Image.linear_gradient("L").resize(image.size))
+    return saved(image, **SOUND[name])
 
 
 def found(path, data):
@@ -28,7 +52,7 @@ def found(path, data):
 
 @pytest.mark.parametrize("name", SOUND)
 def test_a_sound_picture_shows_none(tmp_path, name):
-    assert found(tmp_path / name, saved(Image.fromarray(picture()), **SOUND[name]))[:3] == (0, 0, None)
+    assert found(tmp_path / name, sound(name))[:3] == (0, 0, None)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
@@ -73,3 +97,40 @@ def test_ends_that_are_missing(tmp_path):
     longer = bytearray(bmp)
     longer[2:6] = (len(bmp) + 10).to_bytes(4, "little")
     assert found(tmp_path / "a.bmp", bytes(longer))[2] == "bmp: # bytes are missing"
+
+
+def opens(data):
+    """Whether Pillow takes a file for whole."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+    except (OSError, ValueError, SyntaxError, EOFError):
+        return False
+    return True
+
+
+@pytest.mark.parametrize("name", [name for name in SILENT if name != "lossless.webp"])
+def test_a_decoder_that_lost_its_place_does_not_end_where_the_bytes_do(tmp_path, name):
+    data, flipped = sound(name), []
+    for place in range(len(data) // 3, len(data) - 64, max(len(data) // 17, 1)):
+        changed = bytearray(data)
+        changed[place] ^= 0x5A
+        flipped.append(bytes(changed))
+    silent = [each for each in flipped if opens(each)]
+    seen = [found(tmp_path / name, each)[0] for each in silent]
+    share = 0.3 if name in ("codes.gif", "lzw.tif") else 0.75  # another code may stand for a string as long
+    assert sum(seen) >= share * len(seen)
+    assert silent or name == "deflate.tif"  # where libtiff unpacks on to the checksum it refuses
+
+
+@pytest.mark.parametrize("colors", [2, 16, 256])
+@pytest.mark.parametrize("size", [(1, 1), (3, 200), (301, 217)])
+def test_codes_of_a_gif_are_counted_as_its_pixels(colors, size):
+    values = np.random.default_rng(0).integers(0, colors, size[::-1], np.uint8)
+    image = Image.fromarray(values).convert("P")
+    image.putpalette([*range(256)] * 3)
+    data = bytearray(saved(image, format="GIF"))
+    assert gif(io.BytesIO(data)) == []
+    place = data.index(b",\0\0\0\0" + struct.pack("<HH", *size)) + 5
+    data[place : place + 2] = struct.pack("<H", size[0] + 1)
+    assert gif(io.BytesIO(data)) == [f"gif: codes of {size[0] * size[1]} pixels for {(size[0] + 1) * size[1]}"]

@@ -140,7 +140,9 @@ def test_any_flipped_bit_is_found(small, data):
     found = small.damaged()
     path.write_bytes(whole)
     name = path.relative_to(small.root / "checksums").with_suffix("") if path.suffix == ".sha256" else path
-    assert found == [f"{small.root.joinpath(name).relative_to(small.root)}: its bytes are not those that were written"]
+    other = f"{small.root.joinpath(name).relative_to(small.root)}: its bytes are not those that were written"
+    no_digest = f"{path.relative_to(small.root)}: it is no list of SHA-256 and names"  # a digit became a space
+    assert found in ([other], [no_digest])
     assert small.damaged() == []
 
 
@@ -170,7 +172,9 @@ def test_a_file_that_is_gone_with_its_checksum_is_missed(folder):
     path.unlink()
     assert folder.damaged() == ["tokens/0123456789ab/unit-000001-tag.parquet: gone"]
     log = folder.root / "checksums/written.log"
-    log.write_bytes(log.read_bytes()[:-6])  # cut off: nothing is missed that was perhaps not written
+    written = log.read_bytes()
+    end = written.index(b"\n", written.index(b"+ tokens"))
+    log.write_bytes(written[: end - 6])  # cut off: nothing is missed that was perhaps not written
     assert folder.damaged() == []
     folder.commit(folder.unit_path("captions", 1), TABLE)
     checksum_path(folder.root, folder.unit_path("captions", 1)).unlink()

@@ -77,6 +77,8 @@ class Pass:
         finder = self._new_finder()
         ticked = time.monotonic()
         for decoded in self._video.frames():
+            if decoded.follows_loss and self._times:
+                self._flaws.append(_Flaw(self._times[-1][1], 1))  # that frame is seen in place of those
             if decoded.look is not self._look:
                 yield from self._finish(finder, decoded)
                 finder, self._look = self._new_finder(), decoded.look
@@ -84,7 +86,7 @@ class Pass:
             finder.feed(small)
             self._sampler.feed(decoded, small)
             self._times.append((decoded.index, decoded.time_s))
-            is_looked_at = decoded.frame.key_frame or decoded.index % LOOKED_AT == 0
+            is_looked_at = decoded.is_key or decoded.index % LOOKED_AT == 0
             impossible = impossible_share(decoded.frame) if is_looked_at else None
             if decoded.is_damaged or decoded.missing or impossible is not None:
                 self._flaws.append(_Flaw(decoded.time_s, int(decoded.is_damaged), decoded.missing, impossible))

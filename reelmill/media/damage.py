@@ -74,8 +74,11 @@ class Damage:
         self.errors = len(self._waiting)
         self._kinds.clear()
 
-    def spoils(self, frame: VideoFrame) -> bool:
-        """Whether the frame that is shown now is damaged, or predicted from one that was."""
+    def spoils(self, frame: VideoFrame, is_key: bool) -> tuple[bool, bool]:
+        """(whether the frame that is shown now is damaged, or predicted from one that was; whether it follows a loss).
+
+        After a loss frames with errors are not shown at all, and the one before stays on the screen in their place.
+        """
         pts = frame.pts
         if frame.is_corrupt:
             self.note(["a frame is marked as corrupt"], pts)
@@ -83,12 +86,13 @@ class Damage:
         due = [at for at in self._waiting if at is None or is_back or at <= (pts or 0)]
         if due:
             self._waiting = [] if is_back else [at for at in self._waiting if at is not None and at > (pts or 0)]
-        self._before = pts
-        if frame.key_frame:  # heals, unless it is what the error is about
+        before, self._before = self._before, pts
+        is_loss = not is_back and before is not None and any(at is not None and before < at < (pts or 0) for at in due)
+        if is_key:  # heals, unless it is what the error is about
             self._is_spoiled = any(at is None or is_back or at == pts for at in due)
         elif due:
             self._is_spoiled = True
-        return self._is_spoiled or bool(due)
+        return self._is_spoiled or bool(due), is_loss
 
     @property
     def unshown(self) -> int:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+Codes = npt.NDArray[np.int64]
+
 _MOST_BITS = 12
 _TABLE = 1 << _MOST_BITS
 _AT_ONCE = 8192
@@ -21,7 +23,7 @@ def unpacked_size(data: bytes, bits: int, *, is_tiff: bool = False) -> tuple[int
     `bits`: of a literal. A TIFF's codes lie most significant bit first, and widen one code early.
     """
     clear, total, at, count = 1 << bits, 0, 0, _AT_ONCE
-    padded = np.concatenate([np.frombuffer(data, np.uint8), np.zeros(4, np.uint8)]).astype(np.uint32)
+    padded = np.concatenate([np.frombuffer(data, np.uint8), np.zeros(4, np.uint8)]).astype(np.int64)
     while True:
         widths = _widths(clear, count, is_tiff)
         ends = at + np.cumsum(widths)
@@ -38,31 +40,31 @@ def unpacked_size(data: bytes, bits: int, *, is_tiff: bool = False) -> tuple[int
             return None, False
         total += size
         if marks[0] == len(codes) or codes[marks[0]] == clear + 1:
-            return total, marks[0] < len(codes)
+            return total, bool(marks[0] < len(codes))
         at = int(ends[marks[0]])
 
 
-def _widths(clear: int, count: int, is_early: bool) -> npt.NDArray[np.int64]:
+def _widths(clear: int, count: int, is_early: bool) -> Codes:
     """Bits of each code after a clear one: enough for every string that the table holds by then."""
     last = np.minimum(clear + 1 + np.maximum(np.arange(count), 1) + is_early, _TABLE - 1)
-    return np.floor(np.log2(last)).astype(np.int64) + 1
+    widths: Codes = np.floor(np.log2(last)).astype(np.int64) + 1
+    return widths
 
 
-def _codes(
-    padded: npt.NDArray[np.uint32], ends: npt.NDArray[np.int64], width: npt.NDArray[np.int64], is_msb_first: bool
-) -> npt.NDArray[np.int64]:
+def _codes(padded: Codes, ends: Codes, width: Codes, is_msb_first: bool) -> Codes:
     """The codes that end at these bits, and have these widths."""
     begin = ends - width
     byte, inside = begin >> 3, begin & 7
     first, second, third = (padded[byte + k] for k in range(3))
     if is_msb_first:
-        window = (first << 16) | (second << 8) | third
-        return (window >> (24 - inside - width).astype(np.uint32)).astype(np.int64) & ((1 << width) - 1)
-    window = first | (second << 8) | (third << 16)
-    return (window >> inside.astype(np.uint32)).astype(np.int64) & ((1 << width) - 1)
+        codes = ((first << 16) | (second << 8) | third) >> (24 - inside - width)
+    else:
+        codes = (first | (second << 8) | (third << 16)) >> inside
+    taken: Codes = codes & ((1 << width) - 1)
+    return taken
 
 
-def _size(codes: npt.NDArray[np.int64], clear: int) -> int | None:
+def _size(codes: Codes, clear: int) -> int | None:
     """Bytes of the strings of codes behind a clear one; None where one stands for nothing.
 
     Code number k > 0 enters the string of the one before it, and a byte more. So a string is one longer than that of

@@ -40,16 +40,19 @@ class Look:
 class Decoded:
     """One frame: `index` counts from 0, `time_s` from the first frame; `frame` is as stored (not yet upright).
 
-    `is_damaged`: an error was found in it, or in one that it is predicted from. `missing`: frames that a steady clock
-    would have before it and that are not there; -1 where it has one too many.
+    `is_key`: it is predicted from no other. `is_damaged`: an error was found in it, or in what it is predicted from.
+    `missing`: frames that a steady clock would have before it and that are not there; -1 where it has one too many.
+    `follows_loss`: frames right before it are too damaged to be shown.
     """
 
     index: int
     time_s: float
     frame: VideoFrame
     look: Look
+    is_key: bool = True
     is_damaged: bool = False
     missing: int = 0
+    follows_loss: bool = False
 
 
 @dataclass

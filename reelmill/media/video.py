@@ -22,6 +22,7 @@ from reelmill.media.colour import PRIMARIES, RANGES, TRANSFERS, conversion, over
 from reelmill.media.containers import demuxer, ending
 from reelmill.media.damage import Damage, Pace, heard
 from reelmill.media.deinterlace import Deinterlacer
+from reelmill.media.examined import examiner
 from reelmill.media.geometry import UPRIGHT, Orientation, displayed
 from reelmill.media.limits import Limits
 from reelmill.media.moving import Decoded, Facts, Look, Moving
@@ -40,8 +41,8 @@ UNTOLD = ("h264", "hevc", "obu")
 """Elementary streams for which FFmpeg declares a rate of its own."""
 MOST_GREY = 600
 """Frames that are left out at most before the first key frame: a file that never shows one is taken as it is."""
-_ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
-"""FFmpeg's own decoders leave the alpha of WebM out."""
+_LIBVPX = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+"""FFmpeg's own decoders leave the alpha of WebM out, and do not ask whether a frame ends where its packet does."""
 
 
 class Video(Moving):
@@ -83,6 +84,9 @@ class Video(Moving):
         self._key: tuple[Any, ...] | None = None
         self._deinterlacer: Deinterlacer | None = None
         self._packets_read = self._errors = self._grey_frames = 0
+        self._examine = examiner(context.name)
+        self._is_lost = False  # libvpx gives nothing after a damaged frame up to the next key frame
+        self._last_key: int | None = None  # timestamp of the frame of the last key packet; libvpx marks none
         self._before_key = not self._packets.begins_with_key
         width, height = displayed(context.width, context.height, self._aspect(), UPRIGHT)
         self.facts = Facts(
@@ -111,8 +115,9 @@ class Video(Moving):
                 self._limits.check_duration(time_s, "decoded")
             facts.duration_s = clock.end_s
             facts.frames += 1
-            missing, is_damaged = self._pace.missing(time_s), self._damage.spoils(frame)
-            yield Decoded(facts.frames - 1, time_s, _over_white(frame), look, is_damaged, missing)
+            is_key = self._is_key(frame)
+            missing, (is_damaged, follows_loss) = self._pace.missing(time_s), self._damage.spoils(frame, is_key)
+            yield Decoded(facts.frames - 1, time_s, _over_white(frame), look, is_key, is_damaged, missing, follows_loss)
         self._count()
         facts.duration_s, facts.clock_steps, facts.steadiness = clock.end_s, clock.steps, self._pace.steadiness
         facts.errors, facts.damage, self.errors_at_end = self._damage.errors, self._damage.words(), self._damage.unshown
@@ -178,17 +183,29 @@ class Video(Moving):
         """The frames that a packet brings; none where it fails, whatever word the decoder has for that."""
         self._packets_read += 1
         pts, frames = packet.dts if packet.pts is None else packet.pts, []
+        self._is_lost = self._is_lost and not packet.is_keyframe
         with heard() as complaints:
             try:
                 frames = self._decoder.decode(packet)
+                self._is_lost = self._is_lost and not frames
             except av.error.MemoryError:
                 raise
             except av.error.FFmpegError:
+                if self._is_lost:
+                    return []
+                self._is_lost = self._decoder is not self._stream.codec_context
                 self._errors += self.facts.frames > 0  # what comes before the first key frame is no damage
                 complaints.append("a packet cannot be decoded")
+        if packet.is_keyframe and frames:
+            self._last_key = frames[0].pts
         if not self._before_key:
-            self._damage.note(complaints, pts)
+            self._damage.note(complaints + self._examine(packet), pts)
         return frames
+
+    def _is_key(self, frame: VideoFrame) -> bool:
+        return bool(frame.key_frame) or (
+            self._decoder is not self._stream.codec_context and frame.pts is not None and frame.pts == self._last_key
+        )
 
     def _left(self) -> None:
         """Packets were left out: what is in the decoder belongs to no frame that is wanted."""
@@ -202,7 +219,7 @@ class Video(Moving):
 
         Some decoders give what they have there, on gray.
         """
-        if self._before_key and frame.key_frame:
+        if self._before_key and self._is_key(frame):
             self._before_key = False
             self._damage.begin(frame.pts)
         self._before_key = self._before_key and self._grey_frames < MOST_GREY
@@ -212,7 +229,7 @@ class Video(Moving):
     def _seen(self, frame: VideoFrame) -> Look:
         """How the frame lies in the file. One that equals the last one's is the same object."""
         key = (frame.width, frame.height, frame.format.name, frame.color_trc, frame.color_primaries)
-        if self._look is not None and key == self._key and not frame.key_frame:
+        if self._look is not None and key == self._key and not self._is_key(frame):
             return self._look
         if key != self._key:
             self._limits.check_frame(frame.width, frame.height, frame.format.bits_per_pixel)
@@ -265,14 +282,17 @@ class Video(Moving):
 
 
 def _decoder(stream: VideoStream) -> VideoCodecContext:
-    """The decoder of a stream: FFmpeg's own, but where only another one reads the stream's alpha."""
-    name = _ALPHA_DECODERS.get(stream.codec_context.name)
-    if name is None or stream.metadata.get("alpha_mode", stream.metadata.get("ALPHA_MODE")) != "1":
-        stream.codec_context.thread_count = 1
-        return stream.codec_context
-    decoder = CodecContext.create(name, "r")
+    """The decoder of a stream: FFmpeg's own, or libvpx for alpha and for VP9 of 8 bits, where it costs the same."""
+    own = stream.codec_context
+    has_alpha = stream.metadata.get("alpha_mode", stream.metadata.get("ALPHA_MODE")) == "1"
+    is_examined = own.name == "vp9" and own.format is not None and own.format.components[0].bits == 8
+    if own.name not in _LIBVPX or not (has_alpha or is_examined):
+        own.thread_count = 1
+        return own
+    decoder = CodecContext.create(_LIBVPX[own.name], "r")
     assert isinstance(decoder, VideoCodecContext)
-    decoder.extradata, decoder.thread_count = stream.codec_context.extradata, 1
+    decoder.extradata, decoder.thread_count = own.extradata, 1
+    decoder.color_primaries, decoder.color_trc = own.color_primaries, own.color_trc  # what the container says
     return decoder
 
 

@@ -72,6 +72,66 @@ def test_checksums_of_matroska_see_what_no_decoder_does(tmp_path):
     assert damaged and "a cluster's checksum is wrong" in item["damage"]
 
 
+def packets(path):
+    """(where its bytes begin in the file, how many, whether it is a key) of each packet."""
+    with av.open(str(path)) as container:
+        return [(packet.pos, packet.size, packet.is_keyframe) for packet in container.demux(video=0) if packet.size]
+
+
+def with_bit(path, place):
+    data = bytearray(path.read_bytes())
+    data[place] ^= 0x10
+    flipped = path.with_name(f"flipped{path.suffix}")
+    flipped.write_bytes(data)
+    return flipped
+
+
+VP9 = {"codec": "libvpx-vp9", "options": {"g": "10", "deadline": "realtime", "cpu-used": "8", "crf": "30", "b": "0"}}
+
+
+def test_a_frame_of_vp9_ends_where_its_packet_does(tmp_path):
+    path = scenes(tmp_path / "a.mp4", **VP9)
+    sound, item = found(path)
+    assert (sound, item["errors"]) == ([(0, 0), (0, 0)], 0)
+    for number in range(12, 78, 16):
+        place, size, _ = packets(path)[number]
+        clips, item = found(with_bit(path, place + size * 2 // 3))
+        touched, other = (clips[0], clips[-1]) if number < 40 else (clips[-1], clips[0])
+        assert item["errors"] and touched[0] and other == (0, 0)
+
+
+def test_a_loss_touches_the_clip_in_which_the_frame_before_it_stays(tmp_path):
+    path = scenes(tmp_path / "a.mp4", **VP9)
+    last = packets(path)[39]  # of the first scene; its picture is lost, and the next is a key frame
+    assert packets(path)[40][2]
+    (first, _), item = found(with_bit(path, last[0] + last[1] // 2))
+    assert item["errors"] and first[0]
+
+
+def test_a_key_frame_of_vp8_ends_where_its_packet_does(tmp_path):
+    path = scenes(tmp_path / "a.webm", codec="libvpx", options={"g": "10", "deadline": "realtime", "crf": "20"})
+    assert found(path)[1]["errors"] == 0
+    keys = [(place, size) for place, size, is_key in packets(path) if is_key]
+    hit = [found(with_bit(path, place + size // 2))[1]["damage"] for place, size in keys[1:6]]
+    assert sum(bool(words) and words.startswith("vp#: a key frame") for words in hit) >= 4
+
+
+@pytest.mark.parametrize("codec", ["mpeg1video", "mpeg2video"])
+def test_pictures_of_mpeg_are_numbered(tmp_path, codec):
+    path = film(tmp_path / "a.mpg", pictures(40), codec=codec, fps=25, options={"g": "10", "bf": "2"})
+    assert found(path)[1]["errors"] == 0
+    for dropped in (3, 5, 10):  # a B picture, a P picture, a key frame
+        lost = tmp_path / f"{dropped}.avi"
+        with av.open(str(path)) as read_from, av.open(str(lost), "w") as out:
+            copy = out.add_stream_from_template(read_from.streams.video[0])
+            for n, packet in enumerate(packet for packet in read_from.demux(video=0) if packet.size):
+                if n != dropped:
+                    packet.stream, packet.pts, packet.dts = copy, n, n
+                    packet.time_base = copy.time_base or packet.time_base
+                    out.mux(packet)
+        assert "mpeg: " in (found(lost)[1]["damage"] or ""), dropped
+
+
 def test_frames_that_a_steady_clock_misses_are_counted_where_they_are(tmp_path):
     path = scenes(tmp_path / "a.mp4")
     lost = tmp_path / "lost.mp4"

@@ -24,7 +24,7 @@ class Frames:
     """What was decoded of one sample, once, for all scorers.
 
     `images`: uint8 [N, H, W, 3], RGB, upright, shorter side 256 unless the source is smaller; a video is sampled at 2
-    frames/s, an image has N = 1, a text and a file with sound alone have N = 0.
+    frames/s, an image has N = 1, a text (`Sample.text`) and a file with sound alone have N = 0.
     `times`: float64 [N], seconds from the start of the source.
     `runs`: uint8 [M, 3, h, w], gray, three neighboring NATIVE frames beginning at a sampled frame (M <= N), as
     small as the cut detectors see it (256 wide as stored), never across a cut; they reveal shake.
@@ -38,7 +38,7 @@ class Frames:
 @dataclass
 class Sample:
     """A span of an item: a clip, a whole image, text or recording. `columns` holds the scores made so far, `alt` is the
-    text that came with the item, where any did."""
+    text that came with the item, where any did, `text` what a text says."""
 
     sample_id: str
     item_id: str
@@ -51,6 +51,7 @@ class Sample:
     frames: Frames
     columns: dict[str, Any] = field(default_factory=dict)
     alt: str | None = None
+    text: str | None = None
 
 
 class Scorer(ABC):

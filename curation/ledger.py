@@ -74,6 +74,20 @@ DAMAGE: dict[str, ColumnType] = {
 }
 """Columns of samples: what the expander found damaged in their span."""
 
+OF_THE_TEXT: dict[str, ColumnType] = {
+    "text_first": "BIGINT",
+    "text_last": "BIGINT",
+    "encoding_from": "VARCHAR",
+    "repaired": "BIGINT",
+    "masked_mails": "BIGINT",
+    "masked_phones": "BIGINT",
+    "masked_ips": "BIGINT",
+    "masked_keys": "BIGINT",
+    "boilerplate": "DOUBLE",
+}
+"""Columns of samples that are texts: which characters of the cleaned text they are, and what was done to it. NULL in
+runs of earlier versions."""
+
 ITEMS = pa.schema(
     [
         ("unit", pa.int32()),
@@ -160,6 +174,7 @@ _SAMPLE_FACTS = [
     *_COLOUR_AND_CLOCK,
     ("n_frames", pa.int32()),
     *((name, ARROW_TYPES[kind]) for name, kind in DAMAGE.items()),
+    *((name, ARROW_TYPES[kind]) for name, kind in OF_THE_TEXT.items()),
     ("keyframes", pa.list_(KEYFRAME)),
     ("skipped", pa.string()),
     ("score_error", pa.string()),
@@ -302,6 +317,11 @@ def item_id(uri: str) -> str:
 def sample_id(item: str, start_s: float, end_s: float) -> str:
     """32 hex digits over the item's id and the span, to the microsecond."""
     return hashlib.sha256(f"{item}|{start_s:.6f}|{end_s:.6f}".encode()).hexdigest()[:32]
+
+
+def text_sample_id(item: str, first: int, last: int) -> str:
+    """32 hex digits over the item's id and the characters of a part of its text."""
+    return hashlib.sha256(f"{item}|text|{first}|{last}".encode()).hexdigest()[:32]
 
 
 def write_table(path: Path, table: pa.Table) -> None:

@@ -39,7 +39,7 @@ class Measurer:
         """Rows of a batch of samples: their facts, and what the scorers that are not skipped give."""
         rows = [_sample_row(sample) for sample in batch]
         for name, skip_if, scorer in self._scorers:
-            wanted = [i for i, s in enumerate(batch) if s.kind in scorer.kinds and len(s.frames.images)]
+            wanted = [i for i, s in enumerate(batch) if s.kind in scorer.kinds and _is_measured(s)]
             if skip_if and wanted:
                 skipped = self._rules.skipped([rows[i] for i in wanted], skip_if)
                 for i in (i for i, skip in zip(wanted, skipped, strict=True) if skip):
@@ -121,6 +121,11 @@ def _shared_columns(scorers: Sequence[Scorer]) -> dict[str, str]:
         for scorer in sorted(scorers, key=lambda scorer: scorer.precedence)
         for shared, column in scorer.shares.items()
     }
+
+
+def _is_measured(sample: Sample) -> bool:
+    """Whether there is anything to look at: pictures, or words."""
+    return len(sample.frames.images) > 0 or sample.text is not None
 
 
 def _sample_row(sample: Sample) -> dict[str, Any]:

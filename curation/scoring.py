@@ -21,15 +21,18 @@ from reelmill.curation.ledger import (
     DAMAGE,
     ITEMS,
     OF_THE_ITEM,
+    OF_THE_TEXT,
     RESERVED,
     judged_schema,
     sample_id,
     samples_schema,
+    text_sample_id,
 )
 from reelmill.curation.measuring import Measurer, NamedScorer
 from reelmill.curation.rules import Rule, RuleFilter
 from reelmill.curation.scenes import ScenesConfig
 from reelmill.curation.sidecars import Sidecar, read_sidecar
+from reelmill.curation.texts.config import TextConfig
 from reelmill.errors import ConfigError, DataError
 from reelmill.isolation.failures import failure_of
 from reelmill.isolation.messages import SAMPLES
@@ -61,6 +64,7 @@ class DecodeConfig(Limits):
     """What an animation (GIF, WebP, APNG, AVIF) becomes: its first frame that is not blank, or a short video."""
     max_text_bytes: int = 2 * 1024**2
     """Bytes of a text file."""
+    text: TextConfig = field(default_factory=TextConfig)
 
 
 @dataclass
@@ -109,6 +113,8 @@ def score_fingerprint(config: ScoreConfig) -> str:
     settings = identity(config)
     if NARRATED not in config.expanders.values():
         del settings["keyframes"]
+    if config.decode.text == TextConfig():  # earlier versions had nothing else
+        del settings["decode"]["text"]
     parts = [READS_AS, *settings.values()]
     used = {options.get("use", name) for name, options in config.scorers.items()}
     versions = {name: version for name in sorted(used) if (version := registry.scorer_class(name).version)}
@@ -153,24 +159,26 @@ class ItemScorer:
             if item["problem"]:
                 raise ItemFailed("item", item["problem"])
             source = self._child.opened(place_of(item["path"], item["offset"], item["size"], item["member"]))
-            row = {**self._item_row(item, _sidecar(item)), **_stamp(source)}
+            sidecar = _sidecar(item)
+            row = {**self._item_row(item, sidecar), **_stamp(source)}
             job = self._config.expanders[item["kind"]]
-            return self._child.run_all(job, source, self._options, SAMPLES, partial(self._rows, item, row))
+            return self._child.run_all(job, source, self._options, SAMPLES, partial(self._rows, item, row, sidecar))
         except Exception as error:
             return self.refused(item, failure_of(error)), []
 
     def _rows(
-        self, item: Mapping[str, Any], row: Mapping[str, Any], messages: Iterator[Message]
+        self, item: Mapping[str, Any], row: Mapping[str, Any], sidecar: Sidecar, messages: Iterator[Message]
     ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         rows: list[dict[str, Any]] = []
         facts: dict[str, Any] = {}
-        for batch in _batches(item, row["alt"], messages, facts):
+        for batch in _batches(item, sidecar, messages, facts):
             rows.extend(self._measurer.measure(batch))
         if not facts:
             raise ItemFailed("item", "decoder_nonsense: samples without the facts of their item")
         if len({row["sample_id"] for row in rows}) < len(rows):
             raise ItemFailed("item", "decoder_nonsense: two samples of one span")
         known = {name: facts[name] for name in ITEMS.names if name in facts}
+        known |= {"codec": sidecar.encoding} if sidecar.encoding else {}
         for sample in rows:
             sample.update({name: facts.get(name) for name in OF_THE_ITEM})
         return {**row, **known, "status": "done", "n_samples": len(rows)}, rows
@@ -221,15 +229,19 @@ def _source(item: Mapping[str, Any], which: str) -> Source | None:
 
 
 def _batches(
-    item: Mapping[str, Any], alt: str | None, messages: Iterator[Message], facts: dict[str, Any]
+    item: Mapping[str, Any], known: Sidecar, messages: Iterator[Message], facts: dict[str, Any]
 ) -> Iterator[list[Sample]]:
     """Samples in batches of about BATCH_BYTES; what the child says of the item goes into `facts`."""
     batch: list[Sample] = []
     size = 0
     keyframes: list[dict[str, Any]] | None = None
+    words: Message | None = None
     for body, arrays in messages:
         if body["type"] == "keyframes":
             keyframes = _keyframes(arrays)
+            continue
+        if body["type"] == "words":
+            words = body, arrays
             continue
         if body["type"] == "item":
             facts.update(body)
@@ -237,11 +249,30 @@ def _batches(
         if size > BATCH_BYTES:
             yield batch
             batch, size = [], 0
-        batch.append(_sample(item, alt, body, Frames(**arrays)))
+        batch.append(_sample(item, known.alt, body, Frames(**arrays)))
         batch[-1].columns["keyframes"], keyframes = keyframes, None
+        if words is not None:
+            _take_words(batch[-1], *words)
+            batch[-1].columns["boilerplate"] = known.boilerplate
+            if known.encoding_from:  # the archive's reader decoded it
+                batch[-1].columns["encoding_from"] = known.encoding_from
+            size, words = size + len(batch[-1].text or ""), None
         size += sum(array.nbytes for array in arrays.values())
     if batch:
         yield batch
+
+
+def _take_words(sample: Sample, body: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
+    """Give a sample its text. ItemFailed for words that are not UTF-8."""
+    try:
+        sample.text = arrays["text"].tobytes().decode()
+    except UnicodeDecodeError as error:
+        raise ItemFailed("item", f"decoder_nonsense: words that are not UTF-8: {error}") from None
+    if body["is_part"]:
+        sample.sample_id = text_sample_id(sample.item_id, body["first"], body["last"])
+    sample.columns.update(
+        {name: body.get(name) for name in OF_THE_TEXT}, text_first=body["first"], text_last=body["last"]
+    )
 
 
 def _keyframes(arrays: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from reelmill.archives.columns import BOILERPLATE, ENCODING, ENCODING_FROM
 from reelmill.curation.text_cleaning import clean_text
+from reelmill.isolation.untrusted import Field, Maybe, Number, Text
 from reelmill.media.source import Source
 
 MAX_BYTES = 1024 * 1024
@@ -43,6 +45,12 @@ _NAMES = (
 _TIME = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?:Z|[+-]\d\d:?\d\d)?)?")
 _KNOWN = {*_CAPTION, *_TITLE, *_DESCRIPTION, *_LICENCE, *_URL, *_SOURCE}
 
+_OF_THE_READER: dict[str, tuple[str, Field]] = {
+    ENCODING: ("encoding", Maybe(Text(40, r"[\w.+-]+"))),
+    ENCODING_FROM: ("encoding_from", Maybe(Text(10, r"[a-z0-9-]+"))),
+    BOILERPLATE: ("boilerplate", Maybe(Number(0.0, 1.0))),
+}
+
 Values = Mapping[str, Sequence[tuple[str, Any]]]
 """Values of a JSON object by plain name, each with the name as it was written."""
 
@@ -57,6 +65,9 @@ class Sidecar:
     source: str | None = None
     page_url: str | None = None
     crawled: str | None = None
+    encoding: str | None = None
+    encoding_from: str | None = None
+    boilerplate: float | None = None
     problem: str | None = None
 
     def to_json(self) -> str:
@@ -87,7 +98,7 @@ def read_sidecar(json_source: Source | None, text_source: Source | None) -> Side
 def join_sidecars(json_data: bytes | Oversized | None, text_data: bytes | Oversized | None) -> Sidecar:
     """The same from the bytes of both, None for one that is not there."""
     problems: list[str] = []
-    known = _known(_json(json_data, problems), problems) if json_data is not None else {}
+    known: dict[str, Any] = _known(_json(json_data, problems), problems) if json_data is not None else {}
     if text_data is not None and not known.get("alt"):
         known["alt"] = _text(text_data, problems)
     return Sidecar(**known, problem="; ".join(problems) or None)
@@ -96,8 +107,9 @@ def join_sidecars(json_data: bytes | Oversized | None, text_data: bytes | Oversi
 def stated(found: Mapping[str, Any]) -> Sidecar:
     """What an archive says of a member, as a JSON sidecar would."""
     problems: list[str] = []
-    known = _known(found, problems)
-    return Sidecar(**known, problem="; ".join(problems) or None)
+    known = _known({name: value for name, value in found.items() if name not in _OF_THE_READER}, problems)
+    of_the_reader = {name: read.check(found.get(key), key) for key, (name, read) in _OF_THE_READER.items()}
+    return Sidecar(**known, **of_the_reader, problem="; ".join(problems) or None)
 
 
 def _json(data: bytes | Oversized, problems: list[str]) -> dict[str, Any]:
@@ -135,7 +147,7 @@ def _bytes(source: Source | None) -> bytes | Oversized | None:
         return stream.read()
 
 
-def _known(found: Mapping[str, Any], problems: list[str]) -> dict[str, str | None]:
+def _known(found: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
     """Caption, licence, URL and source of a JSON sidecar. What is there and is none of them is a problem."""
     values: defaultdict[str, list[tuple[str, Any]]] = defaultdict(list)
     for name, value in found.items():

@@ -68,7 +68,7 @@ def vocabulary(config: TokensConfig, tokenizer: vision.VisionTokenizer) -> Vocab
 
 
 _ROW = """unit, sample_id, item_id, kind, start_s, end_s, width, height, fps, uri, licence, source, url,
-    caption, caption_source, keyframes"""
+    caption, caption_source, keyframes, text_first, text_last"""
 
 
 def tokenize_selection(
@@ -289,7 +289,9 @@ class TokenWorker(DecodingWorker):
         """The parts of a sample, each at most `max_latent_frames` long; none for a clip shorter than a latent frame."""
         config = self._config
         if sample["kind"] == "text":
-            yield {"key": f"{sample['sample_id']}/0", "part": 0, "start_s": 0.0}
+            place = {"first": sample["text_first"], "last": sample["text_last"]}
+            known = {name: value for name, value in place.items() if value is not None}  # NULL in earlier runs
+            yield {"key": f"{sample['sample_id']}/0", "part": 0, "start_s": 0.0, **known}
             return
         cell, ratio = self._tokenizer.spatial, f"{sample['width']}:{sample['height']}"
         try:

@@ -22,7 +22,7 @@ import duckdb
 import pyarrow as pa
 
 from reelmill.curation.captions.config import CaptionConfig
-from reelmill.curation.ledger import AUDIO, KEYFRAME, TRANSCRIPTS
+from reelmill.curation.ledger import AUDIO, KEYFRAME, OF_THE_TEXT, TRANSCRIPTS
 from reelmill.curation.rules import quoted
 from reelmill.errors import ConfigError, DataError, MachineError, ReelmillError
 from reelmill.files import write_atomically
@@ -57,7 +57,7 @@ VIEWS = {  # {table} is the table's files, a SQL list; {prefer}, {languages}, {m
         WHERE place = best""",
     "scored": """WITH spans AS (SELECT * FROM read_parquet({samples}, union_by_name = true)
             WHERE unit IN (SELECT DISTINCT unit FROM items)
-            UNION ALL BY NAME SELECT NULL::{keyframe}[] AS keyframes WHERE false),
+            UNION ALL BY NAME SELECT NULL::{keyframe}[] AS keyframes, {text} WHERE false),
         words AS (SELECT item_id, language, (w.start_s + w.end_s) / 2 AS said_s
             FROM (SELECT item_id, language, unnest(words) AS w FROM chosen_transcripts)),
         spoken AS (SELECT s.sample_id, count(*) AS n_words, mode(w.language) AS language FROM spans s
@@ -287,6 +287,7 @@ def _view_queries(root: Path, place: str) -> dict[str, str]:
         "{heard}": _place("concat(source, '=', model)", heard),
         "{sources}": _list(heard),
         "{keyframe}": _duckdb_type(KEYFRAME),
+        "{text}": ", ".join(f"NULL::{kind} AS {name}" for name, kind in OF_THE_TEXT.items()),
         "{languages}": _list(captions.languages),
         "{models}": _list(f"{source}={model}" for source, model in captions.requested()),
     }

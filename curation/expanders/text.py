@@ -1,51 +1,88 @@
-"""A text file becomes one sample; its words are read again when it is tokenized."""
+"""A text file becomes one sample, or several of a long one; its words are read again when it is tokenized."""
 
 from __future__ import annotations
 
-import encodings.utf_8_sig  # noqa: F401  (once, not by each worker of the child for itself)
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from reelmill.config import from_dict
+from reelmill.curation.texts.cleaning import clean
+from reelmill.curation.texts.config import TextConfig
+from reelmill.curation.texts.masking import mask
+from reelmill.curation.texts.splitting import spans
 from reelmill.errors import Refused
 from reelmill.isolation import wire
+from reelmill.media.encoding import Decoded, decode
 from reelmill.media.source import Source
+
+_NO_FRAMES: dict[str, wire.Array] = {
+    "images": np.zeros((0, 1, 1, 3), np.uint8),
+    "times": np.zeros(0, np.float64),
+    "runs": np.zeros((0, 3, 1, 1), np.uint8),
+}
+
+
+@dataclass(frozen=True)
+class ReadText:
+    """A text as it is kept, and what was done to it. `masked`: how often each kind was."""
+
+    decoded: Decoded
+    text: str
+    repaired_lines: int
+    masked: dict[str, int]
 
 
 def expand(source: Source, options: dict[str, Any]) -> Iterator[wire.Message]:
-    """The one sample of a text."""
-    read_text(source, options)
-    arrays: dict[str, wire.Array] = {
-        "images": np.zeros((0, 1, 1, 3), np.uint8),
-        "times": np.zeros(0, np.float64),
-        "runs": np.zeros((0, 3, 1, 1), np.uint8),
-    }
+    """The samples of a text, each after its words."""
+    read = read_text(source, options)
+    parts = spans(read.text, options["text"]["max_chars"])
     facts = {"width": 0, "height": 0, "fps": 0.0}
-    yield {"type": "sample", "start_s": 0.0, "end_s": 0.0, **facts}, arrays
-    yield {"type": "item", **facts, "duration_s": 0.0, "codec": "utf-8", "sha256": source.sha256()}, {}
+    known = {"encoding": read.decoded.encoding, "encoding_from": read.decoded.told_by, "repaired": read.repaired_lines}
+    known |= {f"masked_{kind}s": count for kind, count in read.masked.items()}
+    for first, last in parts:
+        words = np.frombuffer(read.text[first:last].encode(), np.uint8)
+        place = {"first": first, "last": last, "is_part": len(parts) > 1}
+        yield {"type": "words", **place, **known}, {"text": words}
+        yield {"type": "sample", "start_s": 0.0, "end_s": 0.0, **facts}, _NO_FRAMES
+    codec = read.decoded.encoding
+    yield {"type": "item", **facts, "duration_s": 0.0, "codec": codec, "sha256": source.sha256()}, {}
 
 
 def text_clip(source: Source, options: dict[str, Any]) -> Iterator[wire.Message]:
-    """The words of a text for its document; `text` is uint8 [N], UTF-8."""
-    (clip,) = options["clips"]
-    words = np.frombuffer(read_text(source, options).encode(), np.uint8)
-    yield {"type": "text", "key": clip["key"]}, {"text": words}
+    """The words of samples of a text for their documents, `first` to `last` where there are several; `text` is uint8
+    [N], UTF-8.
+    """
+    text = read_text(source, options).text
+    for clip in options["clips"]:
+        words = text[clip.get("first", 0) : clip.get("last", len(text))]
+        yield {"type": "text", "key": clip["key"]}, {"text": np.frombuffer(words.encode(), np.uint8)}
 
 
-def read_text(source: Source, options: dict[str, Any]) -> str:
-    """The text of an item, line ends made `\\n`. Raises Refused when it is too large, empty or not UTF-8."""
+def read_text(source: Source, options: dict[str, Any]) -> ReadText:
+    """The text of an item, as `options["text"]` (a TextConfig) wants it.
+
+    Raises Refused when it is too large, empty or no text, and without `clean` when it is not UTF-8.
+    """
+    config = from_dict(TextConfig, options["text"])
     if source.size > options["max_text_bytes"]:
         raise Refused(f"too_large: {source.size} bytes, allowed {options['max_text_bytes']}")
     with source.open() as stream:
         data = stream.read()
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise Refused(f"not_utf8: {error}") from None
-    text = text.replace("\r\n", "\n").strip()
+    decoded = decode(data) if config.clean else _utf8(data)
+    text, repaired = clean(decoded.text) if config.clean else (decoded.text.replace("\r\n", "\n").strip(), 0)
     if not text:
         raise Refused("empty: the file holds no words")
     if "\x00" in text:
         raise Refused("not_text: the file holds NUL characters")
-    return text
+    text, masked = mask(text, config.mask)
+    return ReadText(decoded, text, repaired, masked)
+
+
+def _utf8(data: bytes) -> Decoded:
+    try:
+        return Decoded(data.decode("utf-8-sig"), "utf-8", "utf-8")
+    except UnicodeDecodeError as error:
+        raise Refused(f"not_utf8: {error}") from None

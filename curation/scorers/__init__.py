@@ -18,6 +18,11 @@ SCORERS: dict[str, str] = {
     "quality": "reelmill.curation.scorers.image_quality:Quality",
     "aesthetic": "reelmill.curation.scorers.aesthetic:Aesthetic",
     "hps": "reelmill.curation.scorers.preference:HPS",
+    "language": "reelmill.curation.scorers.language:Language",
+    "gopher_quality": "reelmill.curation.scorers.gopher:GopherQuality",
+    "gopher_repetition": "reelmill.curation.scorers.gopher:GopherRepetition",
+    "c4": "reelmill.curation.scorers.c4:C4",
+    "fineweb": "reelmill.curation.scorers.fineweb:FineWeb",
     "mps": "reelmill.curation.scorers.preference:MPS",
 }
 

@@ -14,13 +14,14 @@ from reelmill.curation.interfaces import Kind
 from reelmill.curation.ledger import judged_schema
 from reelmill.curation.rules import Rule
 from reelmill.curation.scenes import ScenesConfig
-from reelmill.curation.scoring import NARRATED, ScoreConfig, make_scorers, score_columns
+from reelmill.curation.scoring import EXPANDERS, NARRATED, ScoreConfig, make_scorers, score_columns
 from reelmill.curation.speech import contract as speech
 from reelmill.curation.speech.config import SoundConfig, TranscriptConfig
 from reelmill.errors import ConfigError
 from reelmill.orchestration.plan import PlanConfig
 from reelmill.orchestration.recipe import Recipe
 from reelmill.orchestration.tokens_config import TokensConfig
+from reelmill.pipelines.curate.text_rules import text_config, text_rules, text_scorers
 
 
 def video() -> Recipe:
@@ -89,7 +90,19 @@ def emu3_5() -> Recipe:
     return Recipe(name="emu3_5", score=score, sound=sound, transcripts=transcripts, rules=rules, tokens=tokens)
 
 
-RECIPES: dict[str, Callable[[], Recipe]] = {"video": video, "sample": sample, "emu3_5": emu3_5}
+def text() -> Recipe:
+    """For dumps of texts: cleaned, personal data masked, judged by the filters of Gopher, C4 and FineWeb.
+
+    Other files are not read. Aquila's corpus, which Emu3 takes its texts from, is Chinese and English (paper section
+    2.1); here every language is kept that is found, and `text_language` says which.
+    """
+    score = ScoreConfig(scorers=text_scorers(), expanders={"text": EXPANDERS["text"]})
+    score.decode.text = text_config()
+    plan = PlanConfig(unit_items=1000)
+    return Recipe(name="text", plan=plan, score=score, rules=text_rules(), tokens=TokensConfig())
+
+
+RECIPES: dict[str, Callable[[], Recipe]] = {"video": video, "sample": sample, "emu3_5": emu3_5, "text": text}
 
 
 def load(name_or_file: str, assignments: Iterable[str] = ()) -> Recipe:
@@ -136,6 +149,7 @@ def _check_numbers(recipe: Recipe) -> None:
     at_least("plan", recipe.plan, unit_items=1, unit_mb=1)
     at_least("score.decode", decode, **dict.fromkeys(bytes_, 1.0), max_picture_mb=1, max_frame_mb=1)
     at_least("score.decode", decode, max_duration_s=0.001, sample_fps=0.001, short_side=16, long_side=16)
+    at_least("score.decode.text", decode.text, max_chars=0)
     at_least("score.scenes", recipe.score.scenes, max_s=0.1, max_open_s=0.1)
     at_least("tokens", recipe.tokens, area=1, fps=0.001, max_latent_frames=1, caption_after=0)
 

@@ -20,6 +20,8 @@ OF_MEDIA = (
 """What a table says of pictures and videos: with an address and one of these, its `text` is a caption."""
 OF_DOWNLOADS = {"key", "status", "errormessage"}
 """What img2dataset and video2dataset write beside their tars: a row a URL, whether it came or not."""
+ENCODING, ENCODING_FROM, BOILERPLATE = "reelmill.encoding", "reelmill.encoding_from", "reelmill.boilerplate"
+"""What is known of a text that an archive's reader has decoded or taken out of a page: names that no table has."""
 URLS = "rows of URL tables (nothing is fetched)"
 DOWNLOADS = "rows of a downloader's table (its media are beside it)"
 MAX_VALUE = 20_000

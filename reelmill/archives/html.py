@@ -6,10 +6,11 @@ import re
 from typing import Any
 
 from resiliparse.extract.html2text import extract_plain_text
-from resiliparse.parse.encoding import bytes_to_str, detect_encoding, map_encoding_to_html5
 from resiliparse.parse.html import HTMLTree
 
+from reelmill.archives.columns import BOILERPLATE, ENCODING, ENCODING_FROM
 from reelmill.errors import Refused
+from reelmill.media.encoding import decode
 
 MAX_PAGE = 16 * 1024**2
 """Bytes of a page."""
@@ -67,33 +68,30 @@ def begins_html(head: bytes) -> bool:
 
 
 def page_text(data: bytes, declared: str | None) -> tuple[str, dict[str, Any]]:
-    """A page's main text, and `title` and `licence` where it states them; `declared`: the charset of its HTTP header.
+    """A page's main text, and what is known of it: `title` and `licence` where it states them, its encoding, and the
+    share of its words that is no main text. `declared`: the charset of its HTTP header.
 
     Raises Refused for a page that is nested too deep, or has no main text.
     """
-    html = bytes_to_str(data, _encoding(data, declared), "replace")
+    named = _CHARSET.search(data[:4096])
+    decoded = decode(data, declared, named.group(1).decode() if named else None)
+    html = decoded.text.replace("\0", "")
     if (depth := _depth(html)) > MAX_DEPTH:
         raise Refused(f"too_deep: {depth} elements within one another, allowed {MAX_DEPTH}")
     tree = HTMLTree.parse(html)
     text = extract_plain_text(tree, main_content=True, alt_texts=False).strip()
     if not text:
         raise Refused("empty: the page has no main text")
-    stated = {"title": tree.title.strip() if tree.title else None, "licence": _licence(tree)}
-    return text, {name: value for name, value in stated.items() if value}
+    everything = extract_plain_text(tree, main_content=False, alt_texts=False)
+    stated: dict[str, Any] = {"title": tree.title.strip() if tree.title else None, "licence": _licence(tree)}
+    found = {ENCODING: decoded.encoding, ENCODING_FROM: decoded.told_by, BOILERPLATE: _boilerplate(text, everything)}
+    return text, {**{name: value for name, value in stated.items() if value}, **found}
 
 
-def _encoding(data: bytes, declared: str | None) -> str:
-    """By byte order mark or as valid UTF-8, else as the header, the page or its bytes say."""
-    try:
-        data.decode("utf-8-sig")
-        return "utf-8"
-    except UnicodeDecodeError:
-        pass
-    named = _CHARSET.search(data[:4096])
-    for name in (declared, named.group(1).decode() if named else None, detect_encoding(data)):
-        if name and (known := map_encoding_to_html5(name, fallback_utf8=False)):
-            return known
-    return "cp1252"
+def _boilerplate(text: str, everything: str) -> float:
+    """The share of a page's visible characters that is no main text: menus, footers, what others said."""
+    visible = len("".join(everything.split()))
+    return round(1 - min(len("".join(text.split())) / visible, 1.0), 4) if visible else 0.0
 
 
 def _depth(html: str) -> int:

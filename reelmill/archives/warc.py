@@ -13,6 +13,7 @@ from typing import Any
 
 from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType
 
+from reelmill.archives.columns import ENCODING, ENCODING_FROM
 from reelmill.archives.compression import FREE_BYTES, MAX_RATIO, content_of
 from reelmill.archives.contract import CHUNK_BYTES, Archive, Member
 from reelmill.archives.heads import compression_of
@@ -20,6 +21,7 @@ from reelmill.archives.html import MAX_PAGE, begins_html, page_text
 from reelmill.archives.http import MAX_HEADER, Head, decoded, head_of
 from reelmill.errors import Refused, brief
 from reelmill.media.containers import HEAD
+from reelmill.media.encoding import decode
 from reelmill.media.kinds import suffix_of
 
 MAX_ENCODED = 256 * 1024**2
@@ -113,6 +115,10 @@ class Warc(Archive):
         if is_page:
             text, stated = page_text(data, body.head.charset if body.head else None)
             data, known = text.encode("utf-8", "replace"), {**known, **stated}
+        elif body.head and body.head.charset:
+            decoded = decode(data, body.head.charset)
+            data = decoded.text.encode("utf-8", "replace")
+            known = {**known, ENCODING: decoded.encoding, ENCODING_FROM: decoded.told_by}
         return Member(at, f"{at}.txt", iter([data]), kind="text", known=known)
 
 

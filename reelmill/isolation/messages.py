@@ -73,6 +73,19 @@ SAMPLES: Kinds = {
         },
         MAX_SAMPLES,
     ),
+    "words": Kind(
+        {
+            **dict.fromkeys(("first", "last"), _COUNT),
+            "is_part": Flag(),
+            "encoding": _NAME,
+            "encoding_from": Text(8, "bom|utf-8|declared|guessed|mixed"),
+            **dict.fromkeys(
+                ("repaired", *(f"masked_{kind}s" for kind in ("mail", "phone", "ip", "key"))), Maybe(_COUNT)
+            ),
+        },
+        {"text": ArraySpec("uint8", ("N",))},
+        MAX_SAMPLES,
+    ),
     "item": Kind(
         {
             **_SIZE,

@@ -70,6 +70,8 @@ class TrainState(RunState):
     """Fingerprint of the vision tokenizer that made the codes."""
     tokens: int = 0
     """Predictions trained on so far."""
+    learned: list[str] | None = None
+    """What its documents teach (`data/lessons.py`), those of the run that it began with too; None: not known."""
 
 
 State = TypeVar("State", bound=RunState)

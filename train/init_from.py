@@ -39,6 +39,12 @@ def load_init_weights(place: Path, model: Decoder, vocab: Vocabulary, tokenizer:
     )
 
 
+def learned_by(place: Path) -> list[str] | None:
+    """What the weights at `place` have learned (`TrainState.learned`); None where that is not known."""
+    _, _, state = _find(place)
+    return None if state is None else state.learned
+
+
 def with_init_sizes(config: TrainConfig, out: Path | None = None) -> tuple[TrainConfig, str]:
     """The config with the model that it is about where `sizes` is "init", and what that changed, for the log.
 

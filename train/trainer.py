@@ -21,7 +21,7 @@ from reelmill.train.config import TrainConfig
 from reelmill.train.data.batches import Batch
 from reelmill.train.estimate import CONVENTION
 from reelmill.train.gather_full import gather_full_decoder
-from reelmill.train.init_from import load_init_weights
+from reelmill.train.init_from import learned_by, load_init_weights
 from reelmill.train.meter import Meter
 from reelmill.train.metrics import format_step
 from reelmill.train.model import Decoder
@@ -70,6 +70,7 @@ class Trainer:
         self.next_step = 0
         self.saved_step = 0
         self.tokens = 0
+        self.learned: list[str] | None = []
 
     def resume(self) -> None:
         """Go on from the last complete checkpoint, or begin with the weights of `config.init` where there is none."""
@@ -83,6 +84,8 @@ class Trainer:
                 vocab, tokenizer = self.source.vocab, self.source.tokenizer
                 found = load_init_weights(Path(self.config.init), self.model, vocab, tokenizer)
                 self.log_fn(f"begins with the {found}")
+                self.learned = learned_by(Path(self.config.init))
+            self._learn()
             return
         with self.ranks.together():
             state = checkpoint.read_state(last)
@@ -91,7 +94,13 @@ class Trainer:
         checkpoint.load_weights(last / "model", self.model)
         checkpoint.load_optimizer(last / "optimizer", self.model, self.optimizer)
         self.next_step, self.saved_step, self.tokens = state.step, state.step, state.tokens
+        self.learned = state.learned
+        self._learn()
         self.log_fn(f"resumed from {last}")
+
+    def _learn(self) -> None:
+        if self.learned is not None:
+            self.learned = sorted({*self.learned, *self.objective.lessons()})
 
     def run(self, until: int | None = None) -> None:
         """Train up to `config.steps` (or stop before step `until`, saved), validating and saving on the way.
@@ -210,6 +219,7 @@ class Trainer:
             data=self.source.fingerprint,
             version=__version__,
             tokens=self.tokens,
+            learned=self.learned,
         )
         # In this order: `state_dict` splits what FSDP still holds gathered; the optimizer knows split parameters only.
         parts = {"model": dict(self.model.state_dict())}

@@ -5,9 +5,11 @@ from reelmill.eval.generation.engine import Engine, continuations, run
 from reelmill.eval.generation.presets import PRESETS, Preset, preset
 from reelmill.eval.generation.preview import preview, rows_so_far
 from reelmill.eval.generation.prompts import (
+    begun,
     chat_request,
     image_request,
     interleaved_request,
+    task_picture_request,
     task_request,
     text_request,
     visual_request,
@@ -28,6 +30,7 @@ __all__ = [
     "SamplingParams",
     "Studio",
     "TokenSampling",
+    "begun",
     "chat_request",
     "continuations",
     "image_request",
@@ -37,6 +40,7 @@ __all__ = [
     "preview",
     "rows_so_far",
     "run",
+    "task_picture_request",
     "task_request",
     "text_request",
     "visual_request",

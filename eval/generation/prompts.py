@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from reelmill.errors import DataError
 from reelmill.eval.generation.request import Ids, Request
@@ -17,6 +19,7 @@ from reelmill.tokenize.documents import (
     chat_prompt,
     frame_ids,
     generation_prompt,
+    header_ids,
     interleaved_document,
     task_prompt,
 )
@@ -168,4 +171,39 @@ def task_request(
         sampling=sampling,
         stream=stream,
         grammar=grammar,
+    )
+
+
+def task_picture_request(
+    grammar: Grammar,
+    task: str,
+    question: str,
+    header: Header,
+    *,
+    pictures: Sequence[Visual] = (),
+    sampling: SamplingParams = DEFAULT,
+    stream: int = 0,
+) -> Request:
+    """A request for the picture of `header` that answers in one of Emu3.5's tasks, at once: without words before it.
+
+    `grammar` is one of a single block. Raises as `task_request` does.
+    """
+    vocab = grammar.vocab
+    size = vocab.layout.frame_tokens(header.h, header.w)
+    asked = task_request(grammar, task, question, size + 3, pictures=pictures, sampling=sampling, stream=stream)
+    return begun(asked, [vocab.boi, *header_ids(vocab, header), vocab.img])  # then its codes, EOI, ESS and EOS
+
+
+def begun(request: Request, answer: npt.ArrayLike) -> Request:
+    """The request whose answer begins with these ids: all of its prompts go on with them."""
+    opening = np.asarray(answer, dtype=np.int32)
+
+    def prompt(ids: npt.ArrayLike | None) -> Ids | None:
+        return None if ids is None else np.concatenate((np.asarray(ids, dtype=np.int32), opening))
+
+    return replace(
+        request,
+        prompt=np.concatenate((np.asarray(request.prompt, dtype=np.int32), opening)),
+        unconditional=prompt(request.unconditional),
+        without_pictures=prompt(request.without_pictures),
     )

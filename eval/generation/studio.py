@@ -205,18 +205,23 @@ class Studio:
         window = latents_in(window_s, clip.fps)
         codes = self.vision.encode(clip.frames)
         required = len(codes) + latents_in(seconds, clip.fps)
-        _, h, w = codes.shape
         while len(codes) < required:
-            context = codes[-window:]
             new = min(window, required - len(codes))
-            header = Header(h, w, clip.fps, seconds_of(len(context) + new, clip.fps))
-            request = visual_request(
-                self.visual_grammar, caption, header, prefix=context, sampling=sampling,
-                stream=(stream << 32) + len(codes),  # each window has its own
-            )  # fmt: skip
+            request = self.window_request(
+                codes[-window:], new, clip.fps, caption, sampling, (stream << 32) + len(codes)
+            )
             (tokens,) = self.generate([request])
-            codes = np.concatenate((codes, parse(self.vocab, tokens).codes[len(context) :]))
+            codes = np.concatenate((codes, parse(self.vocab, tokens).codes[-new:]))
         return Clip(self.vision.decode(codes), clip.fps)
+
+    def window_request(
+        self, context: Codes, new: int, fps: float, caption: str, sampling: SamplingParams, stream: int
+    ) -> Request:
+        """The request for the `new` latent frames that follow `context` [t, h, w]; each window has a stream of its
+        own."""
+        t, h, w = context.shape
+        header = Header(h, w, fps, seconds_of(t + new, fps))
+        return visual_request(self.visual_grammar, caption, header, prefix=context, sampling=sampling, stream=stream)
 
     def caption(self, clip: Clip, *, max_new_tokens: int = 256, sampling: SamplingParams = DEFAULT) -> str:
         """A caption of a picture or clip, as in documents whose caption follows the codes."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from reelmill.pipelines.serve.uploads import bytes_of
 from reelmill.pipelines.web.errors import HttpError
@@ -12,18 +12,29 @@ from reelmill.tokenize.documents import Visual
 from reelmill.tokenize.documents.chat import SYSTEM, Turn
 
 MAX_MESSAGES = 200
-MAX_PICTURES = 8
+MAX_PICTURES = 16
 _PICTURE = re.compile(r"!\[[^\]\n]{0,100}\]\((data:image/[^)\s]*)\)")
 """A picture in an answer: Markdown with a data URI, as `chat_endpoint.py` writes it."""
 _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 
 Part = str | Visual
-Encode = Callable[[bytes, str], Visual]
-"""Encodes the bytes of a picture; the text names the field that holds them."""
+Encode = Callable[[bytes, str, str], list[Visual]]
+"""Encodes the bytes of an `image` or a `video`; the last text names the field that holds them."""
+_MEDIA = {"image_url": "image", "video_url": "video"}
+"""Types of parts that hold media: OpenAI's, and the one that other servers of its API have for clips."""
 
 
-def parse_messages(messages: Sequence[Any], encode: Encode) -> tuple[str, list[Turn], list[Part]]:
-    """The system prompt, the earlier turns, and the question to answer.
+class Conversation(NamedTuple):
+    """The system prompt, the earlier turns, the question to answer, and how its answer begins."""
+
+    system: str
+    turns: list[Turn]
+    question: list[Part]
+    answer: list[Part]
+
+
+def parse_messages(messages: Sequence[Any], encode: Encode, *, continues: bool = False) -> Conversation:
+    """The conversation in messages. With `continues` the last one is the assistant's, and the beginning of the answer.
 
     Pictures are data URIs, those in answers as Markdown. Consecutive messages of one role are joined. Raises HttpError
     for anything else.
@@ -32,12 +43,13 @@ def parse_messages(messages: Sequence[Any], encode: Encode) -> tuple[str, list[T
         raise HttpError(400, f"there are {len(messages)} messages; send 1 to {MAX_MESSAGES}", param="messages")
     pictures = 0
 
-    def counted(data: bytes, field: str) -> Visual:
+    def counted(data: bytes, kind: str, field: str) -> list[Visual]:
         nonlocal pictures
-        pictures += 1
-        if pictures > MAX_PICTURES:
+        if pictures >= MAX_PICTURES:
             raise HttpError(400, f"there are more than {MAX_PICTURES} pictures; send fewer", param="messages")
-        return encode(data, field)
+        found = encode(data, kind, field)
+        pictures += len(found)
+        return found
 
     system: list[str] = []
     runs: list[tuple[str, list[Part]]] = []
@@ -52,13 +64,14 @@ def parse_messages(messages: Sequence[Any], encode: Encode) -> tuple[str, list[T
             runs[-1][1].extend(parts)
         else:
             runs.append((role, parts))
-    if not runs or runs[0][0] != "user" or runs[-1][0] != "user":
-        raise HttpError(
-            400, "the first message (after system messages) and the last must be the user's", param="messages"
-        )
+    last = "assistant" if continues else "user"
+    if not runs or runs[0][0] != "user" or runs[-1][0] != last:
+        whose = "must be the user's" if last == "user" else "must be the user's and the assistant's"
+        raise HttpError(400, f"the first message (after system messages) and the last {whose}", param="messages")
     contents = [parts for _, parts in runs]
+    begun = contents.pop() if continues else []
     turns = [Turn(question, answer) for question, answer in zip(contents[:-1:2], contents[1::2], strict=True)]
-    return "\n".join(system) or SYSTEM, turns, contents[-1]
+    return Conversation("\n".join(system) or SYSTEM, turns, contents[-1], begun)
 
 
 def _role(message: Any, field: str) -> str:
@@ -79,20 +92,24 @@ def _parts(message: dict[str, Any], field: str, encode: Encode) -> Iterator[Part
         kind = part.get("type") if isinstance(part, dict) else None
         if kind == "text" and isinstance(part.get("text"), str):
             yield from _text(part["text"], where, encode, may_have_pictures=message["role"] == "assistant")
-        elif kind == "image_url" and isinstance(part.get("image_url"), dict) and message["role"] == "user":
-            yield encode(bytes_of(str(part["image_url"].get("url")), where), where)
+        elif (
+            isinstance(kind, str) and kind in _MEDIA and isinstance(part.get(kind), dict) and message["role"] == "user"
+        ):
+            yield from encode(bytes_of(str(part[kind].get("url")), where, _MEDIA[kind]), _MEDIA[kind], where)
         else:
-            kind = str(kind)[:40]
-            raise HttpError(
-                400, f"{where} is {kind!r}; allowed: text, and image_url in messages of the user", param=where
-            )
+            allowed = "text, and image_url and video_url in messages of the user"
+            raise HttpError(400, f"{where} is {str(kind)[:40]!r}; allowed: {allowed}", param=where)
 
 
 def _text(text: str, where: str, encode: Encode, *, may_have_pictures: bool) -> Iterator[Part]:
-    """The text, and the pictures in it if it is an answer."""
+    """The text, and the pictures in it if it is an answer; without the blank lines that `chat_endpoint.py` puts around
+    a picture."""
     pieces = _PICTURE.split(text) if may_have_pictures else [text]
     for place, piece in enumerate(pieces):
         if place % 2:
-            yield encode(bytes_of(piece, where), where)
-        elif piece.strip() or not may_have_pictures:
-            yield piece
+            yield from encode(bytes_of(piece, where), "image", where)
+            continue
+        words = piece.removeprefix("\n\n") if place else piece
+        words = words.removesuffix("\n\n") if place < len(pieces) - 1 else words
+        if words.strip() or not may_have_pictures:
+            yield words

@@ -38,7 +38,10 @@ def serve(
     rows: Rows = 16,
     queue: Annotated[int, typer.Option(help="Sequences that may wait; further requests get a 429.")] = 64,
     context_tokens: Annotated[
-        int, typer.Option(help="Tokens of a sequence, prompt included; 0: two pictures and 1,024 more.")
+        int,
+        typer.Option(
+            help="Tokens of a sequence, prompt included; 0: two pictures (of a model of tasks 13) and 1,024 more."
+        ),
     ] = 0,
     gallery: Annotated[int, typer.Option(help="Pictures kept in the gallery; 0: none.")] = 500,
     out: Annotated[Path, typer.Option(help="Folder for galleries.")] = Path("drawn"),
@@ -56,6 +59,7 @@ def serve(
     from reelmill.eval.generation import Studio
     from reelmill.eval.generation import preset as preset_of
     from reelmill.eval.generation.loading import find_model
+    from reelmill.pipelines.serve.abilities import Training
     from reelmill.pipelines.serve.routes import serve_app
     from reelmill.pipelines.serve.served_model import ServeConfig, served_model
     from reelmill.pipelines.web import address_of, listen
@@ -78,7 +82,7 @@ def serve(
     listener, access = listen(host, port)
     with (
         listener,
-        served_model(studio, model.resolve().name, str(place), config) as served,
+        served_model(studio, model.resolve().name, str(place), config, Training.of(place)) as served,
     ):
         cache = f"{config.rows} x {served.engine.capacity:,} tokens, {served.engine.cache_bytes / 2**20:,.0f} MiB"
         echo(f"{model}: {cache}; pictures in {config.out}/")

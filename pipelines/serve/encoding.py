@@ -1,17 +1,20 @@
-"""Pictures in answers: PNG with the settings inside, and data URIs."""
+"""Pictures and videos in answers: PNG and MP4 with the settings inside, and data URIs."""
 
 from __future__ import annotations
 
 import base64
 import io
 import json
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from reelmill.eval.generation import Clip
+from reelmill.eval.generation.media_files import write_clip
 from reelmill.tokenize.vision import Frames
 
 
@@ -23,6 +26,14 @@ def png(picture: Frames, settings: Mapping[str, Any] | None = None) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(picture).save(stream, format="PNG", pnginfo=info)
     return stream.getvalue()
+
+
+def mp4(clip: Clip, settings: Mapping[str, Any]) -> bytes:
+    """A clip as H.264, with `settings` inside in the way of `reelmill generate`."""
+    with tempfile.TemporaryDirectory(prefix="reelmill-video-") as folder:
+        path = Path(folder) / "video.mp4"
+        write_clip(clip, path, settings)
+        return path.read_bytes()
 
 
 def data_uri(clip: Clip) -> str:

@@ -1,4 +1,4 @@
-"""The pictures that the server has generated since it started: PNG files in a folder, the newest kept."""
+"""What the server has generated since it started: PNG and MP4 files in a folder, the newest kept."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from reelmill.files import write_atomically
 
 
 class Gallery:
-    """The last `size` pictures, in `folder`/DATE-TIME-PROCESS, which the first one creates. Older ones are deleted."""
+    """The last `size` pictures and videos, in `folder`/DATE-TIME-PROCESS, which the first one creates. Older ones are
+    deleted."""
 
     def __init__(self, folder: Path, size: int) -> None:
         self.folder, self.size = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}", size
@@ -22,13 +23,13 @@ class Gallery:
         self._entries: OrderedDict[str, dict[str, Any]] = OrderedDict()
         self._count = 0
 
-    def add(self, picture: bytes, settings: Mapping[str, Any]) -> str | None:
-        """Add a picture; returns its name, or None if the gallery keeps none."""
+    def add(self, picture: bytes, settings: Mapping[str, Any], ending: str = ".png") -> str | None:
+        """Add a picture or video; returns its name, or None if the gallery keeps none."""
         if not self.size:
             return None
         with self._lock:
             self._count += 1
-            name = f"{self._count:06d}.png"
+            name = f"{self._count:06d}{ending}"
             write_atomically(self.folder / name, lambda temporary: _write(temporary, picture))
             self._entries[name] = {"name": name, **settings}
             while len(self._entries) > self.size:

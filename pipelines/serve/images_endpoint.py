@@ -6,29 +6,29 @@ import asyncio
 import base64
 import math
 import random
-import re
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 
 import reelmill
 from reelmill.config import from_dict
 from reelmill.errors import ConfigError
-from reelmill.eval.generation import Request, SamplingParams, image_request, preview
+from reelmill.eval.generation import Request, SamplingParams, image_request, preview, task_picture_request
+from reelmill.pipelines.generate.options import MAX_REFERENCES
 from reelmill.pipelines.generate.prompts import check_text
 from reelmill.pipelines.serve.encoding import png
 from reelmill.pipelines.serve.event_stream import Event, EventStream, comment, unless_disconnected
 from reelmill.pipelines.serve.served_model import ServedModel, given
+from reelmill.pipelines.serve.sizes import AUTO, grid_of
 from reelmill.pipelines.serve.token_stream import TokenStream
+from reelmill.pipelines.serve.uploads import bytes_of
 from reelmill.pipelines.web.json_body import read_json
-from reelmill.tokenize.documents import grid_for_ratio
-from reelmill.tokenize.layout import Layout
+from reelmill.tokenize.documents import Header, Visual
 from reelmill.tokenize.vision import Frames
 
 MAX_IMAGES = 10
@@ -39,12 +39,16 @@ COMMENT_S = 0.5
 
 @dataclass(kw_only=True)
 class ImagesRequest:
-    """The body: OpenAI's fields, then ours. Fields that only OpenAI can use (quality, style, user) have no effect."""
+    """The body: OpenAI's fields, then ours. Fields that only OpenAI can use (quality, style, user) have no effect.
+
+    `task`: asks in the words of one of Emu3.5's tasks. `images`: data URIs of the pictures that x2i is about; with the
+    size `auto` the answer has the shape of the first.
+    """
 
     prompt: str
     model: str | None = None
     n: int = 1
-    size: str = "auto"
+    size: str = AUTO
     stream: bool = False
     partial_images: int = 0
     response_format: Literal["b64_json"] = "b64_json"
@@ -55,6 +59,9 @@ class ImagesRequest:
     moderation: str = ""
     user: str = ""
     safety_identifier: str = ""
+    task: Literal["t2i", "x2i"] | None = None
+    images: list[str] = field(default_factory=list)
+    image_guidance: float | None = None
     seed: int | None = None
     negative_prompt: str | None = None
     guidance: float | None = None
@@ -69,6 +76,7 @@ class ImagesRequest:
             ("partial_images", self.partial_images, 0, MAX_PARTIALS),
             ("seed", self.seed, 0, 2**63 - 1),
             ("guidance", self.guidance, 0, 100),
+            ("image_guidance", self.image_guidance, 0, 100),
             ("temperature", self.temperature, 0, 100),
             ("top_k", self.top_k, 0, 2**31),
         ):
@@ -76,53 +84,54 @@ class ImagesRequest:
                 raise ConfigError(f"{name} is {value}; it must be {low} to {high}")
         check_text(self.prompt, "prompt")
         check_text(self.negative_prompt or "", "negative_prompt")
-
-    def grid(self, area: int, cell: int, layout: Layout) -> tuple[int, int]:
-        """Rows and columns of codes of `cell` pixels. Raises ConfigError for more than `area` pixels."""
-        if self.size == "auto":
-            return grid_for_ratio("1:1", area, cell, layout)
-        if ":" in self.size:
-            return grid_for_ratio(self.size, area, cell, layout)
-        found = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", self.size, re.ASCII)
-        if found is None:
-            raise ConfigError(f"size is {self.size[:40]!r}; give WIDTHxHEIGHT in pixels, a ratio such as 16:9, or auto")
-        w, h = (max(1, round(int(side) / cell)) for side in found.groups())
-        if h * w * cell**2 > area:
-            side = math.isqrt(area)
+        least, most = (1, MAX_REFERENCES) if self.task == "x2i" else (0, 0)
+        if not least <= len(self.images) <= most:
             raise ConfigError(
-                f"size is {self.size}; this server allows at most {area:,} pixels (such as {side}x{side}): ask for "
-                "fewer, or start it with a larger --area"
+                f"there are {len(self.images)} images, the task is {self.task}; x2i takes 1 to {MAX_REFERENCES}, any "
+                "other none"
             )
-        return h, w
 
     def sampling(self, usual: SamplingParams, seed: int) -> SamplingParams:
         """The server's usual sampling, with what the request states."""
         vision = replace(usual.vision, **given(temperature=self.temperature, top_k=self.top_k, top_p=self.top_p))
-        return replace(usual, vision=vision, seed=seed, **given(guidance=self.guidance, negative=self.negative_prompt))
+        guidance = given(guidance=self.guidance, image_guidance=self.image_guidance, negative=self.negative_prompt)
+        return replace(usual, vision=vision, seed=seed, **guidance)
 
 
 class ImageBatch:
-    """The pictures of one request and their tokens so far."""
+    """The pictures of one request and their tokens so far. It takes a while to make: `images` are encoded."""
 
     def __init__(self, served: ServedModel, request: ImagesRequest) -> None:
         request.check()
         self.served, self.request = served, request
         seed = random.getrandbits(31) if request.seed is None else request.seed
         self.cell = served.studio.vision.spatial
-        self.h, self.w = request.grid(served.area, self.cell, served.studio.vocab.layout)
+        given = [self._given(uri, f"images[{number}]") for number, uri in enumerate(request.images)]
+        if given and request.size == AUTO:
+            self.h, self.w = given[0].codes.shape
+        else:
+            self.h, self.w = grid_of(request.size, served.area, served.studio)
         self.sampling = request.sampling(served.preset.sampling, seed)
         self.prompt = request.prompt + served.preset.suffix
-        grammar = served.studio.visual_grammar
-        self.requests: list[Request] = [
-            image_request(grammar, self.prompt, self.h, self.w, sampling=self.sampling, stream=stream)
-            for stream in range(request.n)
-        ]
+        self.requests: list[Request] = [self._request(given, stream) for stream in range(request.n)]
         self._tokens: list[list[int]] = [[] for _ in self.requests]
         self._codes = [0] * request.n
         # Rows from which a partial picture is due, the last one first.
         steps = range(request.partial_images, 0, -1)
         due = [math.ceil(self.h * step / (request.partial_images + 1)) for step in steps]
         self._due = [list(due) for _ in self.requests]
+
+    def _given(self, uri: str, field: str) -> Visual:
+        vision = self.served.studio.vision
+        data = bytes_of(uri, field)
+        return Visual(vision.encode_image(self.served.uploads.picture(data, self.served.area, self.cell, field)))
+
+    def _request(self, given: Sequence[Visual], stream: int) -> Request:
+        grammar, task = self.served.studio.visual_grammar, self.request.task
+        how: Any = {"sampling": self.sampling, "stream": stream}
+        if task is None:
+            return image_request(grammar, self.prompt, self.h, self.w, **how)
+        return task_picture_request(grammar, task, self.prompt, Header(self.h, self.w), pictures=given, **how)
 
     def append(self, index: int, token: int) -> None:
         """Append a token to a picture."""
@@ -163,6 +172,8 @@ class ImageBatch:
             "guidance": self.sampling.guidance,
             "seed": self.sampling.seed,
         }
+        if self.request.task:
+            settings |= {"task": self.request.task, "image_guidance": self.sampling.image_guidance}
         data = png(self._picture(index), settings)
         name = served.gallery.add(data, {**settings, "prompt": self.request.prompt, "size": self.size})
         return base64.b64encode(data).decode(), name
@@ -198,7 +209,7 @@ async def generations(http: HttpRequest) -> Response:
     async with served.admission:
         request = from_dict(ImagesRequest, await read_json(http))
         served.check_model(request.model)
-        batch = await run_in_threadpool(ImageBatch, served, request)
+        batch = await served.vision_worker.run(ImageBatch, served, request)
         tokens = TokenStream(served.engine, batch.requests)
     if request.stream:
         return EventStream(_events(batch, tokens), tokens.close)

@@ -11,23 +11,33 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 import reelmill
+from reelmill.pipelines.generate.options import MAX_REFERENCES
+from reelmill.pipelines.serve.abilities import modes
 from reelmill.pipelines.serve.chat_endpoint import completions
 from reelmill.pipelines.serve.images_endpoint import MAX_IMAGES, generations
 from reelmill.pipelines.serve.served_model import ServedModel
+from reelmill.pipelines.serve.uploads import MAX_BYTES
+from reelmill.pipelines.serve.videos_endpoint import generations as video_generations
 from reelmill.pipelines.web.app import web_app
 from reelmill.pipelines.web.errors import HttpError
 from reelmill.pipelines.web.guard import Access
 
 MAX_BODY = 32 << 20
 """Bytes of a request body, which holds the pictures of a conversation."""
-PAGE = {"/": ("serve.html", "text/html"), "/serve.css": ("serve.css", "text/css")}
-PAGE["/serve.js"] = ("serve.js", "text/javascript")
+_SCRIPTS = ("answers", "api", "chat", "dom", "draw", "gallery", "main", "modes", "running", "story", "uploads", "world")
+PAGE = {
+    "/": ("serve.html", "text/html"),
+    "/serve.css": ("serve.css", "text/css"),
+    **{f"/page/{name}.js": (f"page/{name}.js", "text/javascript") for name in _SCRIPTS},
+}
+"""The files of the page, and their types, by their address."""
 
 
 def serve_app(served: ServedModel, access: Access) -> ASGIApp:
     """The page, the gallery and the OpenAI-compatible endpoints, for clients with access."""
     routes = [
         Route("/v1/images/generations", generations, methods=["POST"]),
+        Route("/v1/videos/generations", video_generations, methods=["POST"]),
         Route("/v1/chat/completions", completions, methods=["POST"]),
         Route("/v1/models", _models),
         Route("/v1/models/{model:path}", _model),
@@ -62,10 +72,23 @@ async def _settings(request: Request) -> Response:
     """What the page has to know."""
     served: ServedModel = request.app.state.served
     facts = {"model": served.name, "checkpoint": served.folder, "version": reelmill.__version__}
-    sampling, vision = served.preset.sampling, served.preset.sampling.vision
+    sampling, vision, text = served.preset.sampling, served.preset.sampling.vision, served.preset.sampling.text
     defaults: dict[str, Any] = {"temperature": vision.temperature, "top_k": vision.top_k, "top_p": vision.top_p}
     defaults |= {"guidance": sampling.guidance, "negative_prompt": sampling.negative}
-    return JSONResponse({**facts, "area": served.area, "max_images": MAX_IMAGES, "defaults": defaults})
+    defaults |= {"image_guidance": sampling.image_guidance}
+    defaults |= {f"text_{name}": getattr(text, name) for name in ("temperature", "top_k", "top_p")}
+    limits = {"images": MAX_IMAGES, "references": MAX_REFERENCES, "upload_bytes": MAX_BYTES}
+    limits |= {"tokens": served.engine.capacity, "world_steps": served.world_steps}
+    return JSONResponse(
+        {
+            **facts,
+            "area": served.area,
+            "limits": limits,
+            "defaults": defaults,
+            "training": served.training and served.training.facts,
+            "modes": modes(served.studio.vocab.layout, served.training),
+        }
+    )
 
 
 async def _gallery(request: Request) -> Response:

@@ -14,6 +14,7 @@ from reelmill.errors import ConfigError
 from reelmill.eval.generation import Studio
 from reelmill.eval.generation.engine_thread import EngineThread
 from reelmill.eval.generation.presets import PRESETS, Preset
+from reelmill.pipelines.serve.abilities import PAGE_TASKS, Training
 from reelmill.pipelines.serve.gallery import Gallery
 from reelmill.pipelines.serve.uploads import UploadDecoder
 from reelmill.pipelines.serve.vision_worker import VisionWorker
@@ -22,6 +23,12 @@ from reelmill.tokenize.documents import grid_for_ratio
 
 TEXT_TOKENS = 1024
 """Room for text in a row of the cache, beside two pictures, if --context-tokens does not say how long a row is."""
+PAGE_PICTURES = 13
+"""Pictures of a story of ten steps, and three references."""
+WORLD_STEPS = 8
+"""Movements through a world before its newest picture becomes the first one: those of a row of training data."""
+PROMPT_TOKENS, MOVEMENT_TOKENS = 256, 32
+"""Words of a world's question, and of each movement, as they are reckoned with: bytes at worst."""
 _ADMITTED = 8
 
 
@@ -30,7 +37,8 @@ class ServeConfig:
     """How a model is served.
 
     `area`: the most pixels of a picture. `rows` sequences of `context_tokens` tokens decode at a time (0: two pictures
-    and 1,024 tokens of text), and `queue` more may wait. The newest `gallery` pictures are kept under `out`. `preset`:
+    and 1,024 tokens of text; of a model that has learned to write pages 13 pictures, but no more than it was trained
+    on), and `queue` more may wait. The newest `gallery` pictures are kept under `out`. `preset`:
     the sampling of requests that do not state their own. `compile`: see `Engine`.
     """
 
@@ -54,10 +62,19 @@ class ServeConfig:
             if value < least:
                 raise ConfigError(f"--{name} is {value}; it must be at least {least}")
 
-    def capacity(self, studio: Studio) -> int:
+    def capacity(self, studio: Studio, training: Training | None = None) -> int:
         """Tokens in a row of the cache."""
+        picture = self.picture_tokens(studio)
+        usual = 2 * picture + TEXT_TOKENS
+        if training is not None and not {*PAGE_TASKS, "explore"}.isdisjoint(training.learned or ()):
+            page = PAGE_PICTURES * picture + TEXT_TOKENS
+            usual = max(usual, min(page, studio.context or page))
+        return self.context_tokens or usual
+
+    def picture_tokens(self, studio: Studio) -> int:
+        """Tokens of a square picture, and some more for its header and the words at it."""
         h, w = grid_for_ratio("1:1", self.area, studio.vision.spatial, studio.vocab.layout)
-        return self.context_tokens or 2 * (h * (w + 1) + 16) + TEXT_TOKENS
+        return h * (w + 1) + 16
 
 
 @dataclass(frozen=True)
@@ -72,6 +89,9 @@ class ServedModel:
     folder: str
     area: int
     preset: Preset
+    training: Training | None = None
+    world_steps: int = WORLD_STEPS
+    """Movements through a world that a row of the cache has room for, at least one."""
     vision_worker: VisionWorker = field(default_factory=VisionWorker)
     admission: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_ADMITTED))
     """Held while a request is read and prepared. The bodies of all others stay with their clients."""
@@ -85,7 +105,9 @@ class ServedModel:
 
 
 @contextmanager
-def served_model(studio: Studio, name: str, folder: str, config: ServeConfig) -> Iterator[ServedModel]:
+def served_model(
+    studio: Studio, name: str, folder: str, config: ServeConfig, training: Training | None = None
+) -> Iterator[ServedModel]:
     """Start all that serving a studio needs, and stop it at the end of the `with` block."""
     config.check()
     uploads = UploadDecoder()
@@ -93,13 +115,17 @@ def served_model(studio: Studio, name: str, folder: str, config: ServeConfig) ->
         studio.model,
         studio.vocab,
         rows=config.rows,
-        capacity=config.capacity(studio),
+        capacity=config.capacity(studio, training),
         queue=config.queue,
         compile=config.compile,
         decoding=studio.decoding,
     )
     gallery = Gallery(config.out, config.gallery)
-    served = ServedModel(studio, engine, gallery, uploads, name, folder, config.area, config.preset)
+    room = (engine.capacity - PROMPT_TOKENS) // (config.picture_tokens(studio) + MOVEMENT_TOKENS) - 1
+    served = ServedModel(
+        studio, engine, gallery, uploads, name, folder, config.area, config.preset, training,
+        world_steps=max(1, min(WORLD_STEPS, room)),
+    )  # fmt: skip
     try:
         yield served
     finally:

@@ -34,8 +34,8 @@ BODY_S = 120.0
 """The longest that a whole body may take."""
 HEADERS = {
     "Content-Security-Policy": (
-        "default-src 'none'; img-src 'self' data: blob:; style-src 'self'; script-src 'self'; connect-src 'self'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        "default-src 'none'; img-src 'self' data: blob:; media-src 'self' data: blob:; style-src 'self'; "
+        "script-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",

@@ -91,10 +91,10 @@ def gated_steps(monkeypatch):
 
 
 @contextlib.contextmanager
-def served(studio, out, token=None, **settings):
+def served(studio, out, token=None, training=None, **settings):
     """Yields (url, the served model)."""
     config = ServeConfig(**{"area": 64 * 64, "rows": 4, "queue": 64, "out": out, **settings})
-    with served_model(studio, "tiny", "runs/tiny", config) as model:
+    with served_model(studio, "tiny", "runs/tiny", config, training) as model:
         listener, _ = listen("127.0.0.1", 0)
         with running(serve_app(model, Access(token)), listener) as url:
             yield url, model

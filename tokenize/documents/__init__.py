@@ -3,7 +3,7 @@
 A vocabulary's layout, Emu3's or Emu3.5's, decides how they are written, verified and constrained.
 """
 
-from reelmill.tokenize.documents.chat import SYSTEM, Chat, Turn, chat_document, chat_prompt
+from reelmill.tokenize.documents.chat import SYSTEM, Chat, Turn, answer_ids, chat_document, chat_prompt
 from reelmill.tokenize.documents.grammar import DocumentError, Grammar, Phase, State, grammar_of
 from reelmill.tokenize.documents.header import Header, latent_frames, read_header, seconds_of
 from reelmill.tokenize.documents.parts import latent_frame_bounds, part_header, video_part
@@ -63,6 +63,7 @@ __all__ = [
     "TokenKind",
     "Turn",
     "Visual",
+    "answer_ids",
     "caption_after",
     "chat_document",
     "chat_prompt",

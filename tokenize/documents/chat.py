@@ -49,6 +49,11 @@ def chat_prompt(vocab: Vocabulary, question: Parts, before: Sequence[Turn] = (),
     return np.concatenate([[vocab.bos], *runs, _question(vocab, question, system, len(before))], dtype=np.int32)
 
 
+def answer_ids(vocab: Vocabulary, answer: Parts) -> Ids:
+    """The beginning of an answer, as it stands behind the prompt of `chat_prompt`; int32 [tokens]."""
+    return _ids(vocab, answer if vocab.layout.has_spans else _with_blank(answer))
+
+
 def chat_document(vocab: Vocabulary, turns: Sequence[Turn], system: str = SYSTEM) -> Chat:
     """A conversation of one turn or more. Raises DataError, naming the turn, where an answer is empty."""
     if not turns:
@@ -79,9 +84,8 @@ def _question(vocab: Vocabulary, question: Parts, system: str, number: int) -> I
 
 
 def _answer(vocab: Vocabulary, answer: Parts) -> Ids:
-    if not vocab.layout.has_spans:
-        return _ids(vocab, _with_blank(answer))
-    return np.append(_ids(vocab, answer), np.int32(vocab.ess))
+    ids = answer_ids(vocab, answer)
+    return np.append(ids, np.int32(vocab.ess)) if vocab.layout.has_spans else ids
 
 
 def _with_blank(answer: Parts) -> Parts:

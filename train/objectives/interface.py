@@ -116,6 +116,10 @@ class Objective(ABC, Generic[S]):
     def describe(self) -> list[str]:
         """Lines for the log that say what is trained on."""
 
+    def lessons(self) -> list[str]:
+        """Names of what is trained on (`data/lessons.py`); none where it is no corpus."""
+        return []
+
     @abstractmethod
     def micro_batches(self, step: int) -> list[Batch]:
         """What this rank computes in a step, in order. Every rank gets the same number."""

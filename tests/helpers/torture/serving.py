@@ -13,7 +13,7 @@ from torture.damage import mutated
 AT_A_TIME = 25
 PATHS = (
     "/v1/images/generations", "/v1/chat/completions", "/v1/models", "/v1/models/x", "/health", "/settings", "/gallery",
-    "/gallery/../x", "/gallery/%2e%2e%2fx", "/gallery/\x00", "/", "/serve.js", "//", "/%ff", "/v1/models/%ed%a0%80",
+    "/gallery/../x", "/gallery/%2e%2e%2fx", "/gallery/\x00", "/", "/page/main.js", "//", "/%ff", "/v1/models/%ed%a0%80",
 )  # fmt: skip
 IMAGE = {"prompt": "a cat", "size": "16x16", "n": 1, "seed": 1, "guidance": 1.0, "top_k": 3, "stream": False}
 CHAT = {

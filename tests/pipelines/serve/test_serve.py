@@ -22,7 +22,7 @@ from web_server import until
 from reelmill.eval.generation import Engine, Request, SamplingParams, engine_thread
 from reelmill.eval.generation.media_files import read_settings
 from reelmill.eval.generation.presets import PRESETS
-from reelmill.pipelines.serve.chat_endpoint import ChatRequest
+from reelmill.pipelines.serve.chat_request import ChatRequest
 from reelmill.pipelines.serve.images_endpoint import ImageBatch, ImagesRequest
 
 
@@ -290,7 +290,7 @@ def test_a_conversation_has_turns_pictures_and_bounds(client):
         {"role": "user", "content": [{"type": "text", "text": "And"}, {"type": "text", "text": " why?"}]},
     ]
     longer = talk(client, turns, max_tokens=1).usage.prompt_tokens
-    prompt = "Be brief. USER: What is it?. ASSISTANT: This:\n\n USER: And why?. ASSISTANT:"
+    prompt = "Be brief. USER: What is it?. ASSISTANT: This: USER: And why?. ASSISTANT:"
     assert longer == 1 + len(prompt) + 8 * 9 + 7
 
 

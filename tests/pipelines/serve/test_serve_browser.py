@@ -1,4 +1,5 @@
-"""The page of `reelmill serve` in a real headless browser: drawing, rows on the way, the gallery, keys, a phone."""
+"""The page of `reelmill serve` in a real headless browser: drawing, rows on the way, the gallery, keys, a phone; tasks,
+videos, conversations."""
 
 import contextlib
 import io
@@ -6,11 +7,15 @@ import json
 import shutil
 import threading
 
+import numpy as np
 import pytest
 from PIL import Image
-from tiny_server import gated_steps, random_studio, served
+from tiny_server import chained_studio, frames_tokenizer, gated_steps, random_studio, served
 
-from reelmill.eval.generation import Engine, engine_thread
+from reelmill.eval.generation import Clip, Engine, engine_thread
+from reelmill.eval.generation.media_files import write_clip
+from reelmill.pipelines.serve.abilities import Training
+from reelmill.tokenize.vocabulary import Vocabulary
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
@@ -38,8 +43,8 @@ def visit(browser, studio, tmp_path):
     """Opens the page of a server of these settings. At the end nothing was wrong, and nothing fetched elsewhere."""
     with contextlib.ExitStack() as stack:
 
-        def visiting(width=1280, token=None, **settings):
-            url, _ = stack.enter_context(served(studio, tmp_path, token=token, **settings))
+        def visiting(width=1280, token=None, model=None, **settings):
+            url, _ = stack.enter_context(served(model or studio, tmp_path, token=token, **settings))
             page = browser.new_page(viewport={"width": width, "height": 844}, accept_downloads=True)
             stack.callback(page.close)
             page.on("pageerror", lambda error: wrong.append(str(error)))
@@ -149,7 +154,7 @@ def test_what_goes_wrong_is_said(visit):
     alert.get_by_text("start it with more").wait_for()
     assert page.locator("#easel *").count() == 0
     draw(page, "a", n=3)
-    alert.get_by_text("at most 2 may wait").wait_for()
+    alert.get_by_text("the queue holds 2").wait_for()
     page.fill("#n", "99")
     page.click("#draw")
     assert page.locator("#n:user-invalid").count() == 1, "the browser says what is allowed"
@@ -177,3 +182,203 @@ def test_it_fits_and_every_control_has_a_name(visit, width):
     small = """[...document.querySelectorAll("button, select, input[type=number]")].filter((each) =>
         each.checkVisibility() && each.getBoundingClientRect().height < 40)"""
     assert page.evaluate(f"{small}.map((each) => each.outerHTML)") == [], "fingers need room"
+
+
+@pytest.fixture(scope="module")
+def tasks():
+    """A model of Emu3.5's tasks, of random weights."""
+    return random_studio(frames_tokenizer())
+
+
+def storyteller():
+    """Writes `A`, a picture, `A`, a picture, ..., whatever it is asked."""
+    vision = frames_tokenizer()
+    vocab = Vocabulary("bytes", vision.codes, vision.layout)
+    one, star, a = vocab.tokenizer.encode("1*A")
+    follows = {vocab.bss: [a], a: [vocab.boi], vocab.boi: [one], one: [star, vocab.img], star: [one]}
+    return chained_studio(follows | {vocab.eoi: [a], vocab.img: [vocab.vision_start + 5]}, vision)
+
+
+def disc(colour="red"):
+    stream = io.BytesIO()
+    Image.new("RGB", (48, 32), colour).save(stream, "PNG")
+    return {"name": f"{colour}.png", "mimeType": "image/png", "buffer": stream.getvalue()}
+
+
+def idle(page):
+    page.wait_for_selector("body:not(.running)")
+    assert page.is_hidden("#error"), page.inner_text("#error")
+
+
+def tabs(page):
+    return page.locator("#tabs button").all_inner_texts()
+
+
+def test_there_are_tabs_for_what_the_documents_have_room_for(visit, tasks):
+    page = visit()
+    assert tabs(page) == ["Draw", "Video", "Chat"]
+    page.focus("#tab-draw")
+    page.keyboard.press("ArrowRight")
+    assert page.get_attribute("#tab-video", "aria-selected") == "true"
+    assert page.is_visible("#seconds") and page.is_hidden("#n")
+    assert tabs(visit(model=tasks)) == ["Draw", "Edit", "Story", "World", "Chat"]
+
+
+def test_what_it_has_not_learned_and_little_training_are_said(visit, tasks):
+    training = Training(60, 12_345, frozenset({"t2i", "howto"}))
+    page = visit(model=tasks, training=training)
+    assert "60 steps only" in page.inner_text("#few") and "12,345 tokens" in page.inner_text("#trained")
+    assert page.is_hidden("#note")
+    page.click("#tab-edit")
+    assert "not been trained on edited pictures" in page.inner_text("#note")
+    page.click("#tab-story")
+    assert page.input_value("#kind") == "howto" and page.is_hidden("#note")
+    page.select_option("#kind", "story")
+    assert "not been trained on stories" in page.inner_text("#note")
+    assert page.is_hidden("#few") is False and visit().is_hidden("#few")
+
+
+def test_a_picture_is_edited(visit, tasks):
+    page = visit(model=tasks)
+    page.click("#tab-edit")
+    page.fill("#prompt", "make it blue")
+    page.click("#draw")
+    page.get_by_role("alert").get_by_text("x2i takes 1 to 3").wait_for()
+    page.set_input_files("#upload", [disc(), disc("green")])
+    assert page.locator("#uploads li").count() == 2
+    page.click("#uploads li:last-child button")
+    page.set_input_files("#upload", {"name": "a.txt", "mimeType": "text/plain", "buffer": b"a"})
+    page.get_by_role("alert").get_by_text("a.txt is no image").wait_for()
+    page.click("#draw")
+    drawn(page)
+    assert page.locator("#easel img").count() == 1 and page.locator("#uploads li").count() == 1
+    ratio = page.locator("#easel img").evaluate("(image) => image.naturalWidth / image.naturalHeight")
+    assert ratio > 1, "the shape of the picture"
+    page.click("#pictures li:first-child button")
+    assert "task" in page.inner_text("#closer-settings")
+    page.click("#again")
+    assert page.get_attribute("#tab-edit", "aria-selected") == "true"
+
+
+def test_a_story_grows_to_ten_pictures_and_is_saved(visit, monkeypatch):
+    gate = gated_steps(monkeypatch)
+    page = visit(model=storyteller(), context_tokens=400)
+    page.click("#tab-story")
+    page.fill("#prompt", "the <b>day</b>")
+    page.click("#more summary")
+    page.fill("#text_temperature", "0")
+    page.fill("#max_tokens", str(10 * 8))
+    gate.allow(12)
+    page.keyboard.press("Control+Enter")
+    page.wait_for_selector("#story img")
+    assert page.locator("#story img").count() < 3 and page.is_visible("#stop")
+    gate.open()
+    idle(page)
+    assert page.locator("#story img").count() == 10 and page.locator("#story .page p").first.inner_text() == "A"
+    assert page.inner_text("#story h2") == "the <b>day</b>"
+    with page.expect_download() as download:
+        page.get_by_text("Save the page").click()
+    text = download.value.path().read_text()
+    assert text.count("<img") == 10 and "the &lt;b&gt;day" in text
+
+
+def test_a_world_is_walked_through_by_arrow_keys(visit, tasks):
+    page = visit(model=tasks, area=16 * 16, context_tokens=700)
+    page.click("#tab-world")
+    page.set_input_files("#upload", disc())
+    page.fill("#prompt", "a street")
+    page.click("#draw")
+    page.wait_for_selector("#world-view img")
+    asked = []
+    page.on("request", lambda request: asked.append(request.post_data_json) if request.method == "POST" else None)
+    for number, key in enumerate(("ArrowUp", "ArrowLeft", "ArrowRight"), 2):
+        page.keyboard.press(key)
+        page.locator("#world-trail li").nth(number - 1).wait_for()
+        idle(page)
+    assert page.locator("#world-trail span").all_inner_texts() == [
+        "here", "move forward 0.5", "turn left 15 degrees", "turn right 15 degrees",
+    ]  # fmt: skip
+    walked = asked[-1]["messages"][-1]["content"]
+    assert walked.count("![picture]") == 2 and walked.endswith("turn right 15 degrees"), "the way so far is one answer"
+    page.click("#pad [data-to=back]")
+    page.locator("#world-trail li").nth(4).wait_for()
+    idle(page)
+    page.click("#tab-draw")
+    page.keyboard.press("ArrowDown")
+    assert page.locator("#world-trail li").count() == 5, "keys walk in the world alone"
+
+
+def test_a_world_begins_with_a_drawn_picture_where_none_is_given(visit, tasks):
+    page = visit(model=tasks, area=16 * 16)
+    page.click("#tab-world")
+    page.fill("#prompt", "a street")
+    page.keyboard.press("Control+Enter")
+    page.wait_for_selector("#world-view img")
+    idle(page)
+    assert page.locator("#uploads li").count() == 1 and page.locator("#easel *").count() == 0
+
+
+def test_one_talks_about_pictures_and_clips(visit, tmp_path):
+    page = visit()
+    page.click("#tab-chat")
+    write_clip(Clip(np.zeros((16, 32, 32, 3), np.uint8), 8.0), tmp_path / "clip.mp4", {})
+    page.set_input_files("#upload", disc())
+    page.set_input_files("#upload", tmp_path / "clip.mp4")
+    page.fill("#prompt", "What is it?")
+    page.keyboard.press("Enter")
+    idle(page)
+    assert page.locator(".mine img").count() == page.locator(".mine video").count() == 1
+    assert page.locator(".theirs").inner_text().strip() and page.input_value("#prompt") == ""
+    asked = []
+    page.on("request", lambda request: asked.append(request.post_data_json) if request.method == "POST" else None)
+    page.fill("#prompt", "And now?")
+    page.keyboard.press("Enter")
+    page.locator(".theirs").nth(1).wait_for()
+    idle(page)
+    assert [message["role"] for message in asked[-1]["messages"]] == ["user", "assistant", "user"]
+    page.click("#restart")
+    assert page.locator("#turns li").count() == 0
+
+
+def test_a_question_that_fails_goes_back_into_its_field(visit):
+    page = visit()
+    page.click("#tab-chat")
+    page.route("**/v1/**", lambda route: route.abort())
+    page.fill("#prompt", "What is it?")
+    page.keyboard.press("Enter")
+    page.get_by_role("alert").get_by_text("does not answer").wait_for()
+    assert page.input_value("#prompt") == "What is it?" and page.locator("#turns li").count() == 0
+
+
+def test_a_video_is_made_and_a_clip_continued(visit, tmp_path):
+    page = visit(area=32 * 32)
+    page.click("#tab-video")
+    page.fill("#prompt", "waves")
+    page.fill("#seconds", "1")
+    page.click("#draw")
+    page.wait_for_selector("#easel video")
+    idle(page)
+    write_clip(Clip(np.zeros((16, 32, 32, 3), np.uint8), 8.0), tmp_path / "clip.mp4", {})
+    page.set_input_files("#upload", tmp_path / "clip.mp4")
+    page.click("#draw")
+    page.locator("#pictures li").nth(1).wait_for()
+    idle(page)
+    page.click("#pictures li:first-child button")
+    video = page.locator("#closer video")
+    video.wait_for()
+    assert page.locator("#easel video").evaluate("(video) => video.duration") == pytest.approx(3.0, abs=0.2)
+
+
+@pytest.mark.parametrize("width", [320, 390])
+def test_every_tab_fits_a_phone_and_every_control_has_a_name(visit, tasks, width):
+    for page in (visit(width), visit(width, model=tasks)):
+        page.click("#more summary")
+        for name in page.locator("#tabs button").all():
+            name.click()
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, name.inner_text()
+            nameless = """() => [...document.querySelectorAll("button, input, select, textarea")].filter((each) =>
+                each.checkVisibility() && !(each.labels?.length || each.ariaLabel || each.textContent.trim()))"""
+            assert page.evaluate(f"({nameless})().map((each) => each.outerHTML)") == []
+            small = """() => [...document.querySelectorAll("button, select, [type=number], [type=text]")].filter(
+                (each) => each.checkVisibility() && each.getBoundingClientRect().height < 40)"""
+            assert page.evaluate(f"({small})().map((each) => each.outerHTML)") == [], "fingers need room"

@@ -30,6 +30,7 @@ from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.checkpoint import load_tensors
 from reelmill.train.model import Decoder, ModelConfig, empty_decoder
 from reelmill.train.parallel.decoder import placed_like
+from reelmill.train.vertical import decoder_tensors
 
 Layout = Literal["emu3", "llama", "qwen3", "emu3.5"]
 INDEX = "model.safetensors.index.json"
@@ -239,7 +240,7 @@ def fill(model: Decoder, folder: Path, *, no_dist: bool = False, rows: int | Non
     `rows` the two tables of the vocabulary get so many first rows, and keep the others. Raises WeightsError for
     missing, damaged or spare weights and for wrong shapes.
     """
-    tensors: dict[str, Tensor] = dict(model.state_dict())
+    tensors = decoder_tensors(model)
     stored = _stored(folder)
     is_tied = "lm_head.weight" not in stored and json.loads((folder / "config.json").read_text()).get(
         "tie_word_embeddings"
@@ -298,7 +299,7 @@ def _stored(folder: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
 
 
 def _named(model: Decoder, dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
-    for name, tensor in model.state_dict().items():
+    for name, tensor in decoder_tensors(model).items():
         yield (name if name.startswith("lm_head.") else f"model.{name}"), tensor.to(dtype).contiguous()
 
 

@@ -11,6 +11,7 @@ from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train import checkpoint, hub
 from reelmill.train.config import TrainConfig
 from reelmill.train.model import Decoder, ModelConfig
+from reelmill.train.vertical import begin_vertical, decoder_tensors
 
 _SIZES = ("vocab_size", "hidden", "layers", "heads", "kv_heads", "head_size", "mlp", "qk_norm")
 _NUMBERS = ("rope_theta", "norm_eps")
@@ -26,11 +27,15 @@ def load_init_weights(place: Path, model: Decoder, vocab: Vocabulary, tokenizer:
     """
     found, theirs = find_init_weights(place, model.config, vocab, tokenizer)
     loaded = f"weights of {found}" + _differing(theirs, model.config)
+    is_whole = theirs.vertical_layers == model.config.vertical_layers
     if not (found / "config.json").is_file():
-        checkpoint.load_weights(found / "model", model)
+        checkpoint.load_tensors(dict(model.state_dict()) if is_whole else decoder_tensors(model), found / "model")
+        if not is_whole:
+            begin_vertical(model)
         return loaded
     rows, size = hub.taken_rows(found, theirs, model.config.vocab_size), model.config.vocab_size
     hub.fill(model, place, rows=rows if rows < size else None)
+    begin_vertical(model)
     if rows == size:
         return loaded
     return (

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -53,6 +53,8 @@ class ModelConfig:
     """On the attention probabilities."""
     init_std: float = 0.02
     """Standard deviation of the initial weights."""
+    vertical_layers: int = 0
+    """Layers of a second head that predicts the code below, for pictures drawn by diagonals; 0: no such head."""
 
     @property
     def head_size(self) -> int:
@@ -69,12 +71,21 @@ class ModelConfig:
             )
         if self.heads % self.kv_heads:
             raise ConfigError(f"model.heads {self.heads} is no multiple of model.kv_heads {self.kv_heads}.")
+        if not 0 <= self.vertical_layers <= self.layers:
+            raise ConfigError(
+                f"model.vertical_layers is {self.vertical_layers}; the second head is made of copies of the last "
+                f"layers, of which there are {self.layers}."
+            )
         if self.head_size % 2:
             raise ConfigError(f"the head size is {self.head_size}; rotary positions need an even one.")
 
 
 class Cache(Protocol):
     """What a model keeps of tokens that it has read, for the tokens after them (`eval/generation/cache.py`)."""
+
+    @property
+    def layers(self) -> int:
+        """Layers that it has room for: those of the decoder, or those of its second head too."""
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Keep a layer's keys and values of new tokens, and let the tokens attend to all up to themselves.
@@ -202,11 +213,54 @@ class Head(nn.Linear):
         return total, nll.view(targets.shape), log_z.view(targets.shape)
 
 
+class VerticalHead(nn.Module):
+    """The second head of a decoder that draws pictures by diagonals: from what goes into the decoder's last layers it
+    makes hidden states that predict the code below (the vertical branch of FlashAR, arXiv 2605.09430).
+
+    They go through the output projection of the decoder, so a mixture of both heads' logits is one of their states.
+    `gate` says from both states how much of the mixture is the decoder's, who predicts the code to the right. A gate
+    whose last weights are 0 takes half of each.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        layers = range(config.layers, config.layers + config.vertical_layers)  # their places in a cache
+        self.layers = nn.ModuleList(Layer(config, layer) for layer in layers)
+        self.norm = RMSNorm(config.hidden, config.norm_eps)
+        inner = max(64, config.hidden // 8)
+        self.gate = nn.Sequential(nn.Linear(2 * config.hidden, inner), nn.SiLU(), nn.Linear(inner, 1))
+
+    def forward(self, x: Tensor, angles: tuple[Tensor, Tensor], visible: Visible | None, cache: Cache | None) -> Tensor:
+        """[B, T, hidden] -> the same."""
+        for layer in self.layers:
+            x = layer(x, angles, visible, cache)
+        out: Tensor = self.norm(x)
+        return out
+
+    def mix(self, right: Tensor, below: Tensor, has_above: Tensor) -> Tensor:
+        """States [..., m, hidden] that predict m codes: of `right` from the left of each and `below` from above it, or
+        of `right` alone where bool [m] says that nothing stands above."""
+        share = torch.sigmoid(self.gate(torch.cat((right, below), dim=-1)))
+        share = torch.where(has_above[:, None], share, 1.0)
+        return share * right + (1 - share) * below
+
+
+class DiagonalStates(NamedTuple):
+    """`hidden` [B, T, hidden] of all tokens. For m codes, [B, m, hidden] each: `right`, of the token to the left of
+    each; `below`, the second head's of the one above it; and `mixed`, of both."""
+
+    hidden: Tensor
+    right: Tensor
+    below: Tensor
+    mixed: Tensor
+
+
 class Decoder(nn.Module):
     """The whole model. `forward` gives hidden states; `lm_head` turns them into logits or into the loss.
 
-    `backend` is the way of attention (`attention.py`), None for the fastest that can do it. With a `part` the model
-    gets this rank's columns of the rows (`context.py`).
+    `vertical` is the second head, where there is one; `diagonal` gives the states of both. `backend` is the way of
+    attention (`attention.py`), None for the fastest that can do it. With a `part` the model gets this rank's columns of
+    the rows (`context.py`).
     """
 
     backend: Backend | None = None
@@ -221,6 +275,7 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList(Layer(config, layer) for layer in range(config.layers))
         self.norm = RMSNorm(config.hidden, config.norm_eps)
         self.lm_head = Head(config.hidden, config.vocab_size, bias=False)
+        self.vertical = VerticalHead(config) if config.vertical_layers else None
 
     def forward(
         self,
@@ -236,16 +291,53 @@ class Decoder(nn.Module):
         each other in the rows, flattened (they sum to B * T; none crosses a row); a token sees its own document only.
         Without `lengths` each row is one document. With a `cache` the tokens continue those in it. With a `part`,
         tokens and positions are those of its columns, and `lengths` those of the whole rows. `visible`, in place of
-        `lengths`, is all that tokens may see.
+        `lengths`, is all that tokens may see. A cache with room for the second head's layers keeps theirs too.
         """
         angles = rotary(positions, self.config.head_size, self.config.rope_theta)
         x: Tensor = self.dropout(self.embed_tokens(tokens))
         if cache is None and visible is None:
             visible = self._documents(tokens, lengths, x.dtype)
-        for layer in self.layers:
+        hidden, before = self._hidden(x, angles, visible, cache)
+        if self.vertical is not None and cache is not None and cache.layers > len(self.layers):
+            self.vertical(before, angles, visible, cache)
+        return hidden
+
+    def diagonal(
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        left: Tensor,
+        above: Tensor,
+        *,
+        cache: Cache | None = None,
+        visible: Visible | None = None,
+        frozen: bool = False,
+    ) -> DiagonalStates:
+        """The states of both heads, for codes whose left and upper neighbors stand in columns `left` and `above` int64
+        [m] of tokens int64 [B, T]; -1 in `above`: nothing stands there.
+
+        Only the second head gets gradients if all else is `frozen`. See `forward` for the rest.
+        """
+        assert self.vertical is not None
+        angles = rotary(positions, self.config.head_size, self.config.rope_theta)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
+            x: Tensor = self.dropout(self.embed_tokens(tokens))
+            hidden, before = self._hidden(x, angles, visible, cache)
+        right, below = hidden[:, left], self.vertical(before, angles, visible, cache)[:, above.clamp(min=0)]
+        return DiagonalStates(hidden, right, below, self.vertical.mix(right, below, above >= 0))
+
+    def _hidden(
+        self, x: Tensor, angles: tuple[Tensor, Tensor], visible: Visible | None, cache: Cache | None
+    ) -> tuple[Tensor, Tensor]:
+        """Hidden states, and what goes into the last `vertical_layers` layers (into the norm where there are none)."""
+        last = len(self.layers) - self.config.vertical_layers
+        for layer in self.layers[:last]:
+            x = layer(x, angles, visible, cache)
+        before = x
+        for layer in self.layers[last:]:
             x = layer(x, angles, visible, cache)
         hidden: Tensor = self.norm(x)
-        return hidden
+        return hidden, before
 
     def _documents(self, tokens: Tensor, lengths: Sequence[int] | None, dtype: torch.dtype) -> Documents:
         """What attention has to know of a batch, made once for all layers."""

@@ -42,13 +42,19 @@ class OptimizerConfig:
         return self.final_lr + (self.lr - self.final_lr) * left
 
 
-def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
-    """AdamW over the model's parameters that learn. The learning rate is set at each step."""
-    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups: list[dict[str, Any]] = [
-        {"params": [parameter for parameter in learning if parameter.ndim > 1]},
-        {"params": [parameter for parameter in learning if parameter.ndim == 1], "weight_decay": 0.0},
-    ]
+def make_optimizer(model: nn.Module, config: OptimizerConfig, apart: str = "") -> torch.optim.AdamW:
+    """AdamW over the model's parameters that learn. The learning rate is set at each step.
+
+    Those whose names begin with `apart` form groups of their own; the key `is_apart` of a group says so.
+    """
+    learning = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    groups: list[dict[str, Any]] = []
+    for is_apart in (False, True) if apart else (False,):
+        own = [parameter for name, parameter in learning if not apart or name.startswith(apart) == is_apart]
+        groups += [
+            {"params": [parameter for parameter in own if parameter.ndim > 1], "is_apart": is_apart},
+            {"params": [p for p in own if p.ndim <= 1], "weight_decay": 0.0, "is_apart": is_apart},
+        ]
     return torch.optim.AdamW(
         groups,
         betas=(config.beta1, config.beta2),

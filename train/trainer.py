@@ -62,7 +62,7 @@ class Trainer:
         self.layout = layout = Layout.of(config.parallel, config.model, config.data.context, ranks)
         self.objective = objective_class(config.objective)(config, source, layout)
         self.model = sharded_decoder(config.model, layout, config.precision, config.seed)
-        self.optimizer = make_optimizer(self.model, config.optimizer)
+        self.optimizer = make_optimizer(self.model, config.optimizer, self.objective.apart)
         self.saver = Saver(out / "checkpoints", config.checkpoint, ranks)
         self._batches = Ahead(self.objective.micro_batches)
         self.meter = Meter(config.model, config.precision, ranks.device, ranks.size, config.steps)
@@ -171,6 +171,7 @@ class Trainer:
             (total * self.layout.tokens_size).backward()  # type: ignore[no-untyped-call]
             sums.append(part)
             losses.append((micro_batch, nll))
+        self._fill_gradients()
         metrics = self.objective.metrics(self.layout.sum(torch.stack(sums).sum(0)))
         loss = metrics["loss"]
         if not math.isfinite(loss):
@@ -179,8 +180,9 @@ class Trainer:
         if not math.isfinite(norm):
             raise gradient_error(step, loss, norm, self.model, self.ranks)
         rate = self.config.optimizer.rate(step, self.config.steps)
+        factor, factor_apart = self.objective.rate_factors(step)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * (factor_apart if group["is_apart"] else factor)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.tokens += int(tokens)
@@ -193,6 +195,13 @@ class Trainer:
             "epoch": self.objective.epoch(step),
             "tokens": self.tokens,
         }
+
+    def _fill_gradients(self) -> None:
+        """What an objective left alone in this step has gradients of 0: so the optimizer's state is of all parameters,
+        and a checkpoint's always the same."""
+        for parameter in self.model.parameters():
+            if parameter.grad is None and parameter.requires_grad:
+                parameter.grad = torch.zeros_like(parameter)
 
     def validate(self) -> dict[str, Any]:
         """The line of a validation."""

@@ -1,9 +1,10 @@
-"""Attention of clean documents and of noisy copies of their pictures, in one packed row (DiDA; arXiv 2510.26583, 4.3).
+"""Attention of documents and of copies of their pictures, in one packed row (DiDA; arXiv 2510.26583, section 4.3).
 
-The clean tokens come first and see what they always see: their own document, up to themselves. Behind them stand the
-noisy blocks, each a copy of a picture with its IMG. A noisy token sees the clean tokens of its document before the
-picture, and its whole block in both directions; never the picture's own clean tokens or what follows them, which would
-tell it the answer. No clean token sees a noisy one, so the clean stream is that of ordinary training.
+The documents come first and see what they always see: their own, up to themselves. Behind them stand the copies, each
+of a picture with its IMG: noisy, or in the order of its diagonals. A copied token sees the tokens of its document
+before the picture, and its copy: all of it, or up to the end of its own group; never the picture's own tokens or what
+follows them, which would tell it the answer. No token of a document sees a copied one, so the documents are those of
+ordinary training.
 """
 
 from __future__ import annotations
@@ -21,55 +22,60 @@ from torch.nn.attention.flex_attention import BlockMask
 from reelmill.train.attention import Backend, Documents, attend_flex, block_mask, to_device
 
 
-class NoisyBlock(NamedTuple):
-    """`size` tokens that see each other and the clean tokens from `first` up to `stop`."""
+class PictureCopy(NamedTuple):
+    """`size` copied tokens that see the tokens of documents from `first` up to `stop`, and each other.
+
+    With `groups`, the sizes of the groups that they form one behind the other, each sees its group and those before.
+    """
 
     size: int
     first: int
     stop: int
+    groups: tuple[int, ...] = ()
+
+    @property
+    def ends(self) -> Tensor:
+        """int32 [size]: up to where in the copy each token sees."""
+        sizes = torch.tensor(self.groups or [self.size], dtype=torch.int32)
+        return sizes.cumsum(0, dtype=torch.int32).repeat_interleave(sizes)
 
 
 @dataclass(frozen=True)
 class TwoStreams:
-    """What the tokens of one row may see: clean documents of these `lengths`, then `blocks`.
+    """What the tokens of one row may see: documents of these `lengths`, then `copies` of pictures.
 
     Backend `flex` takes FlexAttention (CUDA; on the CPU without gradients; no dropout), any other one
-    scaled-dot-product attention for each document and block, with equal results.
+    scaled-dot-product attention for each document and copy, with equal results.
     """
 
     lengths: Sequence[int]
-    blocks: Sequence[NoisyBlock]
+    copies: Sequence[PictureCopy]
     device: torch.device
     backend: Backend = "documents"
 
     @cached_property
     def clean(self) -> Documents:
-        """The clean documents."""
+        """The documents."""
         return Documents.packed(self.lengths, self.device)
 
     @cached_property
     def tokens(self) -> int:
         """Tokens of the row."""
-        return self.clean.keys + sum(block.size for block in self.blocks)
+        return self.clean.keys + sum(copy.size for copy in self.copies)
 
     @cached_property
     def spans(self) -> list[tuple[Tensor, Tensor]]:
-        """Two spans of keys that each query sees, int32 [tokens] first and stop each: of clean tokens, and its block.
+        """Two spans of keys that each query sees, int32 [tokens] first and stop each: of documents, and of its copy.
 
-        The second span of a clean query is empty.
+        The second span of a document's query is empty.
         """
         first, stop = self.clean.spans
-        sizes = torch.tensor([block.size for block in self.blocks], dtype=torch.int32)
-        ends = self.clean.keys + sizes.cumsum(0)
-        columns = (
-            torch.tensor([block.first for block in self.blocks]),
-            torch.tensor([block.stop for block in self.blocks]),
-            ends - sizes,
-            ends,
-        )
-        before, until, begin, end = (
-            to_device(column.int().repeat_interleave(sizes.long()), self.device) for column in columns
-        )
+        sizes = torch.tensor([copy.size for copy in self.copies], dtype=torch.int32)
+        begins = self.clean.keys + sizes.cumsum(0) - sizes
+        columns = (torch.tensor([x.first for x in self.copies]), torch.tensor([x.stop for x in self.copies]), begins)
+        before, until, begin = (column.int().repeat_interleave(sizes.long()) for column in columns)
+        end = begin + torch.cat([torch.empty(0, dtype=torch.int32), *(copy.ends for copy in self.copies)])
+        before, until, begin, end = (to_device(column, self.device) for column in (before, until, begin, end))
         nothing = torch.zeros_like(first)
         return [
             (torch.cat((first, before)), torch.cat((stop, until))),
@@ -88,6 +94,16 @@ class TwoStreams:
         """FlexAttention's mask."""
         return block_mask(self.spans, self.tokens)
 
+    @cached_property
+    def _masks(self) -> list[Tensor | None]:
+        """Of each copy with groups, bool [size, keys]: what its tokens see of documents and of itself."""
+        masks: list[Tensor | None] = []
+        for copy in self.copies:
+            before = copy.stop - copy.first
+            keys = torch.arange(before + copy.size)
+            masks.append((keys < before + copy.ends[:, None]).to(self.device) if copy.groups else None)
+        return masks
+
     def attend(self, q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tensor:
         """Attention [1, tokens, heads, size]; keys and values are [1, tokens, kv_heads, size]."""
         if self.backend == "flex":
@@ -100,12 +116,12 @@ class TwoStreams:
     def _attend_parts(self, q: Tensor, k: Tensor, v: Tensor, dropout: float) -> Tensor:
         at = self.clean.keys
         parts = [self.clean.attend(q[:, :at], k[:, :at], v[:, :at], dropout)]
-        for block in self.blocks:
-            own, before = slice(at, at + block.size), slice(block.first, block.stop)
-            at += block.size
+        for copy, mask in zip(self.copies, self._masks, strict=True):
+            own, before = slice(at, at + copy.size), slice(copy.first, copy.stop)
+            at += copy.size
             keys, values = (torch.cat((x[:, before], x[:, own]), dim=1).transpose(1, 2) for x in (k, v))
             mixed = functional.scaled_dot_product_attention(
-                q[:, own].transpose(1, 2), keys, values, dropout_p=dropout, enable_gqa=True
+                q[:, own].transpose(1, 2), keys, values, attn_mask=mask, dropout_p=dropout, enable_gqa=True
             )
             parts.append(mixed.transpose(1, 2))
         return torch.cat(parts, dim=1)

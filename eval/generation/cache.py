@@ -18,15 +18,19 @@ from reelmill.train.model import ModelConfig
 
 
 class KVCache:
-    """Buffers for `rows` sequences of at most `capacity` tokens: [rows, kv_heads, capacity, head_size], two a layer."""
+    """Buffers for `rows` sequences of at most `capacity` tokens: [rows, kv_heads, capacity, head_size], two a layer.
 
-    def __init__(self, config: ModelConfig, rows: int, capacity: int, like: Tensor) -> None:
+    `vertical`: the layers of the decoder's second head have theirs too.
+    """
+
+    def __init__(self, config: ModelConfig, rows: int, capacity: int, like: Tensor, *, vertical: bool = False) -> None:
+        layers = config.layers + (config.vertical_layers if vertical else 0)
         shape = (rows, config.kv_heads, capacity, config.head_size)
         try:
-            self.keys = [torch.zeros(shape, dtype=like.dtype, device=like.device) for _ in range(config.layers)]
+            self.keys = [torch.zeros(shape, dtype=like.dtype, device=like.device) for _ in range(layers)]
             self.values = [torch.zeros_like(keys) for keys in self.keys]
         except RuntimeError as error:  # out of memory, on a GPU or on the CPU
-            size = 2 * config.layers * math.prod(shape) * like.element_size()
+            size = 2 * layers * math.prod(shape) * like.element_size()
             raise MachineError(
                 f"the cache of {rows} rows of {capacity:,} tokens takes {size / 2**30:,.1f} GiB, which {like.device} "
                 "does not have; generate fewer rows at a time, smaller pictures or shorter videos"
@@ -40,6 +44,11 @@ class KVCache:
     def device(self) -> torch.device:
         """The device of the buffers."""
         return self.keys[0].device
+
+    @property
+    def layers(self) -> int:
+        """Layers that have buffers."""
+        return len(self.keys)
 
     def reserve(self, rows: slice, count: int, *, both_ways: bool = False) -> Tensor:
         """Prepare to read `count` tokens in each of these rows; returns their positions, int64 [rows, count].

@@ -10,6 +10,8 @@ from typing import Any
 from reelmill.config import from_dict, nearest
 from reelmill.errors import ConfigError
 from reelmill.eval.generation.denoising import STEPS, Denoising
+from reelmill.eval.generation.diagonal_decoding import ByDiagonals
+from reelmill.eval.generation.engine import Pictures
 from reelmill.eval.generation.loading import is_hf_folder
 from reelmill.eval.generation.row_decoding import ByRows
 from reelmill.tokenize.vision import VisionTokenizer
@@ -21,10 +23,11 @@ WAYS = {
     "plain": "a token a pass",
     "exact-parallel": "several codes a pass by the same law, with other random numbers",
     "rows": "rows of a picture side by side, each --lag codes behind the one above: approximate, another law",
+    "diagonal": "a diagonal of a picture a pass, by a model that has learned it (recipe diagonal)",
     "dida": "a whole picture in --steps passes, by a model that has learned it (recipe dida)",
     "auto": "exact-parallel where few pictures are decoded together, else plain",
 }
-LEARNED = ("dida",)
+LEARNED = ("diagonal", "dida")
 """Ways that have to be learned, each by the training objective of its name."""
 WINDOW = 8
 """Codes that a pass of exact-parallel settles at most."""
@@ -38,7 +41,7 @@ class Decoding:
 
     name: str = "plain"
     window: int = 1
-    pictures: Denoising | ByRows | None = None
+    pictures: Pictures | None = None
 
     @property
     def label(self) -> str:
@@ -51,7 +54,7 @@ class Decoding:
         settings: dict[str, Any] = {"decode": self.name}
         if isinstance(self.pictures, Denoising):
             settings["steps"] = self.pictures.steps
-        elif self.pictures is not None and self.pictures.lag is not None:
+        elif isinstance(self.pictures, ByRows) and self.pictures.lag is not None:
             settings["lag"] = self.pictures.lag
         return settings
 
@@ -86,8 +89,9 @@ def decoding_of(
     check_decode(name, steps, lag)
     if name == "auto":
         name = "exact-parallel" if rows <= AUTO_ROWS else "plain"
-    if name in LEARNED and name not in learned_by(place):
-        others = ", ".join(way for way in WAYS if way not in LEARNED)
+    learned = learned_by(place)
+    if name in LEARNED and name not in learned:
+        others = ", ".join(way for way in WAYS if way not in LEARNED or way in learned)
         raise ConfigError(
             f"{place} has not learned to decode by {name}; it can do {others}. `reelmill train {name}` with init set "
             "to it makes one that has (docs/generation.md)."
@@ -96,6 +100,8 @@ def decoding_of(
         recipe: Mapping[str, Any] = checkpoint.read_state(place).recipe
         settings = from_dict(DidaConfig, recipe["dida"], "dida")
         return Decoding(name, 1, Denoising(fitted_path(vision.codebook()), steps or STEPS, settings.shift))
+    if name == "diagonal":
+        return Decoding(name, 1, ByDiagonals())
     if name == "rows":
         return Decoding(name, 1, ByRows(lag))
     return Decoding(name, WINDOW if name == "exact-parallel" else 1)

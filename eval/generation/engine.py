@@ -21,12 +21,16 @@ from reelmill.errors import ConfigError
 from reelmill.eval.generation.cache import KVCache
 from reelmill.eval.generation.decode_step import DecodeStep
 from reelmill.eval.generation.denoising import Denoiser, Denoising
+from reelmill.eval.generation.diagonal_decoding import ByDiagonals, DiagonalDecoder
 from reelmill.eval.generation.request import ActiveSequence, Ids, Picture, Request, SampledToken, single_id
 from reelmill.eval.generation.row_decoding import ByRows, RowDecoder
 from reelmill.eval.generation.window_sampler import WindowSampler
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.model import Decoder
 
+Pictures = Denoising | ByRows | ByDiagonals
+"""How pictures are drawn where they are not decoded token by token."""
+PictureDecoder = Denoiser | RowDecoder | DiagonalDecoder
 PREFILL = 512
 """Prompt tokens read in one forward pass."""
 
@@ -40,8 +44,9 @@ class Engine:
 
     With a `window` over 1, a pass reads up to that many tokens of each sequence, drafts among them, and settles one or
     more (`window_sampler.py`). The law of the tokens is the same; the random numbers behind them are used otherwise.
-    With `pictures` all codes of a picture are drawn at once, by a model that has learned it (`denoising.py`), or by
-    rows (`row_decoding.py`), and other tokens one by one, whatever the window. `passes` counts the passes of steps.
+    With `pictures` codes are drawn in another order, and other tokens one by one, whatever the window: all at once
+    (`denoising.py`) or by diagonals (`diagonal_decoding.py`), by a model that has learned it, or by rows
+    (`row_decoding.py`). `passes` counts the passes of steps.
     """
 
     def __init__(
@@ -55,13 +60,16 @@ class Engine:
         static: bool | None = None,
         compile: bool = False,
         window: int = 1,
-        pictures: Denoising | ByRows | None = None,
+        pictures: Pictures | None = None,
     ) -> None:
         window = 1 if pictures is not None else window
         self.model, self.vocab, self.prefill, self.window = model, vocab, prefill, window
         self.capacity = capacity
         # Drafts past the end of a sequence are read too, where its neighbors have longer windows.
-        self.cache = KVCache(model.config, rows, capacity + window - 1, model.embed_tokens.weight)
+        by_diagonals = isinstance(pictures, ByDiagonals)
+        self.cache = KVCache(
+            model.config, rows, capacity + window - 1, model.embed_tokens.weight, vertical=by_diagonals
+        )
         self._step = DecodeStep(model, self.cache, window, static=static, compile=compile)
         self._sampler = WindowSampler(model, vocab)
         self._pictures = self._picture_decoder(pictures)
@@ -71,9 +79,11 @@ class Engine:
         # The rows of active sequences are contiguous, in this order, from row 0.
         self._active: list[ActiveSequence] = []
 
-    def _picture_decoder(self, how: Denoising | ByRows | None) -> Denoiser | RowDecoder | None:
+    def _picture_decoder(self, how: Pictures | None) -> PictureDecoder | None:
         if isinstance(how, ByRows):
             return RowDecoder(self.model, self.vocab, self.cache, how)
+        if isinstance(how, ByDiagonals):
+            return DiagonalDecoder(self.model, self.vocab, self.cache)
         return Denoiser(self.model, self.vocab, self.cache, how) if how is not None else None
 
     def capture(self) -> None:
@@ -137,7 +147,7 @@ class Engine:
                 self._pictures.begin(sequence)
         return [token for new in sampled for token in new]
 
-    def _next_pictures(self, decoder: Denoiser | RowDecoder) -> list[SampledToken]:
+    def _next_pictures(self, decoder: PictureDecoder) -> list[SampledToken]:
         """A pass over the pictures, for each run of neighboring rows whose pictures can share one."""
         groups: list[tuple[int, list[ActiveSequence]]] = []
         row, kind = 0, None
@@ -235,7 +245,7 @@ def run(
     rows: int = 16,
     compile: bool = False,
     window: int = 1,
-    pictures: Denoising | ByRows | None = None,
+    pictures: Pictures | None = None,
 ) -> Iterator[SampledToken]:
     """Run all requests, numbered in the order given, in at most `rows` rows at a time; yields tokens as they come."""
     if not requests:

@@ -14,6 +14,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from reelmill.errors import ConfigError
 from reelmill.eval.generation.cache import KVCache
@@ -72,19 +73,7 @@ class RowDecoder:
         ids = torch.stack([s.picture.ids[reads] for s in sequences if s.picture for _ in range(s.rows)])
         positions = self.cache.reserve_at(slice(first, first + len(ids)), reads, seen)
         hidden = self.model(ids, positions, cache=self.cache)[:, now.predicting]
-        row = 0
-        for sequence, picture in zip(sequences, pictures, strict=True):
-            request = sequence.request
-            logits = guided_logits(
-                self.model.lm_head,
-                hidden[row : row + sequence.rows].flatten(0, 1),
-                ((self.vocab.vision_start, self.vocab.vision_stop),),
-                request.scales,
-            )
-            uniforms = torch.tensor(sequence.uniforms(len(now.codes)), device=device)
-            picture.ids[now.codes] = self.vocab.vision_start + sample(logits, request.sampling.vision, uniforms)
-            picture.step += 1
-            row += sequence.rows
+        sample_codes(self.model, self.vocab, sequences, hidden, now.codes)
 
     def is_done(self, picture: Picture) -> bool:
         """Whether its last pass was made."""
@@ -96,6 +85,25 @@ class RowDecoder:
 
     def _plan(self, picture: Picture) -> list[RowPass]:
         return row_passes(tuple(picture.free.tolist()), self.lag)
+
+
+def sample_codes(
+    model: Decoder, vocab: Vocabulary, sequences: Sequence[ActiveSequence], hidden: Tensor, codes: Sequence[int]
+) -> None:
+    """Draw the codes at the places `codes` of the sequences' pictures, and count the pass.
+
+    `hidden` [rows, codes, hidden]: the states that predict them, of all rows of the sequences in order.
+    """
+    row = 0
+    for sequence in sequences:
+        picture, request = sequence.picture, sequence.request
+        assert picture is not None
+        states = hidden[row : row + sequence.rows].flatten(0, 1)
+        logits = guided_logits(model.lm_head, states, ((vocab.vision_start, vocab.vision_stop),), request.scales)
+        uniforms = torch.tensor(sequence.uniforms(len(codes)), device=logits.device)
+        picture.ids[codes] = vocab.vision_start + sample(logits, request.sampling.vision, uniforms)
+        picture.step += 1
+        row += sequence.rows
 
 
 @lru_cache(maxsize=64)

@@ -16,7 +16,7 @@ from reelmill.eval.generation.engine_thread import EngineThread
 from reelmill.tokenize.documents import Grammar, Header, parse, seconds_of
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.objectives.dida.path import fitted_path
-from reelmill.train.two_streams import NoisyBlock, TwoStreams
+from reelmill.train.two_streams import PictureCopy, TwoStreams
 
 VOCAB = Vocabulary("bytes", 64)
 GREEDY = TokenSampling(temperature=0)
@@ -76,7 +76,7 @@ def likeliest(model, tokens, begin, stop, ids):
     """The likeliest codes of a block `ids` behind the clean tokens before it, in one forward pass as in training."""
     clean, block = torch.tensor(tokens[:begin]), torch.tensor(ids)
     positions = torch.arange(stop)
-    streams = TwoStreams([begin], [NoisyBlock(stop - begin, 0, begin)], torch.device("cpu"))
+    streams = TwoStreams([begin], [PictureCopy(stop - begin, 0, begin)], torch.device("cpu"))
     hidden = model(torch.cat((clean, block))[None], positions[None], visible=streams)[0, begin:]
     logits = hidden @ model.lm_head.weight[VOCAB.vision_start :].t()
     return VOCAB.vision_start + logits.argmax(1)[np.flatnonzero(VOCAB.is_vision(np.array(ids))) - 1]

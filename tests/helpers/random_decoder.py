@@ -5,10 +5,12 @@ import torch
 from reelmill.train.model import Decoder, ModelConfig
 
 
-def random_decoder(vocab):
+def random_decoder(vocab, vertical_layers=0):
     """In double precision, frozen; the same each time."""
     torch.manual_seed(0)
-    config = ModelConfig(vocab_size=vocab.size, hidden=16, layers=2, heads=2, kv_heads=1, mlp=24)
+    config = ModelConfig(
+        vocab_size=vocab.size, hidden=16, layers=2, heads=2, kv_heads=1, mlp=24, vertical_layers=vertical_layers
+    )
     model = Decoder(config).double().eval().requires_grad_(False)
     for parameter in model.parameters():
         if parameter.dim() > 1:

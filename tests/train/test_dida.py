@@ -18,7 +18,7 @@ from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.data.batches import Contents, assemble
 from reelmill.train.objectives.dida.noise import with_noise
 from reelmill.train.run import train
-from reelmill.train.two_streams import NoisyBlock, TwoStreams
+from reelmill.train.two_streams import PictureCopy, TwoStreams
 
 VOCAB = Vocabulary("bytes", 16)
 CPU = torch.device("cpu")
@@ -79,7 +79,7 @@ def test_each_way_of_attention_is_that_of_the_dense_mask(heads):
 
 
 def test_flex_blocks_hold_what_the_mask_allows():
-    streams = TwoStreams([300, 500], [NoisyBlock(260, 0, 40), NoisyBlock(130, 300, 700)], CPU)
+    streams = TwoStreams([300, 500], [PictureCopy(260, 0, 40), PictureCopy(130, 300, 700)], CPU)
     made = streams.block_mask.to_dense()[0, 0].bool()
     blocks = torch.nn.functional.pad(streams.mask, (0, -streams.tokens % 128) * 2).unflatten(0, (-1, 128))
     needed = blocks.unflatten(2, (-1, 128)).any(3).any(1)

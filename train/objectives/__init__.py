@@ -11,6 +11,7 @@ from reelmill.registry import find_class
 from reelmill.train.objectives.interface import Objective
 
 OBJECTIVES: dict[str, str] = {
+    "diagonal": "reelmill.train.objectives.diagonal:Diagonal",
     "dida": "reelmill.train.objectives.dida.objective:Dida",
     "next_token": "reelmill.train.objectives.next_token:NextToken",
     "preference": "reelmill.train.objectives.preference.objective:Preference",

@@ -77,6 +77,9 @@ class Objective(ABC, Generic[S]):
     shown: ClassVar[tuple[str, ...]] = ()
     """The metrics that a step's line on the terminal shows beside the loss, where a step has them."""
 
+    apart: ClassVar[str] = ""
+    """Parameters whose names begin so have a learning rate of their own (`rate_factors`)."""
+
     Config: ClassVar[type] = NoSettings
     """A dataclass of its settings; `self.settings` is one."""
 
@@ -111,6 +114,10 @@ class Objective(ABC, Generic[S]):
 
     def prepare(self, out: Path, log_fn: Callable[[str], None]) -> None:
         """Called once before the first step, on all ranks together. `out` is the run's folder."""
+
+    def rate_factors(self, step: int) -> tuple[float, float]:
+        """Factors of the step's learning rate: of all parameters but those `apart`, and of these."""
+        return 1.0, 1.0
 
     @abstractmethod
     def describe(self) -> list[str]:

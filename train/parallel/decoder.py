@@ -37,7 +37,7 @@ def sharded_decoder(config: ModelConfig, layout: Layout, precision: Precision, s
         use_float8(model, layout.ranks.device)
     if layout.tensor is not None:
         share_layers(model, layout.tensor)
-    for layer in model.layers:
+    for layer in all_layers(model):
         assert isinstance(layer, Layer)
         layer.recompute = recomputing(layout.config.recompute, config.attention_dropout)
         if compiles:
@@ -73,11 +73,17 @@ def _split_weights(model: Decoder, mesh: DeviceMesh, precision: Precision) -> No
         reduce_dtype=torch.float32,
         cast_forward_inputs=False,
     )
-    for layer in model.layers:
+    for layer in all_layers(model):
         fully_shard(layer, mesh=mesh, mp_policy=policy)
     fully_shard(model.lm_head, mesh=mesh, mp_policy=policy)
     register_fsdp_forward_method(model.lm_head, "loss")
     fully_shard(model, mesh=mesh, mp_policy=policy)
+    register_fsdp_forward_method(model, "diagonal")
+
+
+def all_layers(model: Decoder) -> list[nn.Module]:
+    """The layers of the decoder, and those of its second head."""
+    return [*model.layers, *(model.vertical.layers if model.vertical else ())]
 
 
 @torch.no_grad()

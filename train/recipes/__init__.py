@@ -9,6 +9,7 @@ from reelmill.config import nearest
 from reelmill.errors import ConfigError
 from reelmill.train.config import TrainConfig
 from reelmill.train.recipes import emu3_5, pretraining, understanding
+from reelmill.train.recipes.diagonal import diagonal
 from reelmill.train.recipes.dida import dida
 from reelmill.train.recipes.preference import dpo
 from reelmill.train.recipes.quality import qft
@@ -29,6 +30,7 @@ POST_TRAINING: dict[str, Callable[[], TrainConfig]] = {
     "qft": qft,
     "dpo": dpo,
     "dida": dida,
+    "diagonal": diagonal,
     "understanding_stage1": understanding.understanding_stage1,
     "understanding_stage2": understanding.understanding_stage2,
     "unified": understanding.unified,

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
-from reelmill.tokenize.documents import TokenKind
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.data.batches import Batch
-from reelmill.train.two_streams import NoisyBlock
+from reelmill.train.objectives.copies import pictures_of
+from reelmill.train.two_streams import PictureCopy
 
 Ints = npt.NDArray[np.int64]
 
@@ -25,7 +24,7 @@ class Noise:
     code, how far it is from noise (one time for each latent frame of a block) and the number that draws its noise.
     """
 
-    blocks: list[NoisyBlock]
+    blocks: list[PictureCopy]
     source: Ints
     codes: Ints
     times: npt.NDArray[np.float32]
@@ -45,23 +44,18 @@ def with_noise(batch: Batch, vocab: Vocabulary, documents: int, seed: list[int])
     Documents from number `documents` on are synthetic: their codes follow no law, and have no copy. The times are
     uniform in [0, 1). All numbers follow from `seed` and the document, whatever else is in the batch.
     """
-    tokens, kinds = batch.tokens.reshape(-1), batch.kinds.reshape(-1)
-    blocks: list[NoisyBlock] = []
+    tokens = batch.tokens.reshape(-1)
+    blocks: list[PictureCopy] = []
     sources, codes, times, uniforms = [], [], [], []
-    at = copied = 0
-    for length, document in zip(batch.lengths, batch.documents, strict=True):
-        first, at = at, at + length
-        if not 0 <= document < documents:
-            continue
+    copied = 0
+    for document, first, length, pictures in pictures_of(batch, vocab, documents):
         rng = np.random.default_rng([*seed, document, length])
-        for begin, stop in _visuals(vocab, tokens[first:at]):
-            if kinds[first + begin] != TokenKind.VISION:  # of a question, whose tokens are not predicted
-                continue
-            ids = tokens[first + begin : first + stop]
+        for begin, stop in pictures:
+            ids = tokens[begin:stop]
             places = np.flatnonzero(vocab.is_vision(ids))
             frames = np.cumsum(ids == vocab.eof)[places]
-            blocks.append(NoisyBlock(stop - begin, first, first + begin))
-            sources.append(np.arange(first + begin, first + stop))
+            blocks.append(PictureCopy(stop - begin, first, begin))
+            sources.append(np.arange(begin, stop))
             codes.append(places + copied)
             times.append(rng.random(frames[-1] + 1, dtype=np.float32)[frames])
             uniforms.append(rng.random(len(places), dtype=np.float32))
@@ -74,15 +68,3 @@ def with_noise(batch: Batch, vocab: Vocabulary, documents: int, seed: list[int])
         np.concatenate([np.empty(0, np.float32), *uniforms]),
     )
     return NoisyBatch(**vars(batch), noise=noise)
-
-
-def _visuals(vocab: Vocabulary, tokens: npt.NDArray[np.int32]) -> list[tuple[int, int]]:
-    """From IMG up to behind the last code, of each picture or video of a document that ends anywhere."""
-    is_code = vocab.is_vision(tokens)
-    found = []
-    begins = np.flatnonzero(tokens == vocab.img)
-    for begin, until in pairwise([*begins, len(tokens)]):
-        places = np.flatnonzero(is_code[begin:until])
-        if len(places):
-            found.append((int(begin), int(begin + places[-1]) + 1))
-    return found

@@ -19,18 +19,18 @@ from torch import Tensor
 
 from reelmill.errors import ConfigError
 from reelmill.tokenize.vision import load_by_fingerprint
-from reelmill.train.attention import Backend
 from reelmill.train.config import TrainConfig
 from reelmill.train.data.batches import Batch
 from reelmill.train.data.corpus import Corpus
 from reelmill.train.model import Decoder
 from reelmill.train.objectives.by_kind import KIND_NAMES, as_tensors, sums_by_kind
+from reelmill.train.objectives.copies import backend_of_copies
 from reelmill.train.objectives.dida.noise import NoisyBatch, with_noise
 from reelmill.train.objectives.dida.path import LATEST, MetricPath, fitted_path, shifted
 from reelmill.train.objectives.interface import BatchLoss
 from reelmill.train.objectives.next_token import NextToken
 from reelmill.train.parallel import Layout
-from reelmill.train.two_streams import NoisyBlock, TwoStreams
+from reelmill.train.two_streams import PictureCopy, TwoStreams
 
 
 @dataclass(kw_only=True)
@@ -155,8 +155,8 @@ class Dida(NextToken):
             )
         ]
         tokens, positions, targets, kinds, weights = rows
-        blocks = [*noise.blocks, *([NoisyBlock(missing, 0, 0)] if missing else [])]
-        visible = TwoStreams(batch.lengths, blocks, tokens.device, self._backend(tokens.device))
+        blocks = [*noise.blocks, *([PictureCopy(missing, 0, 0)] if missing else [])]
+        visible = TwoStreams(batch.lengths, blocks, tokens.device, backend_of_copies(tokens.device, self.config.model))
         is_noisy = torch.arange(tokens.shape[1], device=tokens.device)[None] >= clean
         return model(tokens, positions, visible=visible), targets, kinds, weights, is_noisy
 
@@ -165,11 +165,6 @@ class Dida(NextToken):
         start = self.source.vocab.vision_start
         when, numbers = (torch.from_numpy(x).to(ids.device) for x in (times, uniforms))
         return self.path.noised(ids - start, shifted(when * LATEST, self.settings.shift), numbers) + start
-
-    def _backend(self, device: torch.device) -> Backend:
-        """FlexAttention on CUDA, unless there is dropout, which it has not."""
-        can_be_flex = device.type == "cuda" and not self.config.model.attention_dropout
-        return "flex" if can_be_flex else "documents"
 
 
 def _noisy_sums(nll: Tensor, weights: Tensor, is_noisy: Tensor) -> Tensor:

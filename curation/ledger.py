@@ -246,6 +246,26 @@ TRANSCRIPTS = pa.schema(
 )
 """What was said, a row for each segment; an item of which a source has nothing has one row without text."""
 
+ANNOTATIONS = pa.schema(
+    [
+        ("unit", pa.int32()),
+        ("sample_id", pa.string()),
+        ("item_id", pa.string()),
+        ("kind", pa.string()),
+        ("part", pa.int32()),
+        ("start_s", pa.float64()),
+        ("end_s", pa.float64()),
+        ("text", pa.string()),
+        ("language", pa.string()),
+        ("model", pa.string()),
+        ("problem", pa.string()),
+        ("basis", pa.string()),
+        ("fingerprint", pa.string()),
+        ("created", pa.timestamp("us", tz="UTC")),
+    ]
+)
+"""What models say of a narrated sample: `segment`, `scene` and `summary`; `problem` says why one is junk."""
+
 FAILURES = pa.schema(
     [
         ("unit", pa.int32()),

@@ -7,13 +7,16 @@ section 3.1.1), and discloses no more. Here a sentence ends with its punctuation
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 _ENDS = ".!?…。！？｡؟।"
 _CLOSING = "\"'”’»)]」』）】"
-_WIDE_FROM = "\u3040"
+_WIDE_FROM = "\u3000"
 _ABBREVIATIONS = ("mr.", "mrs.", "ms.", "dr.", "prof.", "st.", "vs.", "e.g.", "i.e.", "no.", "fig.", "approx.", "inc.")
+
+
+CARRY = ("captions", "summaries")
 
 
 @dataclass
@@ -28,6 +31,10 @@ class NarrationConfig:
     """A longer sentence ends with the next word; ours, for recognisers that set no punctuation."""
     timestamps: bool = False
     """Whether each sentence begins with its second, as text: `[12.5s] Now fold it.`"""
+    carry: list[str] = field(default_factory=list)
+    """Annotations that documents carry beside the transcript, by the models of `[annotations]`. `captions`: a scene's
+    caption before its first key frame, as a thought (BOC, EOC). `summaries`: the summary of the whole and those of the
+    segments that the document covers, before all else as the global thought (BOG, EOG)."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +49,14 @@ class Block:
     scene_s: float | None = None
 
     @property
+    def middle_s(self) -> float:
+        """The second by which it is put in order, and into a sample."""
+        return (self.start_s + self.end_s) / 2
+
+    @property
     def order(self) -> tuple[float, bool]:
         """A key frame stands before a sentence whose middle it precedes: no sentence is divided."""
-        return ((self.start_s + self.end_s) / 2, self.frame is None)
+        return (self.middle_s, self.frame is None)
 
 
 def sentences(segments: Iterable[Mapping[str, Any]], config: NarrationConfig) -> list[Block]:
@@ -95,7 +107,7 @@ def split(blocks: Sequence[Block], cost: Callable[[Block], int], most: int) -> I
 
 
 def joined(words: Iterable[str]) -> str:
-    """Words as a text: with blanks between them, but none beside Chinese characters and kana."""
+    """Words as a text: with blanks between them, but none beside Chinese characters, kana and their punctuation."""
     text = ""
     for word in words:
         blank = text and not (text[-1] >= _WIDE_FROM and word[:1] >= _WIDE_FROM)

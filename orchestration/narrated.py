@@ -7,8 +7,12 @@ A sample of key frames (`curation/expanders/narrated.py`) and the words that wer
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from reelmill.config import from_dict
+from reelmill.curation.annotations import config as annotation_config
+from reelmill.curation.annotations.config import AnnotationConfig
 from reelmill.curation.clip_messages import Clip, Decoded, decode_clips
 from reelmill.curation.clips import VIDEO_JOB
 from reelmill.curation.narration import Block, joined, keyframe_blocks, sentences, split
@@ -24,8 +28,50 @@ from reelmill.tokenize.shards import document_row
 _ENDS = 2  # BOS and EOS
 
 
+@dataclass(frozen=True)
+class _Piece:
+    """A part of a document, its kind in `blocks`, and the seconds that it tells of."""
+
+    start_s: float
+    end_s: float
+    kind: str
+    part: documents.Part
+
+
+@dataclass(frozen=True)
+class Carried:
+    """Annotations of a sample. `captions`: by the index of the first key frame of their scene; `told`: the summary of
+    the whole, then those of segments, each with its span."""
+
+    captions: dict[int, str]
+    told: list[tuple[float, float, str]]
+
+    @classmethod
+    def of(cls, rows: Sequence[Mapping[str, Any]], frames: Sequence[Block]) -> Carried:
+        """From rows of `annotations`, the summary of the whole first."""
+        first: dict[float | None, Block] = {}
+        for block in frames:
+            first.setdefault(block.scene_s, block)
+        scenes = [(first[row["start_s"]].frame, row["text"]) for row in rows if row["kind"] == "scene"]
+        captions = {frame: text for frame, text in scenes if frame is not None}
+        return cls(captions, [(r["start_s"], r["end_s"], r["text"]) for r in rows if r["kind"] != "scene"])
+
+    @property
+    def all_summaries(self) -> list[str]:
+        """All of them: what a document's may cost."""
+        return [text for _, _, text in self.told]
+
+    def summaries(self, start_s: float, end_s: float) -> list[str]:
+        """Those of what is told from `start_s` to `end_s`."""
+        return [text for begins_s, stops_s, text in self.told if begins_s <= end_s and stops_s >= start_s]
+
+
 class NarratedWorker(TokenWorker):
     """Documents of narrated videos and recordings, several of a long one."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        super().__init__(settings)
+        self._annotated = annotation_config.fingerprint(from_dict(AnnotationConfig, settings["annotations"]))
 
     def _item(self, scored: Mapping[str, Any], samples: list[dict[str, Any]]) -> Made:
         if samples[0]["kind"] not in ("video", "audio"):
@@ -51,16 +97,17 @@ class NarratedWorker(TokenWorker):
     def _narrated(self, source: Source, sample: dict[str, Any], spoken: Sequence[Block]) -> list[dict[str, Any]]:
         """The token rows of a sample: its key frames, and the sentences whose middle lies in its span."""
         start_s, end_s = sample["start_s"], sample["end_s"]
-        inside = [s for s in spoken if start_s <= (s.start_s + s.end_s) / 2 < end_s]
+        inside = [s for s in spoken if start_s <= s.middle_s < end_s]
         frames = keyframe_blocks(sample["keyframes"] or ()) if sample["kind"] == "video" else []
         if not (inside or frames):
             raise ItemFailed("item", "nothing_to_tell: no key frame and no word")
         codes = self._codes(source, sample, frames)
-        most = self._config.narration.max_tokens - _ENDS
-        groups = list(split([*frames, *inside], lambda block: len(self._ids(block, codes, True)), most))
+        carried = Carried.of(self._annotations(sample), frames)
+        most = self._config.narration.max_tokens - _ENDS - self._length(self._global(carried.all_summaries))
+        groups = list(split([*frames, *inside], lambda block: self._length(self._parts(block, codes, carried)), most))
         if not groups:
             raise ItemFailed("item", f"too_long: no block has at most {most} tokens (tokens.narration.max_tokens)")
-        return [self._row(sample, part, group, codes) for part, group in enumerate(groups)]
+        return [self._row(sample, part, group, codes, carried) for part, group in enumerate(groups)]
 
     def _codes(self, source: Source, sample: dict[str, Any], frames: Sequence[Block]) -> dict[int, Codes]:
         """Codes [H, W] of each key frame by its index."""
@@ -76,34 +123,65 @@ class NarratedWorker(TokenWorker):
         return {int(clip["key"]): self._tokenizer.encode_image(frames[0]) for clip, frames in clips}
 
     def _row(
-        self, sample: dict[str, Any], part: int, group: Sequence[Block], codes: Mapping[int, Codes]
+        self, sample: dict[str, Any], part: int, group: Sequence[Block], codes: Mapping[int, Codes], carried: Carried
     ) -> dict[str, Any]:
-        pieces, spans, at = [], [], 1
+        start_s = min(block.start_s for block in group)
+        said = self._global(carried.summaries(start_s, max(block.end_s for block in group)))
+        pieces = [_Piece(sample["start_s"], sample["end_s"], *piece) for piece in said]
         for number, block in enumerate(group):
-            follows = number > 0 and group[number - 1].frame is None
-            piece = self._part(block, codes, follows)
-            length = len(part_ids(self._vocab, piece))
-            kind = "text" if block.frame is None else "image"
-            place = {"item_id": sample["item_id"], "start_s": block.start_s, "end_s": block.end_s}
-            spans.append({"kind": kind, "start": at, "stop": at + length, **place})
-            pieces.append(piece)
+            made = self._parts(block, codes, carried, before=group[number - 1].text if number else "")
+            pieces += [_Piece(block.start_s, block.end_s, *piece) for piece in made]
+        spans, at = [], 1
+        for piece in pieces:
+            length = len(part_ids(self._vocab, piece.part))
+            place = {"item_id": sample["item_id"], "start_s": piece.start_s, "end_s": piece.end_s}
+            spans.append({"kind": piece.kind, "start": at, "stop": at + length, **place})
             at += length
         known = {key: sample[key] for key in ("sample_id", "item_id", "licence", "source", "url", "uri")}
-        ids = documents.interleaved_document(self._vocab, pieces)
-        start_s = min(block.start_s for block in group)
+        ids = documents.interleaved_document(self._vocab, [piece.part for piece in pieces])
         return document_row(
             self._vocab, ids, fingerprint=self._fingerprint, part=part, start_s=start_s, blocks=spans, **known
         )
 
-    def _part(self, block: Block, codes: Mapping[int, Codes], follows: bool) -> documents.Part:
-        """A block as a part of a document; `follows`: after another sentence, from which it is set apart."""
-        if block.frame is not None:
-            return documents.Visual(codes[block.frame])
-        said = f"[{block.start_s:.1f}s] {block.text}" if self._config.narration.timestamps else block.text
-        return joined(["x", said])[1:] if follows else said
+    def _parts(
+        self, block: Block, codes: Mapping[int, Codes], carried: Carried, before: str = "x"
+    ) -> list[tuple[str, documents.Part]]:
+        """What a block is in a document, by kind: a sentence, or a key frame after its scene's caption.
 
-    def _ids(self, block: Block, codes: Mapping[int, Codes], follows: bool) -> Any:
-        return part_ids(self._vocab, self._part(block, codes, follows))
+        `before`: the sentence that it follows, from which it is set apart.
+        """
+        if block.frame is not None:
+            caption = carried.captions.get(block.frame)
+            thought = [("thought", self._thought(caption))] if caption else []
+            return [*thought, ("image", documents.Visual(codes[block.frame]))]
+        said = f"[{block.start_s:.1f}s] {block.text}" if self._config.narration.timestamps else block.text
+        return [("text", joined([before, said])[len(before) :])]
+
+    def _global(self, summaries: Sequence[str]) -> list[tuple[str, documents.Part]]:
+        """The thought of a whole document, where there is one."""
+        return [("global_thought", self._thought("\n".join(summaries), is_global=True))] if summaries else []
+
+    def _thought(self, text: str, *, is_global: bool = False) -> documents.Part:
+        """Between marks of its own, or as lines of text in a layout that has none."""
+        return documents.Thought(text, is_global) if self._vocab.layout.has_spans else f"\n{text}\n"
+
+    def _length(self, parts: Sequence[tuple[str, documents.Part]]) -> int:
+        """Tokens of parts."""
+        return sum(len(part_ids(self._vocab, part)) for _, part in parts)
+
+    def _annotations(self, sample: dict[str, Any]) -> list[dict[str, Any]]:
+        """The good annotations that documents of the sample carry."""
+        carry = self._config.narration.carry
+        kinds = [*(["scene"] if "captions" in carry else []), *(["segment", "summary"] if "summaries" in carry else [])]
+        if not kinds:
+            return []
+        with LedgerQueries(self._folder.root) as ledger:
+            return ledger.rows(
+                """SELECT kind, start_s, end_s, text FROM annotations JOIN narrations USING (sample_id, basis)
+                WHERE sample_id = $1 AND fingerprint = $2 AND problem IS NULL AND list_contains($3::VARCHAR[], kind)
+                ORDER BY kind DESC, start_s""",
+                [sample["sample_id"], self._annotated, kinds],
+            )
 
     def _size(self, sample: dict[str, Any]) -> Clip:
         """Pixels of a frame of the sample."""

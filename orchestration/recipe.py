@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from reelmill.config import free_table, from_dict, read_toml
+from reelmill.curation.annotations.config import AnnotationConfig
 from reelmill.curation.captions.config import CaptionConfig
 from reelmill.curation.rules import Rule
 from reelmill.curation.scoring import ScoreConfig
@@ -31,6 +32,7 @@ class Recipe:
     rules: dict[str, Rule] = field(default_factory=dict)
     """What is kept: rules in the order in which they judge; the first that fails is the reason."""
     captions: CaptionConfig = field(default_factory=CaptionConfig)
+    annotations: AnnotationConfig = field(default_factory=AnnotationConfig)
     tokens: TokensConfig = field(default_factory=TokensConfig)
     engine: EngineConfig = free_table(EngineConfig)
 

@@ -28,7 +28,10 @@ from reelmill.media.source import Place, Source, place_of
 from reelmill.orchestration.repair import damage_error
 from reelmill.os_errors import os_failure
 
-TABLES = ("items", "samples", "captions", "failures", "tokens", "verdicts", "timings", "audio", "transcripts")
+TABLES = (
+    *("items", "samples", "captions", "failures", "tokens", "verdicts", "timings"),
+    *("audio", "transcripts", "annotations"),
+)
 SCHEMAS = "schemas"
 READ = frozenset({*TABLES, SCHEMAS, "plan.parquet", "recipe.toml", "run.json"} - {"timings"})
 """What commands that read look at; without `timings`, which nothing makes anew."""

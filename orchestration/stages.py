@@ -33,6 +33,7 @@ class StageRunner:
             "sound": to_dict(recipe.sound),
             "transcripts": to_dict(recipe.transcripts),
             "captions": to_dict(recipe.captions),
+            "annotations": to_dict(recipe.annotations),
             "tokens": to_dict(recipe.tokens),
         }
 

@@ -16,6 +16,7 @@ import torch
 
 from reelmill.config import from_dict, identity
 from reelmill.curation import clips as jobs
+from reelmill.curation.annotations import config as annotation_config
 from reelmill.curation.clip_messages import Decoded, decode_clips
 from reelmill.curation.ledger import FAILURES, TIMINGS
 from reelmill.errors import ConfigError, DataError
@@ -27,6 +28,7 @@ from reelmill.orchestration.changed import MARK
 from reelmill.orchestration.decoding_worker import DecodingWorker
 from reelmill.orchestration.engine import Receipt, Task
 from reelmill.orchestration.plan import group_by
+from reelmill.orchestration.recipe import Recipe
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.stages import StageRunner
 from reelmill.orchestration.tokens_config import TokensConfig
@@ -40,14 +42,17 @@ WORKER = "reelmill.orchestration.tokens:TokenWorker"
 JOBS = {"video": jobs.VIDEO_JOB, "image": jobs.IMAGE_JOB, "text": jobs.TEXT_JOB}
 
 
-def tokens_fingerprint(config: TokensConfig, tokenizer_fingerprint: str) -> str:
-    """What a token depends on beside its sample: the tokenizer's weights and every option."""
+def tokens_fingerprint(config: TokensConfig, tokenizer_fingerprint: str, annotations: str = "") -> str:
+    """What a token depends on beside its sample: the tokenizer's weights, every option, and the fingerprint of the
+    annotations that documents carry."""
     settings = identity(config)
+    if not config.narration.carry:
+        del settings["narration"]["carry"]
     if config.documents == "clips":  # earlier versions had nothing else
         del settings["documents"], settings["narration"]
     if not config.layout:
         del settings["layout"]
-    parts = [settings, tokenizer_fingerprint, documents.LAYOUT_VERSION]
+    parts = [settings, tokenizer_fingerprint, documents.LAYOUT_VERSION, *([annotations] if annotations else [])]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -60,6 +65,16 @@ def encoder_run(config: TokensConfig) -> vision.RunConfig:
     if config.device == "cpu" or not torch.cuda.is_available():
         return vision.RunConfig(compile=config.compile)
     return vision.RunConfig("cuda", batch=config.batch, compile=config.compile)
+
+
+def recipe_fingerprint(recipe: Recipe, tokenizer_fingerprint: str) -> str:
+    """`tokens_fingerprint` of a recipe, with its annotations where documents carry any."""
+    return tokens_fingerprint(recipe.tokens, tokenizer_fingerprint, annotations_fingerprint(recipe))
+
+
+def annotations_fingerprint(recipe: Recipe) -> str:
+    """Of the annotations that documents carry; empty where they carry none."""
+    return annotation_config.fingerprint(recipe.annotations) if recipe.tokens.narration.carry else ""
 
 
 def vocabulary(config: TokensConfig, tokenizer: vision.VisionTokenizer) -> Vocabulary:
@@ -79,13 +94,17 @@ def tokenize_selection(
     Returns the fingerprints of the tokens and of the vision tokenizer.
     """
     tokenizer = vision.load(runner.recipe.tokens.tokenizer).fingerprint
-    fingerprint = tokens_fingerprint(runner.recipe.tokens, tokenizer)
+    fingerprint = recipe_fingerprint(runner.recipe, tokenizer)
     narrated = runner.recipe.tokens.documents == "narrated"
     waits = narrated and runner.recipe.transcripts.wait and bool(runner.recipe.transcripts.sources)
     worker = "reelmill.orchestration.narrated:NarratedWorker" if narrated else WORKER
-    tasks = token_tasks(runner.folder, selection, fingerprint, required, narrated=narrated, for_words=waits)
-    runner.run("tokenize", worker, tasks)
-    runner.run("tokenize again", worker, stale_tasks(runner.folder, selection, fingerprint))
+    annotations = annotations_fingerprint(runner.recipe)
+    tasks = token_tasks(
+        runner.folder, selection, fingerprint, required, narrated=narrated, for_words=waits, annotations=annotations
+    )
+    runner.run("tokenize", worker, tasks, tokens_fingerprint=fingerprint)
+    stale = stale_tasks(runner.folder, selection, fingerprint)
+    runner.run("tokenize again", worker, stale, tokens_fingerprint=fingerprint)
     return fingerprint, tokenizer
 
 
@@ -97,23 +116,30 @@ def token_tasks(
     *,
     narrated: bool = False,
     for_words: bool = False,
+    annotations: str = "",
 ) -> list[Task]:
     """One task per unit: kept samples of `selection` that have neither tokens nor a failure under this fingerprint.
 
     A video or image has its turn when it has a good caption, and an answer, good or junk, of each `required` (source,
-    model). With `narrated` a video or recording needs none; with `for_words` it has its turn when it is transcribed.
+    model). With `narrated` a video or recording needs none; with `for_words` it has its turn when it is transcribed,
+    with `annotations`, a fingerprint, when it is annotated.
     """
     with LedgerQueries(folder.root) as ledger:
         rows = ledger.rows(
             f"""SELECT {_ROW} FROM (SELECT *, $4 AND kind IN ('video', 'audio') AS is_narrated FROM samples) s
             WHERE (kind = 'text' OR is_narrated OR caption IS NOT NULL) AND NOT ($5 AND is_narrated AND n_words IS NULL)
+            AND NOT ($6 <> '' AND is_narrated AND sample_id NOT IN (SELECT sample_id FROM annotations
+                JOIN narrations USING (sample_id, basis) WHERE annotations.kind = 'summary' AND fingerprint = $6))
             AND sample_id IN (SELECT sample_id FROM verdicts WHERE selection = $1 AND status = 'kept')
             AND sample_id NOT IN (SELECT sample_id FROM tokens WHERE fingerprint = $2)
             AND sample_id NOT IN (SELECT sample_id FROM failures WHERE fingerprint = $2)
             AND (kind = 'text' OR is_narrated OR len($3) = (SELECT count(DISTINCT caption_source) FROM captions c
                 WHERE c.sample_id = s.sample_id AND list_contains($3::VARCHAR[], caption_source || '=' || model)))
             ORDER BY unit, item_id, start_s""",
-            [selection, fingerprint, [f"{source}={model}" for source, model in required], narrated, for_words],
+            [
+                *(selection, fingerprint, [f"{source}={model}" for source, model in required]),
+                *(narrated, for_words, annotations),
+            ],
         )
     return [{"unit": unit, "items": len(group), "rows": group} for unit, group in group_by(rows, "unit")]
 
@@ -165,7 +191,7 @@ class TokenWorker(DecodingWorker):
         self._config = from_dict(TokensConfig, settings["tokens"])
         self._tokenizer = vision.load(self._config.tokenizer, encoder_run(self._config))
         self._vocab = vocabulary(self._config, self._tokenizer)
-        self._fingerprint = tokens_fingerprint(self._config, self._tokenizer.fingerprint)
+        self._fingerprint: str = settings["tokens_fingerprint"]
 
     def __call__(self, task: Task) -> Receipt:
         """Tokenize and commit one unit's samples."""

@@ -22,7 +22,7 @@ import duckdb
 import pyarrow as pa
 
 from reelmill.curation.captions.config import CaptionConfig
-from reelmill.curation.ledger import AUDIO, KEYFRAME, OF_THE_TEXT, TRANSCRIPTS
+from reelmill.curation.ledger import ANNOTATIONS, AUDIO, KEYFRAME, OF_THE_TEXT, TRANSCRIPTS
 from reelmill.curation.rules import quoted
 from reelmill.errors import ConfigError, DataError, MachineError, ReelmillError
 from reelmill.files import write_atomically
@@ -39,7 +39,10 @@ TABLES = {
     "plan": "plan.parquet",
     **{
         name: f"{name}/*.parquet"
-        for name in ("items", "samples", "verdicts", "captions", "failures", "timings", "audio", "transcripts")
+        for name in (
+            *("items", "samples", "verdicts", "captions", "failures", "timings"),
+            *("audio", "transcripts", "annotations"),
+        )
     },
     "tokens": "tokens/**/*.parquet",
 }
@@ -93,13 +96,21 @@ VIEWS = {  # {table} is the table's files, a SQL list; {prefer}, {languages}, {m
         FROM scored s JOIN items i USING (item_id)
         LEFT JOIN verdicts v ON v.sample_id = s.sample_id AND v.selection = 'default'
         LEFT JOIN chosen_captions c ON c.sample_id = s.sample_id""",
+    "narrations": """SELECT sample_id, md5(concat_ws('|', said,
+            [[k.time_s, k.scene_start_s, k.scene_end_s] FOR k IN keyframes IF k.problem IS NULL]::VARCHAR)) AS basis
+        FROM scored LEFT JOIN (SELECT item_id,
+                string_agg(concat_ws(' ', start_s, end_s, text), chr(10) ORDER BY segment) AS said
+            FROM chosen_transcripts GROUP BY item_id) USING (item_id)""",
+    "annotations": "SELECT * EXCLUDE (unit) FROM read_parquet({annotations}, union_by_name = true)",
+    "chosen_annotations": """SELECT a.* FROM annotations a JOIN narrations USING (sample_id, basis)
+        WHERE problem IS NULL QUALIFY fingerprint = arg_max(fingerprint, created) OVER (PARTITION BY sample_id)""",
     "failures": "SELECT * EXCLUDE (unit) FROM read_parquet({failures}, union_by_name = true)",
     "tokens": "SELECT * FROM read_parquet({tokens}, union_by_name = true)",
     "timings": "SELECT * FROM read_parquet({timings}, union_by_name = true)",
 }
 LATER = {"plan", "timings"}
 """Tables without which a folder may be: one before its first plan, an imported one, one of an earlier version."""
-EMPTY = {"audio": AUDIO, "transcripts": TRANSCRIPTS}
+EMPTY = {"audio": AUDIO, "transcripts": TRANSCRIPTS, "annotations": ANNOTATIONS}
 """Tables that other views join: a folder of an earlier version has them without rows."""
 
 

@@ -22,13 +22,15 @@ from reelmill.train.vision.config import TokenizerRecipe
 
 DATA = Path(__file__).with_name("data")
 
+CHAT_FREE = {"api_key_env", "backoff_s", "concurrency", "connect_s", "max_response_bytes", "request_s", "tries", "url"}
 CURATE_FREE = {
     "engine": {"executor", "gpus_per_worker", "workers"},
     "score.isolation": {"confine", "item_s", "memory_mb", "stall_s"},
     "captions": {"batch", "wait"},
-    "captions.endpoint": {
-        "api_key_env", "backoff_s", "concurrency", "connect_s", "max_response_bytes", "request_s", "tries", "url"
-    },
+    "captions.endpoint": CHAT_FREE,
+    "annotations": {"batch"},
+    "annotations.text": CHAT_FREE,
+    "annotations.vision": CHAT_FREE,
     "captions.vllm": {"gpu_memory", "gpus", "max_model_len", "workers"},
     "captions.checkpoint": {"gpus", "rows", "tokenizer", "workers"},
     "captions.checkpoint.pictures": {"least", "most"},

@@ -128,8 +128,8 @@ def _check_status(response: httpx2.Response, text: bytes, config: EndpointConfig
     message = f"status {status}: {brief(text.decode('utf-8', 'replace')) or 'no message'}"
     if status in MISCONFIGURED:
         raise ConfigError(
-            f"the endpoint {config.url} answered {message}. Check captions.endpoint.url (it ends in /v1), "
-            f".model ({config.model!r}) and the key in {config.api_key_env or '(no variable)'}."
+            f"the endpoint {config.url} answered {message}. Check its url in the recipe (it ends in /v1), "
+            f"its model ({config.model!r}) and the key in {config.api_key_env or '(no variable)'}."
         )
     if status in TRY_AGAIN or status >= 500:
         raise TransientError(message, _retry_after(response))

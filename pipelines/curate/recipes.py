@@ -9,9 +9,11 @@ from typing import Any
 
 from reelmill.config import at_least, from_dict, nearest, override, read_toml, to_dict
 from reelmill.curation import rules
+from reelmill.curation.annotations import config as annotation_config
 from reelmill.curation.captions import config as caption_config
 from reelmill.curation.interfaces import Kind
 from reelmill.curation.ledger import judged_schema
+from reelmill.curation.narration import CARRY
 from reelmill.curation.rules import Rule
 from reelmill.curation.scenes import ScenesConfig
 from reelmill.curation.scoring import EXPANDERS, NARRATED, ScoreConfig, make_scorers, score_columns
@@ -138,10 +140,19 @@ def check(recipe: Recipe) -> None:
     skips = {name: skip_if for name, skip_if, _ in make_scorers(recipe.score) if skip_if}
     rules.check(recipe.rules, judged_schema(score_columns(recipe.score)), skips)
     caption_config.check(recipe.captions)
+    _check_annotations(recipe)
     _check_numbers(recipe)
     speech.check(recipe.transcripts)
     if any(name != speech.SUBTITLES for name in recipe.transcripts.sources) and not recipe.sound.measure:
         raise ConfigError("transcripts.sources hear speech, which sound.measure = true finds; set it")
+
+
+def _check_annotations(recipe: Recipe) -> None:
+    for name in recipe.tokens.narration.carry:
+        if name not in CARRY:
+            raise ConfigError(f"tokens.narration.carry: unknown {name!r}; {nearest(name, CARRY)}")
+    if recipe.tokens.narration.carry:
+        annotation_config.check(recipe.annotations)
 
 
 def _check_numbers(recipe: Recipe) -> None:
@@ -166,6 +177,7 @@ def graph(recipe: Recipe) -> str:
         "          -> samples/, then items/ (the commit mark)",
         "decide    one query: duplicates -> " + " -> ".join(recipe.rules),
         "caption   " + ", ".join(recipe.captions.sources) + "; chosen: " + ", else ".join(recipe.captions.prefer),
+        *([f"annotate  {', '.join(recipe.tokens.narration.carry)}"] if recipe.tokens.narration.carry else []),
         "tokenize  one operator: child process (kept spans only) -> " + tokens,
         f"engine    {recipe.engine.executor}, workers {recipe.engine.workers or 'one per CPU'}",
     ]

@@ -15,7 +15,17 @@ import reelmill
 from reelmill import weights
 from reelmill.config import differences, identity, to_toml
 from reelmill.curation import scorers
-from reelmill.curation.ledger import AUDIO, CAPTIONS, FAILURES, ITEMS, TIMINGS, TRANSCRIPTS, VERDICTS, samples_schema
+from reelmill.curation.ledger import (
+    ANNOTATIONS,
+    AUDIO,
+    CAPTIONS,
+    FAILURES,
+    ITEMS,
+    TIMINGS,
+    TRANSCRIPTS,
+    VERDICTS,
+    samples_schema,
+)
 from reelmill.curation.readers import find_reader
 from reelmill.curation.readers.folder import LINKS
 from reelmill.curation.scoring import score_columns, score_fingerprint
@@ -30,6 +40,7 @@ from reelmill.orchestration.prune import drop_machine_failures, prune
 from reelmill.orchestration.recipe import Recipe, load_recipe
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.stages import StageRunner
+from reelmill.pipelines.curate import annotations as annotation
 from reelmill.pipelines.curate import captions as caption
 from reelmill.pipelines.curate import speech
 from reelmill.pipelines.curate.verdicts import DEFAULT, assignments_of, decide_again, recover, write_verdicts
@@ -108,6 +119,7 @@ def complete_selection(runner: StageRunner, selection: str, *, is_second: bool =
     if speech.transcribe(runner, selection):
         write_verdicts(folder, selection, recipe, assignments_of(folder, selection))
     caption.caption_selection(runner, selection)
+    annotation.annotate(runner, selection)
     fingerprint, tokenizer = tokens.tokenize_selection(runner, selection, caption.required(recipe))
     if selection == DEFAULT:  # another selection may have tokens of its own, which are not the run's
         _write_run(folder, recipe, fingerprint, tokenizer)
@@ -118,6 +130,7 @@ def complete_selection(runner: StageRunner, selection: str, *, is_second: bool =
         complete_selection(runner, selection, is_second=True)
         return
     speech.require_transcripts(runner, selection)
+    annotation.require_annotations(runner, selection)
     caption.require_captions(runner, selection)
 
 
@@ -167,7 +180,7 @@ def _prepare(runner: StageRunner) -> None:
     folder.commit_text(folder.recipe_path, to_toml(recipe))
     columns = samples_schema(score_columns(recipe.score))
     tables = {"items": ITEMS, "samples": columns, "captions": CAPTIONS, "failures": FAILURES, "audio": AUDIO}
-    tables["transcripts"] = TRANSCRIPTS
+    tables |= {"transcripts": TRANSCRIPTS, "annotations": ANNOTATIONS}
     folder.prepare({**tables, "timings": TIMINGS, "verdicts": VERDICTS, "tokens": TOKENS_SCHEMA})
     runner.database.write()
 

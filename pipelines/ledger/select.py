@@ -101,20 +101,21 @@ def select(out: Path, name: str, options: SelectOptions, console: Console) -> Se
         runner.database.write()
         if options.complete:
             complete_selection(runner, name)
-    fingerprint = "" if recipe.tokens == base.tokens else _fingerprint(recipe)
+    annotated = recipe.annotations if recipe.tokens.narration.carry else base.annotations
+    fingerprint = "" if (recipe.tokens, annotated) == (base.tokens, base.annotations) else _fingerprint(recipe)
     with LedgerQueries(folder.root) as ledger:
         (lacking,) = ledger.rows(_LACKING, [name, fingerprint])
         return Selected(name, ledger.rows(_CHANGED, [DEFAULT, name]), lacking["samples"], fingerprint)
 
 
 def _changed(base: Recipe, assignments: Sequence[str]) -> Recipe:
-    """The recipe with the assignments; ConfigError where they change more than rules and tokens, or do not bind."""
+    """The recipe with the assignments; ConfigError where they change more than a selection may, or do not bind."""
     recipe = changed(base, assignments)
     check(recipe)
-    allowed = ("rules.", "tokens.", "engine.")
+    allowed = ("rules.", "tokens.", "annotations.", "engine.")
     outside = [line for line in differences(base, recipe) if not line.startswith(allowed)]
     if outside:
-        raise ConfigError(f"a selection changes rules and tokens only; not {'; '.join(outside)}")
+        raise ConfigError(f"a selection changes rules, tokens and annotations only; not {'; '.join(outside)}")
     return recipe
 
 
@@ -136,7 +137,7 @@ def _fingerprint(recipe: Recipe) -> str:
     from reelmill.orchestration import tokens
     from reelmill.tokenize import vision
 
-    return tokens.tokens_fingerprint(recipe.tokens, vision.load(recipe.tokens.tokenizer).fingerprint)
+    return tokens.recipe_fingerprint(recipe, vision.load(recipe.tokens.tokenizer).fingerprint)
 
 
 def print_selected(selected: Selected, console: Console) -> None:

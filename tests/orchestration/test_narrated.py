@@ -4,9 +4,9 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from narrated import STEP_S, STEPS, how_to, speaker, speech, subtitles
 from rich.console import Console
-from videos import textured
-from voices import babble, silence, write_spoken_video, write_wav
+from voices import write_spoken_video, write_wav
 
 from reelmill.curation.narration import Block, NarrationConfig, sentences, split
 from reelmill.orchestration.runfolder import RunFolder
@@ -23,52 +23,17 @@ from reelmill.pipelines.sampledump.narrated import write_narrated_dump
 from reelmill.tokenize.documents import parse
 from reelmill.tokenize.shards import read_footer
 
-STEPS = ("Fold the paper in half.", "Now open it again.", "Fold both corners down.", "Your plane is ready.")
-STEP_S = 4.0
-
-
-def how_to(step):
-    """Frames of a step, 4 s at 8 frames/s: a picture of its own that drifts."""
-    picture = checked(step, 400)
-    return [np.ascontiguousarray(picture[:, n : n + 320]) for n in range(32)]
-
-
-def checked(seed, width):
-    """A sharp picture: a texture under a fine pattern."""
-    pattern = np.indices((240, width)).sum(axis=0) // 4 % 2 * 60
-    return np.clip(textured(seed, 240, width).astype(int) + pattern[..., None] - 30, 0, 255).astype(np.uint8)
-
-
-def speaker():
-    """Frames of one speaker before one camera: a head that sways and a mouth."""
-    rows, columns = np.indices((240, 320))
-    background = checked(9, 320)
-    for n in range(128):
-        frame = background.copy()
-        middle = 160 + 12 * np.sin(n / 7)
-        frame[((rows - 120) / 90) ** 2 + ((columns - middle) / 60) ** 2 < 1] = (230, 190, 160)
-        frame[160 : 164 + n % 8, int(middle) - 20 : int(middle) + 20] = 30
-        yield frame
-
-
-def subtitles(path, lines):
-    clock = [
-        f"00:00:{n * STEP_S + 1:06.3f} --> 00:00:{n * STEP_S + 3:06.3f}".replace(".", ",") for n in range(len(lines))
-    ]
-    path.write_text("\n\n".join(f"{n}\n{at}\n{line}" for n, (at, line) in enumerate(zip(clock, lines, strict=True), 1)))
-
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory):
     folder = tmp_path_factory.mktemp("narrated")
     dump = folder / "dump"
     dump.mkdir()
-    speech = np.concatenate([part for _ in STEPS for part in (silence(1.0), babble(2.0), silence(1.0))])
-    write_spoken_video(dump / "plane.mp4", [frame for n in range(4) for frame in how_to(n)], speech, fps=8)
+    write_spoken_video(dump / "plane.mp4", [frame for n in range(4) for frame in how_to(n)], speech(), fps=8)
     subtitles(dump / "plane.srt", STEPS)
-    write_spoken_video(dump / "speaker.mp4", speaker(), speech, fps=8)
+    write_spoken_video(dump / "speaker.mp4", speaker(), speech(), fps=8)
     subtitles(dump / "speaker.srt", ("I am here.", "I am still here.", "I talk and talk.", "Good bye."))
-    write_wav(dump / "radio.wav", speech)
+    write_wav(dump / "radio.wav", speech())
     subtitles(dump / "radio.srt", ("This is the radio.", "Here is the news."))
     settings = ["engine.executor=inline", "tokens.tokenizer=reelmill-tok-xs", "tokens.text=bytes", "tokens.area=4096"]
     recipe = recipes.load("emu3_5", [*settings, "tokens.narration.max_tokens=200"])

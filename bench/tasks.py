@@ -1,14 +1,15 @@
 """Can one small model do Emu3.5's six tasks, and does it do them better than six models of its size, a task each?
 
-    python bench/tasks.py WORK [--tokenizer reelmill-tok16-s] [--steps 900] [--rows 240]
+    python bench/tasks.py WORK [--tokenizer reelmill-tok16-s] [--steps 900] [--rows 240] [--seeds 3] [--equal task]
 
 The toy world of `scenes.py`, grown by what happens to a shape: a caption is drawn (t2i), a picture is edited (x2i), a
 shape is made step by step (howto), has a day (story), is passed by a camera that turns (explore), and an arm stacks
 blocks (vla). Rows are written in the layout `tasks`, imported by `reelmill chat import`'s own code, trained on from
-nothing: the mixture for `--steps`, each specialist for a sixth of them on its task alone, so that both see a task
-equally often. A quarter of a task's questions are kept from its training; of these and of as many that were trained on
-the likeliest answer is generated, and every picture that was due is read back from its pixels: right if it shows what
-it should at its place.
+nothing: the mixture for `--steps`, each specialist on its task alone, with `--equal task` for a sixth of them, so that
+both see a task equally often, and with `--equal total` for as many. With several seeds, which order the rows and draw
+the first weights, the table says their mean and the smallest and largest. A quarter of a task's questions are kept
+from its training; of these and of as many that were trained on the likeliest answer is generated, and every picture
+that was due is read back from its pixels: right if it shows what it should at its place.
 """
 
 from __future__ import annotations
@@ -194,17 +195,18 @@ def import_rows(work: Path, tokenizer: VisionTokenizer, name: str) -> list[Path]
     return [work / task for task in TASKS]
 
 
-def trained(work: Path, name: str, folders: Sequence[Path], steps: int) -> Path:
+def trained(work: Path, name: str, folders: Sequence[Path], steps: int, seed: int) -> Path:
     """The last checkpoint of a model trained on the folders."""
     config: TrainConfig = replace(
         CONFIG,
         data=replace(CONFIG.data, heldout=0.01),
         optimizer=replace(CONFIG.optimizer, warmup_steps=max(1, steps // 20)),
         steps=steps,
+        seed=seed,
         validate_every=steps,
         checkpoint=CheckpointConfig(every=steps),
     )
-    run = work / "runs" / name
+    run = work / "runs" / f"{name}-{steps}-{seed}"
     last = latest(run / "checkpoints") if (run / "checkpoints").is_dir() else None
     return last or train(config, list(folders), run, log_fn=lambda _: None)
 
@@ -238,6 +240,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=900)
     parser.add_argument("--rows", type=int, default=240)
     parser.add_argument("--tests", type=int, default=8)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--equal", choices=("task", "total"), default="task")
     args = parser.parse_args()
     began = time.process_time()
     tokenizer = load(args.tokenizer)
@@ -251,21 +255,34 @@ def main() -> None:
     folders = dict(zip(TASKS, import_rows(args.work, tokenizer, args.tokenizer), strict=True))
     print(f"rows: {time.process_time() - began:.0f} CPU-seconds", flush=True)
 
-    def opened(name: str, some: Sequence[Path], steps: int) -> Studio:
+    own = args.steps // len(TASKS) if args.equal == "task" else args.steps
+    tests = {task: tests_of(task, args.tests) for task in TASKS}
+    scores: dict[str, list[list[float]]] = {task: [] for task in TASKS}
+
+    def opened(name: str, some: Sequence[Path], steps: int, seed: int) -> Studio:
         began = time.process_time()
-        studio = Studio.open(trained(args.work, name, some, steps), args.tokenizer)
-        print(f"{name}: {time.process_time() - began:.0f} CPU-seconds", flush=True)
+        studio = Studio.open(trained(args.work, name, some, steps, seed), args.tokenizer)
+        print(f"{name}, seed {seed}, {steps} steps: {time.process_time() - began:.0f} CPU-seconds", flush=True)
         return studio
 
-    mixture = opened("mixture", list(folders.values()), args.steps)
-    print(
-        "| task | mixture, kept | one task, kept | mixture, trained on | one task, trained on |\n|---|---|---|---|---|"
-    )
-    for task, folder in folders.items():
-        specialist = opened(task, [folder], args.steps // len(TASKS))
-        kept, seen = tests_of(task, args.tests)
-        scores = [score(studio, tests) for tests in (kept, seen) for studio in (mixture, specialist)]
-        print(f"| {task} | {' | '.join(f'{value:.0%}' for value in scores)} |", flush=True)
+    for seed in range(args.seeds):
+        mixture = opened("mixture", list(folders.values()), args.steps, seed)
+        for task, folder in folders.items():
+            specialist = opened(task, [folder], own, seed)
+            scores[task].append([score(studio, some) for some in tests[task] for studio in (mixture, specialist)])
+            print(seed, row(task, scores[task][-1:]), flush=True)
+    print("| task | mixture, kept | one task, kept | mixture, trained on | one task, trained on |")
+    print("|---|---|---|---|---|")
+    for task, found in scores.items():
+        print(row(task, found))
+    print(row("all", [list(np.mean([found[seed] for found in scores.values()], axis=0)) for seed in range(args.seeds)]))
+
+
+def row(name: str, scores: Sequence[Sequence[float]]) -> str:
+    """A line of the table: of each column the mean over seeds, and the smallest and largest."""
+    columns = np.array(scores).T
+    cells = [f"{x.mean():.0%}" + (f" ({x.min():.0%} to {x.max():.0%})" if len(x) > 1 else "") for x in columns]
+    return f"| {' | '.join([name, *cells])} |"
 
 
 if __name__ == "__main__":

@@ -120,16 +120,21 @@ def read_state_as(kind: type[State], checkpoint: Path) -> State:
         raise DataError(f"{checkpoint} is a checkpoint of another kind of run ({error}).") from error
 
 
-def check_same_run(state: RunState, recipe: Any, defaults: Any, data: str, checkpoint: Path) -> None:
+def check_same_run(state: RunState, recipe: Any, defaults: Any, data: str, checkpoint: Path) -> str:
     """Raise ConfigError where a recipe (its dataclass) or its data are not those that the checkpoint was trained with.
 
-    What changes no number of the run, or none beyond the order of sums, may differ (`config.free`). A key that the
-    checkpoint's version did not know yet counts as the one of `defaults`: what it does was not done. A table that the
-    recipe does not have belongs to an objective that it does not have.
+    What changes no number of the run, or none beyond the order of sums, may differ (`config.free`). A run that has made
+    all of its steps goes on with more; returns what is to be said of that, or nothing. A key that the checkpoint's
+    version did not know yet counts as the one of `defaults`: what it does was not done. A table that the recipe does
+    not have belongs to an objective that it does not have.
     """
     now = configuration.identity(recipe)
     before = configuration.identity(_merged(configuration.to_dict(defaults), state.recipe), type(recipe))
     before = {key: value for key, value in before.items() if key in now or not isinstance(value, Mapping)}
+    planned = before["steps"]
+    goes_on = planned <= state.step and planned < recipe.steps
+    if goes_on:
+        before["steps"] = now["steps"]
     changed = [line for line in configuration.differences(before, now) if line.partition(":")[0] not in _RETIRED]
     if data != state.data:
         changed.append("the training data")
@@ -138,6 +143,8 @@ def check_same_run(state: RunState, recipe: Any, defaults: Any, data: str, check
             f"{checkpoint} was trained otherwise; changed since: {'; '.join(changed)}. Go on with the old settings and "
             "data, or train into another folder."
         )
+    schedule = f"the learning rate is from here on that of a run of {recipe.steps:,}"
+    return f", which was whole at {planned:,} steps; it goes on, and {schedule}" if goes_on else ""
 
 
 def _merged(defaults: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:

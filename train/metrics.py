@@ -11,7 +11,7 @@ def format_step(metrics: dict[str, Any], shown: Sequence[str], steps: int) -> st
     parts = " ".join(f"{name} {metrics[name]:.3f}" for name in shown if name in metrics)
     mfu = f"  MFU {metrics['mfu']:.1%}" if "mfu" in metrics else ""
     return (
-        f"step {metrics['step'] + 1}/{steps}  loss {metrics['loss']:.4f} ({parts})  lr {metrics['lr']:.2e}  "
+        f"step {metrics['step']}/{steps}  loss {metrics['loss']:.4f} ({parts})  lr {metrics['lr']:.2e}  "
         f"grad {metrics['grad_norm']:.2f}  {metrics['tokens_per_s']:,.0f} tokens/s{mfu}  "
         f"{metrics['memory_gib']:.1f} GiB  epoch {metrics['epoch']:.2f}, {_short(metrics['tokens'])} tokens  "
         f"{_duration(metrics['eta_s'])} left"

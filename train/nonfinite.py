@@ -32,7 +32,7 @@ def loss_error(step: int, losses: Sequence[tuple[Batch, Tensor]], source: DataSo
     )
     where = f"in {_listed(found)}" if found else "in their sum; each token's is"
     return ReelmillError(
-        f"step {step}: the loss is not finite {where}. {_WHAT_TO_DO} If it is always the same document, "
+        f"step {step + 1}: the loss is not finite {where}. {_WHAT_TO_DO} If it is always the same document, "
         "look at it (`reelmill verify`) and leave it out; if not, train again with a lower optimizer.lr."
     )
 
@@ -48,7 +48,7 @@ def gradient_error(step: int, loss: float, norm: float, model: nn.Module, ranks:
     if not names:
         names = ranks.gather([max(norms, key=lambda name: norms[name])])[:1]
     return ReelmillError(
-        f"step {step}: the loss is {loss:.4g}, but the gradient's norm is {norm} because of {_listed(names)}. "
+        f"step {step + 1}: the loss is {loss:.4g}, but the gradient's norm is {norm} because of {_listed(names)}. "
         f"{_WHAT_TO_DO} Train again with a lower optimizer.lr, a longer warm-up or another seed."
     )
 

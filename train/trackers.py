@@ -44,9 +44,12 @@ class Tracker(Protocol):
         """Write what is left."""
 
 
-def trackers(out: Path, config: LogConfig, recipe: dict[str, Any], step: int) -> list[Tracker]:
-    """The trackers of the run in `out`, which goes on at `step`. What stood there of later steps is done again."""
-    found: list[Tracker] = [JsonLines(out / METRICS, step)]
+def trackers(out: Path, config: LogConfig, recipe: dict[str, Any], step: int, first: int = 1) -> list[Tracker]:
+    """The trackers of the run in `out`, which has made `step` steps. What stood there of later ones is done again.
+
+    `first`: the step of a log's first line.
+    """
+    found: list[Tracker] = [JsonLines(out / METRICS, step, first)]
     if config.tensorboard:
         found.append(TensorBoard(out / "tensorboard", step))
     if config.wandb:
@@ -57,23 +60,35 @@ def trackers(out: Path, config: LogConfig, recipe: dict[str, Any], step: int) ->
 def scalars(metrics: dict[str, Any]) -> tuple[int, dict[str, float]]:
     """(steps completed, numbers by name) of a step's or a validation's metrics, for trackers that draw curves."""
     own = {name: value for name, value in metrics.items() if isinstance(value, int | float) and name != "step"}
-    if "validation" in metrics:
+    is_validation = "validation" in metrics
+    if is_validation:
         own |= metrics["validation"] or {}
-        return metrics["step"], {f"validation/{name}": value for name, value in own.items()}
-    return metrics["step"] + 1, {f"train/{name}": value for name, value in own.items()}
+    group = "validation" if is_validation else "train"
+    return metrics["step"], {f"{group}/{name}": value for name, value in own.items()}
 
 
 class JsonLines:
-    """One JSON object a line."""
+    """One JSON object a line.
 
-    def __init__(self, path: Path, step: int) -> None:
+    Earlier versions counted steps from 0, validations from 1: a log that begins so is counted anew when it is opened.
+    """
+
+    def __init__(self, path: Path, step: int, first: int = 1) -> None:
         self._path = path
         if path.is_file():
             before = path.read_text(encoding="utf-8", errors="replace")
-            lines = enumerate(before.splitlines(keepends=True), 1)
-            kept = "".join(line for number, line in lines if _is_before(line, step, f"{path}, line {number}"))
-            if kept != before:
-                write_text(path, kept)
+            kept = [
+                metrics
+                for number, line in enumerate(before.splitlines(keepends=True), 1)
+                if (metrics := _parsed(line, f"{path}, line {number}")) is not None
+            ]
+            trained = [metrics for metrics in kept if "validation" not in metrics]
+            if trained and trained[0]["step"] == first - 1:
+                for metrics in trained:
+                    metrics["step"] += 1
+            after = "".join(json.dumps(metrics) + "\n" for metrics in kept if metrics["step"] <= step)
+            if after != before:
+                write_text(path, after)
 
     def write(self, metrics: dict[str, Any]) -> None:
         """Add the line."""
@@ -128,17 +143,16 @@ class WandB:
         self._run.finish()
 
 
-def _is_before(text: str, step: int, where: str) -> bool:
-    """Whether a line of the log belongs to the first `step` steps; a line cut off by a kill does not.
-
-    DataError where the line is none of a log.
-    """
+def _parsed(text: str, where: str) -> dict[str, Any] | None:
+    """A line of the log; None where it was cut off by a kill. DataError where it is none of a log."""
     if not text.endswith("\n"):
-        return False
+        return None
     try:
-        return bool(scalars(json.loads(text))[0] <= step)
+        metrics: dict[str, Any] = json.loads(text)
+        metrics["step"] += 0  # a number
     except (ValueError, TypeError, KeyError, AttributeError):
         raise DataError(
             f"{where} is damaged: it is no JSON object with a step; take it out, or move the file away, then run the "
             "same command again"
         ) from None
+    return metrics

@@ -90,13 +90,13 @@ class Trainer:
         with self.ranks.together():
             state = checkpoint.read_state(last)
             defaults = TrainConfig(objective=self.config.objective)
-            checkpoint.check_same_run(state, self.config, defaults, self.source.fingerprint, last)
+            more = checkpoint.check_same_run(state, self.config, defaults, self.source.fingerprint, last)
         checkpoint.load_weights(last / "model", self.model)
         checkpoint.load_optimizer(last / "optimizer", self.model, self.optimizer)
         self.next_step, self.saved_step, self.tokens = state.step, state.step, state.tokens
         self.learned = state.learned
         self._learn()
-        self.log_fn(f"resumed from {last}")
+        self.log_fn(f"resumed from {last}{more}")
 
     def _learn(self) -> None:
         if self.learned is not None:
@@ -187,7 +187,7 @@ class Trainer:
         self.optimizer.zero_grad()
         self.tokens += int(tokens)
         return {
-            "step": step,
+            "step": step + 1,
             **metrics,
             "lr": rate,
             "grad_norm": norm,

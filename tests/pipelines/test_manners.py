@@ -147,7 +147,7 @@ def test_a_training_run_has_a_log_and_json_lines(run, tmp_path):
     done = run(*words, "--set", "steps=3", "--json")
     assert done.code == 0
     steps = [json.loads(line) for line in done.out.splitlines()]
-    assert [line["step"] for line in steps if "loss" in line] == [0, 1, 2]
+    assert [line["step"] for line in steps if "loss" in line] == [1, 2, 3]
     assert steps == [json.loads(line) for line in (tmp_path / "again/metrics.jsonl").read_text().splitlines()]
     assert "parameters" in done.err
     said = [text for _, _, text in logged(tmp_path / "again")]

@@ -16,7 +16,7 @@ from reelmill.train.run import train
 from reelmill.train.trackers import JsonLines, LogConfig
 
 LINE = {
-    "step": 11, "loss": 3.25, "text": 3.0, "structure": 0.5, "vision": 4.125, "lr": 5e-5, "grad_norm": 0.75,
+    "step": 12, "loss": 3.25, "text": 3.0, "structure": 0.5, "vision": 4.125, "lr": 5e-5, "grad_norm": 0.75,
     "tokens_per_s": 81234.5, "memory_gib": 61.25, "eta_s": 93784.0, "epoch": 0.25, "tokens": 123_456_789,
 }  # fmt: skip
 
@@ -77,7 +77,7 @@ def test_tensorboard_shows_the_numbers_of_the_log(run_folder, toy_config, tmp_pa
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     for name in ("loss", "text", "structure", "lr", "grad_norm", "tokens_per_s"):
         shown = {event.step: event.value for event in events.Scalars(f"train/{name}")}
-        assert shown == pytest.approx({line["step"] + 1: line[name] for line in lines if name in line}), name
+        assert shown == pytest.approx({line["step"]: line[name] for line in lines if name in line}), name
     shown = {event.step: event.value for event in events.Scalars("validation/vision")}
     assert shown == pytest.approx(
         {line["step"]: line["validation"]["vision"] for line in lines if "validation" in line}
@@ -100,9 +100,51 @@ def test_a_tracker_that_is_not_installed_is_named_before_training(
 )
 def test_a_broken_log_says_where_and_what_to_do(tmp_path, damage):
     path = tmp_path / "metrics.jsonl"
-    path.write_bytes(b'{"step": 0, "loss": 1.0}\n' + damage + b'{"step": 1, "loss": 1.0}\n')
+    path.write_bytes(b'{"step": 1, "loss": 1.0}\n' + damage + b'{"step": 2, "loss": 1.0}\n')
     with pytest.raises(DataError, match=r"metrics.jsonl, line 2 is damaged: .*; take it out, or move the file away"):
         JsonLines(path, 2)
-    path.write_bytes(b'{"step": 0, "loss": 1.0}\n' + damage.rstrip(b"\n"))  # cut off by a kill
+    path.write_bytes(b'{"step": 1, "loss": 1.0}\n' + damage.rstrip(b"\n"))  # cut off by a kill
     JsonLines(path, 2)
-    assert path.read_text() == '{"step": 0, "loss": 1.0}\n'
+    assert path.read_text() == '{"step": 1, "loss": 1.0}\n'
+
+
+def test_a_log_of_an_earlier_version_is_counted_from_one_when_its_run_goes_on(run_folder, toy_config, tmp_path):
+    train(toy_config, [run_folder], tmp_path, until=2, log_fn=lambda _: None)
+    path = tmp_path / "metrics.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    older = [{**line, "step": line["step"] - ("loss" in line)} for line in lines]
+    path.write_text("".join(json.dumps(line) + "\n" for line in older))
+    train(toy_config, [run_folder], tmp_path, log_fn=lambda _: None)
+    now = [json.loads(line) for line in path.read_text().splitlines()]
+    assert now[: len(lines)] == lines
+    assert [line["step"] for line in now if "loss" in line] == [1, 2, 3, 4]
+
+
+def test_a_log_of_a_line_every_ten_steps_is_counted_likewise(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    for steps in ([9, 19], [10, 20]):
+        path.write_text("".join(f'{{"step": {step}, "loss": 1.0}}\n' for step in steps))
+        JsonLines(path, 20, 10)
+        assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [10, 20]
+
+
+def test_a_run_that_is_whole_goes_on_with_more_steps(run_folder, toy_config, tmp_path):
+    said = []
+    train(toy_config, [run_folder], tmp_path, log_fn=lambda _: None)
+    more = replace(toy_config, steps=6)
+    train(more, [run_folder], tmp_path, log_fn=said.append)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    steps = [line for line in lines if "loss" in line]
+    assert [line["step"] for line in steps] == [1, 2, 3, 4, 5, 6]
+    rate = toy_config.optimizer.rate
+    assert [line["lr"] for line in steps] == [*(rate(step, 4) for step in range(4)), rate(4, 6), rate(5, 6)]
+    assert any("whole at 4 steps; it goes on" in line for line in said)
+    assert (tmp_path / "recipe.toml").read_text().count("steps = 6") == 1
+    with pytest.raises(ConfigError, match=r"steps: 6 -> 5"):
+        train(replace(toy_config, steps=5), [run_folder], tmp_path, log_fn=lambda _: None)
+
+
+def test_a_run_that_is_not_whole_keeps_its_steps(run_folder, toy_config, tmp_path):
+    train(toy_config, [run_folder], tmp_path, until=2, log_fn=lambda _: None)
+    with pytest.raises(ConfigError, match=r"steps: 4 -> 6"):
+        train(replace(toy_config, steps=6), [run_folder], tmp_path, log_fn=lambda _: None)

@@ -112,11 +112,11 @@ def test_the_log_of_steps_that_are_done_again_is_cut(run_folder, toy_config, tmp
     train(toy_config, [run_folder], tmp_path, until=2, **silent)
     metrics = tmp_path / "metrics.jsonl"
     before = metrics.read_text()
-    metrics.write_text(before + '{"step": 2, "loss": 9.0}\n{"step": 3, "validation": {"text": 1.0}}\n{"step": 3, "lo')
+    metrics.write_text(before + '{"step": 3, "loss": 9.0}\n{"step": 3, "validation": {"text": 1.0}}\n{"step": 4, "lo')
     train(toy_config, [run_folder], tmp_path, **silent)
     lines = [json.loads(line) for line in metrics.read_text().splitlines()]
     assert metrics.read_text().startswith(before)
-    assert [line["step"] for line in lines if "loss" in line] == [0, 1, 2, 3]
+    assert [line["step"] for line in lines if "loss" in line] == [1, 2, 3, 4]
     assert [line["step"] for line in lines if "validation" in line] == [2, 4]
     assert lines[-2]["tokens"] > lines[0]["tokens"] > 0
 

@@ -44,7 +44,7 @@ def test_every_step_and_validation_is_a_line(run_folder, toy_config, tmp_path):
     messages = []
     train(toy_config, [run_folder], tmp_path, log_fn=messages.append)
     steps = [line for line in lines_of(tmp_path) if "loss" in line]
-    assert [line["step"] for line in steps] == [0, 1, 2, 3]
+    assert [line["step"] for line in steps] == [1, 2, 3, 4]
     for line in steps:
         assert line.keys() >= {"loss", "text", "structure", "lr", "grad_norm", "tokens_per_s", "epoch"}
         assert line["memory_gib"] > 0
@@ -123,7 +123,7 @@ def test_a_loss_that_is_not_finite_names_the_document(run_folder, toy_config, tm
     named = re.findall(r"rank 0, micro-batch \d+: document (\S+) in (\S+)[;.]", str(caught.value))
     assert {(doc_id, folder) for doc_id, folder in named} == {tuple(trainer.source.name(int(owner)).split(" in "))}
     assert str(run_folder) in named[0][1]
-    assert "step 0: the loss is not finite" in str(caught.value)
+    assert "step 1: the loss is not finite" in str(caught.value)
 
 
 def test_a_gradient_that_is_not_finite_names_the_parameters(run_folder, toy_config, tmp_path):
@@ -131,7 +131,7 @@ def test_a_gradient_that_is_not_finite_names_the_parameters(run_folder, toy_conf
     with trainer_of(toy_config, run_folder, tmp_path) as trainer:
         trainer.model.lm_head.weight.detach().mul_(1e26)
         before = trainer.model.norm.weight.clone()
-        with pytest.raises(ReelmillError, match=r"step 0: the loss is \d.*norm is inf because of norm\.weight; layers"):
+        with pytest.raises(ReelmillError, match=r"step 1: the loss is \d.*norm is inf because of norm\.weight; layers"):
             trainer.step(0)
         assert torch.equal(trainer.model.norm.weight, before)
 

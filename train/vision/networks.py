@@ -148,7 +148,7 @@ class Networks:
         value = float(total.detach())
         if not (math.isfinite(value) and math.isfinite(norm)):
             raise ReelmillError(
-                f"step {step}: the loss is {value} and the gradient norm {norm}; nothing was updated. Train "
+                f"step {step + 1}: the loss is {value} and the gradient norm {norm}; nothing was updated. Train "
                 "again with a lower optimizer.lr; the last checkpoint is sound."
             )
         for group in self.optimizer.param_groups:

@@ -66,10 +66,10 @@ class Trainer:
         with self.ranks.together():
             state = checkpoint.read_state_as(checkpoint.RunState, last)
             defaults = TokenizerRecipe(name=self.recipe.name, model=self.recipe.model)
-            checkpoint.check_same_run(state, self.recipe, defaults, self.data_fingerprint, last)
+            more = checkpoint.check_same_run(state, self.recipe, defaults, self.data_fingerprint, last)
         self.networks.load(last)
         self.next_step = self.saved_step = state.step
-        self.log_fn(f"resumed from {last}")
+        self.log_fn(f"resumed from {last}{more}")
 
     def run(self, until: int | None = None) -> None:
         """Train to the last step, or stop before step `until`, saved; checkpoint on the way.
@@ -80,7 +80,8 @@ class Trainer:
         stop = self.recipe.steps if until is None else min(until, self.recipe.steps)
         with self.ranks.together():
             if self.ranks.is_first:
-                self.trackers = trackers(self.out, self.recipe.log, to_dict(self.recipe), self.next_step)
+                first = self.recipe.log_every
+                self.trackers = trackers(self.out, self.recipe.log, to_dict(self.recipe), self.next_step, first)
         try:
             with stop_requests(self.out / STOP_FILE if self.ranks.is_first else None) as request:
                 self._train(stop, request)
@@ -147,7 +148,7 @@ class Trainer:
         rate = self.recipe.optimizer.rate(step, self.recipe.steps)
         self._window.clear()
         if self.ranks.is_first:
-            self._log({"step": step, **means, "lr": rate, "seconds": seconds})
+            self._log({"step": step + 1, **means, "lr": rate, "seconds": seconds})
 
     def _log(self, metrics: dict[str, Any]) -> None:
         for tracker in self.trackers:

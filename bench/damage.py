@@ -2,11 +2,11 @@
 
     python bench/damage.py [--videos N] [--pictures N] [--sound FOLDER...] [--changes N] [--cost VIDEO...] [--json]
 
-Sound files: N rendered videos (225) of 45 ways of encoding (containers, codecs, sizes, rates, GOP structures, variable
-rates, pauses) and ten kinds of content (camera, drawings, screens, fades, noise, large pixels, mosaics, slides,
-stills), N rendered pictures (130) in 13 formats, and the media of the folders given. Each is damaged in `--changes` (3)
-ways of `damage_files.py`, by turns: cut at 10, 50, 90 %, bytes flipped, a block zeroed, removed, or changed with
-another, packets dropped. All are
+Sound files: N rendered videos (255) of 51 ways of encoding (containers, codecs, sizes, rates, GOP structures, hidden
+frames, variable rates, pauses) and eleven kinds of content (camera, drawings, screens, fades, noise, large pixels,
+mosaics, slides, stills, titles and flashes), N rendered pictures (170) in 17 formats, and the media of the folders
+given. Each is damaged in `--changes` (3) ways of `damage_files.py`, by turns: cut at 10, 50, 90 %, bytes flipped, a
+block zeroed, removed, or changed with another, packets dropped. All are
 scored in the child and judged by the recipe's damage rules alone.
 
 Truth. A damaged file *shows* it where a decoded frame differs from every frame of the sound file within two frames of
@@ -80,8 +80,8 @@ class Verdict:
 def main() -> None:
     """Print tables, or one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--videos", type=int, default=225)
-    parser.add_argument("--pictures", type=int, default=130)
+    parser.add_argument("--videos", type=int, default=255)
+    parser.add_argument("--pictures", type=int, default=170)
     parser.add_argument("--changes", type=int, default=3)
     parser.add_argument("--sound", nargs="*", type=Path, default=[])
     parser.add_argument("--cost", nargs="*", type=Path, default=[])

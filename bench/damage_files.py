@@ -149,8 +149,20 @@ def still(rng: np.random.Generator, count: int, height: int, width: int) -> Iter
         yield image
 
 
+def titles(rng: np.random.Generator, count: int, height: int, width: int) -> Iterator[Pictures]:
+    """A camera that stands still; large words come and go at once, and single frames flash."""
+    ground = _texture(rng, height, width)
+    for n in range(count):
+        light = 100 if n % 19 == 5 else 0
+        image = np.clip(ground + rng.normal(light, 2, (height, width, 1)), 0, 255).astype(np.uint8)
+        if n // 7 % 2:
+            words = "".join(rng.permutation(list("REELMILL")) if n % 7 == 0 else list("REELMILL"))
+            cv2.putText(image, words, (4, height // 2), cv2.FONT_HERSHEY_DUPLEX, width / 170, (250, 250, 250), 4)
+        yield image
+
+
 Show = Callable[[np.random.Generator, int, int, int], Iterator[npt.NDArray[np.generic]]]
-SHOWS: tuple[Show, ...] = (pan, cartoon, screen, fades, pan, pixels, mosaic, slides, noise, still)
+SHOWS: tuple[Show, ...] = (pan, cartoon, screen, fades, pan, pixels, mosaic, slides, noise, still, titles)
 
 
 # How it is encoded.
@@ -175,6 +187,8 @@ def _x264(**options: str) -> dict[str, str]:
 
 
 VP = {"cpu-used": "8", "deadline": "realtime"}
+HIDDEN = {"cpu-used": "5", "deadline": "good", "auto-alt-ref": "1", "lag-in-frames": "12"}
+"""Encoders of VP8 and VP9 then add frames that are predicted from and never shown."""
 CIF = ((176, 144), (352, 288))
 HOWS: tuple[How, ...] = (
     How("mp4", "libx264", _x264(crf="23", g="250")),
@@ -191,6 +205,7 @@ HOWS: tuple[How, ...] = (
     How("mp4", "libx265", {"preset": "ultrafast", "crf": "30", "x265-params": "log-level=none:open-gop=1:keyint=20"}),
     How("mp4", "libsvtav1", {"preset": "12", "crf": "40", "g": "40"}),
     How("mp4", "libvpx-vp9", {**VP, "g": "30"}),
+    How("mp4", "libx264", _x264(crf="45", g="12", sc_threshold="0")),
     How("mov", "libx264", _x264(crf="23", g="1")),
     How("mov", "mjpeg", {"q": "4"}, "yuvj420p"),
     How("mov", "prores_ks", {"profile": "0"}, "yuv422p10le"),
@@ -204,6 +219,10 @@ HOWS: tuple[How, ...] = (
     How("webm", "libvpx-vp9", {**VP, "b": "400k", "g": "60"}),
     How("webm", "libvpx-vp9", {**VP, "crf": "36", "b": "0", "g": "20"}, muxing={"live": "1"}),
     How("webm", "libvpx-vp9", {**VP, "b": "400k"}, times="pauses"),
+    How("webm", "libvpx-vp9", {**HIDDEN, "crf": "30", "b": "0", "g": "48", "tile-columns": "2"}, sizes=((640, 360),)),
+    How("webm", "libvpx-vp9", {**VP, "b": "200k", "g": "25", "error-resilient": "1", "frame-parallel": "1"}),
+    How("webm", "libvpx-vp9", {**VP, "lossless": "1", "g": "12"}, "yuv444p"),
+    How("webm", "libvpx", {**HIDDEN, "b": "300k", "g": "30", "slices": "4"}),
     How("avi", "mpeg4", {"g": "12", "bf": "0"}),
     How("avi", "mpeg4", {"g": "50", "b": "300k"}, sound=True),
     How("avi", "msmpeg4v2", {"g": "25"}),
@@ -217,6 +236,7 @@ HOWS: tuple[How, ...] = (
     How("3gp", "h263", {"g": "20"}, sizes=CIF),
     How("mpg", "mpeg1video", {"g": "15"}),
     How("mpg", "mpeg2video", {"g": "12", "bf": "2"}),
+    How("mpg", "mpeg2video", {"g": "15", "bf": "2", "flags": "+ildct+ilme"}),
     How("ts", "libx264", _x264(crf="24", g="25")),
     How("ts", "mpeg2video", {"g": "12", "b": "1M"}),
     How("ts", "libx265", {"preset": "ultrafast", "crf": "28", "x265-params": "log-level=none:keyint=25"}),
@@ -281,10 +301,14 @@ PICTURES: dict[str, dict[str, object]] = {
     "a.png": {"format": "PNG"},
     "lossy.webp": {"format": "WEBP", "quality": 80},
     "lossless.webp": {"format": "WEBP", "lossless": True},
+    "alpha.webp": {"format": "WEBP", "quality": 50, "method": 6},
     "a.gif": {"format": "GIF"},
+    "rows.gif": {"format": "GIF", "interlace": 0},
     "raw.tif": {"format": "TIFF"},
     "lzw.tif": {"format": "TIFF", "compression": "tiff_lzw"},
     "zip.tif": {"format": "TIFF", "compression": "tiff_adobe_deflate"},
+    "pred.tif": {"format": "TIFF", "compression": "tiff_lzw", "tiffinfo": {317: 2}},
+    "full.avif": {"format": "AVIF", "quality": 90, "subsampling": "4:4:4", "speed": 10},
     "a.avif": {"format": "AVIF", "quality": 70, "speed": 9},
     "a.bmp": {"format": "BMP"},
 }
@@ -295,7 +319,10 @@ def render_picture(path: Path, how: dict[str, object], show: Show, seed: int) ->
     rng = np.random.default_rng(seed)
     width, height = ((320, 240), (400, 300), (514, 387), (640, 480))[seed % 4]
     image = list(show(rng, 9, height, width))[-1]
-    path.write_bytes(saved(np.clip(image, 0, 255).astype(np.uint8), **how))
+    values = np.clip(image, 0, 255).astype(np.uint8)
+    if "alpha" in path.name:
+        values = np.dstack([values, np.broadcast_to(np.linspace(0, 255, width).astype(np.uint8), (height, width))])
+    path.write_bytes(saved(values, **how))
 
 
 # What becomes of it.

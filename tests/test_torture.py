@@ -4,7 +4,7 @@ import sys
 
 import pytest
 from torture import __main__ as torture
-from torture.campaign import CAMPAIGNS, Tried, chance, table, upper_bound
+from torture.campaign import CAMPAIGNS, Tried, chance, groups, table, upper_bound
 
 
 def test_a_try_is_a_function_of_its_seed():
@@ -20,10 +20,17 @@ def test_zero_failures_in_n_tries_bound_the_rate_by_three_nths():
     assert lines[2:] == ["| a | 300 | 0 | 1 in 100 | 2 |", "| b | 10 | 1 | - | 1 |"]
 
 
-@pytest.mark.parametrize("name", ["messages of a child", "requests to serve"])
-def test_children_and_clients_that_lie(name, tmp_path):
-    found, _ = torture.torment([name], 1, tmp_path, 600.0, number=0)
-    assert found[name].failures == [] and found[name].tries >= 20
+def test_campaigns_are_dealt_evenly():
+    one, other = groups([*CAMPAIGNS], 2)
+    assert sorted(one + other) == sorted(CAMPAIGNS)
+    assert abs(sum(CAMPAIGNS[name][1] for name in one) - sum(CAMPAIGNS[name][1] for name in other)) <= 1
+    assert groups(["hostile names"], 8) == [["hostile names"]]
+
+
+def test_children_and_clients_that_lie(tmp_path):
+    found, _ = torture.at_once([["messages of a child"], ["requests to serve"]], 1, tmp_path, 600.0, number=0)
+    for name in ("messages of a child", "requests to serve"):
+        assert found[name].failures == [] and found[name].tries >= 20
 
 
 def test_a_failure_ends_with_1_and_says_how_to_repeat_it(tmp_path, monkeypatch, capsys):

@@ -26,20 +26,29 @@ Campaign = Callable[[Path], AbstractContextManager[Callable[[Random], Tried]]]
 
 CAMPAIGNS = {  # name: (module, share of the time)
     "malformed files": ("corpus", 4),
-    "kills of what writes run folders": ("kills", 6),
+    "kills of what writes run folders": ("kills", 8),
     "kills of training": ("training", 2),
-    "storage faults": ("storage", 6),
+    "storage faults": ("storage", 8),
     "flipped bits in run folders": ("flips", 3),
-    "flipped bits in checkpoints": ("checkpoints", 2),
-    "hostile names": ("names", 2),
-    "messages of a child": ("messages", 1),
-    "requests to serve": ("serving", 1),
+    "flipped bits in checkpoints": ("checkpoints", 1),
+    "hostile names": ("names", 1),
+    "messages of a child": ("messages", 0.5),
+    "requests to serve": ("serving", 0.5),
 }
+"""A try of the first five takes seconds; of the last two, thousands a minute."""
 
 
 def campaign(name) -> Campaign:
     """The campaign of that name."""
     return importlib.import_module(f"torture.{CAMPAIGNS[name][0]}").campaign
+
+
+def groups(names, jobs):
+    """The campaigns in so many groups, or fewer, that have about as much of the time each."""
+    dealt = [[] for _ in range(min(jobs, len(names)))]
+    for name in sorted(names, key=lambda name: -CAMPAIGNS[name][1]):
+        min(dealt, key=lambda group: sum(CAMPAIGNS[one][1] for one in group)).append(name)
+    return dealt
 
 
 def chance(seed, name, number):

@@ -18,7 +18,7 @@ from torture.campaign import Tried
 from torture.damage import mutated
 from torture.processes import command, complaint, ended, start
 
-AT_A_TIME = 12
+AT_A_TIME = 40
 LIMITS = ("out_of_memory:", "timeout:")
 """Reasons of class `machine`: on another machine the file might do."""
 CODECS = {

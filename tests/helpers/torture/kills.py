@@ -36,24 +36,24 @@ def campaign(place):
 
     def attempt(chance):
         name = chance.choice([*OPERATIONS])
-        made, wanted, seconds = undisturbed(name, material)
-        copy(made, out)
+        usual = undisturbed(name, material)
+        copy(usual.made, out)
         tried, how = Tried(), []
         for _ in range(chance.randint(1, MOST_KILLS)):
             if chance.random() < 0.5:
-                renames = chance.randrange(60)
+                renames = chance.randrange(usual.renames)
                 how.append(f"at rename {renames}")
                 process = start(act_to_the_rename, name, material, out, renames, said=place / "said")
                 process.join()
             else:
-                moment = chance.uniform(0, seconds)
+                moment = chance.uniform(0, usual.seconds)
                 how.append(f"after {moment:.2f} s")
                 kill_after(start(act, name, material, out, said=place / "said"), moment)
             tried.tries += 1
         for path in out.rglob(".*.tmp"):
             os.utime(path, (LONG_AGO, LONG_AGO))
         OPERATIONS[name].act(material, out)
-        if OPERATIONS[name].state(out) != wanted:
+        if OPERATIONS[name].state(out) != usual.state:
             tried.failures.append(f"{name}, killed {', '.join(how)}: other rows than an undisturbed run")
         tried.failures += [f"{name}, killed {', '.join(how)}: {one}" for one in OPERATIONS[name].verify(out)]
         left = [path.name for path in out.rglob(".*.tmp")]

@@ -12,11 +12,10 @@ from operations import OPERATIONS
 
 from torture.campaign import Tried
 from torture.processes import complaint, ended, start
-from torture.undisturbed import act, copy, material_beside, undisturbed
+from torture.undisturbed import EVENTS, act, copy, material_beside, undisturbed
 
 CODES = ("EIO", "ENOSPC", "EACCES", "ESTALE", "EROFS", "EDQUOT", "EMFILE", "EPERM")
 NO_LOCKS = ("ENOLCK", "ENOSYS", "EOPNOTSUPP")
-EVENTS = {"open", "os.rename", "os.mkdir", "os.remove", "os.listdir", "os.scandir"}
 FILE_SIZES = (1_000, 2_000, 3_000, 10_000, 100_000)  # what a command says goes to a file too
 
 
@@ -70,15 +69,15 @@ def campaign(place):
 
     def attempt(chance):
         name = chance.choice([*OPERATIONS])
-        made, wanted, _ = undisturbed(name, material)
-        copy(made, out)
+        usual = undisturbed(name, material)
+        copy(usual.made, out)
         kind = chance.choices([refusing, without_locks, with_small_files], [8, 1, 3])[0]
         if kind is with_small_files:
             facts = (chance.choice(FILE_SIZES),)
         elif kind is without_locks:
             facts = (chance.choice(NO_LOCKS),)
         else:
-            facts = (chance.choice(CODES), chance.randint(1, 300), chance.random() < 0.5)
+            facts = (chance.choice(CODES), chance.randint(1, usual.calls), chance.random() < 0.5)
         what = f"{name}, {kind.__name__} {', '.join(map(str, facts))}"
         tried = Tried(1)
         code = ended(start(kind, name, material, out, *facts, said=place / "said"))
@@ -89,7 +88,7 @@ def campaign(place):
         except Exception as error:
             tried.failures.append(f"{what}: the same command then ended in {error!r}")
             return tried
-        if OPERATIONS[name].state(out) != wanted:
+        if OPERATIONS[name].state(out) != usual.state:
             tried.failures.append(f"{what}: other rows than an undisturbed run")
         tried.failures += [f"{what}: {one}" for one in OPERATIONS[name].verify(out)]
         return tried

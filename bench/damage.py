@@ -1,6 +1,6 @@
 """Is damaged footage seen, and sound footage left alone? What curation's damage rules catch, and what looking costs.
 
-    python bench/damage.py [--videos N] [--pictures N] [--sound FOLDER...] [--changes N] [--cost VIDEO...] [--json]
+    python bench/damage.py [--videos N] [--pictures N] [--sound FOLDER...] [--changes N] [--cost FILE...] [--json]
 
 Sound files: N rendered videos (255) of 51 ways of encoding (containers, codecs, sizes, rates, GOP structures, hidden
 frames, variable rates, pauses) and eleven kinds of content (camera, drawings, screens, fades, noise, large pixels,
@@ -14,7 +14,7 @@ its time: at least 1 % of its blocks of 16 x 16 luma have a PSNR under 20 dB; or
 are missing at the end. Files that decode as before do not count. A file is *caught* when it is refused, or no clip that
 is kept shows damage. A false alarm is a sound file that is refused or loses a clip.
 
-`--cost` takes the CPU time of decoding and cutting a video with and without looking for damage, in turns, seven rounds.
+`--cost` takes the CPU time of decoding and cutting a file with and without looking for damage, in turns, seven rounds.
 """
 
 from __future__ import annotations
@@ -43,12 +43,13 @@ from damage_files import CHANGES, CUTS, HOWS, PICTURES, SHOWS, cut, dropped, ren
 from reelmill.compat import one_thread
 from reelmill.config import to_dict
 from reelmill.curation.decide import decide
+from reelmill.curation.expanders import image
 from reelmill.curation.expanders import video as expander
 from reelmill.curation.ledger import ITEMS, PLAN, item_id
 from reelmill.curation.scenes import ScenesConfig
 from reelmill.curation.scoring import DecodeConfig, ItemScorer
 from reelmill.errors import DataError, MachineError
-from reelmill.media import packets, video
+from reelmill.media import packets, pictures, video
 from reelmill.media.kinds import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from reelmill.media.reader import MediaReader
 from reelmill.media.source import Source
@@ -250,10 +251,11 @@ def _cost(path: Path) -> dict[str, Any]:
     """CPU seconds of decoding and cutting, the least of the rounds: other work on the machine can only add."""
     source = Source(str(path), 0, path.stat().st_size)
     options = {**to_dict(DecodeConfig()), "scenes": to_dict(ScenesConfig())}
+    expand = image.expand if path.suffix.lower() in IMAGE_SUFFIXES else expander.expand
 
     def spent() -> float:
         began = time.process_time()
-        for _ in expander.expand(source, options):
+        for _ in expand(source, options):
             pass
         return time.process_time() - began
 
@@ -264,19 +266,21 @@ def _cost(path: Path) -> dict[str, Any]:
         with _blind():
             pairs.append((looking, spent()))
     looking_s, blind_s = (min(times) for times in zip(*pairs, strict=True))
-    return {"video": path.name, "cpu_s": looking_s, "without_s": blind_s, "adds": looking_s / blind_s - 1}
+    return {"file": path.name, "cpu_s": looking_s, "without_s": blind_s, "adds": looking_s / blind_s - 1}
 
 
 @contextlib.contextmanager
 def _blind() -> Iterator[None]:
-    """Nothing of FFmpeg's log is heard and no color looked at."""
-    kept = packets.heard, video.heard, expander.impossible_share
+    """Nothing of FFmpeg's log is heard, no color and no packet looked at, and no bytes of a picture."""
+    kept = packets.heard, video.heard, expander.impossible_share, video.examiner, pictures.complaints
     packets.heard = video.heard = lambda: contextlib.nullcontext([])  # type: ignore[assignment,misc]
     expander.impossible_share = lambda frame: None
+    video.examiner = lambda codec: lambda packet: []
+    pictures.complaints = lambda *_: []
     try:
         yield
     finally:
-        packets.heard, video.heard, expander.impossible_share = kept  # type: ignore[misc]
+        packets.heard, video.heard, expander.impossible_share, video.examiner, pictures.complaints = kept  # type: ignore[misc]
 
 
 # The figures.
@@ -312,9 +316,7 @@ def _table(found: dict[str, Any]) -> str:
         recall, of_all = _share(caught, shows), _share(refused + caught, refused + shows)
         lines.append(f"{name:34} {len(rows):5} {refused:7} {shows:7} {caught:6} {recall:>6} {of_all:>6}")
     for cost in found.get("cost", []):
-        lines.append(
-            f"{cost['video']}: {cost['cpu_s']:.2f} CPU-s, without {cost['without_s']:.2f}: {cost['adds']:+.1%}"
-        )
+        lines.append(f"{cost['file']}: {cost['cpu_s']:.4f} CPU-s, without {cost['without_s']:.4f}: {cost['adds']:+.1%}")
     return "\n".join(lines)
 
 

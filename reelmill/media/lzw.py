@@ -6,6 +6,8 @@ The width of a code depends on how many codes came since the table was cleared (
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import numpy.typing as npt
 
@@ -13,7 +15,7 @@ Codes = npt.NDArray[np.int64]
 
 _MOST_BITS = 12
 _TABLE = 1 << _MOST_BITS
-_AT_ONCE = 8192
+_AT_ONCE = 4096
 """Codes that are read at a time: most streams clear their table sooner."""
 
 
@@ -23,45 +25,42 @@ def unpacked_size(data: bytes, bits: int, *, is_tiff: bool = False) -> tuple[int
     `bits`: of a literal. A TIFF's codes lie most significant bit first, and widen one code early.
     """
     clear, total, at, count = 1 << bits, 0, 0, _AT_ONCE
-    padded = np.concatenate([np.frombuffer(data, np.uint8), np.zeros(4, np.uint8)]).astype(np.int64)
+    windows = _windows(data, is_tiff)
     while True:
-        widths = _widths(clear, count, is_tiff)
-        ends = at + np.cumsum(widths)
-        ends = ends[: np.searchsorted(ends, len(data) * 8, side="right")]
-        codes = _codes(padded, ends, widths[: len(ends)], is_tiff)
+        widths, steps = _widths(clear, count, is_tiff)
+        taken = int(np.searchsorted(steps, len(data) * 8 - at, side="right"))
+        width, ends = widths[:taken], steps[:taken] + at
+        begin = ends - width
+        behind = (24 - (begin & 7) - width) if is_tiff else begin & 7
+        codes = (windows[begin >> 3] >> behind) & ((1 << width) - 1)
         marks = np.flatnonzero((codes == clear) | (codes == clear + 1))
-        if not len(marks):
-            if len(ends) == count:
-                count *= 8
-                continue
-            marks = np.array([len(codes)])
-        size = _size(codes[: marks[0]], clear)
+        if not len(marks) and taken == count:
+            count *= 8
+            continue
+        last = int(marks[0]) if len(marks) else taken
+        size = _size(codes[:last], clear)
         if size is None:
             return None, False
         total += size
-        if marks[0] == len(codes) or codes[marks[0]] == clear + 1:
-            return total, bool(marks[0] < len(codes))
-        at = int(ends[marks[0]])
+        if last == taken or codes[last] == clear + 1:
+            return total, last < taken
+        at = int(ends[last])
 
 
-def _widths(clear: int, count: int, is_early: bool) -> Codes:
-    """Bits of each code after a clear one: enough for every string that the table holds by then."""
+def _windows(data: bytes, is_msb_first: bool) -> Codes:
+    """The 24 bits from each byte on, of which a code has at most 12, behind at most 7 others."""
+    padded = np.concatenate([np.frombuffer(data, np.uint8), np.zeros(2, np.uint8)]).astype(np.int64)
+    first, second, third = padded[:-2], padded[1:-1], padded[2:]
+    windows: Codes = first << 16 | second << 8 | third if is_msb_first else first | second << 8 | third << 16
+    return windows
+
+
+@lru_cache(16)
+def _widths(clear: int, count: int, is_early: bool) -> tuple[Codes, Codes]:
+    """Bits of each code after a clear one, enough for every string that the table holds by then; and their sums."""
     last = np.minimum(clear + 1 + np.maximum(np.arange(count), 1) + is_early, _TABLE - 1)
     widths: Codes = np.floor(np.log2(last)).astype(np.int64) + 1
-    return widths
-
-
-def _codes(padded: Codes, ends: Codes, width: Codes, is_msb_first: bool) -> Codes:
-    """The codes that end at these bits, and have these widths."""
-    begin = ends - width
-    byte, inside = begin >> 3, begin & 7
-    first, second, third = (padded[byte + k] for k in range(3))
-    if is_msb_first:
-        codes = ((first << 16) | (second << 8) | third) >> (24 - inside - width)
-    else:
-        codes = (first | (second << 8) | (third << 16)) >> inside
-    taken: Codes = codes & ((1 << width) - 1)
-    return taken
+    return widths, np.cumsum(widths)
 
 
 def _size(codes: Codes, clear: int) -> int | None:
@@ -76,6 +75,6 @@ def _size(codes: Codes, clear: int) -> int | None:
         return None
     origin = np.where(back < 0, places, back)
     length = (back >= 0).astype(np.int64)
-    while np.any(length[origin]):
-        length, origin = length + length[origin], origin[origin]
+    while np.any(more := length[origin]):
+        length, origin = length + more, origin[origin]
     return int(length.sum()) + len(codes)

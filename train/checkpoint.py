@@ -131,7 +131,7 @@ def check_same_run(state: RunState, recipe: Any, defaults: Any, data: str, check
     now = configuration.identity(recipe)
     before = configuration.identity(_merged(configuration.to_dict(defaults), state.recipe), type(recipe))
     before = {key: value for key, value in before.items() if key in now or not isinstance(value, Mapping)}
-    planned = before["steps"]
+    planned = before.get("steps", recipe.steps)  # a vision tokenizer may have any number
     goes_on = planned <= state.step and planned < recipe.steps
     if goes_on:
         before["steps"] = now["steps"]

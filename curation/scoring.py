@@ -32,6 +32,7 @@ from reelmill.curation.measuring import Measurer, NamedScorer
 from reelmill.curation.rules import Rule, RuleFilter
 from reelmill.curation.scenes import ScenesConfig
 from reelmill.curation.sidecars import Sidecar, read_sidecar
+from reelmill.curation.text_bundles import BUNDLE, JOB, bundled, by_text, read_bytes
 from reelmill.curation.texts.config import TextConfig
 from reelmill.errors import ConfigError, DataError
 from reelmill.isolation.failures import failure_of
@@ -165,6 +166,35 @@ class ItemScorer:
             return self._child.run_all(job, source, self._options, SAMPLES, partial(self._rows, item, row, sidecar))
         except Exception as error:
             return self.refused(item, failure_of(error)), []
+
+    def score_texts(self, items: Sequence[Mapping[str, Any]]) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
+        """The same for texts of a bundle (`text_bundles.py`). Where the child fails over one, each is scored alone."""
+        made: dict[int, tuple[dict[str, Any], list[dict[str, Any]]]] = {}
+        opened: dict[int, tuple[dict[str, Any], Sidecar]] = {}
+        data = []
+        for number, item in enumerate(items):
+            try:
+                source = self._child.opened(place_of(item["path"], item["offset"], item["size"], item["member"]))
+                sidecar = _sidecar(item)
+                opened[number] = {**self._item_row(item, sidecar), **_stamp(source)}, sidecar
+                data.append(read_bytes(source))
+            except Exception as error:
+                opened.pop(number, None)
+                made[number] = self.refused(item, failure_of(error)), []
+        options = {**self._options, "sizes": [len(one) for one in data]}
+        try:
+            said = self._child.run_all(JOB, bundled(data), options, BUNDLE, lambda found: by_text(found, len(data)))
+        except ItemFailed:
+            return [made[number] if number in made else self.score(item) for number, item in enumerate(items)]
+        for (number, (row, sidecar)), messages in zip(opened.items(), said, strict=True):
+            item = items[number]
+            try:
+                if isinstance(messages, ItemFailed):
+                    raise messages
+                made[number] = self._rows(item, row, sidecar, iter(messages))
+            except Exception as error:
+                made[number] = self.refused(item, failure_of(error)), []
+        return [made[number] for number in range(len(items))]
 
     def _rows(
         self, item: Mapping[str, Any], row: Mapping[str, Any], sidecar: Sidecar, messages: Iterator[Message]

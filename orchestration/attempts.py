@@ -36,6 +36,11 @@ class Attempts:
         if note.current:
             self._deaths[note.current] = self._deaths.get(note.current, 0) + 1
 
+    @property
+    def has_deaths(self) -> bool:
+        """Whether a worker died over this unit in this run."""
+        return bool(self._deaths)
+
     def retries_exhausted(self, item_id: str) -> bool:
         """Whether this item killed its worker MAX_ATTEMPTS times in this run."""
         return self._deaths.get(item_id, 0) >= MAX_ATTEMPTS

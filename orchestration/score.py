@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from reelmill.curation.ledger import ITEMS, TIMINGS, is_forgotten
 from reelmill.curation.measuring import approximate_columns
 from reelmill.curation.rules import Rule, any_failed_sql, quoted, skipped_sql, unsettled_sql
 from reelmill.curation.scoring import ItemScorer, ScoreConfig, make_scorers
+from reelmill.curation.text_bundles import batches
 from reelmill.isolation.parent import ItemFailed
 from reelmill.orchestration.attempts import Attempts
 from reelmill.orchestration.changed import MARK
@@ -23,6 +24,9 @@ from reelmill.orchestration.forgotten import forgotten_hashes, tombstone
 from reelmill.orchestration.plan import unit_items
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries
+
+_Scored = tuple[Mapping[str, Any], dict[str, Any], list[dict[str, Any]]]
+"""An item of the plan, its row of `items`, its rows of `samples`."""
 
 WORKER = "reelmill.orchestration.score:ScoreWorker"
 
@@ -72,7 +76,8 @@ class ScoreWorker:
     def __init__(self, settings: dict[str, Any]) -> None:
         self._folder = RunFolder(Path(settings["out"]), settings["epoch"])
         rules = {name: from_dict(Rule, rule) for name, rule in settings["rules"].items()}
-        self._scorer = ItemScorer(from_dict(ScoreConfig, settings["score"]), rules)
+        self._config = from_dict(ScoreConfig, settings["score"])
+        self._scorer = ItemScorer(self._config, rules)
         self._plan = self._folder.read(self._folder.plan_path)
         self._forgotten = forgotten_hashes(self._plan)
 
@@ -86,18 +91,10 @@ class ScoreWorker:
         unit = task["unit"]
         attempts = Attempts(self._folder, unit)
         items, samples = [], []
-        for item in unit_items(self._plan, unit):
-            if attempts.retries_exhausted(item["item_id"]):
-                failure = ItemFailed("machine", "lost_worker: the worker died twice on this item")
-                items.append(self._scorer.refused(item, failure))
-                continue
-            attempts.begin(item["item_id"])
-            row, rows = self._scorer.score(item)
+        for item, row, rows in self._scored(unit_items(self._plan, unit), attempts):
             reason = item["problem"] if is_forgotten(item["problem"]) else self._forgotten.get(row["sha256"])
-            if reason is not None:
-                row, rows = tombstone(row, reason), []
-            items.append(row)
-            samples.extend(rows)
+            items.append(row if reason is None else tombstone(row, reason))
+            samples.extend(rows if reason is None else [])
         self._scorer.keep_known(samples, self._before(unit))
         schema = self._scorer.samples_schema
         folder = self._folder
@@ -108,6 +105,20 @@ class ScoreWorker:
         bad = sum(row["status"] == "refused" for row in items)
         cpu_s = time.process_time() - began
         return {"unit": unit, "items": len(items), "samples": len(samples), "refused": bad, "cpu_s": cpu_s}
+
+    def _scored(self, items: Sequence[dict[str, Any]], attempts: Attempts) -> Iterator[_Scored]:
+        """Each item with its rows. After a death items go one by one, so that it is known on which one."""
+        expander = None if attempts.has_deaths else self._config.expanders.get("text")
+        for batch in batches(items, expander):
+            item = batch[0]
+            if attempts.retries_exhausted(item["item_id"]):
+                failure = ItemFailed("machine", "lost_worker: the worker died twice on this item")
+                yield item, self._scorer.refused(item, failure), []
+                continue
+            attempts.begin(item["item_id"])
+            found = self._scorer.score_texts(batch) if len(batch) > 1 else [self._scorer.score(item)]
+            for one, (row, rows) in zip(batch, found, strict=True):
+                yield one, row, rows
 
     def _before(self, unit: int) -> dict[str, dict[str, Any]]:
         """The unit's sample rows by id, if the same scorers have scored it before."""

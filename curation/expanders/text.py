@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from reelmill.curation.texts.cleaning import clean
 from reelmill.curation.texts.config import TextConfig
 from reelmill.curation.texts.masking import mask
 from reelmill.curation.texts.splitting import spans
-from reelmill.errors import Refused
+from reelmill.errors import Refused, brief
 from reelmill.isolation import wire
 from reelmill.media.encoding import Decoded, decode
 from reelmill.media.source import Source
@@ -49,6 +49,19 @@ def expand(source: Source, options: dict[str, Any]) -> Iterator[wire.Message]:
         yield {"type": "sample", "start_s": 0.0, "end_s": 0.0, **facts}, _NO_FRAMES
     codec = read.decoded.encoding
     yield {"type": "item", **facts, "duration_s": 0.0, "codec": codec, "sha256": source.sha256()}, {}
+
+
+def expand_many(source: Source, options: dict[str, Any]) -> Iterator[wire.Message]:
+    """The same of several texts, of `options["sizes"]` bytes, one after another; `index` says which one has ended."""
+    at = source.offset
+    for index, size in enumerate(options["sizes"]):
+        one = replace(source, offset=at, size=size)
+        at += size
+        try:
+            for body, arrays in expand(one, options):
+                yield {**body, "index": index} if body["type"] == "item" else body, arrays
+        except Refused as refusal:
+            yield {"type": "unusable", "index": index, "reason": brief(refusal, 1000)}, {}
 
 
 def text_clip(source: Source, options: dict[str, Any]) -> Iterator[wire.Message]:

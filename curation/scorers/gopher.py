@@ -121,16 +121,30 @@ def _gram_chars(words: Words) -> Iterator[tuple[str, int]]:
     at = np.arange(len(ids))  # where grams that may occur twice begin
     grams = ids
     for n in range(2, REPEATED_GRAMS[-1] + 1):
-        inside = at <= len(ids) - n
-        at, grams = at[inside], grams[inside]
-        keys = grams * len(words.vocabulary) + ids[at + n - 1]
-        _, grams, counts = np.unique(keys, return_inverse=True, return_counts=True)
-        counts = counts[grams]
+        if len(at) and at[-1] > len(ids) - n:
+            inside = at.searchsorted(len(ids) - n, side="right")
+            at, grams = at[:inside], grams[:inside]
+        grams, counts = _numbered(grams * len(words.vocabulary) + ids[at + n - 1])
         if n in TOP_GRAMS:
             yield f"gopher_top_{n}grams", _top_chars(n, at, counts, ends)
         at, grams = at[counts > 1], grams[counts > 1]
         if n in REPEATED_GRAMS:
             yield f"gopher_repeated_{n}grams", _repeated_chars(n, at, grams, ends)
+
+
+def _numbered(keys: Integers) -> tuple[Integers, Integers]:
+    """For each key a number that equal ones share, and how many there are of it."""
+    if len(keys) < 2:
+        return np.zeros_like(keys), np.ones_like(keys)
+    order = keys.argsort(kind="stable")
+    ordered = keys[order]
+    begins = np.empty(len(keys), np.bool_)
+    begins[0] = True
+    np.not_equal(ordered[1:], ordered[:-1], out=begins[1:])
+    numbers = begins.cumsum() - 1
+    found = np.empty_like(keys)
+    found[order] = numbers
+    return found, np.bincount(numbers)[found]
 
 
 def _top_chars(n: int, at: Integers, counts: Integers, ends: Integers) -> int:

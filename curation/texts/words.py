@@ -44,18 +44,19 @@ def words_of(text: str) -> Words:
     places: dict[str, int] = {}
     ids = np.array([places.setdefault(word, len(places)) for word in split_words(text)], np.int64)
     vocabulary = list(places)
-    return Words(
-        vocabulary,
-        ids,
-        np.array([len(word) for word in vocabulary], np.int64),
-        np.array([_is_symbol(word) for word in vocabulary], np.bool_),
-        np.array([any(map(str.isalpha, word)) for word in vocabulary], np.bool_),
-    )
+    lengths, is_symbol, is_alphabetic = np.array([_facts(word) for word in vocabulary], np.int64).reshape(-1, 3).T
+    return Words(vocabulary, ids, lengths, is_symbol.astype(bool), is_alphabetic.astype(bool))
 
 
 def split_words(text: str) -> list[str]:
     """Words and punctuation marks in order."""
     return _WORD.findall(text)
+
+
+@lru_cache(maxsize=1 << 17)
+def _facts(word: str) -> tuple[int, bool, bool]:
+    """Length, whether it is a symbol, whether it has a letter: texts share most of their words."""
+    return len(word), _is_symbol(word), any(map(str.isalpha, word))
 
 
 def _is_symbol(word: str) -> bool:

@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reelmill.curation import scoring
 from reelmill.curation.ledger import PLAN
 from reelmill.curation.scoring import ItemScorer
+from reelmill.curation.text_bundles import TEXT_EXPANDER, batches
 from reelmill.curation.texts.cleaning import clean
 from reelmill.curation.texts.masking import mask
 from reelmill.curation.texts.splitting import spans
@@ -94,6 +96,7 @@ def test_characters_are_composed_and_what_is_not_seen_is_removed():
         ("call (212) 555-0123 or 212-555-0123", "call [phone] or [phone]", "phone"),
         ("手机 13812345678，谢谢", "手机 [phone]，谢谢", "phone"),
         ("from 203.0.114.7 at noon", "from [ip] at noon", "ip"),
+        ("IP:203.0.114.7, not 1203.0.114.7", "IP:[ip], not 1203.0.114.7", "ip"),
         ("from 2606:4700:4700::1111 at noon", "from [ip] at noon", "ip"),
         ("key AKIA" + "ABCDEFGH12345678", "key [key]", "key"),
         ("-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----", "[key]", "key"),
@@ -156,9 +159,13 @@ def scorer():
     made.close()
 
 
+def plan_row(path):
+    known = {"unit": 0, "item_id": path.name, "uri": path.name, "kind": "text", "path": str(path), "offset": 0}
+    return {**dict.fromkeys(PLAN.names), **known, "size": path.stat().st_size if path.exists() else 9}
+
+
 def scored(scorer, path):
-    known = {"unit": 0, "item_id": path.name, "uri": path.name, "kind": "text", "path": str(path)}
-    return scorer.score({**dict.fromkeys(PLAN.names), **known, "offset": 0, "size": path.stat().st_size})
+    return scorer.score(plan_row(path))
 
 
 def test_rows_say_what_was_found_and_done(scorer, tmp_path):
@@ -178,6 +185,37 @@ def test_parts_of_a_long_text_are_samples_of_their_own(scorer, tmp_path):
     assert len({sample["sample_id"] for sample in samples}) == 3
     assert [s["text_first"] for s in samples[1:]] == [s["text_last"] for s in samples[:-1]]
     assert {(s["start_s"], s["end_s"], s["score_error"]) for s in samples} == {(0.0, 0.0, None)}
+
+
+def test_texts_of_a_bundle_have_the_rows_that_they_have_alone(scorer, tmp_path):
+    paths = [tmp_path / f"{n}.txt" for n in range(6)]
+    data = [RUSSIAN.encode("koi8-r"), b"", FRENCH.encode(), b"a\0b", FRENCH.encode() * 9, b"x" * 3_000_000]
+    for path, text in zip(paths, data, strict=True):
+        path.write_bytes(text)
+    paths.append(tmp_path / "gone.txt")
+    items = [plan_row(path) for path in paths]
+    together = [row for batch in batches(items, TEXT_EXPANDER) for row in scorer.score_texts(batch)]
+    assert together == [scorer.score(item) for item in items]
+    assert [row["status"] for row, _ in together] == [
+        "done",
+        "refused",
+        "done",
+        "refused",
+        "done",
+        "refused",
+        "refused",
+    ]
+    assert [len(batch) for batch in batches(items, TEXT_EXPANDER)] == [5, 1, 1]
+    assert {len(batch) for batch in batches(items, "my.module:expand")} == {1}
+
+
+def test_a_text_that_kills_its_child_costs_itself_alone(scorer, tmp_path, monkeypatch):
+    """The child of a bundle ends early here; each text is then read alone."""
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text(FRENCH)
+    monkeypatch.setattr(scoring, "JOB", "os:abort")
+    found = scorer.score_texts([plan_row(tmp_path / "a.txt"), plan_row(tmp_path / "b.txt")])
+    assert [row["status"] for row, _ in found] == ["done", "done"]
 
 
 @pytest.mark.parametrize(

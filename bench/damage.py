@@ -275,7 +275,7 @@ def _blind() -> Iterator[None]:
     kept = packets.heard, video.heard, expander.impossible_share, video.examiner, pictures.complaints
     packets.heard = video.heard = lambda: contextlib.nullcontext([])  # type: ignore[assignment,misc]
     expander.impossible_share = lambda frame: None
-    video.examiner = lambda codec: lambda packet: []
+    video.examiner = lambda context: lambda packet: []
     pictures.complaints = lambda *_: []
     try:
         yield

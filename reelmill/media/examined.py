@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import av
 from av.codec.context import CodecContext
 from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
 
 from reelmill.media.damage import heard
 from reelmill.media.picture_ends import SPARE
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 Examiner = Callable[["VideoPacket"], list[str]]
 """What is wrong with a packet; packets are given in the order of the file."""
 
+_BETWEEN_UNITS = (b"\0\0\0", b"\0\0\1", b"\0\0\2")
 _PICTURE, _GROUP, _B = b"\0\0\1\0", b"\0\0\1\xb8", 3
 """Start codes of a picture and of a group, and a kind of picture (ISO/IEC 13818-2, 6.2.1 and 6.3.9)."""
 
@@ -82,9 +84,34 @@ def mpeg() -> Examiner:
     return examine
 
 
+def nal_units(length_bytes: int) -> Examiner:
+    """Whether no unit of H.264 or HEVC holds what only stands between units (ITU-T H.264, 7.4.1; H.265, 7.4.2.2).
+
+    Writers break up two zeros before a byte under four; decoders take a hole of zeros for data. `length_bytes`:
+    of the length before each unit.
+    """
+
+    def examine(packet: VideoPacket) -> list[str]:
+        data, at = bytes(packet), 0
+        while at + length_bytes < len(data):
+            begin = at + length_bytes
+            at = begin + int.from_bytes(data[at:begin], "big")
+            unit = data[begin:at].rstrip(b"\0")
+            if any(forbidden in unit for forbidden in _BETWEEN_UNITS):
+                return ["a unit holds zeros that no writer leaves in one"]
+        return []
+
+    return examine
+
+
 _EXAMINERS = {"vp8": vp8, "mpeg1video": mpeg, "mpeg2video": mpeg}
+_LENGTH_AT = {"h264": 4, "hevc": 21}
+"""Where the header of a stream without start codes says how long lengths are (ISO/IEC 14496-15, 5.3 and 8.3)."""
 
 
-def examiner(codec: str) -> Examiner:
-    """What examines the packets of one stream, by the codec's name in FFmpeg."""
-    return _EXAMINERS[codec]() if codec in _EXAMINERS else lambda packet: []
+def examiner(context: VideoCodecContext) -> Examiner:
+    """What examines the packets of one stream, whose own decoder this is."""
+    header, place = context.extradata or b"", _LENGTH_AT.get(context.name)
+    if place is not None and header[:1] == b"\1" and len(header) > place:
+        return nal_units((header[place] & 3) + 1)
+    return _EXAMINERS[context.name]() if context.name in _EXAMINERS else lambda packet: []

@@ -84,7 +84,7 @@ class Video(Moving):
         self._key: tuple[Any, ...] | None = None
         self._deinterlacer: Deinterlacer | None = None
         self._packets_read = self._errors = self._grey_frames = 0
-        self._examine = examiner(context.name)
+        self._examine = examiner(context)
         self._is_lost = False  # libvpx gives nothing after a damaged frame up to the next key frame
         self._last_key: int | None = None  # timestamp of the frame of the last key packet; libvpx marks none
         self._before_key = not self._packets.begins_with_key

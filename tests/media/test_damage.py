@@ -116,6 +116,18 @@ def test_a_key_frame_of_vp8_ends_where_its_packet_does(tmp_path):
     assert sum(bool(words) and words.startswith("vp#: a key frame") for words in hit) >= 4
 
 
+@pytest.mark.parametrize(("name", "codec"), [("a.mp4", "libx265"), ("a.mkv", "libx264")])
+def test_holes_of_zeros_are_no_units(tmp_path, name, codec):
+    options = {"x265-params": "log-level=none"} if codec == "libx265" else {}
+    path = film(tmp_path / name, list(scene_frames([(1, 20)], 96, 128)), codec=codec, fps=20, options=options)
+    assert found(path)[1]["errors"] == 0
+    place, size, _ = packets(path)[0]
+    data = bytearray(path.read_bytes())
+    data[place + size - 60 : place + size - 40] = bytes(20)
+    path.write_bytes(data)
+    assert "zeros that no writer leaves" in found(path)[1]["damage"]
+
+
 @pytest.mark.parametrize("codec", ["mpeg1video", "mpeg2video"])
 def test_pictures_of_mpeg_are_numbered(tmp_path, codec):
     path = film(tmp_path / "a.mpg", pictures(40), codec=codec, fps=25, options={"g": "10", "bf": "2"})

@@ -8,9 +8,20 @@ from dataclasses import dataclass
 import duckdb
 import pyarrow as pa
 
+from reelmill.curation.duplicates.clusters import Member, judge
+from reelmill.curation.duplicates.config import DuplicatesConfig
+from reelmill.curation.duplicates.find import Pair
 from reelmill.curation.ledger import VERDICTS
 from reelmill.curation.rules import Rule, quoted
 from reelmill.errors import ConfigError
+
+_COPIES = pa.schema(
+    [
+        *((name, pa.string()) for name in ("sample_id", "cluster", "original", "method", "reason")),
+        ("similarity", pa.float64()),
+        ("is_dropped", pa.bool_()),
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -24,19 +35,70 @@ class _Reason:
     threshold: str = "NULL"
 
 
-def decide(connection: duckdb.DuckDBPyConnection, rules: Mapping[str, Rule], licences: Sequence[str] = ()) -> pa.Table:
+def decide(
+    connection: duckdb.DuckDBPyConnection,
+    rules: Mapping[str, Rule],
+    licences: Sequence[str] = (),
+    duplicates: DuplicatesConfig | None = None,
+) -> pa.Table:
     """Verdicts (schema VERDICTS) for every committed sample.
 
-    `connection` must see `scored` (samples of committed units) and `items`. Exact duplicates come first: of the items
-    with one SHA-256 the smallest uri stays, the others' samples point at it. Then the licence, where `licences` says
-    which are allowed. Then the rules in their order: the first that fails is the reason. A sample that fails none is
-    undecided while a rule waits for a value. Raises ConfigError when a rule's SQL fails over these samples.
+    `connection` must see `scored` (samples of committed units), `items`, and `duplicates` where near copies are asked
+    for. Exact duplicates come first: of the items with one SHA-256 the smallest uri stays, the others' samples point at
+    it. Then the licence, where `licences` says which are allowed. Then the rules in their order: the first that fails
+    is the reason. A sample that fails none is undecided while a rule waits for a value. Of those that pass, near copies
+    come last: the best stays. Raises ConfigError when a rule's SQL fails over these samples.
     """
     try:
-        verdicts: pa.Table = connection.sql(decide_sql(rules, licences)).to_arrow_table()
+        decided: pa.Table = connection.sql(decide_sql(rules, licences)).to_arrow_table()
     except duckdb.Error as error:
         raise ConfigError(f"a rule cannot be computed over these samples: {error}") from None
-    return verdicts.cast(VERDICTS)
+    if duplicates is not None and duplicates.near:
+        decided = _without_copies(connection, decided, duplicates.min_similarity)
+    return decided.select(VERDICTS.names).cast(VERDICTS)
+
+
+def _without_copies(connection: duckdb.DuckDBPyConnection, decided: pa.Table, least: float) -> pa.Table:
+    """The same verdicts, where near copies of a kept sample are rejected, and clusters are named."""
+    connection.register("decided", decided)
+    pairs = [
+        Pair(*row)
+        for row in connection.execute(
+            "SELECT sample_id, other_id, similarity, method FROM duplicates WHERE similarity >= $1", [least]
+        ).fetchall()
+    ]
+    members = {row[0]: Member(*row) for row in connection.execute(_MEMBERS, [least]).fetchall()}
+    judged = judge(pairs, members)
+    rows = [
+        {**vars(one), "is_dropped": one.original != one.sample_id and members[one.original].status == "kept"}
+        for one in judged
+    ]
+    connection.register("copies", pa.Table.from_pylist(rows, schema=_COPIES))
+    found: pa.Table = connection.sql(_DROPPED, params=[least]).to_arrow_table()
+    connection.unregister("copies")
+    connection.unregister("decided")
+    return found
+
+
+_MEMBERS = """SELECT s.sample_id, d.status, s.width::BIGINT * s.height, coalesce(s.quality_score, 0.0),
+    i.alt IS NOT NULL, coalesce(i.crawled, ''), i.uri
+FROM scored s JOIN decided d USING (sample_id) JOIN items i ON i.item_id = s.item_id
+WHERE s.sample_id IN (SELECT unnest([sample_id, other_id]) FROM duplicates WHERE similarity >= $1)"""
+
+_DROPPED = """SELECT d.* REPLACE (
+    CASE WHEN now THEN 'rejected' ELSE d.status END AS status,
+    CASE WHEN now THEN 'duplicates' ELSE d.stage END AS stage,
+    CASE WHEN now THEN 'near_duplicate' ELSE d.rule END AS rule,
+    CASE WHEN now THEN c.similarity ELSE d.value END AS value,
+    CASE WHEN now THEN $1 ELSE d.threshold END AS threshold,
+    coalesce(d.duplicate_of, CASE WHEN now THEN o.item_id END) AS duplicate_of,
+    coalesce(c.cluster, d.duplicate_cluster) AS duplicate_cluster,
+    coalesce(d.duplicate_similarity, c.similarity) AS duplicate_similarity,
+    coalesce(d.duplicate_method, c.method) AS duplicate_method,
+    coalesce(c.reason, d.duplicate_reason) AS duplicate_reason)
+FROM (SELECT d.*, coalesce(c.is_dropped AND d.status <> 'rejected', false) AS now
+    FROM decided d LEFT JOIN copies c USING (sample_id)) d
+LEFT JOIN copies c USING (sample_id) LEFT JOIN scored o ON o.sample_id = c.original ORDER BY d.sample_id"""
 
 
 def decide_sql(rules: Mapping[str, Rule], licences: Sequence[str] = ()) -> str:
@@ -56,8 +118,11 @@ WITH firsts AS (
     SELECT item_id, licence, first_value(item_id) OVER same AS first_id FROM items WHERE status = 'done'
     WINDOW same AS (PARTITION BY coalesce(sha256, item_id) ORDER BY uri)
 ), judged AS (
-    SELECT s.*, f.licence, CASE WHEN f.first_id <> s.item_id THEN f.first_id END AS duplicate_of
+    SELECT s.*, f.licence, CASE WHEN f.first_id <> s.item_id THEN f.first_id END AS duplicate_of,
+        count(*) OVER same AS copies, first_value(sample_id) OVER same AS first_sample
     FROM scored s JOIN firsts f USING (item_id)
+    WINDOW same AS (PARTITION BY f.first_id, s.start_s, s.end_s ORDER BY s.item_id <> f.first_id, s.sample_id
+        ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING)
 )
 SELECT sample_id,
     CASE WHEN {rejected} THEN 'rejected' WHEN {undecided} THEN 'undecided' ELSE 'kept' END AS status,
@@ -65,7 +130,11 @@ SELECT sample_id,
     {_first(reasons, "rule")} AS rule,
     {_first(reasons, "value")} AS value,
     {_first(reasons, "threshold")} AS threshold,
-    duplicate_of
+    duplicate_of,
+    CASE WHEN copies > 1 THEN first_sample END AS duplicate_cluster,
+    CASE WHEN duplicate_of IS NOT NULL THEN 1.0::DOUBLE END AS duplicate_similarity,
+    CASE WHEN duplicate_of IS NOT NULL THEN 'exact' END AS duplicate_method,
+    CASE WHEN copies > 1 THEN 'name' END AS duplicate_reason
 FROM judged ORDER BY sample_id"""
 
 

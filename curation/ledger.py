@@ -299,8 +299,24 @@ VERDICTS = pa.schema(
         ("value", pa.float64()),
         ("threshold", pa.float64()),
         ("duplicate_of", pa.string()),
+        ("duplicate_cluster", pa.string()),
+        ("duplicate_similarity", pa.float64()),
+        ("duplicate_method", pa.string()),
+        ("duplicate_reason", pa.string()),
     ]
 )
+
+DUPLICATES = pa.schema(
+    [
+        ("unit", pa.int32()),
+        ("sample_id", pa.string()),
+        ("other_unit", pa.int32()),
+        ("other_id", pa.string()),
+        ("similarity", pa.float64()),
+        ("method", pa.string()),
+    ]
+)
+"""Pairs of samples of two items that look the same; which of them stays is for the verdicts to say."""
 
 
 RESERVED = {

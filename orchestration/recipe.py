@@ -8,6 +8,7 @@ from pathlib import Path
 from reelmill.config import free_table, from_dict, read_toml
 from reelmill.curation.annotations.config import AnnotationConfig
 from reelmill.curation.captions.config import CaptionConfig
+from reelmill.curation.duplicates.config import DuplicatesConfig
 from reelmill.curation.rules import Rule
 from reelmill.curation.scoring import ScoreConfig
 from reelmill.curation.speech.config import SoundConfig, TranscriptConfig
@@ -31,6 +32,7 @@ class Recipe:
     """Licences that are allowed; an item under another one, or under none, is rejected. Empty: all are allowed."""
     rules: dict[str, Rule] = field(default_factory=dict)
     """What is kept: rules in the order in which they judge; the first that fails is the reason."""
+    duplicates: DuplicatesConfig = field(default_factory=DuplicatesConfig)
     captions: CaptionConfig = field(default_factory=CaptionConfig)
     annotations: AnnotationConfig = field(default_factory=AnnotationConfig)
     tokens: TokensConfig = field(default_factory=TokensConfig)

@@ -30,7 +30,7 @@ from reelmill.os_errors import os_failure
 
 TABLES = (
     *("items", "samples", "captions", "failures", "tokens", "verdicts", "timings"),
-    *("audio", "transcripts", "annotations"),
+    *("audio", "transcripts", "annotations", "duplicates"),
 )
 SCHEMAS = "schemas"
 READ = frozenset({*TABLES, SCHEMAS, "plan.parquet", "recipe.toml", "run.json"} - {"timings"})

@@ -22,7 +22,7 @@ import duckdb
 import pyarrow as pa
 
 from reelmill.curation.captions.config import CaptionConfig
-from reelmill.curation.ledger import ANNOTATIONS, AUDIO, KEYFRAME, OF_THE_TEXT, TRANSCRIPTS
+from reelmill.curation.ledger import ANNOTATIONS, AUDIO, DUPLICATES, KEYFRAME, OF_THE_TEXT, TRANSCRIPTS, VERDICTS
 from reelmill.curation.rules import quoted
 from reelmill.errors import ConfigError, DataError, MachineError, ReelmillError
 from reelmill.files import write_atomically
@@ -41,7 +41,7 @@ TABLES = {
         name: f"{name}/*.parquet"
         for name in (
             *("items", "samples", "verdicts", "captions", "failures", "timings"),
-            *("audio", "transcripts", "annotations"),
+            *("audio", "transcripts", "annotations", "duplicates"),
         )
     },
     "tokens": "tokens/**/*.parquet",
@@ -60,7 +60,8 @@ VIEWS = {  # {table} is the table's files, a SQL list; {prefer}, {languages}, {m
         WHERE place = best""",
     "scored": """WITH spans AS (SELECT * FROM read_parquet({samples}, union_by_name = true)
             WHERE unit IN (SELECT DISTINCT unit FROM items)
-            UNION ALL BY NAME SELECT NULL::{keyframe}[] AS keyframes, {text} WHERE false),
+            UNION ALL BY NAME SELECT NULL::{keyframe}[] AS keyframes, NULL::VARCHAR AS phash,
+                NULL::VARCHAR AS thumbnail, {text} WHERE false),
         words AS (SELECT item_id, language, (w.start_s + w.end_s) / 2 AS said_s
             FROM (SELECT item_id, language, unnest(words) AS w FROM chosen_transcripts)),
         spoken AS (SELECT s.sample_id, count(*) AS n_words, mode(w.language) AS language FROM spans s
@@ -80,7 +81,9 @@ VIEWS = {  # {table} is the table's files, a SQL list; {prefer}, {languages}, {m
         LEFT JOIN spoken w ON w.sample_id = s.sample_id""",
     "verdicts": """SELECT * EXCLUDE (filename),
         regexp_extract(filename, '([^/\\\\]+)[.]parquet$', 1) AS selection
-        FROM read_parquet({verdicts}, filename = true, union_by_name = true)""",
+        FROM (SELECT * FROM read_parquet({verdicts}, filename = true, union_by_name = true)
+            UNION ALL BY NAME {decided})""",
+    "duplicates": "SELECT * FROM read_parquet({duplicates}, union_by_name = true)",
     "captions": """SELECT * EXCLUDE (unit) REPLACE (CASE WHEN problem IS NULL AND len({languages}) > 0
         AND language NOT IN {languages} THEN 'wrong_language' ELSE problem END AS problem)
         FROM read_parquet({captions}, union_by_name = true)""",
@@ -91,7 +94,8 @@ VIEWS = {  # {table} is the table's files, a SQL list; {prefer}, {languages}, {m
             - epoch_us(created) AS place FROM captions WHERE problem IS NULL)
         WHERE place IS NOT NULL GROUP BY sample_id""",
     "keyframes": "SELECT item_id, sample_id, unnest(k) FROM (SELECT *, unnest(keyframes) AS k FROM scored)",
-    "samples": """SELECT s.*, v.status, v.stage, v.rule, v.value, v.threshold, v.duplicate_of,
+    "samples": """SELECT s.* EXCLUDE (thumbnail), v.status, v.stage, v.rule, v.value, v.threshold, v.duplicate_of,
+        v.duplicate_cluster, v.duplicate_similarity, v.duplicate_method, v.duplicate_reason,
         c.caption, c.caption_source, i.uri, i.source, i.licence, i.url, i.alt
         FROM scored s JOIN items i USING (item_id)
         LEFT JOIN verdicts v ON v.sample_id = s.sample_id AND v.selection = 'default'
@@ -110,7 +114,7 @@ VIEWS = {  # {table} is the table's files, a SQL list; {prefer}, {languages}, {m
 }
 LATER = {"plan", "timings"}
 """Tables without which a folder may be: one before its first plan, an imported one, one of an earlier version."""
-EMPTY = {"audio": AUDIO, "transcripts": TRANSCRIPTS, "annotations": ANNOTATIONS}
+EMPTY = {"audio": AUDIO, "transcripts": TRANSCRIPTS, "annotations": ANNOTATIONS, "duplicates": DUPLICATES}
 """Tables that other views join: a folder of an earlier version has them without rows."""
 
 
@@ -299,6 +303,7 @@ def _view_queries(root: Path, place: str) -> dict[str, str]:
         "{sources}": _list(heard),
         "{keyframe}": _duckdb_type(KEYFRAME),
         "{text}": ", ".join(f"NULL::{kind} AS {name}" for name, kind in OF_THE_TEXT.items()),
+        "{decided}": empty_sql(VERDICTS),
         "{languages}": _list(captions.languages),
         "{models}": _list(f"{source}={model}" for source, model in captions.requested()),
     }

@@ -16,6 +16,7 @@ SCORERS: dict[str, str] = {
     "motion_jitter": "reelmill.curation.scorers.jitter:Jitter",
     "colourfulness": "reelmill.curation.scorers.image_quality:Colourfulness",
     "quality": "reelmill.curation.scorers.image_quality:Quality",
+    "phash": "reelmill.curation.scorers.perceptual_hash:PerceptualHash",
     "aesthetic": "reelmill.curation.scorers.aesthetic:Aesthetic",
     "hps": "reelmill.curation.scorers.preference:HPS",
     "language": "reelmill.curation.scorers.language:Language",

@@ -11,6 +11,8 @@ from reelmill.config import at_least, from_dict, nearest, override, read_toml, t
 from reelmill.curation import rules
 from reelmill.curation.annotations import config as annotation_config
 from reelmill.curation.captions import config as caption_config
+from reelmill.curation.duplicates.config import DuplicatesConfig
+from reelmill.curation.duplicates.find import CANDIDATES
 from reelmill.curation.interfaces import Kind
 from reelmill.curation.ledger import judged_schema
 from reelmill.curation.narration import CARRY
@@ -32,13 +34,19 @@ def video() -> Recipe:
     scorers: dict[str, dict[str, Any]] = {
         "colourfulness": {},
         "quality": {},
+        "phash": {},
         "motion_dis": {},
         "motion_jitter": {},
         "text": dict(failed),
         "aesthetic": dict(failed),
         "motion_raft": dict(failed),
     }
-    return Recipe(name="video", score=ScoreConfig(scorers=scorers), rules=_rules(TokensConfig().fps))
+    return Recipe(
+        name="video",
+        score=ScoreConfig(scorers=scorers),
+        rules=_rules(TokensConfig().fps),
+        duplicates=DuplicatesConfig(near=True),
+    )
 
 
 def sample() -> Recipe:
@@ -49,6 +57,8 @@ def sample() -> Recipe:
     """
     recipe = video()
     recipe.name = "sample"
+    recipe.duplicates = DuplicatesConfig()  # the dump shows some of its rendered scenes twice
+    del recipe.score.scorers["phash"]
     recipe.plan = PlanConfig(unit_items=4, unit_mb=64)
     recipe.score.scorers["motion_raft"]["spaced"] = 2
     recipe.score.scenes = ScenesConfig(max_s=10.0)
@@ -143,6 +153,8 @@ def check(recipe: Recipe) -> None:
     _check_annotations(recipe)
     _check_numbers(recipe)
     speech.check(recipe.transcripts)
+    if recipe.duplicates.near and "phash" not in score_columns(recipe.score):
+        raise ConfigError("duplicates.near compares the columns of scorer `phash`; add [score.scorers.phash]")
     if any(name != speech.SUBTITLES for name in recipe.transcripts.sources) and not recipe.sound.measure:
         raise ConfigError("transcripts.sources hear speech, which sound.measure = true finds; set it")
 
@@ -161,6 +173,7 @@ def _check_numbers(recipe: Recipe) -> None:
     at_least("score.decode", decode, **dict.fromkeys(bytes_, 1.0), max_picture_mb=1, max_frame_mb=1)
     at_least("score.decode", decode, max_duration_s=0.001, sample_fps=0.001, short_side=16, long_side=16)
     at_least("score.decode.text", decode.text, max_chars=0)
+    at_least("duplicates", recipe.duplicates, min_similarity=CANDIDATES)
     at_least("score.scenes", recipe.score.scenes, max_s=0.1, max_open_s=0.1)
     at_least("tokens", recipe.tokens, area=1, fps=0.001, max_latent_frames=1, caption_after=0)
 
@@ -175,7 +188,7 @@ def graph(recipe: Recipe) -> str:
         "dump -> plan.parquet",
         "score     one operator on CPUs, a unit at a time: child process (decode, scenes) -> " + scorers,
         "          -> samples/, then items/ (the commit mark)",
-        "decide    one query: duplicates -> " + " -> ".join(recipe.rules),
+        "decide    exact duplicates -> " + " -> ".join(recipe.rules) + " -> near duplicates" * recipe.duplicates.near,
         "caption   " + ", ".join(recipe.captions.sources) + "; chosen: " + ", else ".join(recipe.captions.prefer),
         *([f"annotate  {', '.join(recipe.tokens.narration.carry)}"] if recipe.tokens.narration.carry else []),
         "tokenize  one operator: child process (kept spans only) -> " + tokens,

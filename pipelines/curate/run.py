@@ -19,6 +19,7 @@ from reelmill.curation.ledger import (
     ANNOTATIONS,
     AUDIO,
     CAPTIONS,
+    DUPLICATES,
     FAILURES,
     ITEMS,
     TIMINGS,
@@ -180,7 +181,7 @@ def _prepare(runner: StageRunner) -> None:
     folder.commit_text(folder.recipe_path, to_toml(recipe))
     columns = samples_schema(score_columns(recipe.score))
     tables = {"items": ITEMS, "samples": columns, "captions": CAPTIONS, "failures": FAILURES, "audio": AUDIO}
-    tables |= {"transcripts": TRANSCRIPTS, "annotations": ANNOTATIONS}
+    tables |= {"transcripts": TRANSCRIPTS, "annotations": ANNOTATIONS, "duplicates": DUPLICATES}
     folder.prepare({**tables, "timings": TIMINGS, "verdicts": VERDICTS, "tokens": TOKENS_SCHEMA})
     runner.database.write()
 

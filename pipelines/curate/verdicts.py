@@ -11,6 +11,7 @@ from reelmill.curation.decide import decide
 from reelmill.curation.ledger import read_schema
 from reelmill.errors import ConfigError
 from reelmill.orchestration.changed import send_back
+from reelmill.orchestration.duplicates import find_duplicates
 from reelmill.orchestration.forgotten import carry_out
 from reelmill.orchestration.recipe import Recipe
 from reelmill.orchestration.runfolder import RunFolder
@@ -43,7 +44,8 @@ def write_verdicts(folder: RunFolder, selection: str, recipe: Recipe, assignment
     again when samples come or go.
     """
     with LedgerQueries(folder.root) as ledger:
-        verdicts = decide(ledger.connection("items", "scored"), recipe.rules, recipe.licences)
+        views = ledger.connection("items", "scored", "duplicates")
+        verdicts = decide(views, recipe.rules, recipe.licences, recipe.duplicates)
     noted = verdicts.replace_schema_metadata({_ASSIGNMENTS: json.dumps(list(assignments))})
     folder.commit(folder.root / "verdicts" / f"{selection}.parquet", noted)
 
@@ -56,7 +58,11 @@ def assignments_of(folder: RunFolder, selection: str) -> list[str]:
 
 
 def decide_again(folder: RunFolder, recipe: Recipe, console: Console) -> None:
-    """Decide anew for the default and for every named selection; one whose rules no longer fit is named and stays."""
+    """Decide anew for the default and for every named selection; one whose rules no longer fit is named and stays.
+
+    Units that are new or have changed are compared with all others first, where samples have hashes.
+    """
+    find_duplicates(folder)
     write_verdicts(folder, DEFAULT, recipe)
     for path in sorted((folder.root / "verdicts").glob("*.parquet")):
         if path.stem in (DEFAULT, "schema"):

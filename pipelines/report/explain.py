@@ -22,7 +22,8 @@ MOST = 8
 
 _FACTS = ("sample_id", "item_id", "kind", "uri", "start_s", "end_s", "width", "height", "fps", "n_frames")
 _ORIGIN = ("source", "licence", "url", "alt", "caption", "caption_source")
-_VERDICT = ("status", "stage", "rule", "value", "threshold", "duplicate_of")
+_COPY = ("duplicate_of", "duplicate_cluster", "duplicate_similarity", "duplicate_method", "duplicate_reason")
+_VERDICT = ("status", "stage", "rule", "value", "threshold", *_COPY)
 
 
 _NARRATION = """
@@ -104,7 +105,10 @@ def lines(found: Mapping[str, Any]) -> list[str]:
     stated = [f"{key} {origin[key]}" for key in ("source", "licence", "url") if origin[key]]
     sentences.append(", ".join(stated) or "no source and no licence stated")
     if verdict["duplicate_of"]:
-        sentences.append(f"same bytes as item {verdict['duplicate_of']}")
+        same = "same bytes as" if verdict["duplicate_method"] == "exact" else "looks the same as"
+        alike = "" if same.startswith("same") else f", similarity {verdict['duplicate_similarity']:.2f}"
+        why = "" if verdict["duplicate_reason"] is None else f", which stays by {verdict['duplicate_reason']}"
+        sentences.append(f"{same} item {verdict['duplicate_of']}{alike}{why}")
     elif verdict["status"] == "rejected":
         value, bound = verdict["value"], verdict["threshold"]
         numbers = "" if value is None or bound is None else f": {value:.4g}, bound {bound:.4g}"

@@ -17,7 +17,7 @@ REJECTED_A_RULE = 6
 CAPTION = 300
 
 _COLUMNS = """sample_id, item_id, kind, start_s, end_s, width, height, rule, stage, value, threshold, uri,
-    caption, caption_source, alt, source, licence, duplicate_of,
+    caption, caption_source, alt, source, licence, duplicate_of, duplicate_reason,
     (SELECT items.uri FROM items WHERE items.item_id = duplicate_of) AS original"""
 
 _KEPT = f"""

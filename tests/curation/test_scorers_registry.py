@@ -62,10 +62,12 @@ def test_the_columns_are_those_of_the_samples_view():
         "motion_raft_error",
         "motion_raft_side",
         "mps_score",
+        "phash",
         "quality_score",
         "text_area",
         "text_boxes",
         "text_frames",
+        "thumbnail",
     ]
 
 

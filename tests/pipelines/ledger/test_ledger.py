@@ -353,7 +353,11 @@ def test_a_skip_that_no_rule_can_undo_is_not_tried_for_ever(dump, recipe, tmp_pa
         ("default", (), "not 'default'"),
         ("schema", (), "not 'schema'"),
         ("../x", (), r"a selection is named in letters, digits, - and _, not '\.\./x'"),
-        ("a", ("plan.unit_items=2",), r"a selection changes rules and tokens only; not plan\.unit_items: \d+ -> 2"),
+        (
+            "a",
+            ("plan.unit_items=2",),
+            r"a selection changes rules, duplicates, tokens and annotations only; not plan\.unit_items: \d+ -> 2",
+        ),
         ("a", ("rules.duration.mim=2",), r"unknown key 'rules\.duration\.mim'; did you mean 'min'"),
         ("a", ("rules.mine.expr=widht", "rules.mine.min=1"), r"rules\.mine\.expr = 'widht': .*widht"),
         ("a", ("rules.duration.min",), "write it as KEY=VALUE"),

@@ -1,0 +1,161 @@
+"""Claim: copies are found among the pictures of a dump, next to nothing else is, and ten million hashes are few.
+
+    python bench/duplicates.py truth FOLDER [--among N] [--sheet FILE.png]
+    python bench/duplicates.py scale N [--flips SHARE]
+
+`truth`: each picture of a folder is changed in eleven ways, as the web changes pictures, and all are compared with
+all. Recall is the share of copies found, precision the share of found pairs that show one original. The baseline on the
+same pictures is PDQ alone at its published distance of 31. The sheet shows the pairs of different originals that look
+most alike, found or not.
+
+`scale`: N random hashes, every twentieth a copy of another with SHARE of its bits flipped, each asked for. The baseline
+is brute force over a part of them, per query.
+"""
+
+import argparse
+import itertools
+import resource
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw
+
+from reelmill.curation.duplicates import looks, pdq
+from reelmill.curation.duplicates.find import RADIUS, Copies, Look, best_of, picture_pairs
+from reelmill.curation.duplicates.search import HashTables
+from reelmill.curation.interfaces import Frames, Sample
+from reelmill.curation.scorers import create
+
+sys.path.append(str(Path(__file__).parents[1] / "tests" / "helpers"))
+from copies import EDITS
+
+LEAST = 0.8
+
+
+def small(image):
+    factor = min(1.0, 256 / min(image.shape[:2]))
+    return cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+
+
+def look(name, image):
+    frames = Frames(small(image)[None], np.zeros(1), np.zeros((0, 3, 8, 8), np.uint8))
+    (row,) = create("phash").score([Sample(name, name, "image", 0.0, 0.0, 64, 64, 0.0, frames)])
+    return Look(name, looks.hashed([row["phash"]]).hashes, looks.thumbnails(row["thumbnail"]))
+
+
+def found(samples, among):
+    """{(name, name): similarity}, in an index with as many random hashes beside theirs."""
+    known = {sample.sample_id: sample for sample in sorted(samples, key=lambda sample: sample.sample_id)}
+    theirs = looks.hashed([sample.hashes.tobytes().hex() for sample in known.values()])
+    others = np.random.default_rng(0).integers(0, 256, (among, pdq.BYTES), np.uint8)
+    everything = looks.Hashed(
+        np.arange(len(known) + among),
+        np.zeros(len(known) + among, np.int64),
+        np.concatenate([theirs.hashes, others]),
+    )
+    copies = Copies([*known, *(f"other {n}" for n in range(among))], everything)
+    none = np.zeros((1, pdq.SIDE, pdq.SIDE), np.uint8)
+    thumbnails = {name: sample.thumbnails for name, sample in known.items()}
+    pairs = picture_pairs(copies, list(known.values()), lambda names: {n: thumbnails.get(n, none) for n in names})
+    return {(pair.sample_id, pair.other_id): pair.similarity for pair in best_of(pairs)}
+
+
+def truth(folder, among, sheet):
+    paths = sorted(path for path in folder.rglob("*") if path.suffix in (".jpg", ".png"))
+    pictures = {path.stem: np.asarray(Image.open(path).convert("RGB")) for path in paths}
+    samples = [look(f"{stem}|", image) for stem, image in pictures.items()]
+    samples += [look(f"{stem}|{name}", edit(image)) for stem, image in pictures.items() for name, edit in EDITS.items()]
+    began = time.process_time()
+    similar = found(samples, among)
+    seconds = time.process_time() - began
+    pairs = {pair for pair, similarity in similar.items() if similarity >= LEAST}
+    plain = {
+        (a.sample_id, b.sample_id)
+        for a, b in itertools.combinations(sorted(samples, key=lambda sample: sample.sample_id), 2)
+        if pdq.distances(a.hashes[0], b.hashes[0]) <= 31
+    }
+    print(f"{len(pictures)} pictures, {len(samples)} with their copies; compared in {seconds:.1f} CPU-s")
+    for name in EDITS:
+        wanted = {(f"{stem}|", f"{stem}|{name}") for stem in pictures}
+        shares = (len(wanted & some) / len(wanted) for some in (pairs, plain))
+        print(f"  {name:20} recall {next(shares):.3f}   PDQ <= 31: {next(shares):.3f}")
+    for title, some in (("found", pairs), ("PDQ <= 31", plain)):
+        right = sum(a.split("|")[0] == b.split("|")[0] for a, b in some)
+        wanted = {(f"{stem}|", f"{stem}|{name}") for stem in pictures for name in EDITS}
+        print(f"{title}: recall {len(wanted & some) / len(wanted):.3f}, precision {right}/{len(some)}")
+    others = sorted(
+        ((similarity, *pair) for pair, similarity in similar.items() if len({name.split("|")[0] for name in pair}) > 1),
+        reverse=True,
+    )
+    print("nearest pairs of different originals:", others[:12])
+    if sheet is not None and others:
+        save_sheet(sheet, others[:12], pictures)
+
+
+def save_sheet(path, pairs, pictures):
+    """Both originals of each pair side by side, and how alike they are."""
+    width, height = 200, 150
+    page = Image.new("RGB", (2 * width + 20, len(pairs) * (height + 20)), "white")
+    for row, (similarity, *names) in enumerate(pairs):
+        ImageDraw.Draw(page).text((4, row * (height + 20)), f"{similarity:.2f}  {'  '.join(names)}", "black")
+        for column, name in enumerate(names):
+            image = Image.fromarray(pictures[name.split("|")[0]])
+            image.thumbnail((width, height))
+            page.paste(image, (column * (width + 20), row * (height + 20) + 16))
+    page.save(path)
+
+
+def scale(count, share):
+    rng = np.random.default_rng(0)
+    index = rng.integers(0, 256, (count, pdq.BYTES), np.uint8)
+    copies = np.arange(0, count, 20)
+    originals = (copies + count // 2 + 1) % count
+    for start in range(0, len(copies), 100_000):
+        chosen = slice(start, start + 100_000)
+        flips = np.packbits(rng.random((len(copies[chosen]), 256), np.float32) < share, axis=1)
+        index[copies[chosen]] = index[originals[chosen]] ^ flips
+    began = time.process_time()
+    tables = HashTables(index)
+    built = time.process_time() - began
+    pairs = set()
+    for start in range(0, count, 1_000_000):
+        queries, entries, _ = tables.near(index[start : start + 1_000_000], RADIUS)
+        queries = queries + start
+        differ = queries != entries
+        pairs |= set(zip(queries[differ].tolist(), entries[differ].tolist(), strict=True))
+    asked = time.process_time() - began - built
+    wanted = set(zip(copies.tolist(), originals.tolist(), strict=True))
+    began = time.process_time()
+    some = min(count, 100_000_000 // count)
+    for query in range(some):
+        np.flatnonzero(pdq.distances(index, index[query]) <= RADIUS)
+    brute = (time.process_time() - began) / some * count
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
+    recall = len(wanted & pairs) / len(wanted)
+    print(f"{count:,} hashes: tables {built:.1f} CPU-s, asked for all {asked:.1f} CPU-s; peak {peak:.2f} GiB")
+    print(f"copies with {share:.0%} of the bits flipped: {recall:.4f} found; all pairs: {len(pairs):,}")
+    print(f"brute force over {some} queries, for all: {brute:,.0f} CPU-s, {brute / (built + asked):.0f} times as much")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    of_truth = commands.add_parser("truth")
+    of_truth.add_argument("folder", type=Path)
+    of_truth.add_argument("--among", type=int, default=0, help="Random hashes in the index beside the pictures'.")
+    of_truth.add_argument("--sheet", type=Path)
+    of_scale = commands.add_parser("scale")
+    of_scale.add_argument("count", type=int)
+    of_scale.add_argument("--flips", type=float, default=0.12)
+    options = parser.parse_args()
+    if options.command == "truth":
+        truth(options.folder, options.among, options.sheet)
+    else:
+        scale(options.count, options.flips)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Duplicates: perceptual hashes, who looks like whom, and which of them stays."""

@@ -1,0 +1,79 @@
+"""A second look at two pictures whose hashes are near: laid over each other, are they the same everywhere?
+
+Two frames of a scene and two shots of a burst have nearly the same low frequencies. Blocks tell them from copies: in a
+copy nearly every block with structure is the same but for compression, and what a caption covers is a small part.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from reelmill.curation.duplicates.pdq import Luma, turned_picture
+from reelmill.curation.duplicates.windows import Window
+
+BLOCK = 8
+STRUCTURE = 3.0
+"""Standard deviation of luma from which on a block has something to compare."""
+SAME = 0.8
+"""Correlation from which on two blocks show the same."""
+SMOOTH = 1.0
+FEWEST = 6
+"""Blocks with structure without which nothing is proven."""
+_ROUNDS = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 40, 1e-4)
+
+
+def agreement(original: npt.NDArray[np.uint8], copy: npt.NDArray[np.uint8], window: Window, dihedral: int) -> float:
+    """Share of blocks that are the same, 0 to 1, of thumbnails [side, side].
+
+    `copy` is expected to show the window of `original`, then mirrored or turned by `dihedral`; the affine map between
+    them is refined first (Evangelidis and Psarakis, "Parametric image alignment using enhanced correlation coefficient
+    maximization", 2008).
+    """
+    turned, shown = turned_picture(_smooth(original), dihedral), _smooth(copy)
+    warp = _aligned(turned, shown, window, dihedral)
+    side = len(shown)
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    laid = cv2.warpAffine(turned, warp, (side, side), flags=flags)
+    is_there = cv2.warpAffine(np.ones_like(turned), warp, (side, side), flags=flags) > 0.99
+    return _same_blocks(laid, shown, is_there)
+
+
+def _smooth(thumbnail: npt.NDArray[np.uint8]) -> Luma:
+    """Without what two ways to make it smaller differ in."""
+    return np.asarray(cv2.GaussianBlur(thumbnail.astype(np.float32), (0, 0), SMOOTH), np.float32)
+
+
+def _aligned(original: Luma, copy: Luma, window: Window, dihedral: int) -> Luma:
+    """The affine map [2, 3] from places in the copy to places in the original."""
+    side = len(copy)
+    left, top, right, bottom = window
+    left = right if dihedral & 1 else left
+    scales = 1 - window[0] - window[2], 1 - top - bottom
+    shifts = (((place * side) + 0.5 * scale - 0.5) for place, scale in zip((left, top), scales, strict=True))
+    warp = np.array([[scales[0], 0, next(shifts)], [0, scales[1], next(shifts)]], np.float32)
+    try:
+        _, refined = cv2.findTransformECC(copy, original, warp.copy(), cv2.MOTION_AFFINE, _ROUNDS, None, 3)
+    except cv2.error:  # it did not converge: the window is as near as it gets
+        return warp
+    return np.asarray(refined, np.float32)
+
+
+def _same_blocks(some: Luma, others: Luma, is_there: npt.NDArray[np.bool_]) -> float:
+    """Share of the blocks with structure in which two pictures correlate; 0 where there are few such blocks."""
+    firsts, seconds, there = (_blocks(values) for values in (some, others, is_there))
+    whole = there.all(axis=1)
+    firsts, seconds = (values[whole] - values[whole].mean(axis=1, keepdims=True) for values in (firsts, seconds))
+    spread = np.sqrt((firsts**2).mean(axis=1)), np.sqrt((seconds**2).mean(axis=1))
+    has_structure = np.maximum(*spread) >= STRUCTURE
+    if np.count_nonzero(has_structure) < FEWEST:
+        return 0.0
+    together = (firsts * seconds).mean(axis=1) / np.maximum(spread[0] * spread[1], 1e-6)
+    return float((together[has_structure] >= SAME).mean())
+
+
+def _blocks(values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    """[blocks, BLOCK * BLOCK] of a square picture."""
+    count = len(values) // BLOCK
+    return values.reshape(count, BLOCK, count, BLOCK).swapaxes(1, 2).reshape(count * count, BLOCK * BLOCK)

@@ -1,0 +1,108 @@
+"""Near copies in a run folder: of each picture the best stays, the others say whose copies they are."""
+
+import json
+
+import copies
+import numpy as np
+import pytest
+from dumps import curate_here, light_recipe
+from PIL import Image
+
+from reelmill import weights
+from reelmill.curation.duplicates.config import DuplicatesConfig
+from reelmill.curation.rules import Rule
+from reelmill.curation.scoring import ScoreConfig
+from reelmill.orchestration.duplicates import find_duplicates
+from reelmill.orchestration.runfolder import RunFolder
+from reelmill.orchestration.views import LedgerQueries
+
+
+def photograph(card):
+    return np.asarray(Image.open(weights.path(card)).convert("RGB"))
+
+
+def save(folder, name, image, **sidecar):
+    folder.mkdir(exist_ok=True)
+    Image.fromarray(image).save(folder / name, quality=90)
+    (folder / name).with_suffix(".json").write_text(json.dumps(sidecar))
+
+
+def recipe_of(folder):
+    score = ScoreConfig(scorers={"quality": {}, "phash": {}})
+    rules = {"area": Rule("width * height", min=40_000.0, kinds=["image"])}
+    return light_recipe(folder / "near.toml", score=score, rules=rules, duplicates=DuplicatesConfig(near=True))
+
+
+def verdicts(out):
+    with LedgerQueries(out) as ledger:
+        return {
+            row["uri"]: row
+            for row in ledger.rows(
+                """SELECT s.*, o.uri AS original FROM samples s
+                LEFT JOIN items o ON o.item_id = s.duplicate_of ORDER BY s.uri"""
+            )
+        }
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A dump, its run, and one more dump that comes later."""
+    folder = tmp_path_factory.mktemp("near")
+    china, flower = photograph("media-china"), photograph("media-flower")
+    save(folder / "first", "china.jpg", china, alt="a temple")
+    save(folder / "first", "china_small.jpg", copies.scaled(china, 0.8))
+    save(folder / "first", "flower_cut.jpg", copies.cut(flower, 0.05, 0.05, 0.05, 0.05))
+    save(folder / "first", "thumb.jpg", copies.scaled(china, 0.3))
+    (folder / "first" / "same.jpg").write_bytes((folder / "first" / "china.jpg").read_bytes())
+    (folder / "first" / "china.txt").write_text("no sidecar of an item here")
+    out, recipe = folder / "out", recipe_of(folder)
+    curate_here(folder / "first", out, recipe)
+    first = verdicts(out)
+    save(folder / "second", "flower.png", flower)
+    save(folder / "second", "rocket.jpg", photograph("media-rocket"))
+    curate_here(folder / "second", out, recipe)
+    return out, first, verdicts(out)
+
+
+def test_the_best_copy_stays_and_the_others_are_explained(run):
+    _, first, _ = run
+    assert {uri: (row["status"], row["rule"]) for uri, row in first.items() if row["kind"] == "image"} == {
+        "china.jpg": ("kept", None),
+        "china_small.jpg": ("rejected", "near_duplicate"),
+        "flower_cut.jpg": ("kept", None),
+        "same.jpg": ("rejected", "exact_duplicate"),
+        "thumb.jpg": ("rejected", "area"),
+    }
+    china, copy, thumb, same = (first[uri] for uri in ("china.jpg", "china_small.jpg", "thumb.jpg", "same.jpg"))
+    assert copy["original"] == same["original"] == "china.jpg"
+    assert copy["value"] == copy["duplicate_similarity"] >= copy["threshold"] == 0.8
+    assert (copy["duplicate_method"], same["duplicate_method"]) == ("pdq", "exact")
+    assert copy["stage"] == "duplicates"
+    cluster = {row["duplicate_cluster"] for row in (china, copy, thumb, same)}
+    assert cluster == {china["sample_id"]}
+    assert copy["duplicate_reason"] == china["duplicate_reason"]
+    assert thumb["duplicate_of"] is None  # a rule rejects it
+    assert first["flower_cut.jpg"]["duplicate_cluster"] is None
+
+
+def test_a_later_crawl_is_compared_with_what_was_there(run):
+    _, first, later = run
+    assert first["flower_cut.jpg"]["status"] == "kept"
+    assert later["flower.png"]["status"] == "kept"
+    assert later["flower_cut.jpg"]["original"] == "flower.png"
+    assert later["flower_cut.jpg"]["duplicate_reason"] == "resolution"
+    assert later["rocket.jpg"]["duplicate_cluster"] is None
+    assert {uri for uri, row in later.items() if row["rule"] == "near_duplicate"} == {
+        "china_small.jpg",
+        "flower_cut.jpg",
+    }
+
+
+def test_what_was_compared_is_not_compared_again(run):
+    out, _, _ = run
+    with RunFolder(out).lock() as folder:
+        assert find_duplicates(folder) == 0
+        before = (out / "duplicates" / "pairs.parquet").read_bytes()
+        folder.remove(out / "duplicates" / "pairs.parquet")
+        assert find_duplicates(folder) > 0
+    assert (out / "duplicates" / "pairs.parquet").read_bytes() == before

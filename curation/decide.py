@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from reelmill.curation.duplicates.clusters import Member, judge
 from reelmill.curation.duplicates.config import DuplicatesConfig
-from reelmill.curation.duplicates.find import Pair
+from reelmill.curation.duplicates.pair import Pair
 from reelmill.curation.ledger import VERDICTS
 from reelmill.curation.rules import Rule, quoted
 from reelmill.errors import ConfigError

@@ -15,7 +15,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from reelmill.curation.duplicates import looks
-from reelmill.curation.duplicates.find import Copies, Look, Pair, best_of, clip_pairs, picture_pairs
+from reelmill.curation.duplicates.find import Copies, Look, best_of, clip_pairs, picture_pairs
+from reelmill.curation.duplicates.pair import Pair
 from reelmill.curation.ledger import DUPLICATES, read_schema
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries

@@ -57,10 +57,10 @@ VISION_FREE = {
 @pytest.mark.parametrize(
     ("name", "assignments", "score", "tokens"),
     [
-        ("video", [], "98e1ea96b9a43086", "77ec19fae7f9b7cd01c2c1de26edce9a1c7732f989f1b252c1af89fb0c35dfab"),
+        ("video", [], "5dc191766607b5b3", "77ec19fae7f9b7cd01c2c1de26edce9a1c7732f989f1b252c1af89fb0c35dfab"),
         ("sample", [], "e7308c3ee02652f9", "c293eff1d70502bffb14b14115431796ff75d1e20bf752139fb6dd2bca35be03"),
-        ("video", ['score.scorers.motion_raft.pairs="all"', "tokens.fps=12.0"], "083740da91bf59bc", None),
-        ("video", ["score.isolation.stall_s=5.0", "engine.workers=3"], "98e1ea96b9a43086", None),
+        ("video", ['score.scorers.motion_raft.pairs="all"', "tokens.fps=12.0"], "b701f774b1706990", None),
+        ("video", ["score.isolation.stall_s=5.0", "engine.workers=3"], "5dc191766607b5b3", None),
     ],
 )
 def test_fingerprints_stay(name, assignments, score, tokens):
@@ -121,6 +121,13 @@ def test_earlier_recipes_are_still_recipes():
     made = vision_recipes.RECIPES["reelmill-tok-s"]()
     assert not differences(identity(from_dict(TokenizerRecipe, old)), identity(made))
     read = from_dict(Recipe, tomllib.loads((DATA / "curate-video.toml").read_text()))
-    added = tuple(f"rules.{name}." for name in ("frames", "damage", "gaps", "impossible_colours"))
+    added = (
+        "rules.frames.",
+        "rules.damage.",
+        "rules.gaps.",
+        "rules.impossible_colours.",
+        "duplicates.",
+        "score.scorers",
+    )
     changed = [line for line in differences(read, recipes.video()) if not line.startswith(added)]
     assert changed == ["engine.gpus_per_worker: 0.0 -> (none)", "score.decode.max_pixels: 35389440 -> (none)"]

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from reelmill.curation.duplicates.find import Pair
+from reelmill.curation.duplicates.pair import Pair
 
 _STATUS = {"kept": 2, "undecided": 1, "rejected": 0}
 

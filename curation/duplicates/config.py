@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+CANDIDATES = 0.7
+"""Similarity from which on pairs are recorded: recipes decide how much is enough."""
+
 
 @dataclass
 class DuplicatesConfig:

@@ -11,6 +11,8 @@ import numpy.typing as npt
 
 from reelmill.curation.duplicates import looks
 from reelmill.curation.duplicates.clips import align
+from reelmill.curation.duplicates.config import CANDIDATES
+from reelmill.curation.duplicates.pair import Pair
 from reelmill.curation.duplicates.pdq import Hashes
 from reelmill.curation.duplicates.pictures import agreement
 from reelmill.curation.duplicates.search import HashTables
@@ -18,8 +20,6 @@ from reelmill.curation.duplicates.windows import VARIANTS, WINDOWS, variants
 
 RADIUS = 64
 """Bits in which the hash of a copy differs, at most, from that of the part of the original that it shows."""
-CANDIDATES = 0.7
-"""Similarity from which on pairs are recorded: recipes decide how much is enough."""
 
 
 @dataclass(frozen=True)
@@ -29,16 +29,6 @@ class Look:
     sample_id: str
     hashes: Hashes
     thumbnails: npt.NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two samples that are copies, and how: `pdq` (pictures) or `pdq_frames` (clips)."""
-
-    sample_id: str
-    other_id: str
-    similarity: float
-    method: str
 
 
 class Copies:

@@ -11,8 +11,7 @@ from reelmill.config import at_least, from_dict, nearest, override, read_toml, t
 from reelmill.curation import rules
 from reelmill.curation.annotations import config as annotation_config
 from reelmill.curation.captions import config as caption_config
-from reelmill.curation.duplicates.config import DuplicatesConfig
-from reelmill.curation.duplicates.find import CANDIDATES
+from reelmill.curation.duplicates.config import CANDIDATES, DuplicatesConfig
 from reelmill.curation.interfaces import Kind
 from reelmill.curation.ledger import judged_schema
 from reelmill.curation.narration import CARRY

@@ -11,7 +11,8 @@ from PIL import Image
 from reelmill import weights
 from reelmill.curation.borders import content_box
 from reelmill.curation.duplicates import clusters, looks, pdq, search
-from reelmill.curation.duplicates.find import Copies, Look, Pair, best_of, clip_pairs, picture_pairs
+from reelmill.curation.duplicates.find import Copies, Look, best_of, clip_pairs, picture_pairs
+from reelmill.curation.duplicates.pair import Pair
 from reelmill.curation.interfaces import Frames, Sample
 from reelmill.curation.scorers import create
 

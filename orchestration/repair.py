@@ -64,7 +64,16 @@ def _cure_of_file(name: str) -> Cure | None:
     table = path.parts[0] if path.parts else ""
     if table in ("samples", "items"):
         return Cure((*_with_checksum(f"items/{path.name}"), *_with_checksum(f"samples/{path.name}")), AGAIN)
-    if table in ("tokens", "captions", "failures", "audio", "transcripts", "annotations", "duplicates", "schemas") or name in (
+    if table in (
+        "tokens",
+        "captions",
+        "failures",
+        "audio",
+        "transcripts",
+        "annotations",
+        "duplicates",
+        "schemas",
+    ) or name in (
         "run.json",
         "reelmill.duckdb",
     ):

@@ -115,7 +115,9 @@ def _changed(base: Recipe, assignments: Sequence[str]) -> Recipe:
     allowed = ("rules.", "duplicates.", "tokens.", "annotations.", "engine.")
     outside = [line for line in differences(base, recipe) if not line.startswith(allowed)]
     if outside:
-        raise ConfigError(f"a selection changes rules, duplicates, tokens and annotations only; not {'; '.join(outside)}")
+        raise ConfigError(
+            f"a selection changes rules, duplicates, tokens and annotations only; not {'; '.join(outside)}"
+        )
     return recipe
 
 

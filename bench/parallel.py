@@ -1,15 +1,17 @@
 """What does each way to decode take beside plain decoding, and what does it lose?
 
-    python bench/parallel.py WORK [--ways plain exact-parallel:8 dida:4 ...] [--rows 1 4 16] [--pictures 108] [--json]
+    python bench/parallel.py WORK [--ways plain exact-parallel:8 diagonal dida:4 ...] [--rows 1 4 16 64]
+        [--pictures 108] [--sheet FILE.png] [--json]
 
 The model is that of `bench/scenes.py` (made in WORK where it is not there, about 4 CPU-minutes): pictures of 6 x 6
-codes with structure, so that the next codes can be guessed. `dida` is its adaptation by the recipe dida to pictures
-that it drew itself (about 10 CPU-minutes more). For each way and number of pictures at a time: forward passes and CPU-
-seconds a picture, both also as ratios to the first way in the same run; the share of pictures that obey their
-captions; and the distance of their pairs of neighboring codes from those of plain decoding (total variation over
-classes of codes; two halves of plain pictures have the distance that is printed as noise). At the end, nats a token of
-the held-out documents before and after the adaptation. The law of plain and exact-parallel is the same
-(`tests/eval/test_exact_parallel.py`).
+codes with structure, so that the next codes can be guessed. `diagonal` and `dida` are its adaptations by these
+objectives, each with as many steps on the same data: pictures that it drew itself, and the world's documents (about 5
+CPU-minutes each). For each way and number of pictures at a time: forward passes and CPU-seconds a picture, both also as
+ratios to the first way in the same run; the share of pictures that obey their captions; and the distance of their pairs
+of neighboring codes from those of plain decoding (total variation over classes of codes; two halves of plain pictures
+have the distance that is printed as noise). At the end, nats a token of the held-out documents before and after each
+adaptation, and of the codes as the adapted model draws them. The law of plain and exact-parallel is the same
+(`tests/eval/test_exact_parallel.py`). `--sheet` draws twelve captions in columns, the ways in rows.
 """
 
 from __future__ import annotations
@@ -17,24 +19,35 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 from scenes import CONFIG, GRID, base_model, every, obeys, write_world
 
 from reelmill.eval.generation import SamplingParams, Studio, TokenSampling, image_request
 from reelmill.eval.generation.decoding import PLAIN, Decoding, decoding_of
-from reelmill.eval.generation.engine import Engine
+from reelmill.eval.generation.engine import Engine, Pictures
+from reelmill.eval.generation.request import Request
 from reelmill.pipelines.imports.tokens import import_tokens
+from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train import checkpoint
-from reelmill.train.objectives.dida.objective import DidaConfig
+from reelmill.train.model import Decoder
+from reelmill.train.objectives.diagonal import DiagonalConfig
 from reelmill.train.optimizer import OptimizerConfig
 from reelmill.train.run import train
 
-WAYS = ("plain", "exact-parallel:8", "rows:1", "rows:2", "dida:1", "dida:2", "dida:4", "dida:8", "dida:16")
+WAYS = (
+    "plain", "exact-parallel:8", "rows:1", "rows:2", "diagonal", "dida:1", "dida:2", "dida:4", "dida:8", "dida:16",
+)  # fmt: skip
+ADAPTED: dict[str, dict[str, object]] = {"diagonal": {"diagonal": DiagonalConfig(backbone_rate=0.5)}, "dida": {}}
+"""Ways that are learned, and the settings of their objectives."""
+STEPS = 1_000
+"""Of each adaptation."""
 DRAWN = 4_000
 """Pictures that the model draws itself to be adapted to."""
 CLASSES = 16
@@ -47,30 +60,35 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path)
     parser.add_argument("--ways", nargs="+", default=WAYS, help="NAME or NAME:NUMBER, its window, steps or lag")
-    parser.add_argument("--rows", type=int, nargs="+", default=[1, 4, 16])
+    parser.add_argument("--rows", type=int, nargs="+", default=[1, 4, 16, 64])
     parser.add_argument("--pictures", type=int, default=108)
     parser.add_argument("--temperature", type=float, default=1.0)
+    parser.add_argument("--sheet", type=Path)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     world = write_world(arguments.work / "world")
     base = base_model(arguments.work / "base", world)
     places = {"base": base}
-    if any(way.startswith("dida") for way in arguments.ways):
-        places["dida"] = adapted(arguments.work / "dida", drawn(arguments.work / "drawn", base), base)
+    for objective in ADAPTED:
+        if any(way.startswith(objective) for way in arguments.ways):
+            data = [drawn(arguments.work / "drawn", base), world]
+            places[objective] = adapted(arguments.work / objective, objective, data, base)
     studios = {name: Studio.open(place) for name, place in places.items()}
     reference, _ = draw(studios["base"], PLAIN, 16, 2 * arguments.pictures, arguments.temperature, seed=2)
     classes = classes_of(studios["base"])
     halves = pair_distance(reference[: arguments.pictures], reference[arguments.pictures :], classes)
     table = []
+    sheet: dict[str, Codes] = {}
     for rows in arguments.rows:
         first = None
         for way in arguments.ways:
             name, _, number = way.partition(":")
-            where = "dida" if name == "dida" else "base"
+            where = name if name in ADAPTED else "base"
             decoding = decoding_from(name, int(number or 0), places[where], studios[where])
             codes, took = draw(studios[where], decoding, rows, arguments.pictures, arguments.temperature)
             first = first or took
+            sheet.setdefault(way, codes)
             row = {
                 "at_a_time": rows,
                 "way": way,
@@ -88,6 +106,8 @@ def main() -> None:
                     f"{row['obeyed']:.1%}, pairs away {row['pair_distance']:.3f} (noise {halves:.3f})",
                     flush=True,
                 )
+    if arguments.sheet:
+        write_sheet(arguments.sheet, studios["base"], list(sheet.values()))
     nats = {name: held_out(place) for name, place in places.items()}
     print(json.dumps({"table": table, "noise": halves, "nats": nats}, indent=2) if arguments.json else nats)
 
@@ -115,19 +135,21 @@ def drawn(folder: Path, model: Path) -> Path:
     return folder
 
 
-def adapted(folder: Path, pictures: Path, model: Path) -> Path:
-    """The last checkpoint of the model adapted to draw whole pictures, in the training run `folder`."""
+def adapted(folder: Path, objective: str, data: list[Path], model: Path) -> Path:
+    """The last checkpoint of the model adapted by an objective, in the training run `folder`."""
     config = replace(
         CONFIG,
-        objective="dida",
-        settings={"dida": DidaConfig()},
+        model=replace(CONFIG.model, vertical_layers=int(objective == "diagonal")),
+        objective=objective,
+        settings=ADAPTED[objective],
         init=str(model),
+        data=replace(CONFIG.data, caption_drop=0.1),
         optimizer=OptimizerConfig(lr=2e-3, warmup_steps=50),
-        steps=1_600,
-        validate_every=400,
+        steps=STEPS,
+        validate_every=STEPS,
     )
     last = checkpoint.latest(folder / "checkpoints") if (folder / "checkpoints").is_dir() else None
-    return last or train(config, [pictures], folder, log_fn=lambda line: print(line, flush=True))
+    return last or train(config, data, folder, log_fn=lambda line: print(line, flush=True))
 
 
 def draw(
@@ -142,10 +164,18 @@ def draw(
         )
         for number in range(pictures)
     ]
-    engine = Engine(
-        studio.model, studio.vocab, rows=rows, capacity=max(request.max_length for request in requests),
-        window=decoding.window, pictures=decoding.pictures,
-    )  # fmt: skip
+    tokens, took = timed(studio.model, studio.vocab, requests, rows, decoding.window, decoding.pictures)
+    start = studio.vocab.vision_start
+    codes = np.array([[token - start for token in ids if token >= start] for ids in tokens])
+    return codes.reshape(-1, GRID, GRID), took
+
+
+def timed(
+    model: Decoder, vocab: Vocabulary, requests: Sequence[Request], rows: int, window: int, how: Pictures | None = None
+) -> tuple[list[list[int]], dict[str, float]]:
+    """The new tokens of each request, and passes (of a batch, shared by its pictures) and CPU-seconds for each."""
+    capacity = max(request.max_length for request in requests)
+    engine = Engine(model, vocab, rows=rows, capacity=capacity, window=window, pictures=how)
     for number, request in enumerate(requests):
         engine.submit(number, request)
     tokens: list[list[int]] = [[] for _ in requests]
@@ -154,9 +184,16 @@ def draw(
         for event in engine.step():
             tokens[event.request].append(event.token)
     took = time.process_time() - began
-    start = studio.vocab.vision_start
-    codes = np.array([[token - start for token in ids if token >= start] for ids in tokens])
-    return codes.reshape(-1, GRID, GRID), {"passes": engine.passes / pictures, "cpu_s": took / pictures}
+    return tokens, {"passes": engine.passes / len(requests), "cpu_s": took / len(requests)}
+
+
+def write_sheet(path: Path, studio: Studio, rows: list[Codes], columns: int = 12) -> None:
+    """A PNG of the first pictures of each way, which have the same captions, a way in each row."""
+    shown = [
+        np.concatenate([studio.vision.decode_image(picture.astype(np.int32)) for picture in codes[:columns]], axis=1)
+        for codes in rows
+    ]
+    Image.fromarray(np.concatenate(shown)).save(path, optimize=True)
 
 
 def obeyed(studio: Studio, codes: Codes) -> float:

@@ -60,6 +60,8 @@ class Estimate:
     memory_total: int
     memory_gpu: int
     tokens_per_step: int
+    computed_per_step: int
+    """Those of the data, and what the objective copies of them at most."""
     tokens_in_all: int
     seconds: dict[str, float]
     """Of a step, by part (`roofline.py`)."""
@@ -90,13 +92,15 @@ def estimate(config: TrainConfig, machine: Machine, document: float = 0.0) -> Es
             f"{data_ranks} ranks that share rows on {machine.gpus} GPUs; change one of them."
         )
     shard = layout.shard or data_ranks
-    flops = flops_per_token(model, document or data.context)
+    copied = objective_class(config.objective).copied
+    computed = replace(config, data=replace(data, context=round(data.context * (1 + copied))))
+    flops = (1 + copied) * flops_per_token(model, document or data.context)
     tokens_per_step = data.batch_rows * data.context
-    seconds = step_parts(config, machine.gpus, document or data.context, machine.rates)
+    seconds = step_parts(computed, machine.gpus, document or data.context, machine.rates)
     peak = machine.gpus * machine.rates.flops
     mfu = machine.mfu or tokens_per_step * flops / (peak * sum(seconds.values()))
     tokens_a_second = peak * mfu / flops
-    memory = memory_by_part(config, shard) | {"CUDA and gaps": int(RESERVE * machine.memory * GIB)}
+    memory = memory_by_part(computed, shard) | {"CUDA and gaps": int(RESERVE * machine.memory * GIB)}
     return Estimate(
         parameters=count_parameters(model),
         matmul_parameters=matmul_parameters(model),
@@ -111,6 +115,7 @@ def estimate(config: TrainConfig, machine: Machine, document: float = 0.0) -> Es
         memory_total=sum(memory.values()),
         memory_gpu=int(machine.memory * GIB),
         tokens_per_step=tokens_per_step,
+        computed_per_step=data.batch_rows * computed.data.context,
         tokens_in_all=config.steps * tokens_per_step,
         seconds=seconds,
         mfu=mfu,
@@ -130,7 +135,7 @@ def memory_by_part(config: TrainConfig, shard: int, rows: int = ROWS["cuda"]) ->
     wide = torch.float32 if config.precision == "float32" else torch.bfloat16
     own = 4 * count_parameters(model) // (shard * layout.context * layout.tensor)
     table = model.vocab_size * model.hidden // layout.tensor
-    layer = (matmul_parameters(model) - model.vocab_size * model.hidden) // model.layers // layout.tensor
+    layer = (matmul_parameters(model) - model.vocab_size * model.hidden) // model.all_layers // layout.tensor
     tokens = config.data.micro_rows * config.data.context // layout.context
     kept, working = layer_memory(model, config.data.micro_rows, tokens // config.data.micro_rows, layout, wide)
     # The embedding stays gathered through the step; of the rest, the head while the loss runs, else two layers.
@@ -143,7 +148,7 @@ def memory_by_part(config: TrainConfig, shard: int, rows: int = ROWS["cuda"]) ->
         "gradients": own,
         "AdamW": 2 * own,
         "embedding, gathered": table * wide.itemsize,
-        f"activations (recompute {layout.recompute})": model.layers * kept,
+        f"activations (recompute {layout.recompute})": model.all_layers * kept,
         "one layer, or the loss": max(in_loss, in_layer),
     }
 

@@ -10,7 +10,7 @@ CONVENTION = "6 N + causal attention, N without the embedding table, recomputati
 def matmul_parameters(config: ModelConfig) -> int:
     """Weights that every token is multiplied with: all linear layers and the head, not the embedding table."""
     attention = config.hidden * config.head_size * (2 * config.heads + 2 * config.kv_heads)
-    return config.layers * (attention + 3 * config.hidden * config.mlp) + config.vocab_size * config.hidden
+    return config.all_layers * (attention + 3 * config.hidden * config.mlp) + config.vocab_size * config.hidden
 
 
 def flops_per_token(config: ModelConfig, document: float) -> float:
@@ -22,5 +22,5 @@ def flops_per_token(config: ModelConfig, document: float) -> float:
     that a rate in these FLOPs over the peak is the model FLOPs utilisation (MFU; PaLM, arXiv 2204.02311, appendix B,
     halved for causality).
     """
-    attention = 6 * config.layers * config.heads * config.head_size * document
+    attention = 6 * config.all_layers * config.heads * config.head_size * document
     return 6 * matmul_parameters(config) + attention

@@ -61,6 +61,11 @@ class ModelConfig:
         """Width of one attention head."""
         return self.head_dim or self.hidden // self.heads
 
+    @property
+    def all_layers(self) -> int:
+        """Layers of the decoder and of its second head."""
+        return self.layers + self.vertical_layers
+
     def check(self) -> None:
         """Raise ConfigError if no decoder can have these sizes."""
         if self.vocab_size <= 0:

@@ -64,11 +64,11 @@ def step_parts(config: TrainConfig, gpus: int, document: float, rates: Rates) ->
     micro_batches = data.batch_rows // (data.micro_rows * (gpus // apart))
     tokens = data.micro_rows * data.context // layout.context
     layers = (matmul_parameters(model) - model.vocab_size * model.hidden) / layout.tensor
-    pairs = model.layers * model.heads * model.head_size * document / layout.tensor
+    pairs = model.all_layers * model.heads * model.head_size * document / layout.tensor
     again = _computed_again(config)
     products = tokens * (6 * layers + again["products"] / layout.tensor)
     attention = tokens * pairs * (6 + again["attention"])
-    between = model.layers * between_products(config, tokens) / layout.tensor
+    between = model.all_layers * between_products(config, tokens) / layout.tensor
     head = model.vocab_size * model.hidden / layout.tensor
     logits = tokens * 6 * head / (rates.flops * SHARES["products"])
     # A chunk's logits are written and read three times more, and the weight's gradient is read and written in float32.
@@ -104,7 +104,7 @@ def _computed_again(config: TrainConfig) -> dict[str, float]:
     if kind == "full":
         return {"products": 2 * layers, "attention": 2}
     if kind == "selective":
-        wide = model.layers * 2 * model.hidden * model.mlp
+        wide = model.all_layers * 2 * model.hidden * model.mlp
         return {"products": 2 * wide, "attention": 2 if model.attention_dropout else 0}
     return {"products": 0, "attention": 0}
 
@@ -114,9 +114,9 @@ def _within_layers(config: TrainConfig, tokens: int, rates: Rates) -> float:
     model, layout = config.model, config.parallel
     passes = 3 if config.parallel.recompute == "full" else 2
     # Two branches a layer, each gathers its input and scatters its output.
-    tensor = 4 * passes * model.layers * tokens * model.hidden * 2 * (1 - 1 / layout.tensor)
+    tensor = 4 * passes * model.all_layers * tokens * model.hidden * 2 * (1 - 1 / layout.tensor)
     kept = 2 * tokens * layout.context * model.kv_heads * model.head_size / layout.tensor
-    context = (passes + 1) * model.layers * kept * 2 * (1 - 1 / layout.context)
+    context = (passes + 1) * model.all_layers * kept * 2 * (1 - 1 / layout.context)
     # Ranks count through `tensor` first: a node holds its ranks together, and those of `context` where there is room.
     return tensor / rates.between(layout.tensor) + context / rates.between(layout.tensor * layout.context)
 

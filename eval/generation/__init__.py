@@ -3,7 +3,7 @@
 from reelmill.eval.generation.cache import KVCache
 from reelmill.eval.generation.engine import Engine, continuations, run
 from reelmill.eval.generation.presets import PRESETS, Preset, preset
-from reelmill.eval.generation.preview import preview, rows_so_far
+from reelmill.eval.generation.preview import draft_preview, preview, rows_so_far
 from reelmill.eval.generation.prompts import (
     begun,
     chat_request,
@@ -14,7 +14,7 @@ from reelmill.eval.generation.prompts import (
     text_request,
     visual_request,
 )
-from reelmill.eval.generation.request import Request, SampledToken
+from reelmill.eval.generation.request import PictureDraft, Request, SampledToken
 from reelmill.eval.generation.sampling import SamplingParams, TokenSampling
 from reelmill.eval.generation.studio import Clip, GenerationProgress, Studio, latents_in
 
@@ -24,6 +24,7 @@ __all__ = [
     "Engine",
     "GenerationProgress",
     "KVCache",
+    "PictureDraft",
     "Preset",
     "Request",
     "SampledToken",
@@ -33,6 +34,7 @@ __all__ = [
     "begun",
     "chat_request",
     "continuations",
+    "draft_preview",
     "image_request",
     "interleaved_request",
     "latents_in",

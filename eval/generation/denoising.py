@@ -80,9 +80,13 @@ class Denoiser:
             self._move(sequence, hidden[row : row + sequence.rows])
             row += sequence.rows
 
-    def is_done(self, picture: Picture) -> bool:
-        """Whether its last pass was made."""
-        return picture.step == len(self.times)
+    def passes(self, picture: Picture) -> int:
+        """How many it takes in all."""
+        return len(self.times)
+
+    def undrawn(self, picture: Picture) -> list[int]:
+        """The places of codes that are not drawn yet: none, since they all are from the first pass on."""
+        return []
 
     def group(self, picture: Picture) -> Hashable:
         """Pictures of equal groups can share a pass."""
@@ -103,7 +107,7 @@ class Denoiser:
                 self.model.lm_head, states[:, part].flatten(0, 1), ((start, self.vocab.vision_stop),), scales
             )
             wanted = choose(probabilities(logits, sampling.vision), heading[part])
-            if not self.is_done(picture):
+            if picture.step < self.passes(picture):
                 before, after = (
                     torch.full(part.shape, when, dtype=torch.float64, device=codes.device)
                     for when in (time, self.times[picture.step])

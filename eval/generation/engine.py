@@ -22,7 +22,16 @@ from reelmill.eval.generation.cache import KVCache
 from reelmill.eval.generation.decode_step import DecodeStep
 from reelmill.eval.generation.denoising import Denoiser, Denoising
 from reelmill.eval.generation.diagonal_decoding import ByDiagonals, DiagonalDecoder
-from reelmill.eval.generation.request import ActiveSequence, Ids, Picture, Request, SampledToken, single_id
+from reelmill.eval.generation.request import (
+    ActiveSequence,
+    Ids,
+    OnDraft,
+    Picture,
+    PictureDraft,
+    Request,
+    SampledToken,
+    single_id,
+)
 from reelmill.eval.generation.row_decoding import ByRows, RowDecoder
 from reelmill.eval.generation.window_sampler import WindowSampler
 from reelmill.tokenize.vocabulary import Vocabulary
@@ -91,9 +100,11 @@ class Engine:
         with torch.inference_mode():
             self._step.capture()
 
-    def submit(self, number: int, request: Request) -> None:
-        """Queue a request under a number. Raises ConfigError for one that can never run, and DocumentError for a
-        prompt that its grammar rejects."""
+    def submit(self, number: int, request: Request, on_draft: OnDraft | None = None) -> None:
+        """Queue a request under a number; `on_draft` sees its pictures while they are drawn.
+
+        Raises ConfigError for one that can never run, and DocumentError for a prompt that its grammar rejects.
+        """
         request.check()
         rows, tokens = len(request.prompts), request.max_length
         if rows > len(self.cache.lengths) or tokens > self.capacity:
@@ -101,7 +112,9 @@ class Engine:
                 f"request {number} needs {rows} rows of {tokens:,} tokens; this engine has "
                 f"{len(self.cache.lengths)} of {self.capacity:,}. Make it larger."
             )
-        self._waiting.append(ActiveSequence(number, request, self.vocab))
+        sequence = ActiveSequence(number, request, self.vocab)
+        sequence.on_draft = on_draft
+        self._waiting.append(sequence)
 
     def cancel(self, number: int) -> None:
         """Drop the requests of that number, waiting or active. No more of their tokens are sampled."""
@@ -164,8 +177,10 @@ class Engine:
                 decoder.advance(group, first)
             row = first
             for sequence in group:
-                if sequence.picture and decoder.is_done(sequence.picture):
+                if sequence.picture and sequence.picture.step == decoder.passes(sequence.picture):
                     events += self._finish_picture(sequence, sequence.picture, row)
+                elif sequence.picture and sequence.on_draft:
+                    sequence.on_draft(_draft_of(sequence, sequence.picture, decoder))
                 row += sequence.rows
         return events
 
@@ -237,6 +252,12 @@ class Engine:
         self._active = kept
 
 
+def _draft_of(sequence: ActiveSequence, picture: Picture, decoder: PictureDecoder) -> PictureDraft:
+    ids = picture.ids.cpu().numpy().copy()
+    ids[decoder.undrawn(picture)] = -1
+    return PictureDraft(sequence.number, ids, picture.step / decoder.passes(picture))
+
+
 def run(
     model: Decoder,
     vocab: Vocabulary,
@@ -246,8 +267,12 @@ def run(
     compile: bool = False,
     window: int = 1,
     pictures: Pictures | None = None,
+    on_draft: OnDraft | None = None,
 ) -> Iterator[SampledToken]:
-    """Run all requests, numbered in the order given, in at most `rows` rows at a time; yields tokens as they come."""
+    """Run all requests, numbered in the order given, in at most `rows` rows at a time; yields tokens as they come.
+
+    `on_draft` sees pictures while they are drawn in another order than that of their tokens.
+    """
     if not requests:
         return
     widths = [len(request.prompts) for request in requests]
@@ -255,7 +280,7 @@ def run(
     capacity = max(request.max_length for request in requests)
     engine = Engine(model, vocab, rows=rows, capacity=capacity, compile=compile, window=window, pictures=pictures)
     for number, request in enumerate(requests):
-        engine.submit(number, request)
+        engine.submit(number, request, on_draft)
     while not engine.is_idle:
         yield from engine.step()
 

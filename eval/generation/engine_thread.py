@@ -18,12 +18,13 @@ from itertools import accumulate, count
 from reelmill.errors import ConfigError, MachineError
 from reelmill.eval.generation.decoding import PLAIN, Decoding
 from reelmill.eval.generation.engine import Engine
-from reelmill.eval.generation.request import Request, SampledToken
+from reelmill.eval.generation.request import PictureDraft, Request, SampledToken
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.model import Decoder
 
-Deliver = Callable[[SampledToken | Exception], None]
-"""Receives each token of a request, or the error that ends it, in the engine's thread. It must not block."""
+Deliver = Callable[[SampledToken | PictureDraft | Exception], None]
+"""Receives each token of a request, drafts of its pictures if they were asked for, or the error that ends it, in the
+engine's thread. It must not block."""
 
 _SMOOTHING = 0.9
 """Weight of the old value in the moving average of the speed."""
@@ -50,6 +51,7 @@ class _Job:
     deliver: Deliver
     tokens_left: int
     """The most tokens that are still to be sampled."""
+    drafts: bool
 
 
 class EngineThread:
@@ -102,8 +104,10 @@ class EngineThread:
                 f"({str(error).splitlines()[0]}); lower --rows or --context-tokens"
             ) from error
 
-    def submit(self, requests: Sequence[Request], deliver: Sequence[Deliver]) -> list[int]:
+    def submit(self, requests: Sequence[Request], deliver: Sequence[Deliver], *, drafts: bool = False) -> list[int]:
         """Queue all of the requests or none; returns their numbers. Each ends with an `is_last` token or an error.
+
+        With `drafts` pictures that are drawn in another order than that of their tokens are delivered after each pass.
 
         Raises ConfigError for a request that can never run, QueueFullError if too many wait, StoppedError at the end.
         """
@@ -119,7 +123,7 @@ class EngineThread:
             if self._without_row(requests) > self.queue:
                 raise QueueFullError(self._without_row(()), self.queue, self._seconds_left())
             jobs = [
-                _Job(next(self._numbers), request, give, request.max_new_tokens)
+                _Job(next(self._numbers), request, give, request.max_new_tokens, drafts)
                 for request, give in zip(requests, deliver, strict=True)
             ]
             self._waiting += jobs
@@ -224,7 +228,7 @@ class EngineThread:
 
     def _start(self, engine: Engine, job: _Job) -> None:
         try:
-            engine.submit(job.number, job.request)
+            engine.submit(job.number, job.request, job.deliver if job.drafts else None)
         except Exception as error:  # the prompt does not begin a document: only this request ends
             with self._changed:
                 del self._running[job.number]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from reelmill.eval.generation.request import PictureDraft
 from reelmill.tokenize.documents import Header, read_header
 from reelmill.tokenize.vision import Codes, Frames, VisionTokenizer
 from reelmill.tokenize.vocabulary import Vocabulary
@@ -30,6 +31,23 @@ def preview(vocab: Vocabulary, vision: VisionTokenizer, tokens: npt.ArrayLike) -
     picture = np.full((height * cell, header.w * cell, 3), GREY, dtype=np.uint8)
     picture[: new * cell] = vision.decode_image(rows)
     return picture
+
+
+def draft_preview(vocab: Vocabulary, vision: VisionTokenizer, draft: PictureDraft) -> Frames:
+    """A picture [8h, 8w, 3] uint8 that is drawn in another order than that of its tokens, gray where no code is yet.
+
+    Of a video it is the last latent frame that has a code.
+    """
+    ids = draft.ids
+    is_code = vocab.is_vision(ids) | (ids < 0)
+    width = int(np.flatnonzero(~is_code)[1:2].sum() or len(ids)) - 1  # up to the first end of a row
+    codes = ids[is_code].reshape(-1, width) - vocab.vision_start
+    height = len(codes) // (1 + int((ids == vocab.eof).sum()))
+    frames = codes.reshape(-1, height, width)
+    frame = frames[np.flatnonzero((frames >= 0).any(axis=(1, 2)))[-1]]
+    picture = vision.decode_image(frame.clip(min=0).astype(np.int32))
+    is_empty = (frame < 0).repeat(vision.spatial, axis=0).repeat(vision.spatial, axis=1)
+    return np.where(is_empty[..., None], np.uint8(GREY), picture)
 
 
 def rows_so_far(vocab: Vocabulary, tokens: npt.ArrayLike) -> tuple[Header, Codes] | None:

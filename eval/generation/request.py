@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -106,6 +107,23 @@ class SampledToken:
     cost: Cost | None = None
 
 
+@dataclass(frozen=True)
+class PictureDraft:
+    """A picture or video that request number `request` draws in another order than that of its tokens, after a pass.
+
+    `ids` int64 [n]: IMG and what follows up to the last code, -1 where a code is not drawn yet. `done`: the share of
+    its passes that are made.
+    """
+
+    request: int
+    ids: npt.NDArray[np.int64]
+    done: float
+
+
+OnDraft = Callable[[PictureDraft], None]
+"""Called after each pass over a picture but its last."""
+
+
 class Draft(NamedTuple):
     """A token that is proposed for a position, and the distribution [ids] over the allowed ids that it is a sample of;
     None where the grammar allows this token alone."""
@@ -142,6 +160,7 @@ class ActiveSequence:
         self.rows = len(self.pending)
         self.drafts: list[Draft] = []
         self.picture: Picture | None = None
+        self.on_draft: OnDraft | None = None
         self.cost = Cost()
         self._state: State | None = None
         if request.grammar:

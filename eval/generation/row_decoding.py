@@ -75,9 +75,13 @@ class RowDecoder:
         hidden = self.model(ids, positions, cache=self.cache)[:, now.predicting]
         sample_codes(self.model, self.vocab, sequences, hidden, now.codes)
 
-    def is_done(self, picture: Picture) -> bool:
-        """Whether its last pass was made."""
-        return picture.step == len(self._plan(picture))
+    def passes(self, picture: Picture) -> int:
+        """How many it takes in all."""
+        return len(self._plan(picture))
+
+    def undrawn(self, picture: Picture) -> list[int]:
+        """The places of codes that are not drawn yet."""
+        return [code for now in self._plan(picture)[picture.step :] for code in now.codes]
 
     def group(self, picture: Picture) -> Hashable:
         """Pictures of equal groups take the same pass next."""

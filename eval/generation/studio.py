@@ -21,7 +21,7 @@ from reelmill.eval.generation.prompts import (
     text_request,
     visual_request,
 )
-from reelmill.eval.generation.request import Ids, Request, SampledToken
+from reelmill.eval.generation.request import Ids, OnDraft, Request, SampledToken
 from reelmill.eval.generation.sampling import SamplingParams
 from reelmill.tokenize.documents import Document, Grammar, Header, Thought, Visual, parse, seconds_of
 from reelmill.tokenize.documents.header import PIXEL_FRAMES_PER_LATENT
@@ -69,7 +69,8 @@ class Studio:
     """A model and the vision tokenizer of its codes.
 
     `rows` and `compile`: see `Engine`. `context`: the longest row that the model was trained on, if known. `on_token`
-    is called after each sampled token. `decoding`: how codes are decoded.
+    is called after each sampled token, `on_draft` after each pass over a picture that is drawn in another order than
+    that of its tokens. `decoding`: how codes are decoded.
     """
 
     model: Decoder
@@ -79,6 +80,7 @@ class Studio:
     compile: bool = False
     context: int | None = None
     on_token: OnToken | None = None
+    on_draft: OnDraft | None = None
     decoding: Decoding = PLAIN
 
     @classmethod
@@ -132,6 +134,7 @@ class Studio:
             compile=self.compile,
             window=self.decoding.window,
             pictures=self.decoding.pictures,
+            on_draft=self.on_draft,
         )
         for new_tokens, last in enumerate(sampled, 1):
             tokens[last.request].append(last.token)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 
@@ -16,7 +17,7 @@ from rich.style import Style
 from rich.text import Text
 
 from reelmill.errors import ConfigError
-from reelmill.eval.generation import GenerationProgress, Studio, preview
+from reelmill.eval.generation import GenerationProgress, PictureDraft, Studio, draft_preview, preview
 from reelmill.files import write_atomically
 from reelmill.terminal import say
 from reelmill.tokenize.vision import Frames
@@ -65,6 +66,7 @@ class LiveProgress:
         self._tokens_before = 0
         self._last: GenerationProgress | None = None
         self._next_preview = 0.0
+        self._drafts: dict[int, PictureDraft] = {}
 
     def __enter__(self) -> LiveProgress:
         self.start = time.monotonic()
@@ -91,9 +93,18 @@ class LiveProgress:
             self._tokens_before = self._tokens
         self._tokens, self._last = self._tokens_before + progress.new_tokens, progress
         self.bars.update(self.bar, completed=self._tokens, total=self._tokens_before + progress.max_new_tokens)
-        is_row = progress.last.token == self.studio.vocab.eol
-        if self.preview and is_row and time.monotonic() >= self._next_preview:
-            start = time.monotonic()
+        self._drafts.pop(progress.last.request, None)  # its picture is complete
+        if progress.last.token == self.studio.vocab.eol:
+            self._show_when_due(progress)
+
+    def update_draft(self, draft: PictureDraft) -> None:
+        """Take a picture that is drawn in another order than that of its tokens. This is the studio's `on_draft`."""
+        self._drafts[draft.request] = draft
+        self._show_when_due(self._last)
+
+    def _show_when_due(self, progress: GenerationProgress | None) -> None:
+        start = time.monotonic()
+        if self.preview and start >= self._next_preview:
             self._show(progress)
             end = time.monotonic()
             self._next_preview = end + max(INTERVAL_S, (end - start) / TIME_SHARE)
@@ -109,9 +120,16 @@ class LiveProgress:
                 style="yellow",
             )
 
-    def _show(self, progress: GenerationProgress) -> None:
-        previews = (preview(self.studio.vocab, self.studio.vision, tokens) for tokens in reversed(progress.tokens))
-        pictures = [picture for picture in previews if picture is not None][:MAX_PICTURES]
+    def _show(self, progress: GenerationProgress | None) -> None:
+        vocab, vision = self.studio.vocab, self.studio.vision
+        tokens = dict(enumerate(progress.tokens)) if progress else {}
+        previews = (
+            draft_preview(vocab, vision, self._drafts[number])
+            if number in self._drafts
+            else preview(vocab, vision, tokens[number])
+            for number in sorted({*tokens, *self._drafts}, reverse=True)
+        )
+        pictures = list(islice((picture for picture in previews if picture is not None), MAX_PICTURES))
         if not pictures:
             return
         sheet = side_by_side(pictures[::-1])

@@ -65,7 +65,9 @@ def generate(options: GenerateOptions) -> Iterator[str]:
             if options.is_page:
                 growing.update(generated)
 
-        for number, result in _results(replace(studio, on_token=on_token), options, mine):
+        for number, result in _results(
+            replace(studio, on_token=on_token, on_draft=progress.update_draft), options, mine
+        ):
             path = options.path(number)
             if isinstance(result, Clip):
                 write_clip(result, path, own(number))

@@ -18,7 +18,15 @@ from starlette.responses import JSONResponse, Response
 import reelmill
 from reelmill.config import from_dict
 from reelmill.errors import ConfigError
-from reelmill.eval.generation import Request, SamplingParams, image_request, preview, task_picture_request
+from reelmill.eval.generation import (
+    PictureDraft,
+    Request,
+    SamplingParams,
+    draft_preview,
+    image_request,
+    preview,
+    task_picture_request,
+)
 from reelmill.pipelines.generate.options import MAX_REFERENCES
 from reelmill.pipelines.generate.prompts import check_text
 from reelmill.pipelines.serve.encoding import png
@@ -116,6 +124,8 @@ class ImageBatch:
         self.requests: list[Request] = [self._request(given, stream) for stream in range(request.n)]
         self._tokens: list[list[int]] = [[] for _ in self.requests]
         self._codes = [0] * request.n
+        self.drafts: dict[int, PictureDraft] = {}
+        """By number, pictures that are drawn in another order than that of their tokens."""
         # Rows from which a partial picture is due, the last one first.
         steps = range(request.partial_images, 0, -1)
         due = [math.ceil(self.h * step / (request.partial_images + 1)) for step in steps]
@@ -141,8 +151,11 @@ class ImageBatch:
 
     @property
     def rows(self) -> list[int]:
-        """Complete rows of codes of each picture."""
-        return [codes // self.w for codes in self._codes]
+        """Complete rows of codes of each picture; of one that is drawn in another order, its share of them."""
+        rows = [codes // self.w for codes in self._codes]
+        for index, draft in list(self.drafts.items()):
+            rows[index] = int(draft.done * self.h)
+        return rows
 
     def is_partial_due(self, index: int) -> bool:
         """Whether a partial picture should be sent."""
@@ -196,7 +209,9 @@ class ImageBatch:
         return {"input_tokens": prompt, "output_tokens": sampled, "total_tokens": prompt + sampled, **details}
 
     def _picture(self, index: int) -> Frames:
-        studio = self.served.studio
+        studio, draft = self.served.studio, self.drafts.get(index)
+        if draft is not None:
+            return draft_preview(studio.vocab, studio.vision, draft)
         tokens = [*self.requests[index].prompts[0].tolist(), *self._tokens[index]]
         picture = preview(studio.vocab, studio.vision, tokens)
         assert picture is not None, "it has a row"
@@ -210,7 +225,8 @@ async def generations(http: HttpRequest) -> Response:
         request = from_dict(ImagesRequest, await read_json(http))
         served.check_model(request.model)
         batch = await served.vision_worker.run(ImageBatch, served, request)
-        tokens = TokenStream(served.engine, batch.requests)
+        tokens = TokenStream(served.engine, batch.requests, drafts=request.stream and request.partial_images > 0)
+        batch.drafts = tokens.drafts
     if request.stream:
         return EventStream(_events(batch, tokens), tokens.close)
     try:

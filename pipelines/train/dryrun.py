@@ -90,6 +90,7 @@ def _with_vocabulary(config: TrainConfig, data: Sequence[Path]) -> TrainConfig:
 
 
 def _show(found: Estimate, console: Console, how: str) -> None:
+    copies = found.computed_per_step - found.tokens_per_step
     ranks = ", ".join(f"{size} {name}" for name, size in found.layout.items() if size > 1) or "1"
     rows = {
         "parameters": f"{found.parameters:,} ({found.matmul_parameters:,} in products)",
@@ -98,7 +99,8 @@ def _show(found: Estimate, console: Console, how: str) -> None:
         "GPUs": f"{found.gpus} ({ranks})",
         **{f"memory: {name}": f"{size / GIB:.2f} GiB" for name, size in found.memory.items()},
         "memory a GPU": f"{found.memory_total / GIB:.1f} of {found.memory_gpu / GIB:g} GiB",
-        "a step": f"{found.tokens_per_step:,} tokens, {found.tokens_in_all / 1e9:,.1f} billion in all steps",
+        "a step": f"{found.tokens_per_step:,} tokens, {found.tokens_in_all / 1e9:,.1f} billion in all steps"
+        + (f"; with them up to {copies:,} of copied pictures are computed" if copies else ""),
         **{f"seconds a step: {name}": f"{seconds:.2f}" for name, seconds in found.seconds.items() if seconds > 0.005},
         "what takes longest": max(found.seconds, key=found.seconds.__getitem__),
         "at": f"{found.mfu:.0%} MFU ({how}) of {found.peak_flops / 1e12:,.0f} TFLOP/s a GPU",

@@ -110,6 +110,27 @@ def test_ranks_share_what_they_say():
     assert tensor["weights"] == context["weights"] == alone["weights"] // 4
 
 
+@pytest.mark.parametrize("objective", ["dida", "diagonal"])
+def test_copies_of_pictures_are_counted(objective):
+    """As if each row were twice as long: that is what a row of nothing but pictures is computed as."""
+    config = TrainConfig(model=TOY, data=DataConfig(context=512, batch_rows=8), objective=objective)
+    machine = Machine(gpus=1)
+    found = estimate(config, machine, document=100)
+    long = replace(config, objective="next_token", data=replace(config.data, context=1024))
+    longer = estimate(long, machine, document=100)
+    assert (found.tokens_per_step, found.computed_per_step) == (8 * 512, 8 * 1024)
+    assert longer.computed_per_step == longer.tokens_per_step == found.computed_per_step
+    assert (found.memory, found.seconds) == (longer.memory, longer.seconds)
+    assert found.flops_per_token == 2 * longer.flops_per_token
+    assert found.tokens_per_day == pytest.approx(longer.tokens_per_day / 2)
+
+
+def test_the_second_head_is_counted():
+    with_head, deeper = replace(TOY, vertical_layers=2), replace(TOY, layers=TOY.layers + 2)
+    assert matmul_parameters(with_head) == matmul_parameters(deeper)
+    assert flops_per_token(with_head, 100) == flops_per_token(deeper, 100)
+
+
 def test_what_cannot_fit_is_refused_with_its_parts_and_a_way_out():
     config = replace(recipe("emu3_stage1"), data=replace(recipe("emu3_stage1").data, micro_rows=2))
     found = estimate(config, Machine(gpus=1, memory=80))

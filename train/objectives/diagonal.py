@@ -104,6 +104,7 @@ class Diagonal(NextToken):
     name: ClassVar[str] = "diagonal"
     shown: ClassVar[tuple[str, ...]] = ("diagonal", *KIND_NAMES)
     apart: ClassVar[str] = PREFIX
+    copied: ClassVar[float] = 1.0
     Config: ClassVar[type] = DiagonalConfig
 
     def __init__(self, config: TrainConfig, source: Corpus, layout: Layout) -> None:

@@ -80,6 +80,9 @@ class Objective(ABC, Generic[S]):
     apart: ClassVar[str] = ""
     """Parameters whose names begin so have a learning rate of their own (`rate_factors`)."""
 
+    copied: ClassVar[float] = 0.0
+    """At most so many tokens are computed beside each one of the data, as copies of pictures (`dryrun.py`)."""
+
     Config: ClassVar[type] = NoSettings
     """A dataclass of its settings; `self.settings` is one."""
 

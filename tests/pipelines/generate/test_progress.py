@@ -11,6 +11,8 @@ from rich.console import Console
 
 from reelmill.errors import ConfigError
 from reelmill.eval.generation import Studio
+from reelmill.eval.generation.decoding import Decoding
+from reelmill.eval.generation.row_decoding import ByRows
 from reelmill.pipelines.generate.progress import LiveProgress, half_blocks, side_by_side
 from reelmill.tokenize.vision import load
 from reelmill.tokenize.vocabulary import Vocabulary
@@ -62,6 +64,25 @@ def test_a_file_holds_the_rows_so_far_and_at_the_end_all(studio, tmp_path, monke
     heights = [int((picture[:, :48] != 128).any(axis=(1, 2)).sum()) for picture in seen]
     assert list(dict.fromkeys(heights)) == [8, 16, 24, 32]
     assert np.array_equal(Image.open(path), side_by_side(images))
+
+
+def test_a_file_shows_a_picture_that_is_drawn_in_another_order(studio, tmp_path, monkeypatch):
+    """Rows side by side: whole only at the end, with something to see before the first token is complete."""
+    path, seen = tmp_path / "now.png", []
+    monkeypatch.setattr("reelmill.pipelines.generate.progress.INTERVAL_S", 0.0)
+    monkeypatch.setattr("reelmill.pipelines.generate.progress.TIME_SHARE", float("inf"))
+    by_rows = replace(studio, decoding=Decoding("rows", 1, ByRows(1)))
+    with LiveProgress(by_rows, str(path), Console(file=io.StringIO())) as progress:
+
+        def look(draft):
+            progress.update_draft(draft)
+            seen.append(np.asarray(Image.open(path)))
+
+        images = replace(by_rows, on_token=progress.update, on_draft=look).images(["a"], 4, 6)
+    grey = [int((picture == 128).all(axis=2).sum()) for picture in seen]
+    assert len(seen) == 4 + 6 - 1 - 1  # passes but the last
+    assert grey[0] >= 8 * 8 * (4 * 6 - 1) and grey == sorted(grey, reverse=True)
+    assert np.array_equal(Image.open(path), images[0])
 
 
 def test_a_length_beyond_the_training_rows_is_said_once(studio):

@@ -20,8 +20,10 @@ from tiny_server import VOCAB, chained_studio, gated_steps, random_studio, serve
 from web_server import until
 
 from reelmill.eval.generation import Engine, Request, SamplingParams, engine_thread
+from reelmill.eval.generation.decoding import Decoding
 from reelmill.eval.generation.media_files import read_settings
 from reelmill.eval.generation.presets import PRESETS
+from reelmill.eval.generation.row_decoding import ByRows
 from reelmill.pipelines.serve.chat_request import ChatRequest
 from reelmill.pipelines.serve.images_endpoint import ImageBatch, ImagesRequest
 
@@ -113,6 +115,27 @@ def test_a_stream_shows_rows_as_they_are_drawn(studio, tmp_path, gate):
         assert shown.shape == final.shape and 0 < event.rows < 8
         assert (shown[event.rows * 8 :] == 128).all(), "what has no row yet is grey"
         assert not (shown[: event.rows * 8] == 128).all()
+
+
+def test_a_stream_shows_a_picture_that_is_drawn_in_another_order(studio, tmp_path, gate):
+    """Rows side by side: the first partial picture comes while the picture is drawn, and has gray in it."""
+    by_rows = replace(studio, decoding=Decoding("rows", 1, ByRows(1)))
+    asked = {"model": "tiny", "prompt": "a", "size": "64x64", "extra_body": {"seed": 1}}
+    with served(by_rows, tmp_path) as (url, _), gate:
+        client = client_of(url)
+        gate.allow(9)  # of 8 + 7 passes
+        stream = client.images.generate(**asked, stream=True, partial_images=3)
+        first = next(stream)
+        gate.open()
+        *partial, whole = [first, *stream]
+        assert whole.type == "image_generation.completed"
+        assert whole.b64_json == client.images.generate(**asked).data[0].b64_json
+    assert 1 <= len(partial) <= 3
+    assert [event.rows for event in partial] == sorted({event.rows for event in partial})
+    shown, final = picture(first.b64_json), picture(whole.b64_json)
+    assert shown.shape == final.shape and 0 < first.rows < 8
+    assert (shown[-8:, -8:] == 128).all()
+    assert not (shown[:8, :8] == 128).all()
 
 
 def test_a_partial_picture_and_its_count_of_rows_are_of_the_same_tokens(site, studio):

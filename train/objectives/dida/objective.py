@@ -58,6 +58,7 @@ class Dida(NextToken):
 
     name: ClassVar[str] = "dida"
     shown: ClassVar[tuple[str, ...]] = ("denoising", *KIND_NAMES)
+    copied: ClassVar[float] = 1.0
     Config: ClassVar[type] = DidaConfig
 
     def __init__(self, config: TrainConfig, source: Corpus, layout: Layout) -> None:

@@ -9,8 +9,9 @@ howto     howto: a title and steps, each words and a picture. VisualHow's object
           {"title", "steps": [{"text", "image"}, ...]}
 walks     explore: NAME.mp4 beside NAME.npy, camera poses [frames, 4, 4] to the world (x right, y down, z forward), and
           NAME.txt, a caption, as Sekai's trajectories are unpacked
-lerobot   vla: a folder of LeRobot's version 2 (meta/info.json, episodes, tasks), in which Open X-Embodiment is
+lerobot   vla: a folder of LeRobot's version 2 or 3 (meta/info.json, episodes, tasks), in which Open X-Embodiment is
           published too
+rlds      vla: a folder of TFRecord files as TensorFlow Datasets writes Open X-Embodiment
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ import pyarrow.parquet as pq
 
 from reelmill.errors import ConfigError, DataError
 from reelmill.pipelines.imports.chat_rows import FACTS, MOST_PICTURES, ChatRow, Part, Picture, chat_files, json_rows
-from reelmill.pipelines.imports.trajectories import lerobot_files, lerobot_rows, walk_files, walk_rows
+from reelmill.pipelines.imports.lerobot import lerobot_files, lerobot_rows
+from reelmill.pipelines.imports.rlds import rlds_files, rlds_rows
+from reelmill.pipelines.imports.trajectories import walk_files, walk_rows
 from reelmill.tokenize.documents import Thought, task_question, task_system
 
 EDIT_KEYS = {
@@ -190,4 +193,5 @@ LAYOUTS: dict[str, TaskLayout] = {
     "howto": _rows_of(_howto, chat_files),
     "walks": TaskLayout(walk_files, walk_rows),
     "lerobot": TaskLayout(lerobot_files, lerobot_rows),
+    "rlds": TaskLayout(rlds_files, rlds_rows),
 }

@@ -1,4 +1,5 @@
-"""Videos with what moved in them, as pictures and words in turn: camera poses beside a video, robots' episodes.
+"""Videos with what moved in them, as pictures and words in turn: camera poses beside a video, and what robots' episodes
+(`lerobot.py`, `rlds.py`) share with them.
 
 An answer is words and a picture by turns: the movement since the last picture, and what is seen then. A long recording
 is several rows, each of `STEPS` movements, and each begins with the picture that the one before ended with.
@@ -6,17 +7,15 @@ is several rows, each of `STEPS` movements, and each begins with the picture tha
 
 from __future__ import annotations
 
-import json
 import math
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.parquet as pq
 
 from reelmill.errors import ConfigError, DataError
 from reelmill.pipelines.imports.chat_rows import ChatRow, Frame, Part
@@ -53,7 +52,11 @@ def walk_rows(source: Path, every: float) -> Iterator[ChatRow]:
         count = int(min(seconds, len(poses) / rate) / every)
         places = [min(round(number * every * rate), len(poses) - 1) for number in range(count)]
         moves = [movement(poses[a], poses[b]) for a, b in pairwise(places)]
-        yield from _rows(video.name, "explore", words, moves, 1 / every)
+        yield from step_rows(video.name, "explore", words, moves, partial(_frame, video.name, 1 / every))
+
+
+def _frame(video: str, rate: float, number: int) -> Frame:
+    return Frame(video, number, rate)
 
 
 def movement(before: npt.NDArray[np.floating[Any]], after: npt.NDArray[np.floating[Any]]) -> str:
@@ -70,62 +73,24 @@ def movement(before: npt.NDArray[np.floating[Any]], after: npt.NDArray[np.floati
     return ", ".join(said) or "stay"
 
 
-def lerobot_files(source: Path) -> list[Path]:
-    """The files of a LeRobot folder that say what happened; its videos are named by them."""
-    meta = source / "meta"
-    files = [meta / name for name in ("info.json", "episodes.jsonl", "tasks.jsonl")]
-    if not all(path.is_file() for path in files):
-        raise ConfigError(
-            f"no LeRobot data at {source}: meta/info.json, episodes.jsonl and tasks.jsonl of version 2 are"
-        )
-    return files
+def spoken(actions: npt.NDArray[np.float64], stride: int) -> list[str]:
+    """The mean of every `stride` actions [steps, numbers] in words, up to the last picture that follows them."""
+    return [
+        " ".join(f"{value:.2f}" for value in actions[start : start + stride].mean(0))
+        for start in range(0, len(actions) - stride, stride)
+    ]
 
 
-def lerobot_rows(source: Path, every: float) -> Iterator[ChatRow]:
-    """Rows of task vla: what a robot is asked and the first picture, then its actions and what its camera sees.
-
-    An action is the mean of `action` since the last picture, two digits each. Of several cameras the first is taken.
-    """
-    (info,) = _json(source / "meta/info.json", whole=True)
-    try:
-        rate, chunk = float(info["fps"]), int(info["chunks_size"])
-        cameras = [name for name, feature in info["features"].items() if feature["dtype"] == "video"]
-        data_path, video_path = str(info["data_path"]), str(info["video_path"])
-        if not (rate > 0 and chunk > 0):
-            raise ValueError(f"fps is {rate:g}, chunks_size {chunk}")
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(f"{source}/meta/info.json is not LeRobot's of version 2 ({error!r})") from None
-    if not cameras:
-        raise DataError(f"{source} has no video; frames as pictures inside Parquet are not read")
-    stride = max(1, round(every * rate))
-    for line, episode in enumerate(_json(source / "meta/episodes.jsonl"), 1):
-        place = f"episodes.jsonl#{line}"
-        try:
-            number = int(episode["episode_index"])
-            where = {"episode_chunk": number // chunk, "episode_index": number, "video_key": cameras[0]}
-            video = _filled(video_path, where)
-            actions = np.stack(_column(source, _filled(data_path, where), "action"))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            yield ChatRow(place, problem=f"its actions cannot be read ({error})")
-            continue
-        moves = [
-            " ".join(f"{value:.2f}" for value in actions[start : start + stride].mean(0))
-            for start in range(0, len(actions) - stride, stride)
-        ]
-        task = " ".join(map(str, episode.get("tasks") or ["Act."]))
-        yield from _rows(video, "vla", task, moves, rate / stride, f"episode {number}")
-
-
-def _rows(
-    video: str, task: str, words: str, moves: Sequence[str], rate: float, place: str | None = None
+def step_rows(
+    place: str, task: str, words: str, moves: Sequence[str], seen: Callable[[int], Part]
 ) -> Iterator[ChatRow]:
-    """Rows of `STEPS` movements each; frames are those of the video at `rate` a second."""
+    """Rows of `STEPS` movements each; `seen(n)` is the picture after n of them."""
     for first in range(0, len(moves), STEPS):
         answer: list[Part] = []
         for number, said in enumerate(moves[first : first + STEPS], first + 1):
-            answer += [said, Frame(video, number, rate)]
-        asked: list[Part] = [*task_question(task, words, [Frame(video, first, rate)])]
-        yield ChatRow(f"{place or video}#{first // STEPS + 1}", turns=((asked, answer),), system=task_system(task))
+            answer += [said, seen(number)]
+        asked: list[Part] = [*task_question(task, words, [seen(first)])]
+        yield ChatRow(f"{place}#{first // STEPS + 1}", turns=((asked, answer),), system=task_system(task))
 
 
 def _poses(path: Path) -> npt.NDArray[np.floating[Any]]:
@@ -141,36 +106,3 @@ def _poses(path: Path) -> npt.NDArray[np.floating[Any]]:
     ):
         raise DataError(f"{path.name} holds no poses: an array of finite numbers [frames, 4, 4]")
     return poses
-
-
-def _json(path: Path, *, whole: bool = False) -> Iterator[Any]:
-    """The lines of a file, each a JSON value, or the whole of it as one. DataError where it is no JSON."""
-    text = path.read_text(encoding="utf-8", errors="replace")
-    try:
-        for line in [text] if whole else text.splitlines():
-            if line.strip():
-                yield json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is no JSON ({error})") from None
-
-
-def _filled(template: str, values: Mapping[str, str | int]) -> str:
-    """A path of info.json with its fields in: names in braces, numbers with zeros before them as in `{x:03d}`, and
-    nothing else that `str.format` knows. ValueError for a field that is not known."""
-
-    def field(found: re.Match[str]) -> str:
-        value = values.get(found[1])
-        if value is None:
-            raise ValueError(f"{template!r} has the field {found[1]!r}; known are {', '.join(values)}")
-        return f"{value:0{found[2]}d}" if found[2] and isinstance(value, int) else str(value)
-
-    return re.sub(r"\{(\w+)(?::0?(\d{1,2})d)?\}", field, template)
-
-
-def _column(folder: Path, name: str, column: str) -> list[npt.NDArray[np.float64]]:
-    """A column of a Parquet file under the folder; ValueError for a path that leads out of it."""
-    path = (folder / name).resolve()
-    if not path.is_relative_to(folder.resolve()):
-        raise ValueError(f"{name!r} lies outside of the folder")
-    table = pq.read_table(path, columns=[column])
-    return [np.asarray(value, dtype=np.float64) for value in table.column(column).to_pylist()]

@@ -9,44 +9,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from tiny_server import frames_tokenizer
+from task_documents import BLUE, RED, TOKENIZER, VOCAB, chat_import, film, said
 
-from reelmill.curation.pictures import PixelBounds
 from reelmill.errors import ConfigError, DataError
-from reelmill.eval.generation.media_files import write_mp4
 from reelmill.orchestration.runfolder import RunFolder
-from reelmill.pipelines.imports.chat import ChatImport, import_chats
+from reelmill.pipelines.imports.chat import import_chats
 from reelmill.pipelines.imports.trajectories import movement
 from reelmill.pipelines.ledger.verify import verify
 from reelmill.tokenize import vision
-from reelmill.tokenize.documents import Thought, Visual, parse, passages, task_document
-from reelmill.tokenize.layout import EMU3_5
+from reelmill.tokenize.documents import Thought, Visual, task_document
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.data.config import DataConfig
 from reelmill.train.data.corpus import Corpus
 
-VOCAB = Vocabulary("bytes", 32, EMU3_5)
-TOKENIZER = frames_tokenizer()
-RED, BLUE = (200, 30, 30), (30, 30, 200)
-
 
 @pytest.fixture
 def how(tmp_path):
-    Image.new("RGB", (16, 12), RED).save(tmp_path / "red.png")
-    Image.new("RGB", (16, 12), BLUE).save(tmp_path / "blue.png")
-    return ChatImport(tmp_path, TOKENIZER, "tiny-frames", VOCAB, PixelBounds(16 * 12, 16 * 12), every=0.5)
-
-
-def said(source, out, how):
-    """Of each document what stands in it, pictures as their size, and what of it is the answer."""
-    import_chats(source, out, how, say=lambda _: None)
-    corpus = Corpus([out], "default", DataConfig(heldout=0.0))
-    found = []
-    for tokens in corpus.read(np.arange(len(corpus))):
-        document = parse(VOCAB, tokens)
-        texts = [(p.text or f"{p.block.header.h}*{p.block.header.w}", p.in_answer) for p in passages(document)]
-        found.append(("".join(t for t, inside in texts if not inside), [t for t, inside in texts if inside]))
-    return found
+    return chat_import(tmp_path)
 
 
 def lines(path, rows):
@@ -129,12 +108,6 @@ def test_what_a_camera_did_is_said_in_its_own_frame():
     assert movement(np.eye(4), turned(-30)) == "turn left 30 degrees"
     assert movement(turned(10), turned(25)) == "turn right 15 degrees"
     assert movement(ahead, ahead) == "stay"
-
-
-def film(path, count, fps=8.0):
-    frames = np.full((count, 12, 16, 3), 40, dtype=np.uint8)
-    frames[:, :, :, 0] += np.arange(count, dtype=np.uint8)[:, None, None] * 10
-    write_mp4(frames, fps, path)
 
 
 def test_a_walk_is_cut_into_rows_that_begin_where_the_last_one_ended(tmp_path, how):

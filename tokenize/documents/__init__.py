@@ -25,6 +25,7 @@ from reelmill.tokenize.documents.tasks import (
     task_question,
     task_system,
     unconditional_prompt,
+    without_words,
 )
 from reelmill.tokenize.documents.writing import (
     LAYOUT_VERSION,
@@ -94,4 +95,5 @@ __all__ = [
     "unconditional_prompt",
     "video_document",
     "video_part",
+    "without_words",
 ]

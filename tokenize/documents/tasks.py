@@ -13,13 +13,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
+import numpy as np
+
 from reelmill.config import nearest
 from reelmill.errors import ConfigError, DataError
 from reelmill.tokenize.documents.chat import Chat, Parts, Turn, chat_document, chat_prompt
+from reelmill.tokenize.documents.reading import parse_unchecked
 from reelmill.tokenize.documents.writing import Ids, Visual
 from reelmill.tokenize.vocabulary import Vocabulary
 
 P = TypeVar("P")
+_OPENING = 160
+"""Tokens in which a task is named, also where each is a byte."""
 
 TASKS = {
     "t2i": "a picture from words",
@@ -51,6 +56,19 @@ def task_document(vocab: Vocabulary, task: str, question: str, answer: Parts, pi
 def unconditional_prompt(vocab: Vocabulary, pictures: Sequence[Visual] = ()) -> Ids:
     """The prompt without task and question; guidance by `pictures` as well as by words keeps none of them."""
     return chat_prompt(_marked(vocab), pictures)
+
+
+def without_words(vocab: Vocabulary, tokens: Ids, start: int) -> Ids | None:
+    """A task's document, whose answer begins at token `start`, under the prompt that guidance goes away from: neither
+    task nor question, its pictures kept. None for another document.
+    """
+    prompt = tokens[:start]
+    words = vocab.tokenizer.decode(prompt[1:_OPENING][prompt[1:_OPENING] < vocab.text_size].tolist())
+    if not any(words.startswith(task_system(task)) for task in TASKS):
+        return None
+    given = parse_unchecked(vocab, np.concatenate([prompt[:-1], [vocab.eos]], dtype=np.int32))  # without BSS
+    pictures = [Visual(given.block_codes(block)[0]) for block in given.blocks]
+    return np.concatenate([unconditional_prompt(vocab, pictures), tokens[start:]], dtype=np.int32)
 
 
 def task_system(task: str) -> str:

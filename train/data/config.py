@@ -38,6 +38,9 @@ class DataConfig:
     caption_after: float = 0.0
     """Share of the images and videos whose caption is moved from before the codes behind them, drawn anew each epoch: a
     model that is to say what it sees. Those that are stored so (`tokens.caption_after`) stay so."""
+    question_drop: float = 0.0
+    """Share of the documents of Emu3.5's tasks whose task and question are left out, drawn anew each epoch: the answer
+    then follows the prompt that guidance goes away from, with the pictures that were given."""
     text_weight: float = 1.0
     """Loss weight of text."""
     structure_weight: float = 1.0
@@ -56,7 +59,7 @@ class DataConfig:
 
     def for_validation(self) -> DataConfig:
         """The same for validation: each document once, whole and with its caption, and no synthetic ones."""
-        return replace(self, shares=[], caption_drop=0.0, lessons=0)
+        return replace(self, shares=[], caption_drop=0.0, question_drop=0.0, lessons=0)
 
 
 def folders_and_shares(values: Sequence[str]) -> tuple[list[Path], list[float]]:

@@ -143,6 +143,14 @@ class Corpus:
             return np.zeros(len(self), dtype=np.bool_)
         return sampled(self._doc_ids, share, seed, epoch, 1) & self.captioned
 
+    def questions_dropped(self, share: float, seed: int, epoch: int) -> npt.NDArray[np.bool_]:
+        """bool [documents]: those that an epoch shows without their question, where they are of a task; never a
+        held-out one."""
+        if not share or not self.vocab.layout.has_spans:
+            return np.zeros(len(self), dtype=np.bool_)
+        asks_once: npt.NDArray[np.bool_] = np.concatenate([np.diff(offsets) == 2 for _, offsets in self._answers])
+        return sampled(self._doc_ids, share, seed, epoch, 2) & asks_once & ~self.heldout
+
     @cached_property
     def _answers(self) -> list[tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]]:
         """Of each run folder the edges of all answers, and offsets [documents + 1] into them."""

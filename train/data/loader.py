@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reelmill.errors import DataError
-from reelmill.tokenize.documents import parse_unchecked, video_part
+from reelmill.tokenize.documents import parse_unchecked, video_part, without_words
 from reelmill.tokenize.shards import KINDS
 from reelmill.train.data.batches import Batch, Contents, assemble, with_shuffled_codes
 from reelmill.train.data.binpacking import Ints
@@ -46,6 +46,7 @@ class Loader:
         self._quotas = epoch_quotas([int(stream.tokens.sum()) for stream in self._streams], config.shares)
         self.synthetic = lru_cache(maxsize=1)(self._synthetic)
         self._caption_dropped = lru_cache(maxsize=1)(self._drop_captions)
+        self._questions_dropped = lru_cache(maxsize=1)(self._drop_questions)
         self._caption_moved = lru_cache(maxsize=1)(self._move_captions)
         if not self.packing(0).rows:
             raise DataError(self._why_nothing())
@@ -74,7 +75,7 @@ class Loader:
         """What each piece puts into its row."""
         vocab, real = self.corpus.vocab, len(self.corpus)
         dropped, moved = self._caption_dropped(epoch), self._caption_moved(epoch)
-        answered = self.corpus.answered
+        answered, unasked = self.corpus.answered, self._questions_dropped(epoch)
         columns = (pieces.document, pieces.first, pieces.stop)
         for number, first, stop in zip(*(column.tolist() for column in columns), strict=True):
             if number >= real:
@@ -87,8 +88,11 @@ class Loader:
             elif moved[number]:
                 tokens = move_caption(vocab, tokens)
             if answered[number]:
+                answers = self.corpus.answers(number)
+                if unasked[number] and not stop:
+                    tokens, answers = self._without_question(tokens, answers)
                 piece = tokens[first : stop + 1] if stop else tokens
-                yield Contents(number, piece, answers=self.corpus.answers(number) - first)
+                yield Contents(number, piece, answers=answers - first)
             elif not stop:
                 yield Contents(number, tokens)
             elif self.corpus.kind[number] == _VIDEO:
@@ -149,6 +153,19 @@ class Loader:
 
     def _drop_captions(self, epoch: int) -> npt.NDArray[np.bool_]:
         return self.corpus.captions_dropped(self.config.caption_drop, self.seed, epoch)
+
+    def _drop_questions(self, epoch: int) -> npt.NDArray[np.bool_]:
+        return self.corpus.questions_dropped(self.config.question_drop, self.seed, epoch)
+
+    def _without_question(
+        self, tokens: npt.NDArray[np.int32], answers: npt.NDArray[np.int32]
+    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+        """A task's document without task and question, and where its answer stands then; no longer than before, so that
+        it fits where it was packed. Another document as it is."""
+        bare = without_words(self.corpus.vocab, tokens, int(answers[0]))
+        if bare is None or len(bare) > len(tokens):
+            return tokens, answers
+        return bare, answers - (len(tokens) - len(bare))
 
     def _move_captions(self, epoch: int) -> npt.NDArray[np.bool_]:
         return self.corpus.captions_moved(self.config.caption_after, self.seed, epoch)

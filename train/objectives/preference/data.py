@@ -33,8 +33,11 @@ class PairCorpus:
     """
 
     def __init__(self, folders: Sequence[Path], name: str, config: DataConfig) -> None:
-        if config.shares or config.lessons or config.caption_drop:
-            raise ConfigError("pairs are taken as they are: leave out data.shares, data.lessons and data.caption_drop.")
+        if config.shares or config.lessons or config.caption_drop or config.question_drop:
+            raise ConfigError(
+                "pairs are taken as they are: leave out data.shares, data.lessons, data.caption_drop and "
+                "data.question_drop."
+            )
         self.index = PairIndex(*(pairs_folder(folder, name) for folder in folders))
         self.vocab, self.tokenizer = self.index.footer.vocab, self.index.footer.tokenizer
         columns = self.index.columns

@@ -121,6 +121,13 @@ class KVCache:
         self.lengths[target] = length
         self.clear([source])
 
+    def copy(self, source: int, target: int, count: int) -> None:
+        """Give the empty row `target` the first `count` tokens of row `source`."""
+        assert count <= self.lengths[source]
+        for buffer in (*self.keys, *self.values):
+            buffer[target, :, :count] = buffer[source, :, :count]
+        self.lengths[target] = count
+
     def clear(self, rows: Sequence[int]) -> None:
         """Empty rows."""
         for row in rows:

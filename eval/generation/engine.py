@@ -2,7 +2,8 @@
 
 A sequence takes one row of the cache, or two under classifier-free guidance (one with its prompt, one with its
 unconditional prompt), or three where its pictures guide it too. Each step reads the next tokens of every row in one
-forward pass. Where the grammar allows only certain ids, only their rows of the output head are computed, and none where
+forward pass. A prompt that another row has read already, as for several pictures of one prompt, is copied from it.
+Where the grammar allows only certain ids, only their rows of the output head are computed, and none where
 it allows a single id.
 """
 
@@ -208,9 +209,28 @@ class Engine:
             self._pictures.begin(sequence)
         unread = sequence.picture.known if sequence.picture else 1
         for row, prompt in enumerate(sequence.prompts, first):
-            self._read(sequence, row, prompt[: len(prompt) - unread])
+            tokens = prompt[: len(prompt) - unread]
+            self._read(sequence, row, tokens[self._copy_known(sequence, row, tokens, unread) :])
         self.free -= sequence.rows
         self._active.append(sequence)
+
+    def _copy_known(self, sequence: ActiveSequence, row: int, tokens: npt.NDArray[np.int64], unread: int) -> int:
+        """Give a row the beginning of its prompt from a row that has read the same; returns how many tokens.
+
+        Either all of it, as for several pictures of one prompt, or whole chunks: what is copied is then to the bit what
+        the row would have read itself, whatever else is in the batch.
+        """
+        prompts = [prompt for active in (*self._active, sequence) for prompt in active.prompts][:row]
+        best, source = 0, 0
+        for other, prompt in enumerate(prompts):
+            same = _common(tokens, prompt[: self.cache.lengths[other]])
+            is_whole = same == len(tokens) == len(prompt) - unread
+            count = same if is_whole else same // self.prefill * self.prefill
+            if count > best:
+                best, source = count, other
+        if best:
+            self.cache.copy(source, row, best)
+        return best
 
     def _read(self, sequence: ActiveSequence, row: int, tokens: npt.NDArray[np.int64]) -> None:
         """Read tokens into a row, in chunks."""
@@ -256,6 +276,13 @@ def _draft_of(sequence: ActiveSequence, picture: Picture, decoder: PictureDecode
     ids = picture.ids.cpu().numpy().copy()
     ids[decoder.undrawn(picture)] = -1
     return PictureDraft(sequence.number, ids, picture.step / decoder.passes(picture))
+
+
+def _common(some: npt.NDArray[np.int64], others: npt.NDArray[np.int64]) -> int:
+    """How many tokens two sequences begin with alike."""
+    length = min(len(some), len(others))
+    differ = np.flatnonzero(some[:length] != others[:length])
+    return int(differ[0]) if len(differ) else length
 
 
 def run(

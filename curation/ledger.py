@@ -48,11 +48,12 @@ PLAN = pa.schema(
         ("subtitles_path", pa.string()),
         ("subtitles_offset", pa.int64()),
         ("subtitles_size", pa.int64()),
+        ("url", pa.string()),
     ]
 )
 FORGOTTEN = "forgotten: "
 """How the `problem` of a forgotten item begins, in the plan and, as `reason`, in `items`."""
-PLAN_SINCE = ("forgotten_sha256", "member", "known", "subtitles_path", "subtitles_offset", "subtitles_size")
+PLAN_SINCE = ("forgotten_sha256", "member", "known", "subtitles_path", "subtitles_offset", "subtitles_size", "url")
 """Columns that the plans of earlier versions lack, in which they are NULL."""
 
 _COLOUR_AND_CLOCK = [
@@ -179,6 +180,33 @@ _SAMPLE_FACTS = [
     ("skipped", pa.string()),
     ("score_error", pa.string()),
 ]
+
+FETCHES = pa.schema(
+    [
+        ("unit", pa.int32()),
+        ("item_id", pa.string()),
+        ("url", pa.string()),
+        ("outcome", pa.string()),
+        ("reason", pa.string()),
+        ("http_status", pa.int32()),
+        ("bytes", pa.int64()),
+        ("sha256", pa.string()),
+        ("seconds", pa.float64()),
+        ("attempts", pa.int32()),
+        ("kind", pa.string()),
+        ("tar", pa.string()),
+        ("offset", pa.int64()),
+        ("final_url", pa.string()),
+        ("content_type", pa.string()),
+        ("etag", pa.string()),
+        ("last_modified", pa.string()),
+        ("robots_tag", pa.string()),
+        ("tdm_reservation", pa.string()),
+        ("licence", pa.string()),
+        ("fetched", pa.timestamp("us", tz="UTC")),
+    ]
+)
+"""One row per item that a URL table names: what became of its address, and in which tar its bytes lie."""
 
 CAPTIONS = pa.schema(
     [

@@ -6,7 +6,8 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC
 from functools import partial
 from typing import Any, Literal
 
@@ -230,6 +231,9 @@ class ItemScorer:
         """The part of an ITEMS row that the plan and the sidecars know."""
         row: dict[str, Any] = dict.fromkeys(ITEMS.names)
         row.update({name: item[name] for name in ("unit", "item_id", "uri", "kind")}, bytes=item["size"], n_samples=0)
+        if item.get("fetched") is not None:
+            crawled = item["fetched"].astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            sidecar = replace(sidecar, licence=sidecar.licence or item["licence"], crawled=crawled)
         known = {name: getattr(sidecar, name) for name in ("source", "licence", "url", "page_url", "crawled", "alt")}
         return {**row, **known, "sidecar_problem": sidecar.problem, "score_fingerprint": self.fingerprint}
 

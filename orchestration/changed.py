@@ -26,7 +26,9 @@ _ANY = (
 )
 _FOUND = """SELECT DISTINCT i.unit, i.item_id, f.reason FROM failures f JOIN scored s USING (sample_id)
     JOIN items i USING (item_id) WHERE starts_with(f.reason, $1)
-    UNION SELECT unit, item_id, reason FROM items WHERE starts_with(reason, $1)"""
+    UNION SELECT unit, item_id, reason FROM items WHERE starts_with(reason, $1)
+    UNION SELECT i.unit, i.item_id, concat($1, 'its address gives other bytes now, or none') FROM items i
+        JOIN fetches f USING (item_id) WHERE i.status = 'done' AND f.sha256 IS DISTINCT FROM i.sha256"""
 
 
 def has_changed(folder: RunFolder) -> bool:

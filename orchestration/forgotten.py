@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from reelmill.curation.ledger import FORGOTTEN, ITEMS, PLAN, is_forgotten
+from reelmill.orchestration.fetched import forget_bytes
 from reelmill.orchestration.prune import prune
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries
@@ -73,14 +74,18 @@ def _units_with_remains(folder: RunFolder, reasons: Mapping[str, str]) -> list[i
     with LedgerQueries(folder.root) as ledger:
         rows = ledger.rows(
             """SELECT unit FROM items WHERE list_contains($1, item_id) AND NOT starts_with(coalesce(reason, ''), $2)
-            UNION SELECT unit FROM scored WHERE list_contains($1, item_id) ORDER BY unit""",
+            UNION SELECT unit FROM scored WHERE list_contains($1, item_id)
+            UNION SELECT unit FROM fetches WHERE list_contains($1, item_id) AND url IS NOT NULL ORDER BY unit""",
             [list(reasons), FORGOTTEN],
         )
     return [row["unit"] for row in rows]
 
 
 def _clear(folder: RunFolder, unit: int, reasons: Mapping[str, str]) -> None:
-    """The unit's samples without those of the items, then its items with tombstones."""
+    """The unit without what was fetched of the items, its samples without theirs, then its items with tombstones."""
+    forget_bytes(folder, unit, reasons)
+    if not folder.unit_path("items", unit).is_file():  # fetched, and not scored yet
+        return
     samples = folder.read(folder.unit_path("samples", unit))
     kept = samples.filter(pc.invert(pc.is_in(samples["item_id"], value_set=pa.array(list(reasons)))))
     folder.commit(folder.unit_path("samples", unit), kept)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from reelmill.archives.columns import URLS
 from reelmill.curation.ledger import PLAN, is_forgotten, item_id
 from reelmill.curation.readers import find_reader, names
 from reelmill.curation.readers.contract import Reader
@@ -39,6 +40,8 @@ class PlanConfig:
     """MiB of media in a unit, at most."""
     readers: list[str] = field(default_factory=list)
     """Readers of one's own, `package.module:Class`, which are asked before those of reelmill."""
+    columns: dict[str, str] = field(default_factory=dict)
+    """Columns of URL tables whose names do not tell what they hold: url = "img_src", caption = "alt_de"."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,12 @@ def extend_plan(
     limit: int | None = None,
     share: float = 1.0,
     kinds: Collection[str] = ("video", "image", "text"),
+    *,
+    with_addresses: bool = True,
 ) -> Planned:
     """Append the items of `dump` that the plan does not know yet, in units; those of `kinds`.
+
+    Rows of URL tables are items `with_addresses`, and counted without.
 
     `limit` takes the first items of the dump only; `share` takes so many of all items, chosen by their ids: the same
     ones on every run, a larger share holding a smaller one. An item is known by its uri (`prefix/` put before it when
@@ -79,12 +86,15 @@ def extend_plan(
     plan = _plan_of(folder)
     known = {row["item_id"]: row for row in plan.select(["item_id", "problem", *_PLACE]).to_pylist()}
     root = str(dump.resolve())
-    reader = find_reader(dump, config.readers)
+    reader = find_reader(dump, config.readers, config.columns)
     fresh: list[dict[str, Any]] = []
     seen: set[str] = set()
     moved = False
     ignored: Counter[str] = Counter()
     for item in reader.items(dump):
+        if item.is_address and not with_addresses:
+            ignored[URLS] += 1
+            continue
         if item.kind not in kinds:
             ignored[names.label(item.uri)] += 1
             continue
@@ -102,7 +112,7 @@ def extend_plan(
         else:
             fresh.append(row)
     if moved:
-        plan = _moved(plan, dump, prefix, config.readers)
+        plan = _moved(plan, dump, prefix, config)
     first = (pc.max(plan["unit"]).as_py() + 1) if len(plan) else 0
     rows = [
         {**row, "unit": first + number, "position": position}
@@ -155,7 +165,7 @@ def _row(item: Item, root: str, prefix: str, reader: Reader) -> dict[str, Any]:
     member = item.source.member if isinstance(item.source, Packed) else None
     places = {**_place("", item.source), **_place("json_", item.json), **_place("text_", item.text)}
     places |= _place("subtitles_", item.subtitles if isinstance(item.subtitles, Source) else None)
-    return {**row, **places, "member": member, "known": known}
+    return {**row, **places, "member": member, "known": known, "url": item.url}
 
 
 def _place(prefix: str, place: Place | None) -> dict[str, Any]:
@@ -166,7 +176,14 @@ def _place(prefix: str, place: Place | None) -> dict[str, Any]:
 
 
 def _same_item(row: dict[str, Any], known: dict[str, Any]) -> None:
-    """DataError when the item known under this uri is another one, judged by its size and its first bytes."""
+    """DataError when the item known under this uri is another one, by its URL, or its size and its first bytes."""
+    if row["url"] is not None and row["url"] != known["url"]:
+        raise DataError(
+            f"{row['uri']} is already in this run as the row of {known['url'] or known['path']}; it is that of "
+            f"{row['url']} now. A table may grow at its end; give another table a name with --prefix NAME."
+        )
+    if row["url"] is not None:
+        return
     if row["size"] == known["size"] and (row["path"] == known["path"] or _begin_alike(row, known)):
         return
     raise DataError(
@@ -190,11 +207,11 @@ def _beginning(row: dict[str, Any]) -> bytes:
         return stream.read(BEGINNING)
 
 
-def _moved(plan: pa.Table, dump: Path, prefix: str, readers: Sequence[str]) -> pa.Table:
+def _moved(plan: pa.Table, dump: Path, prefix: str, config: PlanConfig) -> pa.Table:
     """The plan with the places of this dump's items as they are now."""
     root = str(dump.resolve())
     places = {}
-    reader = find_reader(dump, readers)
+    reader = find_reader(dump, config.readers, config.columns)
     for item in reader.items(dump):
         row = _row(item, root, prefix, reader)
         places[row["item_id"]] = {name: row[name] for name in _PLACE}

@@ -9,6 +9,7 @@ from reelmill.config import free_table, from_dict, read_toml
 from reelmill.curation.annotations.config import AnnotationConfig
 from reelmill.curation.captions.config import CaptionConfig
 from reelmill.curation.duplicates.config import DuplicatesConfig
+from reelmill.curation.fetching.config import FetchConfig
 from reelmill.curation.rules import Rule
 from reelmill.curation.scoring import ScoreConfig
 from reelmill.curation.speech.config import SoundConfig, TranscriptConfig
@@ -25,6 +26,7 @@ class Recipe:
     name: str
     """What the recipe is called, in logs and on the dataset card."""
     plan: PlanConfig = field(default_factory=PlanConfig)
+    fetch: FetchConfig = free_table(FetchConfig)
     score: ScoreConfig = field(default_factory=ScoreConfig)
     sound: SoundConfig = field(default_factory=SoundConfig)
     transcripts: TranscriptConfig = field(default_factory=TranscriptConfig)

@@ -1,6 +1,7 @@
 """The run folder OUT: its layout, its lock and epoch, commits, and the recipe it was made with.
 
     recipe.toml run.json plan.parquet
+    fetched/                       bytes of addresses in tars, and what became of each address
     items/unit-000000.parquet      the commit mark of a unit; written after samples/unit-000000.parquet
     samples/ captions/ tokens/     tables by unit
     verdicts/NAME.parquet          one row per sample
@@ -19,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from reelmill.curation.ledger import PLAN, PLAN_SINCE, read_schema, read_table, write_table
 from reelmill.errors import ConfigError, DataError, MachineError
@@ -28,8 +30,10 @@ from reelmill.media.source import Place, Source, place_of
 from reelmill.orchestration.repair import damage_error
 from reelmill.os_errors import os_failure
 
+FETCHED = "fetched"
+"""The folder of what was fetched (`orchestration/fetched.py`)."""
 TABLES = (
-    *("items", "samples", "captions", "failures", "tokens", "verdicts", "timings"),
+    *(FETCHED, "items", "samples", "captions", "failures", "tokens", "verdicts", "timings"),
     *("audio", "transcripts", "annotations", "duplicates"),
 )
 SCHEMAS = "schemas"
@@ -106,9 +110,20 @@ class RunFolder:
         write_text(path, text, root=self.root)
 
     def sources(self) -> dict[str, Place]:
-        """Where the bytes of each item of the plan lie, by item_id."""
-        plan = self.read(self.plan_path).select(["item_id", "path", "offset", "size", "member"]).to_pylist()
-        return {row.pop("item_id"): place_of(**row) for row in plan}
+        """Where the bytes of each item of the plan lie, by item_id; of an address only once they are here."""
+        plan = self.read(self.plan_path)
+        local = plan.filter(pc.is_null(plan["url"])).select(["item_id", "path", "offset", "size", "member"]).to_pylist()
+        places = {row.pop("item_id"): place_of(**row) for row in local}
+        return places if len(places) == len(plan) else {**places, **self._fetched_places()}
+
+    def _fetched_places(self) -> dict[str, Place]:
+        """Where bytes lie that were fetched."""
+        places: dict[str, Place] = {}
+        for path in (self.root / FETCHED).glob("unit-*.parquet"):
+            for row in self.read(path).select(["item_id", "tar", "offset", "bytes"]).to_pylist():
+                if row["tar"] is not None:
+                    places[row["item_id"]] = Source(str(self.root / FETCHED / row["tar"]), row["offset"], row["bytes"])
+        return places
 
     def subtitles(self) -> dict[str, Place]:
         """Where files of subtitles beside items of the plan lie, by item_id."""

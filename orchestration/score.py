@@ -20,6 +20,7 @@ from reelmill.isolation.parent import ItemFailed
 from reelmill.orchestration.attempts import Attempts
 from reelmill.orchestration.changed import MARK
 from reelmill.orchestration.engine import Receipt, Task
+from reelmill.orchestration.fetched import outdated_units, resolved, waiting_units
 from reelmill.orchestration.forgotten import forgotten_hashes, tombstone
 from reelmill.orchestration.plan import unit_items
 from reelmill.orchestration.runfolder import RunFolder
@@ -32,8 +33,9 @@ WORKER = "reelmill.orchestration.score:ScoreWorker"
 
 
 def score_tasks(folder: RunFolder, fingerprint: str, retry: Collection[str] = ()) -> list[Task]:
-    """Units that have no row under this score fingerprint or hold an item that changed; those with failures of a class
-    in `retry` too.
+    """Units that have no row under this score fingerprint, or hold an item that changed or was fetched since.
+
+    Also those with failures of a class in `retry`. Those with addresses that were not asked yet are left out.
 
     The classes: "machine" (items refused by the machine's fault), "scorer" (samples with a `score_error`).
     """
@@ -44,7 +46,7 @@ def score_tasks(folder: RunFolder, fingerprint: str, retry: Collection[str] = ()
         query += " EXCEPT SELECT unit FROM scored WHERE score_error IS NOT NULL"
     with LedgerQueries(folder.root) as ledger:
         rows = ledger.rows(query, [fingerprint, "machine" in retry, MARK])
-    done = {row["unit"] for row in rows}
+    done = {row["unit"] for row in rows} - outdated_units(folder) | waiting_units(folder)
     return _tasks(folder, lambda unit: unit not in done)
 
 
@@ -91,7 +93,9 @@ class ScoreWorker:
         unit = task["unit"]
         attempts = Attempts(self._folder, unit)
         items, samples = [], []
-        for item, row, rows in self._scored(unit_items(self._plan, unit), attempts):
+        planned = resolved(self._folder, unit, unit_items(self._plan, unit))
+        for item, row, rows in self._scored(planned, attempts):
+            row["sha256"] = row["sha256"] or item.get("fetched_sha256")
             reason = item["problem"] if is_forgotten(item["problem"]) else self._forgotten.get(row["sha256"])
             items.append(row if reason is None else tombstone(row, reason))
             samples.extend(rows if reason is None else [])

@@ -44,7 +44,12 @@ class StageRunner:
 
         `settings` go to the stage's workers beside those that all workers share.
         """
-        receipts = run_tasks(worker, {**self._settings, **settings}, tasks, engine or self.recipe.engine)
+        return self.follow(
+            stage, tasks, run_tasks(worker, {**self._settings, **settings}, tasks, engine or self.recipe.engine)
+        )
+
+    def follow(self, stage: str, tasks: list[Task], receipts: Iterable[Receipt]) -> bool:
+        """The same for a stage that runs in this process and gives its receipts as its tasks end."""
         self.database.refresh()
         follow(stage, tasks, self._watched(receipts), self.console)
         self.database.refresh()

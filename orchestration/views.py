@@ -22,12 +22,21 @@ import duckdb
 import pyarrow as pa
 
 from reelmill.curation.captions.config import CaptionConfig
-from reelmill.curation.ledger import ANNOTATIONS, AUDIO, DUPLICATES, KEYFRAME, OF_THE_TEXT, TRANSCRIPTS, VERDICTS
+from reelmill.curation.ledger import (
+    ANNOTATIONS,
+    AUDIO,
+    DUPLICATES,
+    FETCHES,
+    KEYFRAME,
+    OF_THE_TEXT,
+    TRANSCRIPTS,
+    VERDICTS,
+)
 from reelmill.curation.rules import quoted
 from reelmill.errors import ConfigError, DataError, MachineError, ReelmillError
 from reelmill.files import write_atomically
 from reelmill.orchestration.recipe import load_recipe
-from reelmill.orchestration.runfolder import SCHEMAS, RunFolder
+from reelmill.orchestration.runfolder import FETCHED, SCHEMAS, RunFolder
 from reelmill.written_log import CHECKSUMS, read_written
 
 DATABASE = "reelmill.duckdb"
@@ -37,6 +46,7 @@ _VERIFY = "`reelmill verify {root}` says what is wrong."
 
 TABLES = {
     "plan": "plan.parquet",
+    "fetches": f"{FETCHED}/*.parquet",
     **{
         name: f"{name}/*.parquet"
         for name in (
@@ -49,7 +59,9 @@ TABLES = {
 """The files of each table, in the run folder."""
 
 VIEWS = {  # {table} is the table's files, a SQL list; {prefer}, {languages}, {models} are the recipe's
-    "plan": "SELECT * FROM read_parquet({plan}, union_by_name = true)",
+    "plan": """SELECT * FROM read_parquet({plan}, union_by_name = true)
+        UNION ALL BY NAME SELECT NULL::VARCHAR AS url WHERE false""",
+    "fetches": "SELECT * FROM read_parquet({fetches}, union_by_name = true)",
     "items": "SELECT * FROM read_parquet({items}, union_by_name = true)",
     "audio": "SELECT * EXCLUDE (unit) FROM read_parquet({audio}, union_by_name = true)",
     "transcripts": "SELECT * EXCLUDE (unit) FROM read_parquet({transcripts}, union_by_name = true)",
@@ -114,7 +126,13 @@ VIEWS = {  # {table} is the table's files, a SQL list; {prefer}, {languages}, {m
 }
 LATER = {"plan", "timings"}
 """Tables without which a folder may be: one before its first plan, an imported one, one of an earlier version."""
-EMPTY = {"audio": AUDIO, "transcripts": TRANSCRIPTS, "annotations": ANNOTATIONS, "duplicates": DUPLICATES}
+EMPTY = {
+    "audio": AUDIO,
+    "transcripts": TRANSCRIPTS,
+    "annotations": ANNOTATIONS,
+    "duplicates": DUPLICATES,
+    "fetches": FETCHES,
+}
 """Tables that other views join: a folder of an earlier version has them without rows."""
 
 
@@ -338,10 +356,11 @@ def _files(root: Path, table: str) -> list[str]:
 def _had_files(root: Path, table: str) -> bool:
     """Whether files of a table were written. A checksum alone may be that of a writer who was killed before its file
     had its name; folders of earlier versions have no log that would tell."""
-    if not any((root / CHECKSUMS / table).rglob("*.sha256")):
+    folder = TABLES[table].partition("/")[0]
+    if not any((root / CHECKSUMS / folder).rglob("*.parquet.sha256")):
         return False
     written = read_written(root).files
-    return not written or any(name.startswith(f"{table}/") for name in written)
+    return not written or any(name.startswith(f"{folder}/") and name.endswith(".parquet") for name in written)
 
 
 def empty_sql(schema: pa.Schema) -> str:

@@ -7,7 +7,7 @@ others before them (`plan.readers`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from reelmill.curation.readers.contract import Reader, reader_of
@@ -30,12 +30,15 @@ def reader_classes(own: Sequence[str] = ()) -> list[type[Reader]]:
     return list(dict.fromkeys(found))
 
 
-def find_reader(place: Path, own: Sequence[str] = ()) -> Reader:
-    """The reader of a dump. DataError when nothing reads the place."""
+def find_reader(place: Path, own: Sequence[str] = (), columns: Mapping[str, str] | None = None) -> Reader:
+    """The reader of a dump. DataError when nothing reads the place.
+
+    `columns`: what columns of URL tables mean whose names do not tell, as `plan.columns`.
+    """
     if not is_utf8(str(place.resolve())):
         raise DataError(f"{encodable(str(place))}: the path of a dump must be UTF-8; rename it")
     readers = reader_classes(own)
-    if reader := reader_of(place, readers):
+    if reader := reader_of(place, readers, columns):
         return reader
     found = "a file that is none of these" if place.is_file() else "nothing there"
     raise DataError(f"{place} is no dump: found {found}. Give {' or '.join(reader.reads for reader in readers)}.")

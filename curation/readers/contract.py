@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
@@ -21,9 +21,10 @@ HEAD_BYTES = 4096
 
 @dataclass(frozen=True)
 class Place:
-    """A folder or a file that a reader may read."""
+    """A folder or a file that a reader may read. `columns`: the recipe's `plan.columns`."""
 
     path: Path
+    columns: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def head(self) -> bytes:
@@ -41,15 +42,16 @@ class Reader(ABC):
     """Reads the places that it accepts. Opens no media: bytes are read later, by workers and in the untrusted child.
 
     `reads` says what it reads, as a message puts it ("a folder tree"). `ignored` counts the files met so far that are
-    neither items nor sidecars, by suffix. `readers` are all readers of the run, for places within a place. With
-    `is_named` the uris of a place that is given by itself begin with its name, as they do where it lies in a folder.
+    neither items nor sidecars, by suffix. `readers` are all readers of the run, for places within a place; `columns`
+    is the recipe's `plan.columns`. With `is_named` the uris of a place that is given by itself begin with its name, as
+    they do where it lies in a folder.
     """
 
     reads: ClassVar[str]
     is_named: ClassVar[bool] = False
 
-    def __init__(self, readers: Sequence[type[Reader]]) -> None:
-        self.readers = readers
+    def __init__(self, readers: Sequence[type[Reader]], columns: Mapping[str, str] | None = None) -> None:
+        self.readers, self.columns = readers, columns or {}
         self.ignored: Counter[str] = Counter()
 
     @classmethod
@@ -81,7 +83,7 @@ class Reader(ABC):
             self.ignored[names.label(name)] += 1
 
 
-def reader_of(place: Path, readers: Sequence[type[Reader]]) -> Reader | None:
+def reader_of(place: Path, readers: Sequence[type[Reader]], columns: Mapping[str, str] | None = None) -> Reader | None:
     """The first of `readers` that accepts `place`."""
-    looked_at = Place(place)
-    return next((reader(readers) for reader in readers if reader.accepts(looked_at)), None)
+    looked_at = Place(place, columns or {})
+    return next((reader(readers, columns) for reader in readers if reader.accepts(looked_at)), None)

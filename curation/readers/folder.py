@@ -50,7 +50,7 @@ class FolderReader(Reader):
                 yield from self.no_file(name, str(path), "a link to a place outside the dump", "link_outside_dump")
             elif not path.is_file():
                 yield from self.no_file(name, str(path), "a link to nothing, a pipe or a device")
-            elif names.suffix(name) not in names.PLAIN and (reader := reader_of(path, self.readers)):
+            elif names.suffix(name) not in names.PLAIN and (reader := reader_of(path, self.readers, self.columns)):
                 yield from self.items_within(reader, path, names.uri(name))
             else:
                 own[name] = Source(str(path), 0, path.stat().st_size)
@@ -63,7 +63,7 @@ class FolderReader(Reader):
             if path.is_symlink():
                 self.ignored[LINKS] += 1
                 continue
-            reader = reader_of(path, self.readers)
+            reader = reader_of(path, self.readers, self.columns)
             if reader is not None and type(reader) is not type(self):
                 folders.remove(name)
                 yield from self.items_within(reader, path, names.uri(names.encodable(str(path.relative_to(root)))))

@@ -15,7 +15,8 @@ class Item:
 
     `uri` is the place within the dump, `tar/member` for a member; empty for the place itself. `problem` is set when the
     item is known to be unusable before it is opened (it then becomes a refused row). `known` is what an archive says of
-    the item, in place of sidecars.
+    the item, in place of sidecars. `is_address`: a row of a URL table,
+    whose bytes are to be fetched from `url`.
     """
 
     uri: str
@@ -26,3 +27,5 @@ class Item:
     problem: str | None = None
     known: Sidecar | None = None
     subtitles: Place | None = None
+    url: str | None = None
+    is_address: bool = False

@@ -43,20 +43,20 @@ class _Listed:
 
 class PackedReader(Reader):
     """Members of zips and compressed tars, where those with one key belong together as in a WebDataset tar; texts of
-    JSON lines; texts and media of Parquet's cells; media, pages and texts of WARC's records."""
+    JSON lines; texts and media of Parquet's cells; media, pages and texts of WARC's records; addresses of tables."""
 
-    reads = "a zip, a compressed tar, JSON lines, Parquet or WARC"
+    reads = "a zip, a compressed tar, JSON lines, Parquet, WARC or a table of URLs"
     is_named = True
 
     @classmethod
     def accepts(cls, place: Place) -> bool:
         """A file that begins like one of these, or like a compressed file that may hold one."""
-        return begins_archive(place.head)
+        return begins_archive(place.head, place.columns)
 
     def items(self, place: Path) -> Iterator[Item]:
         """Items in the order of the archive; a damaged one gives what can be read, then a refused item."""
         whole = Source(str(place), 0, place.stat().st_size)
-        messages = _lister().run(JOB, whole, {}, LISTED, MESSAGE_BYTES)
+        messages = _lister().run(JOB, whole, {"columns": dict(self.columns)}, LISTED, MESSAGE_BYTES)
         try:
             body, _ = next(messages)
             if not body["format"]:
@@ -121,7 +121,11 @@ class PackedReader(Reader):
             elif body["type"] == "member":
                 kind = cast(Kind, body["kind"] or names.KINDS.get(names.suffix(body["name"]), "image"))
                 known = stated(json.loads(body["known"])) if body["known"] else Sidecar()
-                yield Item(names.uri(body["name"]), kind, _bytes_at(body, place), None, None, body["problem"], known)
+                uri, problem = names.uri(body["name"]), body["problem"]
+                url = known.url if body["address"] and problem is None else None
+                yield Item(
+                    uri, kind, _bytes_at(body, place), problem=problem, known=known, url=url, is_address=body["address"]
+                )
 
     def _broken(self, place: Path, problem: str) -> Item:
         return Item("", "video", Source(str(place), 0, place.stat().st_size), problem=problem)

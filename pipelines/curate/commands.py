@@ -41,8 +41,14 @@ def curate(
     update: Annotated[bool, typer.Option(help="Go on with a changed recipe.")] = False,
     retry: Annotated[
         list[str] | None,
-        typer.Option(help="Try again: `machine`, what failed by the machine's fault; `scorer`, where a scorer failed."),
+        typer.Option(
+            help="Try again: `machine`, what failed by the machine's fault; `scorer`, where a scorer failed; `fetch`, "
+            "URLs that failed; `fetch:timeout`, those with this reason."
+        ),
     ] = None,
+    refetch: Annotated[
+        bool, typer.Option(help="Ask again about all URLs that were fetched; take what changed.")
+    ] = False,
     raft: Annotated[str, typer.Option(help="`all`: optical flow on every pair of frames, as on a GPU.")] = "",
     trust_dump: Annotated[
         bool, typer.Option("--trust-dump", help="Tell by size, time and first bytes that a file did not change.")
@@ -61,22 +67,23 @@ def curate(
     from rich.console import Console
 
     from reelmill.curation.scorers.motion import raft_assignments
-    from reelmill.errors import ConfigError, resumable
+    from reelmill.errors import resumable
+    from reelmill.orchestration.fetch import check_retry
     from reelmill.pipelines.curate import recipes
     from reelmill.pipelines.curate.next_steps import next_commands
     from reelmill.pipelines.curate.run import CurateOptions
     from reelmill.pipelines.curate.run import curate as run
     from reelmill.pipelines.curate.stats import gather, print_stats
 
-    for unknown in {*(retry or ())} - {"machine", "scorer"}:
-        raise ConfigError(f"--retry {unknown!r}: what is worth another try is `machine` or `scorer`")
+    for entry in {*(retry or ())} - {"machine", "scorer"}:
+        check_retry(entry)
     engine = [f"engine.executor={executor}"] if executor else []
     engine += [f"engine.workers={workers}"] if workers else []
     engine += ["tokens.trust_dump=true"] if trust_dump else []
     readers = [f"plan.readers={json.dumps(reader)}"] if reader else []
     loaded = recipes.load(recipe, [*(set_ or []), *raft_assignments(raft), *engine, *readers])
     console = progress_console(stderr=as_json)
-    options = CurateOptions(prefix, limit, sample, update, frozenset(retry or ()))
+    options = CurateOptions(prefix, limit, sample, update, frozenset(retry or ()), refetch)
     if dry or plan_only:
         from reelmill.pipelines.curate.dry_run import preview, print_preview
 

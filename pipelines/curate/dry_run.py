@@ -61,7 +61,14 @@ def preview(
         lines = {
             str(dump): str(
                 extend_plan(
-                    planned, dump, recipe.plan, options.prefix, options.limit, options.share, recipe.score.expanders
+                    planned,
+                    dump,
+                    recipe.plan,
+                    options.prefix,
+                    options.limit,
+                    options.share,
+                    recipe.score.expanders,
+                    with_addresses=recipe.fetch.enabled,
                 )
             )
             for dump in dumps

@@ -12,6 +12,7 @@ from reelmill.curation import rules
 from reelmill.curation.annotations import config as annotation_config
 from reelmill.curation.captions import config as caption_config
 from reelmill.curation.duplicates.config import CANDIDATES, DuplicatesConfig
+from reelmill.curation.fetching import config as fetching
 from reelmill.curation.interfaces import Kind
 from reelmill.curation.ledger import judged_schema
 from reelmill.curation.narration import CARRY
@@ -169,6 +170,7 @@ def _check_annotations(recipe: Recipe) -> None:
 def _check_numbers(recipe: Recipe) -> None:
     decode, bytes_ = recipe.score.decode, ("max_bytes", "max_image_bytes", "max_text_bytes", "max_pixels")
     at_least("plan", recipe.plan, unit_items=1, unit_mb=1)
+    fetching.check(recipe.fetch)
     at_least("score.decode", decode, **dict.fromkeys(bytes_, 1.0), max_picture_mb=1, max_frame_mb=1)
     at_least("score.decode", decode, max_duration_s=0.001, sample_fps=0.001, short_side=16, long_side=16)
     at_least("score.decode.text", decode.text, max_chars=0)
@@ -185,6 +187,7 @@ def graph(recipe: Recipe) -> str:
     )
     lines = [
         "dump -> plan.parquet",
+        "fetch     rows of URL tables, in this process -> fetched/",
         "score     one operator on CPUs, a unit at a time: child process (decode, scenes) -> " + scorers,
         "          -> samples/, then items/ (the commit mark)",
         "decide    exact duplicates -> " + " -> ".join(recipe.rules) + " -> near duplicates" * recipe.duplicates.near,

@@ -21,6 +21,7 @@ from reelmill.curation.ledger import (
     CAPTIONS,
     DUPLICATES,
     FAILURES,
+    FETCHES,
     ITEMS,
     TIMINGS,
     TRANSCRIPTS,
@@ -33,7 +34,7 @@ from reelmill.curation.scoring import score_columns, score_fingerprint
 from reelmill.curation.speech.voice import WEIGHTS as VOICE
 from reelmill.errors import ConfigError
 from reelmill.isolation.confinement import available
-from reelmill.orchestration import score
+from reelmill.orchestration import fetch, score
 from reelmill.orchestration.changed import has_changed
 from reelmill.orchestration.engine import stop_ray
 from reelmill.orchestration.plan import extend_plan
@@ -60,7 +61,9 @@ class CurateOptions:
     share: float = 1.0
     update: bool = False
     retry: frozenset[str] = frozenset()
-    """Classes of failures to try again: "machine", "scorer"."""
+    """Classes of failures to try again: "machine", "scorer", "fetch", "fetch:REASON"."""
+    refetch: bool = False
+    """Ask again about everything that was fetched."""
 
 
 def curate(dumps: Sequence[Path], out: Path, recipe: Recipe, options: CurateOptions, console: Console) -> RunFolder:
@@ -78,6 +81,7 @@ def curate(dumps: Sequence[Path], out: Path, recipe: Recipe, options: CurateOpti
             recover(locked, recipe, console)
             for dump in dumps:
                 _plan(locked, dump, recipe, options, console)
+            _fetch(runner, options)
             runner.run("score", score.WORKER, score.score_tasks(locked, runner.score_fingerprint, options.retry))
             prune(locked)
             if "machine" in options.retry:
@@ -95,7 +99,7 @@ def check_curation(
     dumps: Sequence[Path], folder: RunFolder, recipe: Recipe, options: CurateOptions, console: Console
 ) -> None:
     """Raise what `curate` raises before anything is written."""
-    _check_places(dumps, folder, recipe.plan.readers)
+    _check_places(dumps, folder, recipe)
     _agree(folder, recipe, options.update, console)
     _require_weights(recipe)
 
@@ -135,10 +139,10 @@ def complete_selection(runner: StageRunner, selection: str, *, is_second: bool =
     caption.require_captions(runner, selection)
 
 
-def _check_places(dumps: Sequence[Path], folder: RunFolder, readers: Sequence[str]) -> None:
+def _check_places(dumps: Sequence[Path], folder: RunFolder, recipe: Recipe) -> None:
     """A wrong path stops here, before anything is made."""
     for dump in dumps:
-        find_reader(dump, readers)
+        find_reader(dump, recipe.plan.readers, recipe.plan.columns)
         if folder.root.is_relative_to(dump.resolve()):
             raise ConfigError(f"--out {folder.root} lies in the dump {dump}; choose an --out outside of it")
     if folder.root.is_dir() and not folder.exists():
@@ -181,14 +185,21 @@ def _prepare(runner: StageRunner) -> None:
     folder.commit_text(folder.recipe_path, to_toml(recipe))
     columns = samples_schema(score_columns(recipe.score))
     tables = {"items": ITEMS, "samples": columns, "captions": CAPTIONS, "failures": FAILURES, "audio": AUDIO}
-    tables |= {"transcripts": TRANSCRIPTS, "annotations": ANNOTATIONS, "duplicates": DUPLICATES}
+    tables |= {"transcripts": TRANSCRIPTS, "annotations": ANNOTATIONS, "duplicates": DUPLICATES, "fetches": FETCHES}
     folder.prepare({**tables, "timings": TIMINGS, "verdicts": VERDICTS, "tokens": TOKENS_SCHEMA})
     runner.database.write()
 
 
 def _plan(folder: RunFolder, dump: Path, recipe: Recipe, options: CurateOptions, console: Console) -> None:
     planned = extend_plan(
-        folder, dump, recipe.plan, options.prefix, options.limit, options.share, recipe.score.expanders
+        folder,
+        dump,
+        recipe.plan,
+        options.prefix,
+        options.limit,
+        options.share,
+        recipe.score.expanders,
+        with_addresses=recipe.fetch.enabled,
     )
     say(console, f"{dump}: {planned}", head="plan")
     if LINKS in planned.ignored:
@@ -197,6 +208,17 @@ def _plan(folder: RunFolder, dump: Path, recipe: Recipe, options: CurateOptions,
     if not planned.new_items + planned.known_items:
         advice = f"nothing to curate in {dump}; docs/formats.md, plan, says what is read"
         say(console, advice, head="plan", style="bold yellow")
+
+
+def _fetch(runner: StageRunner, options: CurateOptions) -> None:
+    """Fetch the addresses that are left; what turns out to have changed goes back to scoring."""
+    folder, recipe = runner.folder, runner.recipe
+    if not recipe.fetch.enabled:
+        return
+    tasks = fetch.fetch_tasks(folder, options.retry, again=options.refetch)
+    runner.follow("fetch", tasks, fetch.fetch_units(folder, recipe.fetch, recipe.score.expanders.keys(), tasks))
+    if tasks and has_changed(folder):
+        recover(folder, recipe, runner.console)
 
 
 def _write_run(folder: RunFolder, recipe: Recipe, fingerprint: str, tokenizer: str) -> None:

@@ -21,7 +21,8 @@ class Member:
     `number`: rises from member to member, and finds this one again. `chunks`: its bytes, to be read before the next
     member is asked for; raises Refused where they are broken. `offset` and `size`: where its bytes lie in the file as
     they are, for members that nothing is packed around. `kind`: what it is where its name does not tell. `known`: what
-    the archive says of it, under the names that JSON sidecars use. `problem`: why it cannot be used.
+    the archive says of it, under the names that JSON sidecars use. `problem`: why it cannot be used. `is_address`: it
+    is not here, but at the `url` that is known of it.
     """
 
     number: int
@@ -32,6 +33,7 @@ class Member:
     kind: str | None = None
     known: Mapping[str, Any] | None = None
     problem: str | None = None
+    is_address: bool = False
 
 
 class Archive(ABC):

@@ -19,22 +19,25 @@ from reelmill.media.source import Source
 HEAD_BYTES = 4096
 
 
-def open_archive(source: Source) -> Archive | None:
-    """The archive in a file; None for a file of another kind. Raises Refused where what it seems to be is broken."""
+def open_archive(source: Source, columns: dict[str, str] | None = None) -> Archive | None:
+    """The archive in a file; None for a file of another kind. Raises Refused where what it seems to be is broken.
+
+    `columns`: what a recipe calls columns of tables (`columns.meaning`).
+    """
     with source.open() as raw:
         head = raw.peek(HEAD_BYTES)[:HEAD_BYTES]
     if begins_zip(head):
         return Zip(source)
     if head.startswith(PARQUET):
-        return parquet_of(source)
+        return parquet_of(source, columns)
     beginning = _beginning(source)
     if compression_of(head) and _is_tar(beginning):
         return CompressedTar(source)
     if beginning.startswith(WARC):
         return Warc(source)
-    if begins_address_table(beginning):
-        return AddressTable(source)
-    return lines_of(source) if begins_json(beginning) else None
+    if begins_address_table(beginning, columns):
+        return AddressTable(source, columns or {})
+    return lines_of(source, columns) if begins_json(beginning) else None
 
 
 def _beginning(source: Source) -> bytes:

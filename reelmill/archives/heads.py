@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
-from reelmill.archives.columns import URLS, meaning
+from reelmill.archives.columns import meaning
 
 _PAIR = re.compile(rb"[^\t\r\n]{0,5000}\thttps?://|https?://[^\t\r\n]{1,5000}\t")
 COMPRESSED: dict[str, bytes] = {"gz": b"\x1f\x8b\x08", "zst": b"\x28\xb5\x2f\xfd", "bz2": b"BZh", "xz": b"\xfd7zXZ\0"}
@@ -32,16 +33,16 @@ def begins_json(head: bytes) -> bool:
     return head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{")
 
 
-def begins_address_table(head: bytes) -> bool:
+def begins_address_table(head: bytes, columns: Mapping[str, str] | None = None) -> bool:
     """Whether a file's first line names columns of addresses, or is a caption and an address (CC3M and CC12M)."""
     line = head.partition(b"\n")[0].removeprefix(b"\xef\xbb\xbf").strip()
     names = line.decode("utf-8", "replace").replace('"', "").split("\t" if b"\t" in line else ",")
-    found = meaning(names) if len(names) > 1 else None
-    return (found is not None and found.counted_as == URLS) or _PAIR.match(head) is not None
+    found = meaning(names, columns) if len(names) > 1 else None
+    return (found is not None and found.address is not None) or _PAIR.match(head) is not None
 
 
-def begins_archive(head: bytes) -> bool:
+def begins_archive(head: bytes, columns: Mapping[str, str] | None = None) -> bool:
     """Whether a file's first bytes are those of an archive's format, or of a compression that may hold one."""
-    if begins_json(head) or begins_address_table(head):
+    if begins_json(head) or begins_address_table(head, columns):
         return True
     return begins_zip(head) or head.startswith((PARQUET, WARC)) or compression_of(head) is not None

@@ -25,7 +25,7 @@ def listing(source: Source, options: dict[str, Any]) -> Iterator[wire.Message]:
 
     `format` is empty for a file that is no archive. Members are read through to learn their sizes, never stored.
     """
-    archive = open_archive(source)
+    archive = open_archive(source, options.get("columns"))
     if archive is None:
         yield {"type": "archive", "format": "", "keyed": False}, {}
         return
@@ -47,7 +47,7 @@ def _listed(archive: Archive, member: Member, ticks: _Ticks) -> Iterator[wire.Me
     name = member.name.encode("utf-8", "backslashreplace").decode()[:MAX_NAME]
     size, data, problem = member.size, bytearray(), member.problem
     is_sidecar = archive.is_keyed and name.lower().endswith(SIDECARS)
-    if problem is None and (size is None or is_sidecar):
+    if problem is None and not member.is_address and (size is None or is_sidecar):
         size = 0
         try:
             for chunk in member.chunks:
@@ -65,7 +65,7 @@ def _listed(archive: Archive, member: Member, ticks: _Ticks) -> Iterator[wire.Me
         return
     known = json.dumps(member.known, ensure_ascii=False) if member.known else None
     facts = {"offset": member.offset, "kind": member.kind, "known": known, "problem": problem}
-    yield {"type": "member", **body, **facts}, {}
+    yield {"type": "member", **body, **facts, "address": member.is_address}, {}
 
 
 def unpack(source: Source, options: dict[str, Any]) -> Iterator[wire.Message]:

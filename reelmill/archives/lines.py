@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from reelmill.archives.columns import Meaning, meaning, said
+from reelmill.archives.columns import Meaning, address_row, meaning, said
 from reelmill.archives.compression import content_of
 from reelmill.archives.contract import CHUNK_BYTES, Archive, Member
 from reelmill.errors import brief
@@ -24,9 +24,9 @@ class JsonLines(Archive):
 
     format = "jsonl"
 
-    def __init__(self, source: Source, lines: Meaning) -> None:
+    def __init__(self, source: Source, lines: Meaning, columns: Mapping[str, str] | None) -> None:
         super().__init__(source)
-        self._lines = lines
+        self._lines, self._columns = lines, columns
 
     def members(self, first: int = 0) -> Iterator[Member | None]:
         """As in the contract."""
@@ -48,6 +48,8 @@ class JsonLines(Archive):
         if self._lines.counted_as is not None:
             self.pass_over(self._lines.counted_as)
             return None
+        if self._lines.address is not None:
+            return address_row(at, f"{at}", row, self._lines, self._columns)
         assert self._lines.text is not None
         text = row.pop(self._lines.text, None)
         if not isinstance(text, str):
@@ -59,13 +61,13 @@ class JsonLines(Archive):
         return Member(at, name, iter([data]), kind="text", known=said(row))
 
 
-def lines_of(source: Source) -> JsonLines | None:
+def lines_of(source: Source, columns: Mapping[str, str] | None = None) -> JsonLines | None:
     """The lines of a file, if its first ones are objects that hold what is known."""
     with content_of(source) as content:
         for _ in range(_LOOKED_AT):
             row, problem = _parsed(content.readline(MAX_LINE))
-            if not problem and (found := meaning(row)):
-                return JsonLines(source, found)
+            if not problem and (found := meaning(row, columns)):
+                return JsonLines(source, found, columns)
     return None
 
 

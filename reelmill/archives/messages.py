@@ -24,6 +24,7 @@ LISTED: Kinds = {
             "kind": Maybe(Text(5, "video|image|audio|text")),
             "known": Maybe(Text(MAX_KNOWN)),
             "problem": _PROBLEM,
+            "address": Flag(),
         },
         most=MAX_MEMBERS,
     ),

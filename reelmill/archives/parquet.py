@@ -5,13 +5,13 @@ Rows are read in small batches. Members are numbered row by row, within a row co
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from reelmill.archives.columns import Meaning, meaning, said
+from reelmill.archives.columns import Meaning, address_row, meaning, said
 from reelmill.archives.contract import CHUNK_BYTES, Archive, Member
 from reelmill.errors import Refused, brief
 from reelmill.media.containers import HEAD
@@ -27,10 +27,12 @@ class Parquet(Archive):
 
     format = "parquet"
 
-    def __init__(self, source: Source, media: list[str], cells: Meaning) -> None:
+    def __init__(
+        self, source: Source, media: list[str], cells: Meaning, columns: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(source)
-        self._media, self._cells = media, cells
-        self._wanted = media or ([cells.text] if cells.text else [])
+        self._media, self._cells, self._columns = media, cells, columns
+        self._wanted = media or [name for name in (cells.text or cells.address,) if name]
 
     def members(self, first: int = 0) -> Iterator[Member | None]:
         """As in the contract."""
@@ -61,6 +63,10 @@ class Parquet(Archive):
 
     def _of_row(self, values: dict[str, Any], number: int, first: int) -> Iterator[Member]:
         row = number // len(self._wanted)
+        if not self._media and self._cells.address is not None:
+            decoded = {name: _decoded(value) for name, value in values.items()}
+            yield address_row(row, f"{row:08d}", decoded, self._cells, self._columns)
+            return
         rest = {name: _decoded(value) for name, value in values.items() if name not in self._wanted}
         known = said(rest)
         for place, column in enumerate(self._wanted):
@@ -70,7 +76,7 @@ class Parquet(Archive):
             yield _cell(number + place, name, values[column], known, is_text=not self._media)
 
 
-def parquet_of(source: Source) -> Parquet | None:
+def parquet_of(source: Source, columns: Mapping[str, str] | None = None) -> Parquet | None:
     """The rows of a file, if its columns hold what is known. Raises Refused where its footer is broken."""
     with source.open() as raw:
         try:
@@ -80,10 +86,10 @@ def parquet_of(source: Source) -> Parquet | None:
     if len(schema) > MAX_COLUMNS:
         raise Refused(f"too_large: {len(schema)} columns, allowed {MAX_COLUMNS}")
     media = [column.name for column in schema if _may_hold_media(column.type)]
-    found = meaning(schema.names)
+    found = meaning(schema.names, columns)
     if media:
         return Parquet(source, media, Meaning())
-    return Parquet(source, [], found) if found else None
+    return Parquet(source, [], found, columns) if found else None
 
 
 def _cell(number: int, name: str, value: Any, known: dict[str, Any], *, is_text: bool) -> Member:

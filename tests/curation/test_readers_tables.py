@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from packed import COMPRESS, contents, write_tar
 
 from reelmill.archives import jobs
-from reelmill.archives.columns import DOWNLOADS, URLS
+from reelmill.archives.columns import DOWNLOADS
 from reelmill.curation.readers import find_reader
 from reelmill.media.source import Source
 
@@ -73,31 +73,82 @@ def test_media_in_cells(tmp_path):
     }
 
 
-def test_tables_of_addresses_are_counted(tmp_path):
+def test_rows_of_url_tables_are_items_to_fetch(tmp_path):
     laion = {"URL": "https://x.test/a.jpg", "TEXT": "a mill", "WIDTH": 640, "HEIGHT": 480, "similarity": 0.3}
     datacomp = {"uid": "u", "url": "https://x.test/a.jpg", "text": "a mill", "original_width": 640}
-    openvid = {"video": "a.mp4", "videoID": "x", "timestamp": "[]", "caption": "a mill"}
-    for n, row in enumerate((laion, datacomp, openvid)):
-        (tmp_path / f"{n}.jsonl").write_bytes(jsonl([row] * 3))
-        pq.write_table(pa.Table.from_pylist([row] * 4), tmp_path / f"{n}.parquet")
-    beside = {"url": "https://x.test/a.jpg", "key": "000", "status": "success", "error_message": None, "width": 1}
-    pq.write_table(pa.Table.from_pylist([beside] * 5), tmp_path / "00000.parquet")
-    pq.write_table(pa.table({"a": [1]}), tmp_path / "numbers.parquet")
+    panda = {"videoID": "dQw4w9WgXcQ", "timestamp": "[]", "caption": "a mill"}
+    for n, row in enumerate((laion, datacomp, panda)):
+        (tmp_path / f"{n}.jsonl").write_bytes(jsonl([row] * 2))
+        pq.write_table(pa.Table.from_pylist([row] * 2), tmp_path / f"{n}.parquet")
     koala = 'videoID,url,timestamp,caption\na,https://x.test/1,"[0, 1]","a ""mill"", b"\n'
     (tmp_path / "koala.csv").write_text(koala)
     pairs = b"https://x.test/1\ta mill\nhttps://x.test/2\tnul \0\n"
     (tmp_path / "cc12m.tsv.gz").write_bytes(COMPRESS["gz"](pairs))
+    (tmp_path / "cc3m.tsv").write_bytes(b"a mill\thttps://x.test/1\n")
     (tmp_path / "prices.csv").write_text("day,price\n1,2\n")
     items, ignored = listed(tmp_path)
+    assert all(item.is_address and item.problem is None and item.source.size == 0 for item in items)
+    tables = {}
+    for item in items:
+        tables.setdefault(item.uri.partition("/")[0], []).append((item.kind, item.url, item.known.alt))
+    image, video = (
+        ("image", "https://x.test/a.jpg", "a mill"),
+        ("video", "https://www.youtube.com/watch?v=dQw4w9WgXcQ", "a mill"),
+    )
+    assert tables == {
+        **{f"{n}.{suffix}": [image] * 2 for n in (0, 1) for suffix in ("jsonl", "parquet")},
+        **{f"2.{suffix}": [video] * 2 for suffix in ("jsonl", "parquet")},
+        "koala.csv": [("video", "https://x.test/1", 'a "mill", b')],
+        "cc12m.tsv.gz": [("image", "https://x.test/1", "a mill"), ("image", "https://x.test/2", "nul")],
+        "cc3m.tsv": [("image", "https://x.test/1", "a mill")],
+    }
+    assert ignored == {".csv": 1}
+
+
+def test_a_downloaders_table_is_counted(tmp_path):
+    beside = {"url": "https://x.test/a.jpg", "key": "000", "status": "success", "error_message": None, "width": 1}
+    pq.write_table(pa.Table.from_pylist([beside] * 5), tmp_path / "00000.parquet")
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "numbers.parquet")
+    items, ignored = listed(tmp_path)
     assert items == []
-    assert ignored == {URLS: 24, DOWNLOADS: 5, ".parquet": 1, ".csv": 1}
+    assert ignored == {DOWNLOADS: 5, ".parquet": 1}
 
 
-def test_a_quote_that_is_never_closed(tmp_path):
-    place = tmp_path / "a.csv"
-    place.write_bytes(b'url,caption,width\nhttps://x.test/1,"open,1\n' + b"https://x.test/2,fine,1\n" * 60_000)
-    items, _ = listed(place)
-    assert [item.problem.partition(":")[0] for item in items] == ["malformed_csv"]
+def test_columns_that_the_recipe_names(tmp_path):
+    rows = "bild,text_de,rechte\nhttps://x.test/1,eine Mühle,CC0-1.0\n"
+    (tmp_path / "a.csv").write_text(rows)
+    assert listed(tmp_path)[0] == []
+    reader = find_reader(tmp_path, (), {"url": "bild", "caption": "text_de", "licence": "rechte"})
+    (item,) = reader.items(tmp_path)
+    assert (item.url, item.known.alt, item.known.licence) == ("https://x.test/1", "eine Mühle", "CC0-1.0")
+
+
+def test_rows_that_cannot_be_told_into_their_columns(tmp_path):
+    lines = [
+        "https://x.test/0,fine,1",
+        'https://x.test/1,"open,1',
+        "https://x.test/2,fine,2",
+        "https://x.test/3,a mill, with water,3",
+        'https://x.test/4,"over\nseveral\nlines",4',
+        'https://x.test/5,5" nails,5',
+        "",
+        "https://x.test/6," + "x" * 10_000_000 + ",6",
+        "https://x.test/7,short",
+        ",no address,8",
+        "https://x.test/9,m\xfchle \0 nul,9",
+        'https://x.test/10,"never closed,1',
+        *(f"https://x.test/{n},fine,{n}" for n in range(11, 400)),
+    ]
+    (tmp_path / "a.csv").write_bytes("\n".join(["url,caption,width", *lines]).encode("latin-1"))
+    items, _ = listed(tmp_path)
+    broken = {n: item.problem for n, item in enumerate(items) if item.problem}
+    assert {n: problem.partition(":")[0] for n, problem in broken.items()} == {
+        **dict.fromkeys((1, 3, 6, 10), "malformed_csv"),
+        8: "no_url",
+    }
+    sound = [item.url for item in items if not item.problem]
+    assert sound == [f"https://x.test/{n}" for n in range(400) if n not in (1, 3, 6, 8, 10)]
+    assert [items[n].known.alt for n in (4, 5, 7, 9)] == ["over several lines", '5" nails', "short", "m\ufffdhle nul"]
 
 
 def test_broken_lines_are_rows_and_the_others_stay(tmp_path):

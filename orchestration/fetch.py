@@ -1,0 +1,189 @@
+"""The fetch stage: which addresses are left, and fetching them, units side by side, in this process.
+
+One process, since bounds by host hold for all of a run; it spends its time waiting. A unit is committed when the last
+of its addresses has an outcome.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from reelmill.curation.fetching.client import Client
+from reelmill.curation.fetching.config import FetchConfig
+from reelmill.curation.fetching.outcome import Fetched, Wanted
+from reelmill.curation.ledger import FETCHES
+from reelmill.curation.readers.names import KINDS
+from reelmill.errors import ConfigError
+from reelmill.orchestration.engine import Receipt, Task
+from reelmill.orchestration.fetched import UnitWriter, sweep_tars
+from reelmill.orchestration.forgotten import forgotten_hashes
+from reelmill.orchestration.plan import group_by
+from reelmill.orchestration.runfolder import FETCHED, RunFolder
+from reelmill.orchestration.views import LedgerQueries
+from reelmill.os_errors import os_failure
+
+RETRY = "fetch"
+"""`--retry fetch`: what failed; `--retry fetch:timeout`: what has that reason."""
+BUSY_BYTES = 4 * 1024**2
+"""Larger bodies are copied by a thread of their own, meanwhile others are fetched."""
+
+_LEFT = """SELECT p.unit, p.item_id, p.url, p.known, f.etag, f.last_modified
+FROM plan p LEFT JOIN fetches f USING (item_id)
+WHERE p.url IS NOT NULL AND p.problem IS NULL AND (f.item_id IS NULL OR ($1 AND f.outcome = 'fetched')
+    OR ($2 AND f.outcome = 'failed') OR list_contains($3::VARCHAR[], split_part(f.reason, ':', 1)))
+ORDER BY p.unit, p.position"""
+
+
+def fetch_tasks(folder: RunFolder, retry: Collection[str] = (), *, again: bool = False) -> list[Task]:
+    """One task per unit with addresses that lack a row, or whose row `retry` names; `again`: what was fetched too."""
+    sweep_tars(folder)
+    reasons = [reason for name, _, reason in (entry.partition(":") for entry in retry) if name == RETRY and reason]
+    with LedgerQueries(folder.root) as ledger:
+        rows = ledger.rows(_LEFT, [again, RETRY in retry, reasons])
+    return [{"unit": unit, "items": len(group), "wanted": group} for unit, group in group_by(rows, "unit")]
+
+
+def check_retry(entry: str) -> None:
+    """ConfigError for a `--retry` that is none of this stage's."""
+    if not re.fullmatch(rf"{RETRY}(:\w+)?", entry):
+        raise ConfigError(
+            f"--retry {entry!r}: what is worth another try is `machine`, `scorer`, `fetch`, or what was not fetched "
+            "for a reason, such as `fetch:timeout`"
+        )
+
+
+def fetch_units(
+    folder: RunFolder, config: FetchConfig, kinds: Collection[str], tasks: Sequence[Task]
+) -> Iterator[Receipt]:
+    """Fetch what the tasks want; yields a receipt as each unit is committed. `kinds`: of items that the recipe reads.
+
+    Raises MachineError when the disk is full.
+    """
+    if not tasks:
+        return
+    with asyncio.Runner() as loop:
+        stage = _Stage(folder, config, kinds, tasks)
+        try:
+            loop.run(stage.open())
+            while (receipt := loop.run(stage.next())) is not None:
+                yield receipt
+        except OSError as error:
+            raise os_failure(error, f"cannot write to {folder.root / FETCHED}") from None
+        finally:
+            loop.run(stage.close())
+
+
+class _Stage:
+    """Units under way: as many as keep the fetcher busy, and no more."""
+
+    def __init__(self, folder: RunFolder, config: FetchConfig, kinds: Collection[str], tasks: Sequence[Task]) -> None:
+        self._folder, self._kinds = folder, kinds
+        self._forgotten = forgotten_hashes(folder.read(folder.plan_path))
+        self._left = iter(tasks)
+        self._most = 4 * config.total
+        self._open: dict[asyncio.Task[Receipt], int] = {}
+        (folder.root / FETCHED).mkdir(exist_ok=True)
+        self._client = Client(config, folder.root / FETCHED)
+
+    async def open(self) -> None:
+        """Begin."""
+        await self._client.__aenter__()
+
+    async def close(self) -> None:
+        """End, with what is under way."""
+        for task in self._open:
+            task.cancel()
+        await asyncio.gather(*self._open, return_exceptions=True)
+        await self._client.__aexit__(None, None, None)
+
+    async def next(self) -> Receipt | None:
+        """The receipt of the unit that is done next; None when all are."""
+        while sum(self._open.values()) < self._most and (task := next(self._left, None)) is not None:
+            self._open[asyncio.ensure_future(self._unit(task))] = task["items"]
+        if not self._open:
+            return None
+        done, _ = await asyncio.wait(self._open, return_when=asyncio.FIRST_COMPLETED)
+        one = done.pop()
+        del self._open[one]
+        return await one
+
+    async def _unit(self, task: Task) -> Receipt:
+        work = _Work(UnitWriter(self._folder, task["unit"]), self._kinds, self._forgotten)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for wanted in task["wanted"]:
+                    group.create_task(self._one(work, wanted))
+            await asyncio.to_thread(work.writer.commit)
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        finally:
+            work.writer.discard()
+        return {"unit": task["unit"], "items": task["items"], **work.counts}
+
+    async def _one(self, work: _Work, wanted: Mapping[str, Any]) -> None:
+        digest = json.loads(wanted["known"] or "{}").get("digest")
+        found = await self._client.fetch(Wanted(wanted["url"], digest, wanted["etag"], wanted["last_modified"]))
+        try:
+            await work.keep(wanted, found)
+        finally:
+            if found.body is not None:
+                found.body.close()
+
+
+class _Work:
+    """A unit under way: what its addresses have given so far."""
+
+    def __init__(self, writer: UnitWriter, kinds: Collection[str], forgotten: Mapping[str, str]) -> None:
+        self.writer, self._kinds, self._forgotten = writer, kinds, forgotten
+        self._one_at_a_time = asyncio.Lock()
+        self.counts = dict.fromkeys(("fetched", "refused", "failed"), 0)
+
+    async def keep(self, wanted: Mapping[str, Any], found: Fetched) -> None:
+        """Keep what became of an address. Bytes that are here stay, where it fails today or gives the same."""
+        row = _row(wanted, found, self._kinds)
+        if row["sha256"] in self._forgotten:
+            row.update(outcome="refused", reason=self._forgotten[row["sha256"]], sha256=None, bytes=None, kind=None)
+        self.counts["fetched" if row["outcome"] == "unchanged" else row["outcome"]] += 1
+        before = self.writer.before.get(wanted["item_id"])
+        if before is not None and before["outcome"] == "fetched":
+            if row["outcome"] == "failed":
+                return
+            if row["outcome"] == "unchanged":
+                self.writer.note({**before, **{name: row[name] for name in ("fetched", "seconds", "attempts")}})
+                return
+            if row["sha256"] == before["sha256"]:
+                self.writer.note({**row, "tar": before["tar"], "offset": before["offset"]})
+                return
+        if row["outcome"] != "fetched":
+            self.writer.note(row)
+            return
+        assert found.body is not None and found.suffix is not None
+        async with self._one_at_a_time:
+            if found.body.size > BUSY_BYTES:
+                await asyncio.to_thread(self.writer.add, row, found.suffix, found.body.file)
+            else:
+                self.writer.add(row, found.suffix, found.body.file)
+
+
+def _row(wanted: Mapping[str, Any], found: Fetched, kinds: Collection[str]) -> dict[str, Any]:
+    """The row of `fetches`, before it is known where its bytes will lie."""
+    row: dict[str, Any] = dict.fromkeys(FETCHES.names)
+    row.update(vars(found.said), unit=wanted["unit"], item_id=wanted["item_id"], url=wanted["url"])
+    row.update(outcome=found.outcome, reason=found.reason, attempts=found.attempts, fetched=datetime.now(UTC))
+    row.update(seconds=round(found.seconds, 3))
+    if found.outcome != "fetched":
+        return row
+    assert found.body is not None and found.suffix is not None
+    kind = KINDS[found.suffix]
+    if kind not in kinds:
+        return {
+            **row,
+            "outcome": "refused",
+            "reason": f"unread_kind: {kind}; the recipe reads {', '.join(sorted(kinds))}",
+        }
+    return {**row, "kind": kind, "bytes": found.body.size, "sha256": found.body.digest()}

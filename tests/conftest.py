@@ -50,12 +50,22 @@ def small_run(tmp_path_factory):
 
     They are copies of what the first process that asks has made for all; the plan names the files of the first dump.
     """
+    return _shared("small_run", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def still_run(tmp_path_factory):
+    """The same of a dump of a few pictures and texts: `dumps.still_run`."""
+    return _shared("still_run", tmp_path_factory)
+
+
+def _shared(name, tmp_path_factory):
     import dumps
 
     from reelmill.orchestration.views import write_database
 
     base = tmp_path_factory.getbasetemp()
-    made = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "small-run"
+    made = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
 
     def copy(folder):
         with made.with_suffix(".lock").open("w") as lock:
@@ -63,7 +73,7 @@ def small_run(tmp_path_factory):
             if not (made / "complete").exists():
                 shutil.rmtree(made, ignore_errors=True)
                 made.mkdir()
-                dumps.small_run(made)
+                getattr(dumps, name)(made)
                 (made / "complete").touch()
         shutil.copytree(made, folder, dirs_exist_ok=True)
         write_database(folder / "out")

@@ -83,6 +83,12 @@ def small_run(folder: Path) -> Path:
     return folder / "out"
 
 
+def still_run(folder: Path) -> Path:
+    """A run folder of `still_dump`; tests take the fixture of this name, as with `small_run`."""
+    curate_here(still_dump(folder / "dump"), folder / "out", light_recipe(folder / "light.toml"))
+    return folder / "out"
+
+
 def curate_here(dump, out, recipe, *assignments, **options):
     """What the command does with a dump or a list of them, inline and in this process; returns what it prints."""
     console = Console(file=io.StringIO(), width=300)

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import duckdb
 import pytest
 from chat_server import ChatServer, completion, pictures, words
-from dumps import light_recipe, rows, still_dump, write_dump
+from dumps import light_recipe, rows, still_dump
 from rich.console import Console
 
 from reelmill.errors import ConfigError, MachineError
@@ -37,13 +37,9 @@ STILLS = 5
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """A dump, a recipe, and the run of it: captions from sidecars and facts, tokens."""
-    folder = tmp_path_factory.mktemp("captions")
-    write_dump(folder / "dump", videos=2)
-    light_recipe(folder / "light.toml")
-    run(folder, folder / "out")
-    return folder
+def made(small_run, tmp_path_factory):
+    """A folder of a dump, a recipe, and the run of it: captions from sidecars and facts, tokens."""
+    return small_run(tmp_path_factory.mktemp("captions")).parent
 
 
 @pytest.fixture

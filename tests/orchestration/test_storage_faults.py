@@ -8,8 +8,10 @@ import shutil
 
 import pytest
 from command_line import CommandLine
-from dumps import curate, everything, light_recipe
+from dumps import curate_here, everything, light_recipe
 from other_user import may_not_read, may_not_write, open_place  # noqa: F401
+
+from reelmill.orchestration.plan import PlanConfig
 
 TEXT = "Words of a text that go on for a while. "
 INLINE = ("--executor", "inline")
@@ -27,8 +29,8 @@ def made(open_place):  # noqa: F811
     dump.mkdir()
     for n in range(4):
         (dump / f"{n}.txt").write_text(TEXT * (n + 3))
-    recipe = light_recipe(open_place / "light.toml")
-    curate(dump, open_place / "made", recipe, *INLINE)
+    recipe = light_recipe(open_place / "light.toml", plan=PlanConfig(unit_items=1))
+    curate_here(dump, open_place / "made", recipe)
     return open_place
 
 
@@ -50,12 +52,12 @@ def refused(ended, code, *words):
     return True
 
 
-@pytest.mark.parametrize("damage", [b"", b"no number\n", b"\xff\xfe\x00", b"1.5"])
-def test_a_broken_epoch(run, reelmill, damage):
+def test_a_broken_epoch(run, reelmill):
     out, again = run
     before = everything(out)
-    (out / ".epoch").write_bytes(damage)
-    assert refused(reelmill(*again), 4, ".epoch is damaged: it holds no number; remove it")
+    for damage in (b"", b"no number\n", b"\xff\xfe\x00", b"1.5"):
+        (out / ".epoch").write_bytes(damage)
+        assert refused(reelmill(*again), 4, ".epoch is damaged: it holds no number; remove it"), damage
     (out / ".epoch").unlink()
     assert reelmill(*again).code == 0
     assert everything(out) == before
@@ -90,14 +92,16 @@ def test_a_plan_that_is_gone_is_not_made_anew_beside_the_units_of_the_old_one(ru
 
 
 @pytest.mark.parametrize(
-    "note", [b"", b"{", b"[]", b"null", b"\xff", b'{"epoch": 2, "deaths": 3}', b'{"epoch": 2, "current": []}']
+    "notes", [(b"", b"{", b"[]", b"null"), (b"\xff", b'{"epoch": 2, "deaths": 3}', b'{"epoch": 2, "current": []}')]
 )
-def test_a_broken_note_of_a_worker_counts_for_nothing(run, reelmill, note):
+def test_a_broken_note_of_a_worker_counts_for_nothing(run, reelmill, notes):
+    """Each unit's worker left one."""
     out, again = run
     before = everything(out)
-    (out / "items" / "unit-000000.parquet").unlink()
     (out / "running").mkdir(exist_ok=True)
-    (out / "running" / "unit-000000.json").write_bytes(note)
+    for unit, note in enumerate(notes):
+        (out / "items" / f"unit-{unit:06d}.parquet").unlink()
+        (out / "running" / f"unit-{unit:06d}.json").write_bytes(note)
     assert reelmill(*again).code == 0
     assert everything(out) == before
 
@@ -123,16 +127,16 @@ def test_a_run_folder_that_may_only_be_read_answers_and_refuses_to_be_written(ru
     assert reelmill(*again).code == 0
 
 
-@pytest.mark.parametrize("name", ["plan.parquet", "items/unit-000000.parquet", "recipe.toml", ".epoch"])
-def test_a_file_that_may_not_be_read(run, reelmill, name):
+def test_a_file_that_may_not_be_read(run, reelmill):
     out, again = run
     commands = (again, ("stats", out), ("verify", out))
-    assert [reelmill(*command).code for command in commands] == [0] * 3
-    with may_not_read(out / name):
-        for command in commands:
-            ended = reelmill(*command)
-            assert ended.code in (0, 2, 4, 5)
-            assert ended.code == 0 or refused(ended, ended.code, "ermission denied"), command
+    assert [reelmill(*command).code for command in commands] == [0] * 3  # and everything is imported
+    for name in ("plan.parquet", "items/unit-000000.parquet", "recipe.toml", ".epoch"):
+        with may_not_read(out / name):
+            for command in commands:
+                ended = reelmill(*command)
+                assert ended.code in (0, 2, 4, 5), (name, command)
+                assert ended.code == 0 or refused(ended, ended.code, "ermission denied"), (name, command)
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EIO, errno.ESTALE])

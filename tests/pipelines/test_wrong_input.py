@@ -5,7 +5,6 @@ import zlib
 
 import pytest
 from command_line import CommandLine
-from dumps import small_run
 from odd_media import cut, film, pictures
 from odd_pictures import png, saved
 from PIL import Image
@@ -191,7 +190,7 @@ NUMBERS = {
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def made(small_run, tmp_path_factory):
     """A run folder, a model, and one file of every kind under names with every ending that a command asks for."""
     place = tmp_path_factory.mktemp("wrong")
     out = small_run(place)

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from dumps import light_recipe, rows, still_dump
+from dumps import light_recipe, rows
 from killing import deaths
 from rich.console import Console
 
@@ -83,11 +83,11 @@ def test_what_was_forgotten_before_is_said(made):
 
 
 @pytest.fixture(scope="module")
-def fresh(tmp_path_factory):
+def fresh(still_run, tmp_path_factory):
     """A dump of stills, its recipe, and its run folder, in which nothing is forgotten."""
     place = tmp_path_factory.mktemp("fresh")
-    dump, recipe = still_dump(place / "dump"), light_recipe(place / "light.toml")
-    return dump, recipe, run(dump, place / "out", recipe).root
+    out = still_run(place)
+    return place / "dump", place / "light.toml", out
 
 
 def state(folder):
@@ -152,10 +152,10 @@ def test_a_share_of_the_dump_is_stable_and_nested(tmp_path):
     dump.mkdir()
     for n in range(12):
         (dump / f"t{n}.txt").write_text(f"words number {n}")
-    for share in (0.3, 0.7, 1.0):
+    for share in (0.3, 0.7):
         folder = run(dump, tmp_path / str(share), recipe, "plan.unit_items=12", share=share)
         uris.append({row["uri"] for row in ask(folder, "SELECT uri FROM items")})
-    assert uris[0] < uris[1] < uris[2]
+    assert uris[0] < uris[1] < {path.name for path in dump.iterdir()}
     again = run(dump, tmp_path / "0.3", recipe, "plan.unit_items=12", share=0.3)
     assert {row["uri"] for row in ask(again, "SELECT uri FROM items")} == uris[0]
 

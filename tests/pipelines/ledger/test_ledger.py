@@ -11,7 +11,7 @@ import duckdb
 import pyarrow as pa
 import pytest
 import torch
-from dumps import TABLES, everything, light_recipe, rows, write_dump
+from dumps import TABLES, everything, light_recipe, rows, still_dump, write_dump
 from rich.console import Console
 
 from reelmill.curation.ledger import read_table, write_table
@@ -532,9 +532,10 @@ def test_retry_machine(dump, recipe, out, tmp_path):
     assert verify(RunFolder(out)).problems == []
 
 
-def test_retry_scorer(dump, recipe, made, tmp_path, monkeypatch):
+def test_retry_scorer(recipe, tmp_path, monkeypatch):
     """A scorer that failed on images: its samples wait, and are scored again when asked."""
-    out, score = tmp_path / "out", Colourfulness.score
+    dump, out, score = still_dump(tmp_path / "dump", 2), tmp_path / "out", Colourfulness.score
+    curate(dump, tmp_path / "made", recipe)
 
     def failing(self, samples):
         if samples[0].kind == "image":
@@ -550,7 +551,7 @@ def test_retry_scorer(dump, recipe, made, tmp_path, monkeypatch):
     assert number(out, waiting) > 0, "it failed again"
     monkeypatch.undo()
     curate(dump, out, recipe, retry={"scorer"})
-    assert everything(out) == everything(made)
+    assert everything(out) == everything(tmp_path / "made")
     assert "score" not in curate(dump, out, recipe, retry={"scorer"})
     assert verify(RunFolder(out)).problems == []
 

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from dumps import everything, small_run
+from dumps import everything
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -22,8 +22,8 @@ from reelmill.written_log import CHECKSUMS, WRITTEN_LOG
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    return small_run(tmp_path_factory.mktemp("made"))
+def made(still_run, tmp_path_factory):
+    return still_run(tmp_path_factory.mktemp("made"))
 
 
 @pytest.fixture

@@ -57,7 +57,7 @@ class StageRunner:
 
     def _watched(self, receipts: Iterable[Receipt]) -> Iterator[Receipt]:
         for receipt in receipts:
-            self.database.refresh()
+            self.database.show_first_files()
             if "failure" in receipt:
                 self.failures[receipt["failure"]] += receipt["failed"]
             yield receipt

@@ -5,7 +5,8 @@ written, or with the variable `run_folder` where a session sets one (the folder 
 only. Our own connections see the same views, and no file outside the folder.
 
 A table without rows has no files, and DuckDB makes no view over none: a view reads the table's empty file under
-`schemas/` too, and its files only once there are some. So the database is written again when a table gets its first.
+`schemas/` too, and its files only once there are some. So the database is written again when a table gets its
+first or loses its last.
 """
 
 from __future__ import annotations
@@ -144,13 +145,21 @@ class Database:
 
     def write(self) -> None:
         """Write it anew."""
-        self._shown |= {table for table in TABLES if table not in self._shown and _has_files(self._root, table)}
+        self._shown = self._filled()
         write_database(self._root)
 
     def refresh(self) -> None:
-        """Write it again if since the last time some table got its first file."""
+        """Write it again if a table has got its first file since the last time, or lost its last one."""
+        if self._filled() != self._shown:
+            self.write()
+
+    def show_first_files(self) -> None:
+        """Write it again if a table has got its first file. Cheap; for while a stage runs, which removes none."""
         if any(_has_files(self._root, table) for table in TABLES if table not in self._shown):
             self.write()
+
+    def _filled(self) -> frozenset[str]:
+        return frozenset(table for table in TABLES if _has_files(self._root, table))
 
 
 def write_database(root: Path, place: Path | None = None) -> None:

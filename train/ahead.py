@@ -1,4 +1,4 @@
-"""Work made in a thread while what came before it is used."""
+"""Results computed in a background thread, one ahead of the caller."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class Ahead(Generic[T]):
-    """The results of `make` for consecutive numbers; it runs in one thread, never in two at a time."""
+    """The results of `make` for consecutive numbers. One thread runs it, one call at a time."""
 
     def __init__(self, make: Callable[[int], T]) -> None:
         self._make = make
@@ -18,7 +18,7 @@ class Ahead(Generic[T]):
         self._next: tuple[int, Future[T]] | None = None
 
     def get(self, number: int, *, more: bool) -> T:
-        """The result for `number`; with `more` the one for the next number is begun. Raises what `make` raises."""
+        """Return the result for `number`; with `more`, start the next one. Raises what `make` raises."""
         if self._next is None or self._next[0] != number:
             self._begin(number)
         assert self._next is not None
@@ -29,7 +29,7 @@ class Ahead(Generic[T]):
         return result
 
     def close(self) -> None:
-        """Let the thread come to its end."""
+        """Wait for the thread to end."""
         self._thread.shutdown(cancel_futures=True)
 
     def _begin(self, number: int) -> None:

@@ -1,15 +1,15 @@
-"""Causal attention within the documents of packed rows, in several equal ways.
+"""Causal attention within the documents of packed rows, by several equivalent backends.
 
-What attention has to know of a batch is made once, as `Documents`: the tokens in the order in which they follow each
-other, cut into runs, and for each run the span of keys that it may see. A run is a document, or under context
-parallelism what this rank holds of one; its last query sees the whole span and each earlier one a key less. The ways:
+What attention needs to know about a batch is computed once, as `Documents`: the tokens in order, split into runs, and
+for each run the span of keys that it may see. A run is a document, or, under context parallelism, the part of one that
+this rank holds. Its last query sees the whole span, and each earlier query sees one key less. The backends:
 
-- `documents`: one scaled-dot-product attention a run, on any device, with gradients and dropout; it cannot be compiled;
+- `documents`: one scaled-dot-product attention per run; any device, with gradients and dropout; cannot be compiled;
 - `varlen`: all runs in one call of FlashAttention's variable-length kernel (CUDA, float16 or bfloat16, with dropout);
 - `flex`: FlexAttention over the blocks of 128 x 128 in which anything is allowed (compiled on CUDA; on the CPU without
   gradients; no dropout).
 
-None of them spends anything on the pairs of different documents, `flex` but for the rims of blocks.
+None of them computes pairs across documents, except `flex` at the edges of blocks.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ _VARLEN_GROUPS_HEADS = "enable_gqa" in inspect.signature(varlen_attn).parameters
 
 @dataclass(frozen=True)
 class Run:
-    """Consecutive queries of one document: `queries` many, which see the keys from `first` up to `stop`.
+    """`queries` consecutive queries of one document, which see the keys from `first` up to `stop`.
 
-    `mask` is the causal one for fewer queries than keys; without it there are equally many.
+    `mask` is the causal mask where there are fewer queries than keys; None where there are as many.
     """
 
     queries: int
@@ -58,9 +58,9 @@ class Run:
 
 @dataclass(frozen=True)
 class Documents:
-    """What the tokens of a batch may see, of so many `keys`.
+    """What the tokens of a batch may see among `keys` keys.
 
-    `gather` brings the keys and values of whole rows together where a rank holds only a part of them:
+    `gather` collects the keys and values of whole rows where a rank holds only a part of them:
     [2, B, t, heads, size] -> [2, B, T, heads, size].
     """
 
@@ -72,7 +72,7 @@ class Documents:
 
     @classmethod
     def packed(cls, lengths: Sequence[int], device: torch.device, backend: Backend = "documents") -> Documents:
-        """Whole documents of these lengths, one behind the other."""
+        """Whole documents of these lengths, one after the other."""
         runs, at = [], 0
         for length in lengths:
             runs.append(Run(length, at, at + length))
@@ -81,7 +81,7 @@ class Documents:
 
     @cached_property
     def pairs(self) -> int:
-        """Pairs of a query and a key that it may see."""
+        """The number of (query, visible key) pairs."""
         return sum(run.queries * (run.stop - run.first) - run.queries * (run.queries - 1) // 2 for run in self.runs)
 
     @cached_property
@@ -96,11 +96,11 @@ class Documents:
 
     @cached_property
     def longest(self) -> tuple[int, int]:
-        """The most queries, and the most keys, of a run."""
+        """The largest number of queries, and of keys, in a run."""
         return max(run.queries for run in self.runs), max(run.stop - run.first for run in self.runs)
 
     def prepare(self) -> Documents:
-        """Make now what the way of attention reads, and return self: a compiled layer may read it, but not make it."""
+        """Build now what the backend reads, and return self: a compiled layer may read it, but not build it."""
         if self.backend == "varlen":
             _ = self.query_starts, self.key_starts, self.longest
             if not self._keys_are_queries:
@@ -110,13 +110,13 @@ class Documents:
         return self
 
     def take_keys(self, x: Tensor) -> Tensor:
-        """Keys or values [K, heads, size] with the span of each run behind that of the one before."""
-        # Unlike x[numbers], whose backward sorts the numbers, this one's adds in place.
+        """Keys or values [K, heads, size], the spans of the runs concatenated."""
+        # The backward of x[numbers] sorts the numbers; the backward of this adds in place.
         return x if self._keys_are_queries else x.index_select(0, self._key_numbers)
 
     @cached_property
     def spans(self) -> tuple[Tensor, Tensor]:
-        """int32 [Q] each: the first key that a query sees, and the one behind its last."""
+        """int32 [Q] each: the first key that a query sees, and the end of its span."""
         queries = torch.tensor([run.queries for run in self.runs])
         first = torch.tensor([run.first for run in self.runs]).repeat_interleave(queries)
         stop = torch.tensor([run.stop for run in self.runs]).repeat_interleave(queries)
@@ -126,7 +126,7 @@ class Documents:
 
     @cached_property
     def mask(self) -> Tensor:
-        """bool [Q, K]: the pairs that are allowed, for reference and small sizes."""
+        """bool [Q, K]: the allowed pairs, for reference and small sizes."""
         first, stop = self.spans
         keys = torch.arange(self.keys, device=self.device)
         return (keys >= first[:, None]) & (keys < stop[:, None])
@@ -153,7 +153,7 @@ class Documents:
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """A tensor of host memory on the device; the host does not wait until a GPU has it."""
+    """Copy a tensor from host memory to the device; the host does not wait for a GPU."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
@@ -167,7 +167,7 @@ class Visible(Protocol):
 def block_mask(spans: Sequence[tuple[Tensor, Tensor]], keys: int) -> BlockMask:
     """FlexAttention's mask of queries that see the keys in any of their spans, each int32 [Q] first and [Q] stop.
 
-    A block in which every query sees every key within one span is full; the others ask pair by pair.
+    A block is full if every query in it sees every key within one span; other blocks check each pair.
     """
     queries, device = len(spans[0][0]), spans[0][0].device
     rows = -(-queries // BLOCK)
@@ -176,7 +176,7 @@ def block_mask(spans: Sequence[tuple[Tensor, Tensor]], keys: int) -> BlockMask:
     needed = torch.zeros(rows, len(begins), dtype=torch.bool, device=device)
     full = torch.zeros_like(needed)
     for span in spans:
-        # The last block is filled up with its last query.
+        # The last block is padded with its last query.
         first, stop = (torch.cat((x, x[-1:].expand(rows * BLOCK - queries))).view(rows, BLOCK) for x in span)
         needed |= (begins < stop.amax(1, keepdim=True)) & (ends > first.amin(1, keepdim=True))
         full |= (begins >= first.amax(1, keepdim=True)) & (ends <= stop.amin(1, keepdim=True))
@@ -193,7 +193,7 @@ def block_mask(spans: Sequence[tuple[Tensor, Tensor]], keys: int) -> BlockMask:
 
 
 def choose_backend(device: torch.device, dtype: torch.dtype, dropout: float) -> Backend:
-    """The fastest way that can do it: `varlen` wants CUDA and 16 bits, `flex` no dropout."""
+    """The fastest backend that applies: `varlen` needs CUDA and 16 bits, `flex` has no dropout."""
     if device.type != "cuda":
         return "documents"
     if dtype in (torch.float16, torch.bfloat16):
@@ -223,7 +223,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, documents: Documents, dropout: float
     return mixed.view(q.shape)
 
 
-# A loop over lengths that differ in each batch would be compiled anew for each.
+# A loop over lengths that differ in each batch would be recompiled for each.
 @torch.compiler.disable  # type: ignore[untyped-decorator]
 def _attend_runs(q: Tensor, k: Tensor, v: Tensor, documents: Documents, dropout: float) -> Tensor:
     parts, at = [], 0
@@ -273,6 +273,6 @@ def _compiled_flex() -> Callable[..., Any]:
 
 
 def _listed(blocks: Tensor) -> tuple[Tensor, Tensor]:
-    """bool [rows, columns] as FlexAttention wants it: int32 counts [1, 1, rows] and columns, the true ones first."""
+    """bool [rows, columns] in FlexAttention's form: int32 counts [1, 1, rows], and columns with the true ones first."""
     order = blocks.int().argsort(dim=1, descending=True, stable=True)
     return blocks.sum(1).int()[None, None], order.int()[None, None]

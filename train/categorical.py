@@ -1,4 +1,4 @@
-"""Choosing from a distribution by a uniform number."""
+"""Sampling from a categorical distribution by a uniform number."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ def choose(distribution: Tensor, uniforms: Tensor) -> Tensor:
     """
     cumulative = distribution.cumsum(dim=-1)
     total = cumulative[:, -1:]
-    # Below the total even when the product is rounded up, so that no id of probability 0 is taken.
+    # Stay below the total even where the product is rounded up, so that no id of probability 0 is chosen.
     points = torch.minimum(uniforms[:, None].to(total.dtype) * total, torch.nextafter(total, torch.zeros_like(total)))
     return torch.searchsorted(cumulative, points, right=True)[:, 0]

@@ -1,4 +1,4 @@
-"""`reelmill train --check-data`: read every document or pair that a recipe would train on, before it does."""
+"""`reelmill train --check-data`: read every document or pair that a recipe would train on, without training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MAX_PROBLEMS = 20
 
 
 def check_data(config: TrainConfig, data: Sequence[Path], selection: str | None) -> str:
-    """Read everything that the recipe would train on, and say what there is. Nothing is trained.
+    """Read everything that the recipe would train on, and report it. Nothing is trained.
 
     Raises DataError that names the rows (at most 20) that are damaged, ill-formed or cannot teach anything, or folders
     that do not fit together. Raises ConfigError where `config.init` has other sizes or was trained on other ids.

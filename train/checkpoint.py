@@ -40,23 +40,23 @@ from reelmill.train.model import Decoder, ModelConfig, empty_decoder
 
 _NAME = re.compile(r"step-(\d{6,})")
 _RETIRED = {"checkpoint_every"}
-"""Recipe keys of earlier versions that changed no number of a run."""
+"""Recipe keys of earlier versions that did not affect the results of a run."""
 _FLAT = StateDictOptions(flatten_optimizer_state_dict=True)
 
 
 Parts = dict[str, dict[str, Tensor]]
-"""Tensors by name, by the folder of the checkpoint that they go to."""
+"""Tensors by name, grouped by the folder of the checkpoint that holds them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunState:
-    """All of a run but its tensors; random numbers follow from the recipe's seed and the step."""
+    """The state of a run except its tensors. Random numbers follow from the recipe's seed and the step."""
 
     step: int
     recipe: dict[str, Any]
     """The effective recipe."""
     data: str
-    """Fingerprint of the training data: with the seed and the step it is the loader's whole position."""
+    """Fingerprint of the training data. With the seed and the step, it determines the loader's position."""
     version: str
 
 
@@ -78,17 +78,17 @@ State = TypeVar("State", bound=RunState)
 
 
 def latest(folder: Path) -> Path | None:
-    """The complete checkpoint of the highest step, or None."""
+    """The complete checkpoint with the highest step, or None."""
     return next(reversed(complete(folder).values()), None)
 
 
 def complete(folder: Path) -> dict[int, Path]:
-    """The complete checkpoints in a folder by their step, oldest first. A folder without a state is none."""
+    """The complete checkpoints in a folder by step, oldest first. A folder without a state file is not a checkpoint."""
     return {step: path for step, path in _steps(folder).items() if (path / "state.json").is_file()}
 
 
 def incomplete(folder: Path) -> list[Path]:
-    """The folders of steps that hold something, but no state: they were checkpoints, and are none now."""
+    """Step folders that hold files but no state file: they once were checkpoints."""
     return [path for path in _steps(folder).values() if not (path / "state.json").is_file() and any(path.iterdir())]
 
 
@@ -98,17 +98,17 @@ def _steps(folder: Path) -> dict[int, Path]:
 
 
 def find(place: Path) -> Path | None:
-    """The checkpoint that `place` is, or the last one of the training run that it is, or None."""
+    """`place` itself if it is a checkpoint, the last checkpoint if it is a training run, else None."""
     return place if (place / "state.json").is_file() else latest(place / "checkpoints")
 
 
 def read_state(checkpoint: Path) -> TrainState:
-    """The state of a decoder's checkpoint; DataError where the folder is none."""
+    """The state of a decoder's checkpoint; DataError if the folder is not one."""
     return read_state_as(TrainState, checkpoint)
 
 
 def read_state_as(kind: type[State], checkpoint: Path) -> State:
-    """The state of a checkpoint of this kind of run; DataError where the folder is none."""
+    """The state of a checkpoint of this kind of run; DataError if the folder is not one."""
     path = checkpoint / "state.json"
     if not path.is_file():
         raise DataError(f"{checkpoint} has no state.json; a checkpoint is a folder step-NNNNNN of a training run.")
@@ -121,12 +121,12 @@ def read_state_as(kind: type[State], checkpoint: Path) -> State:
 
 
 def check_same_run(state: RunState, recipe: Any, defaults: Any, data: str, checkpoint: Path) -> str:
-    """Raise ConfigError where a recipe (its dataclass) or its data are not those that the checkpoint was trained with.
+    """Raise ConfigError if a recipe (its dataclass) or its data differ from those that the checkpoint was trained with.
 
-    What changes no number of the run, or none beyond the order of sums, may differ (`config.free`). A run that has made
-    all of its steps goes on with more; returns what is to be said of that, or nothing. A key that the checkpoint's
-    version did not know yet counts as the one of `defaults`: what it does was not done. A table that the recipe does
-    not have belongs to an objective that it does not have.
+    Fields that do not affect the results, except through the order of sums, may differ (`config.free`). A run that has
+    made all of its steps goes on with more; returns what to say about that, or nothing. A key that the checkpoint's
+    version lacked counts as its value in `defaults`. A table that the recipe lacks belongs to an objective that it does
+    not use.
     """
     now = configuration.identity(recipe)
     before = configuration.identity(_merged(configuration.to_dict(defaults), state.recipe), type(recipe))
@@ -148,7 +148,7 @@ def check_same_run(state: RunState, recipe: Any, defaults: Any, data: str, check
 
 
 def _merged(defaults: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """`values`, and of the tables' keys that they lack the defaults."""
+    """`values`, with missing keys of the tables filled in from the defaults."""
     merged = {**defaults, **values}
     for key, default in defaults.items():
         if isinstance(default, Mapping) and isinstance(values.get(key), Mapping):
@@ -157,12 +157,12 @@ def _merged(defaults: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str,
 
 
 def load_weights(folder: Path, model: nn.Module) -> None:
-    """Fill a model, sharded or not, from a checkpoint's folder. All ranks call this together."""
+    """Load a model, sharded or not, from a checkpoint folder. All ranks call this together."""
     load_tensors(dict(model.state_dict()), folder)
 
 
 def load_optimizer(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Fill the optimizer of `model` from a checkpoint's folder. All ranks call this together."""
+    """Load the optimizer of `model` from a checkpoint folder. All ranks call this together."""
     tensors = optimizer_tensors(model, optimizer)
     load_tensors(tensors, folder)
     state: dict[str, Any] = {**get_optimizer_state_dict(model, optimizer, options=_FLAT), **tensors}
@@ -170,10 +170,10 @@ def load_optimizer(folder: Path, model: nn.Module, optimizer: torch.optim.Optimi
 
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimizer's tensors by name, made if there was no step yet; its settings follow from the recipe."""
+    """The optimizer's tensors by name, created if no step was made yet. Its settings come from the recipe."""
     is_new = not optimizer.state
     state: dict[str, Any] = dict(get_optimizer_state_dict(model, optimizer, options=_FLAT))
-    if is_new:  # torch made them by a step that changes nothing, and counted it
+    if is_new:  # torch created them by a step that changes nothing, and counted it
         for values in optimizer.state.values():
             values["step"].zero_()
     return {name: value for name, value in state.items() if isinstance(value, Tensor)}
@@ -182,9 +182,9 @@ def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dic
 def load_decoder(
     checkpoint: Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> tuple[Decoder, Vocabulary, TrainState]:
-    """The model of a checkpoint alone: whole, in evaluation mode. DataError for a damaged one.
+    """The model of a checkpoint, unsharded and in evaluation mode. DataError for a damaged one.
 
-    It is read tensor by tensor to where it is wanted: in host memory there is never more than one of them beside it.
+    Tensors are read one at a time, straight to the device: host memory never holds more than one extra tensor.
     """
     if problems := damage(checkpoint, "model", "state.json"):
         raise DataError(f"{checkpoint} is damaged ({'; '.join(problems[:3])}); use another checkpoint of its run.")
@@ -195,12 +195,12 @@ def load_decoder(
 
 
 def load_tensors(tensors: dict[str, Tensor], folder: Path, *, no_dist: bool = False) -> None:
-    """Fill tensors by name from a folder of safetensors: each rank its own slices, or all of them with `no_dist`.
+    """Load tensors by name from a folder of safetensors: each rank its own slices, or all of them with `no_dist`.
 
-    DataError where a tensor is missing, of another shape or cut off.
+    DataError if a tensor is missing, truncated or has another shape.
     """
     with warnings.catch_warnings():
-        # Said of every load outside a process group, where it is what was asked for.
+        # torch warns about every load outside a process group, which is intended here.
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
         try:
             state_dict_loader.load(tensors, storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=no_dist)
@@ -213,7 +213,7 @@ def load_tensors(tensors: dict[str, Tensor], folder: Path, *, no_dist: bool = Fa
 
 
 def _cause(error: BaseException) -> BaseException:
-    """What went wrong, of an error that may hold the tracebacks of all ranks."""
+    """The cause of an error that may hold the tracebacks of all ranks."""
     if isinstance(error, CheckpointException) and error.failures:
         return next(iter(error.failures.values()))[0]
     return error

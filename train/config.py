@@ -32,19 +32,19 @@ class TrainConfig:
     sizes: Literal["recipe", "init"] = "recipe"
     """Where the model's sizes come from: [model], or, as in the stages after pretraining, the weights of `init`."""
     steps: int = 100_000
-    """Steps of the run, an update of the weights each."""
+    """Optimizer steps of the run."""
     seed: int = 0
     """Seed of the initial weights, the order of the data, and dropout."""
     z_loss: float = 0.0
     """Weight of the squared log-normalizer of the logits in each token's loss (`loss.py`). 0 turns it off."""
     precision: Precision = "bfloat16"
-    """What the layers compute in. Parameters, optimizer and gradient sums are float32."""
+    """The data type that the layers compute in. Parameters, optimizer and gradient sums are float32."""
     device: Device = free("auto")
-    """What it runs on; `auto` takes a GPU where there is one."""
+    """The device; `auto` takes a GPU if there is one."""
     validate_every: int = free(1_000)
-    """Steps from one validation to the next."""
+    """Steps between validations."""
     validate_rows: int = free(256)
-    """At most this many rows of held-out documents per validation."""
+    """Rows of held-out documents per validation, at most."""
     sample_prompts: list[str] = free_table(list)
     """Captions of images that are generated at each validation, into RUN/samples/step-N."""
     checkpoint: CheckpointConfig = free_table(CheckpointConfig)

@@ -35,12 +35,12 @@ class CheckpointConfig:
     every: int = 1_000
     """Steps between checkpoints; the last step of a run is always saved."""
     keep: int = 5
-    """So many of the newest stay; 0: all."""
+    """How many of the newest to keep; 0 keeps all."""
     keep_every: int = 0
-    """Those whose step is a multiple of it stay for ever; 0: none."""
+    """Checkpoints whose step is a multiple of this are kept forever; 0: none."""
 
     def check(self) -> None:
-        """Raise ConfigError for numbers that mean nothing."""
+        """Raise ConfigError for values out of range."""
         if self.every < 1 or self.keep < 0 or self.keep_every < 0:
             raise ConfigError(
                 f"checkpoint.every is {self.every}, keep {self.keep} and keep_every {self.keep_every}; every must be 1 "
@@ -49,11 +49,11 @@ class CheckpointConfig:
 
 
 class Saver:
-    """The checkpoints of a run in `folder`, from all ranks together.
+    """Writes the checkpoints of a run to `folder`, all ranks together.
 
-    `save` copies this rank's tensors to host memory and returns; a thread writes them. A checkpoint becomes visible by
-    a rename, when every rank has written its part. One is written at a time: the next `save` waits for the last. The
-    thread's collectives have a gloo group of their own, so that they never meet those of training.
+    `save` copies this rank's tensors to host memory and returns; a thread writes them. A rename makes a checkpoint
+    visible once every rank has written its part. One is written at a time: the next `save` waits for the last. The
+    thread's collectives use a gloo group of their own, so that they never mix with those of training.
     """
 
     def __init__(self, folder: Path, config: CheckpointConfig, ranks: Ranks) -> None:
@@ -64,12 +64,12 @@ class Saver:
         self._pending: Future[None] | None = None
 
     def save(self, state: RunState, parts: Parts) -> Path:
-        """Begin the checkpoint of `state.step` and return where it will be; raises what `wait` raises.
+        """Start the checkpoint of `state.step` and return its future path; raises what `wait` raises.
 
         `parts` are this rank's tensors; each part becomes a folder.
         """
         self.wait()
-        # Training goes on changing the tensors in place: what is written is a copy.
+        # Training goes on changing the tensors in place, so a copy is written.
         stager = DefaultStager(_BLOCKING)
         copies: Any = stager.stage(parts)
         stager.close()
@@ -77,7 +77,7 @@ class Saver:
         return self._final(state.step)
 
     def wait(self) -> None:
-        """Return when no checkpoint is being written; MachineError where the last one could not be."""
+        """Wait until no checkpoint is being written; MachineError if the last one could not be written."""
         pending, self._pending = self._pending, None
         if pending is None:
             return
@@ -90,7 +90,7 @@ class Saver:
             ) from error
 
     def close(self) -> None:
-        """Let the checkpoint that is being written come to its end; nothing can be saved after."""
+        """Wait for the checkpoint that is being written; nothing can be saved afterwards."""
         self._thread.shutdown()
 
     @property
@@ -99,7 +99,7 @@ class Saver:
         return self._pending is not None and self._pending.done() and self._pending.exception() is not None
 
     def _begin_thread(self) -> None:
-        # CUDA's current device is a thread's own: left at GPU 0, every rank's thread would open a context there.
+        # CUDA's current device is per thread: left at GPU 0, every rank's thread would open a context there.
         if self._ranks.device.type == "cuda":
             torch.cuda.set_device(self._ranks.device)
 
@@ -133,7 +133,7 @@ class Saver:
         self._prune()
 
     def _prune(self) -> None:
-        """Delete what the policy does not keep. A folder loses its name first: none is ever seen half deleted."""
+        """Delete what the policy does not keep. A folder is renamed first, so that none is ever seen half deleted."""
         steps = complete(self._folder)
         keep, for_ever = self._config.keep, self._config.keep_every
         for step, path in list(steps.items())[:-keep] if keep else ():
@@ -141,7 +141,7 @@ class Saver:
                 shutil.rmtree(path.rename(path.with_name(f"{path.name}.tmp")))
 
     def _on_first(self, work: Callable[[], None]) -> None:
-        """Do `work` on the first rank; where it fails all ranks raise, so that none waits for another."""
+        """Do `work` on the first rank; if it fails, all ranks raise, so that none waits for another."""
         error: OSError | None = None
         if self._ranks.is_first:
             try:
@@ -155,7 +155,7 @@ class Saver:
 
 
 def _first_line(error: BaseException) -> str:
-    """What went wrong, of an error that may hold the tracebacks of all ranks."""
+    """The cause of an error that may hold the tracebacks of all ranks."""
     if isinstance(error, CheckpointException):
         rank, (cause, _) = next(iter(error.failures.items()))
         return f"rank {rank}: {cause}"

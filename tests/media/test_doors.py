@@ -15,7 +15,7 @@ from odd_pictures import in_profile, png, profile, turned
 from PIL import Image
 
 from reelmill.curation import clips
-from reelmill.curation import pictures as chat_pictures
+from reelmill.curation import picture_job as chat_pictures
 from reelmill.curation.rules import Rule
 from reelmill.eval.generation.media_files import read_clip, read_image, read_media
 from reelmill.eval.reconstruction.inputs import clip_at, picture_at

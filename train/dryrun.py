@@ -1,7 +1,7 @@
-"""What a recipe will need on so many GPUs: memory and seconds by part. No GPU, no data, nothing allocated.
+"""What a recipe needs on a number of GPUs: memory and seconds by part. No GPU, no data, nothing allocated.
 
-Weights, gradients, AdamW and what FSDP gathers are arithmetic. What a layer keeps for backward, and what it and the
-loss need on top while they run, is counted over their own code on fake tensors, so that it follows the code.
+Weights, gradients, AdamW and the parameters that FSDP gathers are arithmetic. Activations kept for backward, and the
+peak of a layer and of the loss, are counted by running their own code on fake tensors.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Estimate:
     flops_per_token: float
     flops_convention: str
     document: float
-    """Tokens of a document that FLOPs are reckoned with; a row's where not said."""
+    """Tokens per document, for the FLOPs of attention; by default those of a row."""
     gpus: int
     layout: dict[str, int]
     """Ranks by what they share: dp_replicate, dp_shard, context, tensor."""
@@ -64,7 +64,7 @@ class Estimate:
     """Those of the data, and what the objective copies of them at most."""
     tokens_in_all: int
     seconds: dict[str, float]
-    """Of a step, by part (`roofline.py`)."""
+    """Seconds of a step by part (`roofline.py`)."""
     mfu: float
     peak_flops: float
     tokens_per_day: float
@@ -72,7 +72,7 @@ class Estimate:
 
     @property
     def fits(self) -> bool:
-        """Whether a GPU holds it."""
+        """Whether it fits on a GPU."""
         return self.memory_total <= self.memory_gpu
 
 

@@ -1,4 +1,4 @@
-"""What a training recipe costs, by arithmetic: no GPU, no data, nothing allocated."""
+"""The cost of a training recipe, by arithmetic: no GPU, no data, nothing allocated."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ CONVENTION = "6 N + causal attention, N without the embedding table, recomputati
 
 
 def matmul_parameters(config: ModelConfig) -> int:
-    """Weights that every token is multiplied with: all linear layers and the head, not the embedding table."""
+    """Weights that every token is multiplied by: all linear layers and the head, not the embedding table."""
     attention = config.hidden * config.head_size * (2 * config.heads + 2 * config.kv_heads)
     return config.all_layers * (attention + 3 * config.hidden * config.mlp) + config.vocab_size * config.hidden
 

@@ -1,4 +1,4 @@
-"""A sharded model put together on one rank, to draw with while the others wait."""
+"""A sharded model gathered on one rank, to sample from while the others wait."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from reelmill.train.parallel import Precision, Ranks
 
 @torch.no_grad()
 def gather_full_decoder(model: Decoder, ranks: Ranks, precision: Precision) -> Decoder | None:
-    """The model as one plain module in the computing precision on the first rank's device; None on the others.
+    """The unsharded model in the computing precision on the first rank's device; None on the others.
 
-    All ranks call this: parameters are gathered one at a time. The first rank needs room for them once.
+    All ranks call this; parameters are gathered one at a time. The first rank needs memory for one full copy.
     """
     with torch.device("meta"):
         whole = Decoder(model.config)

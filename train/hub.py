@@ -1,4 +1,4 @@
-"""Models in Hugging Face's layout: a folder of config.json and sharded safetensors, written and read.
+"""Reads and writes models in Hugging Face's layout: a folder of config.json and sharded safetensors.
 
     config.json                              sizes, under the names of transformers
     model-00001-of-00004.safetensors …       weights; model.safetensors.index.json says where each is
@@ -40,7 +40,7 @@ VOCABULARY = "reelmill_vocabulary"
 
 @dataclass(frozen=True)
 class _Class:
-    """A class of transformers."""
+    """A model class of transformers."""
 
     name: str
     model_type: str
@@ -150,13 +150,13 @@ def describe(
 
 
 def _emu3_5_fields(vocab: Vocabulary) -> dict[str, Any]:
-    """What the configuration of Emu3.5's released class has beside Qwen3's."""
+    """The keys that the configuration of Emu3.5's released class adds to Qwen3's."""
     names = ("img", "boi", "eoi", "eol", "eof")
     return {**{f"{name}_token_id": getattr(vocab, name) for name in names}, "image_area": 518_400}
 
 
 def read_config(folder: Path) -> ModelConfig:
-    """The configuration of a folder's decoder; WeightsError where it is none that ours can be."""
+    """The configuration of a folder's decoder; WeightsError if our decoder cannot represent it."""
     path = folder / "config.json"
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -207,7 +207,7 @@ def read_vocabulary(folder: Path) -> Vocabulary:
 
 
 def states_vocabulary(folder: Path) -> bool:
-    """Whether a folder says itself which vocabulary its decoder has."""
+    """Whether a folder states the vocabulary of its decoder."""
     return VOCABULARY in json.loads((folder / "config.json").read_text(encoding="utf-8"))
 
 
@@ -285,7 +285,7 @@ def _fill_rows(tensor: Tensor, folder: Path, stored: tuple[str, tuple[int, ...]]
 
 
 def _stored(folder: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Of each weight of the decoder, and of each that is unknown: its name in the folder and its shape."""
+    """For each weight of the decoder, and each unknown one: its name in the folder and its shape."""
     found: dict[str, tuple[str, tuple[int, ...]]] = {}
     for path in _weight_files(folder):
         try:

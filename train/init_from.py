@@ -1,4 +1,4 @@
-"""Weights that a run begins with, and its sizes, where these are theirs: `init` and `sizes` of a recipe."""
+"""The weights that a run starts from, and its sizes if they come from the weights: a recipe's `init` and `sizes`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TAKEN = ("vocab_size", "hidden", "layers", "heads", "kv_heads", "head_dim", "ml
 
 
 def load_init_weights(place: Path, model: Decoder, vocab: Vocabulary, tokenizer: str) -> str:
-    """Fill a decoder that is split over the ranks, on all of them together; returns what was loaded, for the log.
+    """Load a decoder that is split over the ranks, on all of them together; returns what was loaded, for the log.
 
     Only weights are taken: a rank reads its own slices, one tensor at a time, and the optimizer begins anew. Raises
     ConfigError as `find_init_weights` does.
@@ -93,7 +93,7 @@ def find_init_weights(place: Path, model: ModelConfig, vocab: Vocabulary, tokeni
 
 
 def _find(place: Path) -> tuple[Path, ModelConfig, checkpoint.TrainState | None]:
-    """Where the weights of a place are, their sizes, and what a training run noted with them."""
+    """Where the weights of a place are, their sizes, and what a training run recorded with them."""
     if (place / "config.json").is_file():
         return place, hub.read_config(place), None
     last = checkpoint.find(place)
@@ -120,7 +120,7 @@ def _differ(found: ModelConfig, wanted: ModelConfig, fields: tuple[str, ...] = _
 
 
 def _differing(found: ModelConfig, wanted: ModelConfig) -> str:
-    """What else differs: allowed, since a longer context may want another theta, but never without a word."""
+    """Other differences: allowed, since a longer context may need another theta, but always logged."""
     lines = [f"{f} {_value(found, f)} there, {_value(wanted, f)} here" for f in _differ(found, wanted, _NUMBERS)]
     return f" ({'; '.join(lines)})" if lines else ""
 

@@ -1,8 +1,8 @@
 """Next-token cross-entropy from hidden states, weighted per token, without ever holding all the logits.
 
 At Emu3's vocabulary (184,622) the logits of 5,120 tokens are 3.5 GiB in float32 and their gradients as much again. The
-sum is therefore taken in chunks of tokens, and each chunk's gradient is formed while its logits are at hand, in their
-place: nothing is computed twice, and one chunk's logits are all that exists at a time.
+sum is therefore taken in chunks of tokens, and each chunk's gradient replaces its logits in place: nothing is computed
+twice, and only one chunk's logits exist at a time.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from torch.distributed.tensor import DTensor, Shard
 from reelmill.errors import ReelmillError
 
 ROWS = {"cuda": 2048, "cpu": 512}
-"""Tokens a chunk. Each chunk reads and writes the whole gradient of the weight once, which costs beside the chunk's
-products the less the more tokens it has (`bench/loss.py --rows`); 2,048 at Emu3's vocabulary are 1.5 GB of logits."""
+"""Tokens per chunk. Each chunk reads and writes the whole gradient of the weight once; the more tokens a chunk has, the
+less that matters beside its products (`bench/loss.py --rows`). At Emu3's vocabulary, 2,048 are 1.5 GB of logits."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def chunked_cross_entropy(
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
-    """Forward computes the sum and both gradients; backward only scales them."""
+    """Forward computes the sum and both gradients; backward only scales the gradients."""
 
     @staticmethod
     def forward(
@@ -154,7 +154,7 @@ def _gradient_in_place(
 
 
 def _statistics(logits: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """As `_normalize_in_place`, but the logits stay as they are."""
+    """Like `_normalize_in_place`, but the logits stay unchanged."""
     wide = logits.float()
     return logits, wide.logsumexp(1, keepdim=True), wide.gather(1, wanted)
 

@@ -1,4 +1,4 @@
-"""SHA-256 of each file of a checkpoint, written last: what is damaged is seen before anything is trained on it."""
+"""SHA-256 of each file of a checkpoint, written last, so that damage is found before training continues from it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def write_manifest(checkpoint: Path) -> None:
 
 
 def has_manifest(checkpoint: Path) -> bool:
-    """Whether the checkpoint says what its files were; one of an earlier version does not."""
+    """Whether the checkpoint has a manifest; one of an earlier version does not."""
     return (checkpoint / MANIFEST).is_file()
 
 
@@ -35,9 +35,9 @@ def hashed_files(checkpoint: Path) -> dict[str, str]:
 
 
 def damage(checkpoint: Path, *parts: str) -> list[str]:
-    """What is wrong with the files of a checkpoint, or with those below `parts` of it alone.
+    """The problems of a checkpoint's files, or only of those below `parts`.
 
-    Without a manifest nothing is known to be wrong.
+    Without a manifest none are known.
     """
     try:
         written = hashed_files(checkpoint)

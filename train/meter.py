@@ -1,4 +1,4 @@
-"""How fast a run is, what it uses, and how long it will take."""
+"""Throughput, utilization, memory and remaining time of a run."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ PEAK_FLOPS = {
     "RTX 4090": 165e12,
     "RTX 3090": 71e12,
 }
-"""Dense bfloat16 FLOP/s by a part of the device's name (NVIDIA's data sheets); the first that fits counts."""
+"""Dense bfloat16 FLOP/s by a part of the device's name (NVIDIA's data sheets); the first match counts."""
 _WINDOW = 100
 
 
 def peak_flops(device: torch.device) -> float | None:
-    """What the device can do in dense bfloat16, FLOP/s; None for a CPU or a GPU that is not in `PEAK_FLOPS`."""
+    """Peak dense bfloat16 FLOP/s of the device; None for a CPU or a GPU that is not in `PEAK_FLOPS`."""
     if device.type != "cuda":
         return None
     words = torch.cuda.get_device_name(device)
@@ -46,7 +46,7 @@ def peak_flops(device: torch.device) -> float | None:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes that this process has held at most: on the GPU by tensors, on the CPU in all."""
+    """Peak memory of this process in bytes: of tensors on a GPU, of the whole process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -70,7 +70,7 @@ class Meter:
         self._marks: deque[float] = deque(maxlen=_WINDOW + 1)
 
     def begin(self) -> None:
-        """A step begins."""
+        """Start timing a step."""
         self._begun = time.monotonic()
         if not self._marks:
             self._marks.append(self._begun)

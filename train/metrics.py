@@ -1,4 +1,4 @@
-"""A step's metrics as a line for a person."""
+"""A step's metrics as one readable line."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def format_step(metrics: dict[str, Any], shown: Sequence[str], steps: int) -> str:
-    """The line of a step: `shown` are the metrics beside the loss, `steps` those of the whole run."""
+    """The line of a step: `shown` are the metrics beside the loss, `steps` the length of the run."""
     parts = " ".join(f"{name} {metrics[name]:.3f}" for name in shown if name in metrics)
     mfu = f"  MFU {metrics['mfu']:.1%}" if "mfu" in metrics else ""
     return (

@@ -86,7 +86,7 @@ class ModelConfig:
 
 
 class Cache(Protocol):
-    """What a model keeps of tokens that it has read, for the tokens after them (`eval/generation/cache.py`)."""
+    """What a model keeps of the tokens it has read, for the tokens after them (`eval/generation/cache.py`)."""
 
     @property
     def layers(self) -> int:
@@ -100,7 +100,7 @@ class Cache(Protocol):
 
 
 class RMSNorm(nn.Module):
-    """Scale to unit root mean square, in float32, then by a learned weight."""
+    """Root mean square normalization in float32, then a learned scale."""
 
     def __init__(self, size: int, eps: float) -> None:
         super().__init__()
@@ -129,7 +129,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Causal grouped-query attention within each document; under tensor parallelism of a rank's share of the heads."""
+    """Causal grouped-query attention within each document; under tensor parallelism, of this rank's heads."""
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
@@ -170,7 +170,7 @@ class MLP(nn.Module):
 
 
 class Layer(nn.Module):
-    """Attention and MLP, each a residual branch behind a norm.
+    """Attention and MLP, each a pre-norm residual branch.
 
     `recompute`, where set, runs `forward` so that backward recomputes it instead of keeping all that it made.
     """
@@ -199,7 +199,7 @@ class Layer(nn.Module):
 
 
 class Head(nn.Linear):
-    """The output projection: logits where they are needed (generation), the loss where they are not (training)."""
+    """The output projection: logits for generation, the loss without logits for training."""
 
     def loss(
         self, hidden: Tensor, targets: Tensor, token_weights: Tensor, z_loss: float = 0.0
@@ -345,7 +345,7 @@ class Decoder(nn.Module):
         return hidden, before
 
     def _documents(self, tokens: Tensor, lengths: Sequence[int] | None, dtype: torch.dtype) -> Documents:
-        """What attention has to know of a batch, made once for all layers."""
+        """What attention needs to know about a batch, computed once for all layers."""
         batch, columns = tokens.shape
         row = columns * (self.part.size if self.part else 1)
         lengths = lengths if lengths is not None else [row] * batch
@@ -357,7 +357,7 @@ class Decoder(nn.Module):
 
 
 def empty_decoder(config: ModelConfig, device: torch.device | str, dtype: torch.dtype) -> Decoder:
-    """A decoder whose weights are memory alone, yet to be filled: nothing is drawn, and nothing is held twice."""
+    """A decoder with uninitialized weights: nothing is drawn, and nothing is held twice."""
     with torch.device("meta"):
         model = Decoder(config).to(dtype)
     return model.to_empty(device=device)

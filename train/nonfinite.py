@@ -1,4 +1,4 @@
-"""Where a loss or a gradient that is not finite came from."""
+"""Finds the source of a loss or a gradient that is not finite."""
 
 from __future__ import annotations
 

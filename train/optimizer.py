@@ -21,7 +21,7 @@ class OptimizerConfig:
     schedule: Literal["cosine", "linear"] = "cosine"
     """How the rate falls after the warm-up."""
     warmup_steps: int = 2_000
-    """Steps in which the rate grows from 0."""
+    """Steps over which the rate grows from 0."""
     beta1: float = 0.9
     """Decay of the mean of gradients."""
     beta2: float = 0.95

@@ -1,4 +1,4 @@
-"""How a run takes its folder: alone, and from the newest checkpoint that is sound."""
+"""How a run takes over its folder: exclusively, and from the newest sound checkpoint."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _set_aside(path: Path, problems: Sequence[str], log_fn: Callable[[str], None
 
 
 def _free_names(path: Path) -> Iterator[Path]:
-    """`step-000115.damaged`, or the first with a number behind it that there is not yet."""
+    """`step-000115.damaged`, or with the first free number appended."""
     number = 0
     while True:
         name = path.with_name(f"{path.name}.damaged{f'-{number}' if number else ''}")

@@ -1,4 +1,4 @@
-"""Where the time of a training step goes, by counted FLOPs and bytes over what a GPU can do: a prediction, no clock.
+"""Predicts where the time of a training step goes, from counted FLOPs and bytes and the rates of a GPU.
 
 A step is products, attention, what lies between the products, the loss's logits, the optimizer, and what the ranks send
 each other beyond what the rest hides. Each part takes its FLOPs or bytes over a rate; the rates are shares of the data
@@ -35,7 +35,7 @@ _UNCOUNTED = {
     "zeros",
     "zeros_like",
 }
-"""Operators that are counted by their FLOPs, or move nothing."""
+"""Operators that are counted by their FLOPs, or move no bytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ class Rates:
     node: int = 8
 
     def between(self, ranks: int) -> float:
-        """Bytes a second among so many neighbouring ranks."""
+        """Bytes per second among this many neighboring ranks."""
         return self.link if ranks <= self.node else self.network
 
 
@@ -71,7 +71,7 @@ def step_parts(config: TrainConfig, gpus: int, document: float, rates: Rates) ->
     between = model.all_layers * between_products(config, tokens) / layout.tensor
     head = model.vocab_size * model.hidden / layout.tensor
     logits = tokens * 6 * head / (rates.flops * SHARES["products"])
-    # A chunk's logits are written and read three times more, and the weight's gradient is read and written in float32.
+    # A chunk's logits are written and read three more times, and the weight's gradient is read and written in float32.
     streamed = 7 * tokens * model.vocab_size / layout.tensor * 2 + 8 * head * -(-tokens // ROWS["cuda"])
     parameters = count_parameters(model) / layout.tensor
     shard = (layout.shard or gpus // apart) * layout.context
@@ -98,7 +98,7 @@ def step_parts(config: TrainConfig, gpus: int, document: float, rates: Rates) ->
 
 
 def _computed_again(config: TrainConfig) -> dict[str, float]:
-    """FLOPs that backward computes again: of products a token, and of attention a pair."""
+    """FLOPs that backward recomputes: of products per token, and of attention per pair."""
     model, kind = config.model, config.parallel.recompute
     layers = matmul_parameters(model) - model.vocab_size * model.hidden
     if kind == "full":

@@ -49,7 +49,7 @@ def train(
     config, sizes = with_init_sizes(config, out)
     config = with_vocabulary(config, source)
     if config.init and checkpoint.latest(out / "checkpoints") is None:
-        # Before a model is built: one of other sizes may be far too large for this machine.
+        # Check before building the model: one of other sizes may be far too large for this machine.
         find_init_weights(Path(config.init), config.model, source.vocab, source.tokenizer)
     sample_fn = make_sample_fn(source, config.sample_prompts) if make_sample_fn and config.sample_prompts else None
     with join_ranks(config.device, config.parallel.timeout_s) as ranks, sole_run(out, ranks):

@@ -1,4 +1,4 @@
-"""What asks a run to stop: it saves at the next step and ends, so that the same command goes on."""
+"""Requests to stop a run: it saves after the current step and ends, and the same command resumes it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from reelmill.errors import Interrupted, Preempted, ReelmillError
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 """Of Kubernetes, torchrun and Slurm; of Slurm's `--signal=USR1@SECONDS`; of Ctrl-C."""
 STOP_FILE = "stop"
-"""In the folder of a run: asks it to stop, from wherever that folder is seen."""
+"""A file in the folder of a run that asks it to stop, from any machine that sees the folder."""
 _IMPATIENT_S = 2.0
 
 
@@ -47,7 +47,7 @@ class StopRequest:
 
 
 def stopped(signals: Sequence[str], steps: int) -> ReelmillError:
-    """The error that ends a run which saved after `steps` steps; `signals` are the names of those that asked for it."""
+    """The error that ends a run saved after `steps` steps; `signals` are the names of the signals that asked for it."""
     error = Interrupted if "SIGINT" in signals else Preempted
     by = ", ".join(signals)
     return error(f"stopped by {by}, saved after {steps} steps; the same command goes on from there")

@@ -1,4 +1,4 @@
-"""Where a run's log goes beside the terminal: a JSONL file always, TensorBoard and Weights & Biases if asked."""
+"""Where a run's log goes beside the terminal: always a JSONL file; TensorBoard and Weights & Biases on request."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class LogConfig:
 
 
 class Tracker(Protocol):
-    """Takes the log's lines."""
+    """Receives the lines of the log."""
 
     def write(self, metrics: dict[str, Any]) -> None:
-        """Note a line."""
+        """Record a line."""
 
     def close(self) -> None:
-        """Write what is left."""
+        """Flush and close."""
 
 
 def trackers(out: Path, config: LogConfig, recipe: dict[str, Any], step: int, first: int = 1) -> list[Tracker]:
@@ -96,11 +96,11 @@ class JsonLines:
             lines.write(json.dumps(metrics) + "\n")
 
     def close(self) -> None:
-        """Nothing is left open."""
+        """Nothing to close."""
 
 
 class TensorBoard:
-    """Event files."""
+    """TensorBoard event files."""
 
     def __init__(self, folder: Path, step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -114,7 +114,7 @@ class TensorBoard:
             self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:
-        """Write what is left."""
+        """Flush and close."""
         self._writer.close()
 
 
@@ -139,7 +139,7 @@ class WandB:
         self._run.log({"step": step, **values})
 
     def close(self) -> None:
-        """Write what is left."""
+        """Flush and close."""
         self._run.finish()
 
 

@@ -1,4 +1,4 @@
-"""The training loop: what every objective has in common."""
+"""The training loop that all objectives share."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from reelmill.train.signals import STOP_FILE, StopRequest, stop_requests, stoppe
 from reelmill.train.trackers import Tracker, trackers
 
 SampleFn = Callable[[Decoder, Path], None]
-"""Samples with the full model, and writes what it drew into a folder."""
+"""Samples from the full model and writes the results to a folder."""
 
 
 class Trainer:
@@ -73,7 +73,7 @@ class Trainer:
         self.learned: list[str] | None = []
 
     def resume(self) -> None:
-        """Go on from the last complete checkpoint, or begin with the weights of `config.init` where there is none."""
+        """Resume from the last complete checkpoint, or start from the weights of `config.init` if there is none."""
         self._load()
         self.objective.prepare(self.out, self.log_fn)
 
@@ -208,7 +208,7 @@ class Trainer:
         return {"step": self.next_step, **self.objective.validate(self.model)}
 
     def _write_samples(self) -> None:
-        """Sample with the full model on the first rank, while the others wait: any sharding allows that."""
+        """Sample from the full model on the first rank, while the others wait. Works with any sharding."""
         if self.sample_fn is None:
             return
         model = gather_full_decoder(self.model, self.ranks, self.config.precision)
@@ -219,7 +219,7 @@ class Trainer:
         self.ranks.wait()
 
     def save(self) -> None:
-        """Begin to write the checkpoint of the steps made so far."""
+        """Start writing the checkpoint of the steps made so far."""
         state = checkpoint.TrainState(
             step=self.next_step,
             recipe=to_dict(self.config),

@@ -84,7 +84,7 @@ class TwoStreams:
 
     @cached_property
     def mask(self) -> Tensor:
-        """bool [tokens, tokens]: the pairs that are allowed, for reference and small sizes."""
+        """bool [tokens, tokens]: the allowed pairs, for reference and small sizes."""
         keys = torch.arange(self.tokens, device=self.device)
         either = [(keys >= first[:, None]) & (keys < stop[:, None]) for first, stop in self.spans]
         return either[0] | either[1]
@@ -111,7 +111,7 @@ class TwoStreams:
         mixed: Tensor = self._attend_parts(q, k, v, dropout)
         return mixed
 
-    # A loop over sizes that differ in each batch would be compiled anew for each.
+    # A loop over sizes that differ in each batch would be recompiled for each.
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _attend_parts(self, q: Tensor, k: Tensor, v: Tensor, dropout: float) -> Tensor:
         at = self.clean.keys

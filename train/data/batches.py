@@ -13,14 +13,14 @@ from reelmill.tokenize.documents import TokenKind, token_kinds
 from reelmill.tokenize.vocabulary import Vocabulary
 
 _PADDING = 256
-"""Most tokens of padding that attend to each other: as one document they would cost their number squared."""
+"""Padding is split into documents of at most this many tokens: attention costs the square of a document's length."""
 _COLUMNS = 256
-"""What the columns of a batch that is cut are a multiple of, so that context and tensor ranks can share them."""
+"""The columns of a shortened batch are a multiple of this, so that context and tensor ranks can share them."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows for one forward pass, of `columns` tokens each: those of the context, or fewer where rows are not full.
+    """Rows for one forward pass, of `columns` tokens each: the context, or fewer where rows are not full.
 
     tokens, targets, positions: int32 [rows, columns]; weights: float32, each target's loss weight; kinds: int8, its
     TokenKind, -1 where there is no prediction or, of a conversation, no answer; lengths: of the documents as they
@@ -37,7 +37,7 @@ class Batch:
 
 
 class Contents(NamedTuple):
-    """What a piece puts into its row.
+    """The contents of a piece.
 
     tokens: int32 [predictions + 1]. What does not count in the loss: the first `repeated` tokens, and the text where
     `text_counts` is false. `answers`: start and stop of each answer in `tokens` (they may lie outside), [2 x answers]:
@@ -120,7 +120,7 @@ def assemble(
 
 
 def _columns(context: int, fullest: int) -> int:
-    """The context halved as long as that leaves room for the fullest row."""
+    """The context, halved as long as the fullest row still fits."""
     columns = context
     while columns % (2 * _COLUMNS) == 0 and columns // 2 >= fullest:
         columns //= 2
@@ -130,10 +130,10 @@ def _columns(context: int, fullest: int) -> int:
 def _kinds_and_weights(
     vocab: Vocabulary, targets: npt.NDArray[np.int32], weights: npt.NDArray[np.float32], ends_weight: float | None
 ) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
-    """int8 and float32, as `targets`: the kind of each as the loss knows it, and what it weighs."""
+    """int8 and float32, shaped like `targets`: the kind of each target, and its loss weight."""
     kinds = token_kinds(vocab, targets.reshape(-1), meta=TokenKind.STRUCTURE)
-    # Structure is rare: so this is faster than to look each token's weight up.
-    # Compared with an IntEnum itself numpy takes three times as long as with its value.
+    # Structure is rare, so this is faster than looking up the weight of each token.
+    # NumPy takes three times as long to compare with an IntEnum as with its value.
     weight = np.where(kinds == TokenKind.VISION.value, weights[TokenKind.VISION], weights[TokenKind.TEXT])
     structure = np.flatnonzero(kinds == TokenKind.STRUCTURE.value)
     weight[structure] = weights[TokenKind.STRUCTURE]
@@ -144,7 +144,7 @@ def _kinds_and_weights(
 
 
 def _answered(answers: npt.NDArray[np.int32], predictions: int) -> tuple[npt.NDArray[np.bool_], list[int]]:
-    """Of a piece with so many predictions: bool [predictions], which are of answers; and those right after one."""
+    """bool [predictions] of a piece, twice: which belong to answers, and which come right after one."""
     is_answer = np.zeros(predictions, dtype=np.bool_)
     ends = []
     for start, stop in (answers - 1).reshape(-1, 2).tolist():  # token n + 1 is the target of prediction n
@@ -155,7 +155,7 @@ def _answered(answers: npt.NDArray[np.int32], predictions: int) -> tuple[npt.NDA
 
 
 def with_shuffled_codes(vocab: Vocabulary, contents: Contents, seed: int) -> Contents:
-    """The same with its codes in an order drawn from the seed and the contents (a validation that order is learned)."""
+    """The same contents with the codes shuffled by the seed and the contents, to validate that order is learned."""
     ids = contents.tokens.copy()
     codes = np.flatnonzero(vocab.is_vision(ids))
     ids[codes] = np.random.default_rng([seed, len(ids), int(ids.sum())]).permutation(ids[codes])

@@ -1,4 +1,4 @@
-"""Bin packing of whole numbers into rows of one capacity: a fast heuristic, a slower one that evens out, a bound."""
+"""Bin packing of integers into rows of equal capacity: a fast heuristic, a slower one that evens out, and a bound."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _DUAL_FUNCTIONS = 64
 
 
 def bin_pack(sizes: Ints, context: int) -> tuple[Ints, int]:
-    """Row of each piece (1 to `context` slots) and the number of rows.
+    """The row of each piece (1 to `context` slots), and the number of rows.
 
-    Best fit decreasing, which is hard to beat where small pieces are left for the end. Where it leaves more rows than
-    `WORTH_EVENING` times the bound (pieces of much the same size), what rows hold is evened out over fewer rows.
+    Best fit decreasing is hard to beat where small pieces are left for the end. Where it leaves more rows than
+    `WORTH_EVENING` times the bound (pieces of similar sizes), the loads are evened out over fewer rows.
     """
     row, rows = best_fit(sizes, context)
     bound = fewest_rows(sizes, context)
     if rows > bound * WORTH_EVENING:
-        rng = np.random.default_rng(0)  # which rows meet in a try is no choice of the caller's
+        rng = np.random.default_rng(0)  # which rows are tried together is not up to the caller
         for slack in _SLACK:
             fewer = int(np.ceil(bound * (1 + slack)))
             evened = even_out(sizes, fewer, context, rng) if fewer < rows else None
@@ -39,7 +39,7 @@ def bin_pack(sizes: Ints, context: int) -> tuple[Ints, int]:
 
 
 def fewest_rows(sizes: Ints, context: int) -> int:
-    """No packing has fewer rows.
+    """A lower bound on the number of rows.
 
     The best of: the sum over the context; the dual feasible functions u(k) of Fekete and Schepers (2001, "New classes
     of fast lower bounds for bin packing problems"), of which u(1) counts the pieces longer than half a row.
@@ -84,7 +84,7 @@ def best_fit(sizes: Ints, context: int) -> tuple[Ints, int]:
             now = min(left, each * len(taken))
             placed += (taken if each == 1 else [row for row in taken for _ in range(each)])[:now]
             left -= now
-            spare = each * len(taken) - now  # the last row took so many less
+            spare = each * len(taken) - now  # how many fewer the last row took
             if spare:
                 _put(taken[-1:], space - (each - spare) * size, rows_with, spaces)
                 taken.pop()
@@ -95,7 +95,7 @@ def best_fit(sizes: Ints, context: int) -> tuple[Ints, int]:
 
 
 def _put(rows: list[int], space: int, rows_with: dict[int, list[int]], spaces: list[int]) -> None:
-    """Note that these rows have so many free slots."""
+    """Record that these rows have `space` free slots."""
     if rows and space:
         if space not in rows_with:
             rows_with[space] = []
@@ -104,10 +104,10 @@ def _put(rows: list[int], space: int, rows_with: dict[int, list[int]], spaces: l
 
 
 def even_out(sizes: Ints, rows: int, context: int, rng: np.random.Generator) -> Ints | None:
-    """Row of each piece so that none of `rows` rows holds more than `context`, or None where that was not found.
+    """The row of each piece such that none of `rows` rows holds more than `context`; None if no packing was found.
 
     Each piece, longest first, goes to the emptiest row; then rows with too much exchange a piece (or nothing) with rows
-    that have room, all at once: of each two rows the exchange that brings their loads closest together.
+    that have room, all at once. For each two rows, the exchange is the one that brings their loads closest together.
     """
     held = _dealt(sizes, rows)
     size = np.append(sizes, 0)
@@ -128,7 +128,7 @@ def even_out(sizes: Ints, rows: int, context: int, rng: np.random.Generator) -> 
 
 
 def _dealt(sizes: Ints, rows: int) -> Ints:
-    """int64 [rows, slots]: the pieces of each row, longest first into the emptiest; -1 is nothing."""
+    """int64 [rows, slots]: the pieces of each row, longest first into the emptiest; -1 for an empty slot."""
     loads = [(0, row) for row in range(rows)]
     held: list[list[int]] = [[] for _ in range(rows)]
     for piece in np.argsort(-sizes, kind="stable").tolist():
@@ -140,7 +140,7 @@ def _dealt(sizes: Ints, rows: int) -> Ints:
 
 
 def _partners(load: Ints, over: Ints, context: int, rng: np.random.Generator) -> tuple[Ints, Ints]:
-    """Rows with too much, fullest first, and as many with room, emptiest first."""
+    """Overfull rows, fullest first, and as many rows with room, emptiest first."""
     under = rng.permutation(np.flatnonzero(load < context))
     over = rng.permutation(over)[: len(under)]
     under = under[: 2 * len(over)]

@@ -1,10 +1,10 @@
-"""Captions before the codes, left out or moved behind them, for a share of the images and videos.
+"""Caption dropout: for a share of the images and videos, the caption before the codes is dropped or moved behind them.
 
-Left out: such a document begins `BOS BOI`, as an unconditional prompt does. Classifier-free guidance needs a model that
-has also seen codes without a prompt. Emu3's released script replaces a caption by nothing with probability 0.05
-(`null_prompt_prob`); here the draw is a hash, so that packing knows it too. Moved: such a document says what the codes
-show, as understanding does (Emu3, section 2.4); its length stays. Texts, conversations, interleaved documents and those
-whose caption stands after the codes are never changed.
+Dropped: the document begins `BOS BOI`, like an unconditional prompt. Classifier-free guidance needs a model that has
+also seen codes without a prompt. Emu3's released script drops a caption with probability 0.05 (`null_prompt_prob`);
+here the draw is a hash, so that packing knows it too. Moved: the document says what the codes show, as in understanding
+(Emu3, section 2.4), and keeps its length. Texts, conversations, interleaved documents and documents whose caption comes
+after the codes never change.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _AROUND = 5  # BOS, BOI, IMG, EOI, EOS
 
 
 def lengths_without_caption(vocab: Vocabulary, grid: Ints, fps: npt.NDArray[np.float64], n_tokens: Ints) -> Ints:
-    """Tokens of each image or video without its caption, at most; int64 [documents].
+    """Upper bound on the tokens of each image or video without its caption; int64 [documents].
 
     `grid`: [documents, 3], latent frames, rows and columns; `fps`: NaN for an image. Exact for an image; for a video
     up to `SPELLING` more, since the shards' columns do not say how its duration is spelt.
@@ -43,7 +43,7 @@ def _header_tokens(vocab: Vocabulary, t: float, h: float, w: float, fps: float) 
 
 
 def sampled(doc_ids: npt.NDArray[np.object_], share: float, seed: int, epoch: int, *more: int) -> npt.NDArray[np.bool_]:
-    """bool [documents]: which of them are drawn, each with probability `share`.
+    """bool [documents]: which are drawn, each with probability `share`.
 
     A pure function of (seed, epoch, more, doc_id): the first 64 bits of the id through a mixing function (splitmix64;
     Steele et al. 2014). Raises DataError for an id that is not 32 hex digits.
@@ -69,12 +69,12 @@ def _leading_bits(doc_ids: npt.NDArray[np.object_]) -> npt.NDArray[np.uint64]:
 
 
 def drop_caption(vocab: Vocabulary, tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-    """The document without what stands between BOS and its first BOI."""
+    """The document without everything between BOS and its first BOI."""
     begin = int((tokens == vocab.boi).argmax())
     return np.concatenate((tokens[:1], tokens[begin:]))
 
 
 def move_caption(vocab: Vocabulary, tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-    """The document with what stands between BOS and its first BOI moved before its EOS."""
+    """The document with everything between BOS and its first BOI moved before its EOS."""
     begin = int((tokens == vocab.boi).argmax())
     return np.concatenate((tokens[:1], tokens[begin:-1], tokens[1:begin], tokens[-1:]))

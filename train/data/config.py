@@ -1,4 +1,4 @@
-"""How documents become batches: the `[data]` of a training recipe."""
+"""How documents become batches: the table `[data]` of a training recipe."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ LOSS_KINDS = (TokenKind.TEXT, TokenKind.STRUCTURE, TokenKind.VISION)
 
 @dataclass(kw_only=True)
 class DataConfig:
-    """How documents become batches, and what their tokens weigh in the loss."""
+    """How documents become batches, and the loss weights of their tokens."""
 
     context: int = 5120
-    """Predictions of a row."""
+    """Predictions per row."""
     batch_rows: int = 1024
-    """Rows of a step over all ranks; what does not run at once is accumulated."""
+    """Rows per step over all ranks; gradients of several forward passes are accumulated."""
     micro_rows: int = free(1)
-    """Rows of one forward pass on one rank."""
+    """Rows per forward pass on one rank."""
     kinds: tuple[Kind, ...] = ("text", "image", "video", "interleaved")
-    """Kinds of documents that are trained on and validated with; Emu3's first stage leaves out video."""
+    """Kinds of documents used for training and validation; Emu3's first stage leaves out video."""
     heldout: float = 0.01
-    """Share of the items, chosen by a hash of item_id, that are kept from training and used for validation."""
+    """Share of the items, chosen by a hash of item_id, that are held out for validation."""
     shares: list[float] = field(default_factory=list)
-    """Of an epoch's tokens, what each run folder gives, in the order of the folders; each all that it has where empty.
-    Only their ratio counts (`epochs.py`)."""
+    """The share of each run folder in an epoch's tokens, in the order of the folders; if empty, each gives all that it
+    has. Only their ratio counts (`epochs.py`)."""
     caption_drop: float = 0.0
-    """Share of the images and videos whose caption before the codes is left out, drawn anew each epoch: guidance needs
-    a model that also draws without a prompt (0.05 in Emu3's released script)."""
+    """Share of the images and videos whose caption before the codes is dropped, redrawn each epoch: guidance needs a
+    model that also draws without a prompt (0.05 in Emu3's released script)."""
     caption_after: float = 0.0
     """Share of the images and videos whose caption is moved from before the codes behind them, drawn anew each epoch: a
     model that is to say what it sees. Those that are stored so (`tokens.caption_after`) stay so."""
@@ -44,7 +44,7 @@ class DataConfig:
     text_weight: float = 1.0
     """Loss weight of text."""
     structure_weight: float = 1.0
-    """Loss weight of what is neither text nor a code."""
+    """Loss weight of tokens that are neither text nor codes."""
     ends_weight: float | None = None
     """Loss weight of EOL, EOF and EOI alone, whose place follows from the header; `structure_weight` where not set."""
     vision_weight: float = 0.5

@@ -15,7 +15,7 @@ _LONGEST_BLANK = 32
 
 
 def conversation_problems(corpus: Corpus) -> Iterator[str]:
-    """What is wrong with the conversations of a corpus, one sentence each, with document and run folder.
+    """The problems of a corpus's conversations, one sentence each, with document and run folder.
 
     Reports an answer without text or codes, and one that lies outside its document (which `write_shard` refuses).
     """

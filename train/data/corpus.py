@@ -23,7 +23,7 @@ _VISUAL = [KINDS.index(kind) for kind in ("image", "video")]
 
 
 class Corpus:
-    """All documents of some run folders, numbered from 0, and which of them are held out.
+    """All documents of some run folders, numbered from 0, and which are held out.
 
     Arrays with one entry per document: `n_tokens`, `kind` (an index into KINDS), `folder` (its run folder),
     `row_group_id` (its row group, numbered through all folders) and `grid`. `row_group_tokens` holds the ids in each
@@ -53,7 +53,7 @@ class Corpus:
             [i.row_group_id + first for i, first in zip(self._indexes, first_row_group, strict=False)]
         )
         self.row_group_tokens = np.concatenate([index.row_group_tokens for index in self._indexes])
-        # At either end of a window each folder may have a row group of which it wants a part only.
+        # At either end of a window, each folder may need only a part of a row group.
         held.most_tokens += 2 * len(folders) * int(self.row_group_tokens.max())
         self.heldout = self._held_out(config.heldout)
 
@@ -62,7 +62,7 @@ class Corpus:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hex digest of what is trained on: the vocabulary, the vision tokenizer, every document's id and length."""
+        """Hex digest of the training data: the vocabulary, the vision tokenizer, every document's id and length."""
         digest = hashlib.blake2b(f"{self.vocab.to_json()} {self.tokenizer}".encode(), digest_size=16)
         for index in self._indexes:
             digest.update("\n".join(index.strings("doc_id")).encode())
@@ -75,14 +75,14 @@ class Corpus:
         return [path for index in self._indexes for path in index.paths]
 
     def name(self, document: int) -> str:
-        """What a person finds the document by: its doc_id and run folder; those after the last are synthetic."""
+        """What a person finds the document by: its doc_id and run folder. Numbers after the last are synthetic."""
         if document >= len(self):
             return f"synthetic document {document - len(self)}"
         index, number = self._place(document)
         return f"{index.strings('doc_id')[number]} in {self.folders[int(self.folder[document])]}"
 
     def of_kinds(self, kinds: Sequence[Kind]) -> npt.NDArray[np.bool_]:
-        """bool [documents]: which are of one of these kinds."""
+        """bool [documents]: whether it is of one of these kinds."""
         return np.isin(self.kind, [KINDS.index(kind) for kind in kinds])
 
     def view(self, document: int) -> npt.NDArray[np.int32]:
@@ -109,12 +109,12 @@ class Corpus:
 
     @cached_property
     def captioned(self) -> npt.NDArray[np.bool_]:
-        """bool [documents]: images and videos whose caption, if any, stands before the codes; no conversations."""
+        """bool [documents]: images and videos whose caption, if any, comes before the codes; no conversations."""
         return np.isin(self.kind, _VISUAL) & ~self._column("caption_after").astype(np.bool_) & ~self.answered
 
     @cached_property
     def answered(self) -> npt.NDArray[np.bool_]:
-        """bool [documents]: conversations, of which the answers alone count."""
+        """bool [documents]: conversations, in which only the answers count."""
         return np.concatenate([np.diff(offsets) > 0 for _, offsets in self._answers])
 
     def answers(self, document: int) -> npt.NDArray[np.int32]:
@@ -125,7 +125,7 @@ class Corpus:
 
     @cached_property
     def tokens_without_caption(self) -> Ints:
-        """int64 [documents]: n_tokens, of a `captioned` one what is left of it, at most, without its caption."""
+        """int64 [documents]: n_tokens; for a `captioned` one, an upper bound on what is left without its caption."""
         bare, of = self.n_tokens.copy(), np.flatnonzero(self.captioned)
         fps = self._column("fps").astype(np.float64)
         bare[of] = lengths_without_caption(self.vocab, self.grid[of], fps[of], self.n_tokens[of])
@@ -153,7 +153,7 @@ class Corpus:
 
     @cached_property
     def _answers(self) -> list[tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]]:
-        """Of each run folder the edges of all answers, and offsets [documents + 1] into them."""
+        """For each run folder, the edges of all answers and offsets [documents + 1] into them."""
         return [token_lists(index.columns["answers"]) for index in self._indexes]
 
     @property
@@ -168,7 +168,7 @@ class Corpus:
         return np.concatenate([index.columns[name].to_numpy() for index in self._indexes])
 
     def _held_out(self, share: float) -> npt.NDArray[np.bool_]:
-        """bool [documents]: items whose hash is under `share`, and of a kind with two items or more at least one."""
+        """bool [documents]: items whose hash is below `share`; at least one of each kind that has two items or more."""
         items = np.concatenate([index.strings("item_id") for index in self._indexes])
         names, number = np.unique(items.astype(str), return_inverse=True)
         hashes = np.array([uniform(name) for name in names.tolist()])

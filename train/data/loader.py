@@ -53,7 +53,7 @@ class Loader:
         self._weights = np.array([config.text_weight, config.structure_weight, config.vision_weight], dtype=np.float32)
 
     def micro_batches(self, step: int, rank: int) -> list[Batch]:
-        """What `rank` computes in step `step`, in order; every rank gets equally many."""
+        """The batches of `rank` in step `step`, in order; every rank gets the same number."""
         epoch, _ = self.place(step)
         packing = self.packing(epoch)
         return [
@@ -72,7 +72,7 @@ class Loader:
         return assemble(self.corpus.vocab, contents, self.config.context, self._weights, self.config.ends_weight)
 
     def _contents(self, pieces: Pieces, epoch: int) -> Iterator[Contents]:
-        """What each piece puts into its row."""
+        """The contents of each piece."""
         vocab, real = self.corpus.vocab, len(self.corpus)
         dropped, moved = self._caption_dropped(epoch), self._caption_moved(epoch)
         answered, unasked = self.corpus.answered, self._questions_dropped(epoch)
@@ -103,7 +103,7 @@ class Loader:
                 yield Contents(number, tokens[first : stop + 1])
 
     def _why_nothing(self) -> str:
-        """What is wrong where there is not one row."""
+        """The error where there is not a single row."""
         corpus, config, count = self.corpus, self.config, len(self.documents)
         if count:
             return (
@@ -146,7 +146,7 @@ class Loader:
         return split_documents(documents, size, kind, self.corpus.grid[documents], context)
 
     def _stream(self, folder: int) -> Stream:
-        """The documents of one run folder; those that are left out count nothing."""
+        """The documents of one run folder; those that are left out count zero tokens."""
         documents = self.documents[self.corpus.folder[self.documents] == folder]
         fits = ~np.isin(documents, self.left_out)
         return Stream(documents, self.corpus.n_tokens[documents] * fits, self.corpus.row_group_id[documents])

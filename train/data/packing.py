@@ -1,11 +1,11 @@
-"""Which pieces of which documents share a training row, worked out from lengths alone.
+"""Which pieces of which documents share a training row, computed from lengths alone.
 
-What is packed are predictions: a document of n tokens makes n - 1 (token, next token) pairs, so that a text cut at a
-row's end loses none. The rules (Emu3, arXiv 2409.18869, section 2.4, keeps an image in one pack; the rest is ours):
+Predictions are packed: a document of n tokens makes n - 1 (token, next token) pairs, so that a text cut at the end of a
+row loses none. The rules (Emu3, arXiv 2409.18869, section 2.4, keeps an image in one pack; the rest is ours):
 
 - an image document stays whole;
 - a video document stays whole where it fits, else it is cut between latent frames and each part repeats the header;
-- text is cut anywhere, and fills what the others leave free.
+- text is cut anywhere, and fills the gaps that the others leave.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from reelmill.train.data.binpacking import Ints, best_fit, bin_pack
 
 @dataclass(frozen=True)
 class Pieces:
-    """Parallel arrays, one entry a piece.
+    """Parallel arrays, one entry per piece.
 
     `document`: its number. `first`, `stop`: the span of it that the piece holds, in predictions for a text, in latent
     frames for a part of a video, and (0, 0) for a document taken whole. `size`: the slots that it takes.
@@ -42,7 +42,7 @@ class Pieces:
 
     @staticmethod
     def unsplit(document: Ints, size: Ints) -> Pieces:
-        """One piece a document."""
+        """One piece per document."""
         zeros = np.zeros_like(document)
         return Pieces(document, zeros, zeros, size)
 

@@ -1,4 +1,4 @@
-"""Which rows of a packing a rank computes in which step: a pure function of the step."""
+"""The rows of a packing that a rank computes in a step: a pure function of the step."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ class Schedule:
         return epoch, step
 
     def epoch(self, step: int) -> float:
-        """Epochs made when the step is done."""
+        """Epochs completed when the step is done."""
         epoch, batch = self.place(step)
         return epoch + (batch + 1) / self.batches(epoch)
 
     def rows(self, step: int, rank: int) -> list[list[int | None]]:
-        """The rows of each micro-batch of `rank`, in order, None where there is none; every rank gets equally many."""
+        """The rows of each micro-batch of `rank`, in order, None for a missing row; every rank gets the same number."""
         epoch, number = self.place(step)
         rows, batches = self._packing(epoch).rows, self.batches(epoch)
         first, stop = (rows * n // batches for n in (number, number + 1))
@@ -47,5 +47,5 @@ class Schedule:
         return [[row if row < stop else None for row in range(start, start + micro)] for start in starts]
 
     def _batches(self, epoch: int) -> int:
-        """Batches of an epoch; their rows differ by one at most."""
+        """Batches of an epoch; their numbers of rows differ by at most one."""
         return -(-self._packing(epoch).rows // self._config.batch_rows)

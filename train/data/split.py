@@ -35,10 +35,10 @@ def split_documents(
 
 
 def _video_parts(documents: Ints, n_tokens: Ints, grid: Ints, context: int) -> tuple[Pieces, Ints]:
-    """Videos cut into parts of as many latent frames as fit, and those of which not one frame fits."""
+    """Videos cut into parts of as many latent frames as fit, and the videos of which not even one frame fits."""
     frames, height, width = grid.T
     frame_tokens = height * (width + 1) + 1
-    # A part may state its duration with more characters than the whole does.
+    # A part may need more characters to state its duration than the whole video.
     header = n_tokens - 1 - frames * frame_tokens + SPELLING
     most = np.maximum(0, context - header) // np.maximum(1, frame_tokens)
     fits = most > 0

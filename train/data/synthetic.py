@@ -1,8 +1,8 @@
-"""Synthetic documents, by which few real ones teach where rows and frames end.
+"""Synthetic documents: they teach where rows and frames end when there are few real documents.
 
-A model that sees few documents, each at one size, reads the ends of its rows from what they show, and loses count as
-soon as it draws something else. A synthetic document has random codes: only its header says where its rows end. (Ours;
-Emu3 has documents enough not to need it.)
+A model that sees few documents, each at one size, infers the ends of rows from the picture, and loses count as soon as
+it draws something else. A synthetic document has random codes, so only its header says where its rows end. (Ours; Emu3
+has enough documents not to need this.)
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a run learns. `OBJECTIVES` has the objectives by name; a module is imported only when its objective is used."""
+"""Objectives: what a run learns. `OBJECTIVES` lists them by name; a module is imported only when it is used."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OBJECTIVES: dict[str, str] = {
 
 
 def objective_class(name: str) -> type[Objective[Any]]:
-    """The class behind a name, or behind `package.module:Class`. ConfigError where there is none."""
+    """The class behind a name or `package.module:Class`. ConfigError if there is none."""
     return find_class("objective", name, OBJECTIVES, Objective)  # type: ignore[type-abstract]
 
 

@@ -1,4 +1,4 @@
-"""Batches as tensors, and their losses by kind of token: what objectives over tokens share."""
+"""Shared by the objectives over tokens: batches as tensors, and losses by kind of token."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def as_tensors(batch: Batch, layout: Layout) -> tuple[Tensor, Tensor, Tensor, Te
 
 def sums_by_kind(nll: Tensor, kinds: Tensor) -> Tensor:
     """float64 [2, kinds]: summed NLL and number of predictions of each kind in `LOSS_KINDS`. Kind -1 is not counted."""
-    # Nothing here depends on how many are real: the host would have to wait for the device to know.
+    # Nothing here depends on how many are real: to know, the host would have to wait for the device.
     number, values = kinds.flatten(), nll.flatten().double()
     real = number >= 0
     both = torch.stack((values.where(real, 0.0), real.double()))

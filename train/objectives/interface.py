@@ -1,4 +1,4 @@
-"""What a run learns, as the trainer sees it: data, the batches of a step, their loss, metrics and validation.
+"""The interface between the trainer and what a run learns: data, batches, loss, metrics and validation.
 
 Pretraining, quality fine-tuning and understanding share one objective, the next token (`next_token.py`), with different
 weights. Preference pairs are another (`preference/`).
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class DataSource(Protocol):
-    """What a run is trained on."""
+    """The training data of a run."""
 
     @property
     def vocab(self) -> Vocabulary:
@@ -39,7 +39,7 @@ class DataSource(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Hex digest of everything that is trained on."""
+        """Hex digest of all training data."""
 
     def name(self, document: int) -> str:
         """What a person finds a document of a batch by."""
@@ -75,10 +75,10 @@ class Objective(ABC, Generic[S]):
     name: ClassVar[str]
     """The table of its settings in a recipe."""
     shown: ClassVar[tuple[str, ...]] = ()
-    """The metrics that a step's line on the terminal shows beside the loss, where a step has them."""
+    """Metrics that the terminal line of a step shows beside the loss, if the step has them."""
 
     apart: ClassVar[str] = ""
-    """Parameters whose names begin so have a learning rate of their own (`rate_factors`)."""
+    """Name prefixes of parameters with a learning rate of their own (`rate_factors`)."""
 
     copied: ClassVar[float] = 0.0
     """At most so many tokens are computed beside each one of the data, as copies of pictures (`dryrun.py`)."""
@@ -103,7 +103,7 @@ class Objective(ABC, Generic[S]):
     @classmethod
     @abstractmethod
     def problems(cls, config: TrainConfig, source: S) -> Iterator[str]:
-        """What is wrong with the data, one sentence per row; reads all of it (`reelmill train --check-data`)."""
+        """The problems of the data, one sentence per row; reads all of it (`reelmill train --check-data`)."""
 
     @classmethod
     @abstractmethod
@@ -112,7 +112,7 @@ class Objective(ABC, Generic[S]):
 
     @classmethod
     def extra_memory(cls, config: TrainConfig, weights: int) -> dict[str, int]:
-        """Bytes per GPU by part, beyond what every training needs (`dryrun.py`). `weights`: those of one model."""
+        """Bytes per GPU by part, beyond what every training run needs (`dryrun.py`). `weights`: bytes of one model."""
         return {}
 
     def prepare(self, out: Path, log_fn: Callable[[str], None]) -> None:
@@ -132,7 +132,7 @@ class Objective(ABC, Generic[S]):
 
     @abstractmethod
     def micro_batches(self, step: int) -> list[Batch]:
-        """What this rank computes in a step, in order. Every rank gets the same number."""
+        """The batches of this rank in a step, in order. Every rank gets the same number."""
 
     @abstractmethod
     def epoch(self, step: int) -> float:
@@ -140,7 +140,7 @@ class Objective(ABC, Generic[S]):
 
     @abstractmethod
     def denominators(self, batch: Batch) -> list[float]:
-        """What the losses of a batch's rows are divided by. `loss` gets their sums over the global batch."""
+        """The denominators of the losses of a batch's rows. `loss` gets their sums over the global batch."""
 
     @abstractmethod
     def loss(self, model: Decoder, batch: Batch, denominators: list[float]) -> BatchLoss:

@@ -1,4 +1,4 @@
-"""The objective of pretraining and of most stages after it: predict the next token, each with its weight."""
+"""The objective of pretraining and most later stages: predict the next token, weighted by its kind."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class NextToken(Objective[Corpus]):
             for problem in verify_shard(path, source.vocab):
                 sound = False
                 yield problem
-        if sound:  # what cannot be parsed cannot be read as a conversation
+        if sound:  # a document that cannot be parsed cannot be read as a conversation
             yield from conversation_problems(source)
 
     @classmethod
@@ -104,7 +104,7 @@ class NextToken(Objective[Corpus]):
         return BatchLoss(total, torch.cat((own, sums_by_kind(nll, kinds).flatten())), nll)
 
     def metrics(self, sums: Tensor) -> dict[str, float]:
-        """Loss, NLL by kind, and the z-loss where there is one."""
+        """Loss, NLL by kind, and the z-loss if there is one."""
         loss, z_loss, *_ = sums.tolist()
         by_kind = means_by_kind(sums[2:].view(2, len(LOSS_KINDS)))
         return {"loss": loss, **by_kind, **({"z_loss": z_loss} if self.config.z_loss else {})}
@@ -123,7 +123,7 @@ class NextToken(Objective[Corpus]):
         }
 
     def format_validation(self, metrics: dict[str, Any]) -> str:
-        """NLL by kind, each with what a model that learns falls below."""
+        """NLL by kind, each with the entropy that a learning model falls below."""
         parts = []
         for kind, nll in metrics["validation"].items():
             entropy = metrics["unigram_entropy"].get(kind)

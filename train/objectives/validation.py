@@ -1,4 +1,4 @@
-"""What next-token training is measured by: the loss on held-out documents, and reference entropies below it."""
+"""Measures of next-token training: the loss on held-out documents, and reference entropies to compare with."""
 
 from __future__ import annotations
 

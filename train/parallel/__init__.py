@@ -1,6 +1,6 @@
-"""The ranks of a run: who they are, how model and batch are laid out over them, and a decoder made in that layout.
+"""The ranks of a run, how model and batch are laid out over them, and a decoder built in that layout.
 
-One code path: a single process is a group of one, and the CPU (gloo) runs what CUDA (NCCL) runs.
+There is one code path: a single process is a group of one, and the CPU (gloo) runs the same code as CUDA (NCCL).
 """
 
 from reelmill.train.parallel.decoder import Precision, clip_gradients, initialize, placed_like, sharded_decoder

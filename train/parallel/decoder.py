@@ -1,4 +1,4 @@
-"""A decoder made in the layout of a run, and its gradients clipped."""
+"""Builds a decoder in the layout of a run, and clips its gradients."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def sharded_decoder(config: ModelConfig, layout: Layout, precision: Precision, s
         model = Decoder(config)
     model.backend, model.part = layout.backend, layout.part
     compiles = compiles_layers(config, layout, precision)
-    # The order matters: float8 takes the place of modules that the rest then wraps, and FSDP comes around everything.
+    # The order matters: float8 replaces modules that the rest then wraps, and FSDP wraps everything.
     if layout.config.float8:
         use_float8(model, layout.ranks.device)
     if layout.tensor is not None:
@@ -49,7 +49,7 @@ def sharded_decoder(config: ModelConfig, layout: Layout, precision: Precision, s
 
 
 def compiles_layers(config: ModelConfig, layout: Layout, precision: Precision) -> bool:
-    """Whether the layers are compiled. ConfigError where that is asked for and would compile nothing."""
+    """Whether the layers are compiled. ConfigError if that is requested and would compile nothing."""
     device = layout.ranks.device
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
     backend = layout.backend or choose_backend(device, dtype, config.attention_dropout)
@@ -66,7 +66,7 @@ def compiles_layers(config: ModelConfig, layout: Layout, precision: Precision) -
 
 def _split_weights(model: Decoder, mesh: DeviceMesh, precision: Precision) -> None:
     if mesh.size() == 1 and precision == "float32":
-        return  # a rank alone computes with its weights as they are; FSDP would hold them twice
+        return  # a single rank computes with its weights directly; FSDP would hold them twice
     # Inputs are not cast: rotary angles and token weights stay float32. Gradients are reduced in float32.
     policy = MixedPrecisionPolicy(
         param_dtype=torch.bfloat16 if precision == "bfloat16" else None,
@@ -88,7 +88,7 @@ def all_layers(model: Decoder) -> list[nn.Module]:
 
 @torch.no_grad()
 def initialize(model: Decoder, seed: int) -> None:
-    """Norms one, all else normal with `init_std`: the same numbers for the same seed at any number of ranks."""
+    """Norms are 1, everything else normal with `init_std`; the same for a seed at any number of ranks."""
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():
         for parameter in module.parameters(recurse=False):

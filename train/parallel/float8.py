@@ -14,9 +14,9 @@ _LEAST = (8, 9)
 
 
 def use_float8(model: Decoder, device: torch.device) -> None:
-    """Make the projections of the layers compute in float8; embedding and head stay as they are.
+    """Make the projections of the layers compute in float8; embedding and head stay unchanged.
 
-    Raises ConfigError where the device cannot or torchao is missing.
+    Raises ConfigError if the device lacks float8 or torchao is missing.
     """
     if device.type != "cuda" or torch.cuda.get_device_capability(device) < _LEAST:
         found = torch.cuda.get_device_name(device) if device.type == "cuda" else "the CPU"
@@ -28,5 +28,5 @@ def use_float8(model: Decoder, device: torch.device) -> None:
         raise ConfigError('parallel.float8 needs torchao: pip install "reelmill[float8]", or set it to false.')
     from torchao.float8 import Float8LinearConfig, convert_to_float8_training
 
-    # Weights that FSDP splits travel as float8 too: half the bytes of bfloat16.
+    # FSDP gathers weights in float8 too: half the bytes of bfloat16.
     convert_to_float8_training(model.layers, config=Float8LinearConfig(enable_fsdp_float8_all_gather=True))

@@ -21,7 +21,7 @@ from reelmill.train.parallel.ranks import TIMEOUT_S, Ranks
 
 @dataclass(kw_only=True)
 class ParallelConfig:
-    """How the ranks share the work. None of it changes what is computed, but for the order of sums and float8."""
+    """How the ranks share the work. Only the order of sums and float8 change the results."""
 
     tensor: int = free(1)
     """Ranks that share each layer's heads, MLP width and the vocabulary (tensor and sequence parallelism)."""
@@ -31,7 +31,7 @@ class ParallelConfig:
     """Ranks over which weights, gradients and optimizer are split; times `context`, over which they always are. 0: all
     that tensor and context leave (FSDP). Fewer: so many groups have a copy each (HSDP)."""
     recompute: Literal["none", "selective", "full"] = free("none")
-    """What backward computes again: nothing; all but attention and the narrow projections; whole layers."""
+    """What backward recomputes: nothing; all but attention and the narrow projections; whole layers."""
     compile: bool | None = free(None)
     """Compile each layer (torch.compile); without a value those of CUDA whose attention can be compiled."""
     float8: bool = False
@@ -39,10 +39,10 @@ class ParallelConfig:
     attention: Literal["auto", "documents", "varlen", "flex"] = free("auto")
     """The way of attention (`attention.py`); auto takes the fastest that can do it."""
     timeout_s: float = free(TIMEOUT_S)
-    """Seconds that a rank waits for the others in a collective before the run ends."""
+    """Seconds that a rank waits for the others in a collective before the run fails."""
 
     def check(self, model: ModelConfig, row: int, ranks: int) -> None:
-        """Raise ConfigError where a model, rows of `row` tokens or so many ranks cannot be shared like this."""
+        """Raise ConfigError if a model or rows of `row` tokens cannot be split over these ranks."""
         for name, least in (("tensor", 1), ("context", 1), ("shard", 0)):
             if getattr(self, name) < least:
                 raise ConfigError(f"parallel.{name} is {getattr(self, name)}; it must be at least {least}.")
@@ -84,12 +84,12 @@ class Layout:
     """Which of the `data_size` parts of a batch's rows this rank computes; tensor and context ranks have the same."""
     data_size: int
     part: ContextPart | None
-    """Its columns of the rows; None: all."""
+    """This rank's columns of the rows; None: all."""
     weights: DeviceMesh
     """Over which FSDP splits the weights: 1-D, or (dp_replicate, dp_shard)."""
     tensor: DeviceMesh | None
     tokens: dist.ProcessGroup
-    """The ranks whose tokens differ: one of each tensor-parallel group."""
+    """The ranks whose tokens differ: one per tensor-parallel group."""
 
     @classmethod
     def of(cls, config: ParallelConfig, model: ModelConfig, row: int, ranks: Ranks) -> Layout:

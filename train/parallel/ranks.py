@@ -1,4 +1,4 @@
-"""The processes of a run: one group, in which a single process is a group of one."""
+"""The processes of a run, as one group; a single process is a group of one."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from reelmill.os_errors import os_failure
 Device = Literal["auto", "cpu", "cuda"]
 TIMEOUT_S = 600.0
 _CUDA_ENVIRONMENT = {
-    # Batches of several lengths would leave holes in memory that no later one fits.
+    # Batches of varying lengths would fragment memory.
     "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True",
-    # NCCL's flight recorder: after a time-out a file a rank says which collective it waited in.
+    # NCCL's flight recorder: after a timeout, a file per rank says which collective it waited in.
     "TORCH_FR_BUFFER_SIZE": "2000",
     "TORCH_NCCL_DUMP_ON_TIMEOUT": "1",
 }
 _LOST = ("Timed out waiting", "Connection closed by peer", "Connection reset by peer", "Broken pipe")
-"""What gloo and NCCL say of a rank that does not answer."""
+"""What gloo and NCCL report for a rank that does not answer."""
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """Who this process is among the run's."""
+    """The place of this process among those of the run."""
 
     rank: int
     size: int
@@ -52,19 +52,19 @@ class Ranks:
         return values
 
     def any(self, flag: bool) -> bool:
-        """Whether `flag` holds on some rank."""
+        """Whether `flag` is true on any rank."""
         flags = torch.tensor(int(flag))
         dist.all_reduce(flags, dist.ReduceOp.MAX)
         return bool(flags)
 
     def highest(self, number: int) -> int:
-        """The highest of the numbers of all ranks."""
+        """The maximum over all ranks."""
         numbers = torch.tensor(number)
         dist.all_reduce(numbers, dist.ReduceOp.MAX)
         return int(numbers)
 
     def gather(self, words: Sequence[str]) -> list[str]:
-        """The words of all ranks, in the order of the ranks."""
+        """The texts of all ranks, in the order of the ranks."""
         said = json.dumps(list(words)).encode()
         padded = torch.tensor(list(said.ljust(self.highest(len(said)))), dtype=torch.uint8)
         parts = [torch.empty_like(padded) for _ in range(dist.get_world_size())]
@@ -73,9 +73,9 @@ class Ranks:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Around work that does not itself talk to other ranks: where it fails on one, all ranks raise that error.
+        """Wraps work without collectives: if it fails on one rank, all ranks raise that error.
 
-        Without it the others would wait for the one that left until the group's timeout.
+        Without this, the others would wait for the rank that left until the group's timeout.
         """
         error: ReelmillError | None = None
         try:
@@ -87,7 +87,7 @@ class Ranks:
             raise error or getattr(errors, name, MachineError)(message)
 
     def wait(self) -> None:
-        """Return when every rank has come here: by gloo, which bears half an hour of waiting."""
+        """Wait until every rank is here: by gloo, whose timeout is half an hour."""
         dist.all_reduce(torch.zeros(1))
 
 
@@ -106,7 +106,7 @@ def join_ranks(device: Device = "auto", timeout_s: float = TIMEOUT_S) -> Iterato
     if on_cuda:
         for name, value in _CUDA_ENVIRONMENT.items():
             os.environ.setdefault(name, value)
-        torch.backends.cuda.enable_cudnn_sdp(False)  # it makes a plan for each new length of a document
+        torch.backends.cuda.enable_cudnn_sdp(False)  # cuDNN builds a plan for each new document length
         torch.cuda.set_device(where)
     is_ours = not dist.is_initialized()
     if is_ours:
@@ -127,7 +127,7 @@ def join_ranks(device: Device = "auto", timeout_s: float = TIMEOUT_S) -> Iterato
 
 
 def _make_group(where: torch.device, timeout: timedelta) -> None:
-    # Flags and messages travel from host memory. NCCL is bound to its GPU now: it would guess it at its first call.
+    # Flags and messages are sent from host memory. Bind NCCL to its GPU now: at its first call it would guess.
     options: dict[str, Any] = {"backend": "gloo", "timeout": timeout}
     if where.type == "cuda":
         options.update(backend="cpu:gloo,cuda:nccl", device_id=where)

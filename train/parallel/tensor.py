@@ -26,7 +26,7 @@ _HEADS = 2
 
 
 def share_layers(model: Decoder, mesh: DeviceMesh) -> None:
-    """Split the parameters over the ranks of a 1-D mesh, and bring inputs and outputs to where they are needed."""
+    """Split the parameters over the ranks of a 1-D mesh, and redistribute inputs and outputs as needed."""
     parallelize_module(
         model,
         mesh,

@@ -1,4 +1,4 @@
-"""Preference pairs as batches: both documents of a pair follow each other in one row, packed without padding."""
+"""Preference pairs as batches: the two documents of a pair are adjacent in one row, packed without padding."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from reelmill.train.data.packing import Packing, Pieces, pack
 from reelmill.train.data.schedule import Schedule
 
 _LOOKED_AT = 256
-"""Pairs from which the usual size of images is told."""
+"""Pairs from which the usual image size is inferred."""
 
 
 class PairCorpus:
@@ -55,7 +55,7 @@ class PairCorpus:
         return hashlib.blake2b(facts.encode(), digest_size=16).hexdigest()
 
     def name(self, document: int) -> str:
-        """The pair that a document of a batch is of."""
+        """The pair that a document of a batch belongs to."""
         return f"{('chosen', 'rejected')[document % 2]} of {self.index.name(document // 2)}"
 
     def image_grids(self) -> Ints:

@@ -22,18 +22,18 @@ Loss = Literal["dpo", "ipo", "simpo"]
 
 @dataclass(kw_only=True)
 class PreferenceConfig:
-    """How preference pairs are learned."""
+    """Settings of preference training."""
 
     pairs: str = ""
     """NAME of pairs/NAME in the run folders; not needed where there is one, or where --data names the pairs' folder."""
     loss: Loss = "dpo"
-    """What is made of a pair's two log-probabilities."""
+    """The loss function of a pair's two log-probabilities."""
     beta: float = 0.1
-    """How far the model may leave the reference: the smaller, the farther."""
+    """How closely the model stays to the reference: a smaller beta lets it move farther."""
     label_smoothing: float = 0.0
-    """Share of the pairs whose order is taken to be wrong (dpo, simpo)."""
+    """Share of the pairs whose order is assumed to be wrong (dpo, simpo)."""
     gamma: float = 0.5
-    """What the chosen one's mean is to be better by, times beta (simpo)."""
+    """Target margin between the means of chosen and rejected, times beta (simpo)."""
     ntp_weight: float = 1.0
     """Weight of the next-token loss on the chosen documents' answers, a mean over their tokens (Emu3, section 2.5)."""
     reference: Literal["stored", "model"] = "stored"
@@ -42,11 +42,11 @@ class PreferenceConfig:
 
     @property
     def needs_reference(self) -> bool:
-        """Whether the loss compares with the model that training begins with."""
+        """Whether the loss uses a reference model, the one that training starts from."""
         return self.loss != "simpo"
 
     def check(self) -> None:
-        """Raise ConfigError for numbers that mean nothing."""
+        """Raise ConfigError for values out of range."""
         if self.beta <= 0 or self.ntp_weight < 0 or not 0 <= self.label_smoothing < 0.5:
             raise ConfigError(
                 f"preference.beta is {self.beta}, ntp_weight {self.ntp_weight}, label_smoothing "

@@ -31,7 +31,7 @@ from reelmill.train.objectives.preference.rows import PairRows, log_probs
 from reelmill.train.parallel import Layout
 
 _SUMMED = ("loss", "margin", "accuracy", "kl", "chosen", "rejected")
-"""What is summed over pairs, in this order, after their number; see `Preference.metrics`."""
+"""The sums over pairs, in this order, after the number of pairs; see `Preference.metrics`."""
 
 
 class Preference(Objective[PairCorpus]):
@@ -69,14 +69,14 @@ class Preference(Objective[PairCorpus]):
 
     @classmethod
     def summary(cls, config: TrainConfig, source: PairCorpus) -> str:
-        """How many pairs there are, and how many are too long."""
+        """The number of pairs, and how many are too long."""
         longer = int((source.size > config.data.context).sum())
         left_out = f"; {longer:,} are longer than data.context and would be left out" if longer else ""
         return f"{len(source):,} pairs are sound, {int(source.heldout.sum()):,} of them held out{left_out}"
 
     @classmethod
     def extra_memory(cls, config: TrainConfig, weights: int) -> dict[str, int]:
-        """The frozen second model, where there is one."""
+        """The frozen second model, if there is one."""
         settings: PreferenceConfig = cls.settings_of(config)
         has_second = settings.needs_reference and settings.reference == "model"
         return {"reference": weights} if has_second else {}

@@ -1,4 +1,4 @@
-"""The reference of preference training, the model that it begins with: its log-probabilities, stored once, or itself.
+"""The reference of preference training, the model that it starts from: its stored log-probabilities, or the model.
 
     RUN/reference/<digest>.parquet      pair_id, chosen, rejected: sums of log-probabilities over a document's tokens
 
@@ -55,7 +55,7 @@ def stored_reference(
     Pairs of no loader have NaN. While they are computed a second model exists, before the optimizer has any state.
     """
     ranks = layout.ranks
-    # One rank reads the weights for all; the others wait for its word.
+    # One rank reads the weights for all; the others wait for the result.
     with ranks.together():
         digest = _digest(config) if ranks.is_first else ""
     path = out / "reference" / f"{ranks.gather([digest])[0]}.parquet"

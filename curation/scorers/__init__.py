@@ -18,6 +18,7 @@ SCORERS: dict[str, str] = {
     "quality": "reelmill.curation.scorers.image_quality:Quality",
     "phash": "reelmill.curation.scorers.perceptual_hash:PerceptualHash",
     "aesthetic": "reelmill.curation.scorers.aesthetic:Aesthetic",
+    "faces": "reelmill.curation.scorers.faces:Faces",
     "hps": "reelmill.curation.scorers.preference:HPS",
     "language": "reelmill.curation.scorers.language:Language",
     "gopher_quality": "reelmill.curation.scorers.gopher:GopherQuality",

@@ -73,12 +73,12 @@ def sample() -> Recipe:
 def emu3_5() -> Recipe:
     """Emu3.5's interleaved videos (paper section 3.1.1): key frames and spoken words in order of time.
 
-    Its filter of the first stage, whose bounds are not disclosed: length and resolution, silence, and, in place of a
-    face detector, pictures that hardly change. One picture has about as many codes as Emu3.5's at 512 x 512, which is
+    Its filter of the first stage, whose bounds are not disclosed: length and resolution, silence, one large face that
+    stays, and pictures that hardly change. One picture has about as many codes as Emu3.5's at 512 x 512, which is
     256 x 256 with this vision tokenizer.
     """
     video_only: list[Kind] = ["video"]
-    score = ScoreConfig(scorers={"colourfulness": {}, "quality": {}})
+    score = ScoreConfig(scorers={"colourfulness": {}, "quality": {}, "faces": {}})
     score.decode.sample_fps = 4.0  # ours: the key frame is the sharpest of those around it
     score.expanders |= {"video": NARRATED, "audio": "reelmill.curation.expanders.audio:expand"}
     rules = {
@@ -87,6 +87,7 @@ def emu3_5() -> Recipe:
         "pictures": Rule(
             "len([k FOR k IN keyframes IF k.problem IS NULL])", min=2.0, stage="pictures", kinds=video_only
         ),
+        "talking_head": Rule("face_steady", max=0.6, stage="pictures", kinds=video_only, null="keep"),  # ours
         "steady": Rule(  # ours: one speaker before one camera, a slide that stays
             "len([k FOR k IN keyframes IF k.difference < 12]) / greatest(len(keyframes) - 1, 1)",
             max=0.8,

@@ -45,18 +45,31 @@ def how_to() -> list[Step]:
     ]
 
 
+_SKIN, _SHADE, _NOSE, _HAIR = (222, 180, 150), (196, 148, 120), (206, 160, 130), (70, 48, 34)
+_WHITE, _DARK, _LIPS, _COAT = (238, 234, 230), (40, 30, 26), (160, 70, 70), (40, 60, 90)
+_HEAD = (
+    *(((0, 135), (100, 70), _COAT), ((0, 62), (22, 34), _SHADE), ((0, -18), (56, 62), _HAIR)),
+    *(((0, 4), (47, 62), _SKIN), ((0, -44), (44, 16), _HAIR)),
+    *(((side, -8), (13, 8), _SHADE) for side in (-19, 19)),
+    *(((side, -20), (12, 3), _HAIR) for side in (-19, 19)),
+    *(((side, -6), (9, 5), _WHITE) for side in (-19, 19)),
+    *(((side, -6), (5, 5), _DARK) for side in (-19, 19)),
+    *(((0, 10), (5, 14), _NOSE), ((-6, 22), (4, 3), _SHADE), ((6, 22), (4, 3), _SHADE), ((0, 42), (20, 9), _SHADE)),
+)
+"""A head and shoulders: ovals, by their middle and half axes in pixels, from the middle of the face, back to front."""
+
+
 def speaker() -> list[Step]:
     """One speaker before one background, who sways a little."""
     background = landscapes.valley(WIDTH, HEIGHT, light=landscapes.NOON, seed=12)(0.0)
 
     def paint(seconds: float) -> Picture:
         picture = background.copy()
-        x, y = 160 + 10 * math.sin(1.3 * seconds), 110 + 3 * math.sin(2.1 * seconds)
-        oval(picture, (x, 230), (90, 70), (40, 60, 90))
-        oval(picture, (x, y), (46, 60), (226, 188, 160))
-        for side in (-18, 18):
-            oval(picture, (x + side, y - 14), (6, 4), (40, 30, 26))
-        oval(picture, (x, y + 28), (16, 3 + 4 * abs(math.sin(9 * seconds))), (150, 60, 60))
+        x, y = 160 + 10 * math.sin(1.3 * seconds), 105 + 3 * math.sin(2.1 * seconds)
+        talk = abs(math.sin(9 * seconds))
+        mouth = ((0, 40), (18, 4 + 3 * talk), _LIPS), ((0, 40), (14, 2 * talk), _DARK)
+        for (right, down), size, colour in (*_HEAD, *mouth):
+            oval(picture, (x + right, y + down), size, colour)
         return picture
 
     words = (

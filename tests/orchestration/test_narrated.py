@@ -160,7 +160,7 @@ def test_the_narrated_sample_dump_gives_one_document(tmp_path):
     found = rows(tmp_path / "out", "SELECT uri, status, rule FROM samples ORDER BY uri")
     assert [tuple(row.values()) for row in found] == [
         ("howto/mill.mp4", "kept", None),
-        ("talk/speaker.mp4", "rejected", "steady"),
+        ("talk/speaker.mp4", "rejected", "talking_head"),
     ]
     (document,) = rows(tmp_path / "out", "SELECT * FROM tokens")
     kinds = [block["kind"] for block in document["blocks"]]

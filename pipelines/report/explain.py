@@ -23,6 +23,7 @@ MOST = 8
 _FACTS = ("sample_id", "item_id", "kind", "uri", "start_s", "end_s", "width", "height", "fps", "n_frames")
 _ORIGIN = ("source", "licence", "url", "alt", "caption", "caption_source")
 _COPY = ("duplicate_of", "duplicate_cluster", "duplicate_similarity", "duplicate_method", "duplicate_reason")
+_NO_SCORES = ("unit", "skipped", "score_error", "keyframes")
 _VERDICT = ("status", "stage", "rule", "value", "threshold", *_COPY)
 
 
@@ -57,7 +58,7 @@ def explain(out: Path, wanted: str) -> dict[str, Any]:
             key,
         )
         scored = ledger.table("SELECT * FROM scored LIMIT 0").column_names
-        scores = [name for name in scored if name not in (*_FACTS, "unit", "skipped", "score_error", "keyframes")]
+        scores = [name for name in scored if name in row and name not in (*_FACTS, *_NO_SCORES)]
         return {
             "facts": {name: row[name] for name in _FACTS},
             "origin": {name: row[name] for name in _ORIGIN},

@@ -133,4 +133,10 @@ def _make_group(where: torch.device, timeout: timedelta) -> None:
         options.update(backend="cpu:gloo,cuda:nccl", device_id=where)
     if "RANK" not in os.environ:
         options.update(store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
+    else:
+        store, rank, size = next(dist.rendezvous("env://", timeout=timeout))  # type: ignore[attr-defined]
+        # torchrun keeps its store when it starts the ranks again, with the addresses of those that have ended.
+        again = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        own = dist.PrefixStore(f"start-{again}", store)  # type: ignore[attr-defined]
+        options.update(store=own, rank=rank, world_size=size)
     dist.init_process_group(**options)

@@ -7,8 +7,10 @@ count: there the driver was killed.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from reelmill.config import from_dict
 from reelmill.errors import ConfigError
@@ -58,12 +60,27 @@ class Attempts:
         self._path.unlink(missing_ok=True)
 
     def _read(self) -> _Note:
-        if not self._path.is_file():
-            return _Note(self._epoch)
         try:
-            note = from_dict(_Note, dict(json.loads(self._path.read_text())))
+            return _read(self._path, self._epoch)
+        except FileNotFoundError:
+            return _Note(self._epoch)
         except OSError as error:
             raise os_failure(error, f"cannot read {self._path}") from None
-        except (ValueError, TypeError, ConfigError):  # the worker died while it wrote
-            return _Note(self._epoch)
-        return note if note.epoch == self._epoch else _Note(self._epoch)
+
+
+def in_progress(folder: RunFolder) -> list[str]:
+    """The ids of the items that this run's workers are at."""
+    found = []
+    for path in sorted((folder.root / "running").glob("unit-*.json")):
+        with contextlib.suppress(OSError):  # its unit has ended meanwhile
+            found.append(_read(path, folder.epoch).current)
+    return [item for item in found if item is not None]
+
+
+def _read(path: Path, epoch: int) -> _Note:
+    """The note; an empty one where it is of another run or was cut off when its worker died."""
+    try:
+        note = from_dict(_Note, dict(json.loads(path.read_text())))
+    except (ValueError, TypeError, ConfigError):
+        return _Note(epoch)
+    return note if note.epoch == epoch else _Note(epoch)

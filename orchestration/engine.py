@@ -45,6 +45,10 @@ class EngineConfig:
     """Share of a GPU that each worker asks Ray for; 0: the workers see none. Without a value the workers share those
     that Ray has evenly."""
 
+    def expected_workers(self) -> int:
+        """How many there will be on this machine; a cluster's CPUs are not asked for."""
+        return (self.workers or os.cpu_count() or 1) if self.executor == "ray" else 1
+
 
 class Worker(Protocol):
     """Made once per process with `settings`, then called with tasks."""

@@ -23,6 +23,8 @@ from reelmill.media.source import Packed, Place, Source
 from reelmill.orchestration.runfolder import RunFolder
 
 BEGINNING = 64 * 1024
+UNITS_A_WORKER = 2
+"""At least, where several workers share a dump: one that has had a long unit is caught up with."""
 SHOWN = 8
 """Suffixes of ignored files that are named one by one."""
 _STAYS = ("unit", "position", "item_id", "uri", "kind", "problem", "forgotten_sha256")
@@ -73,13 +75,15 @@ def extend_plan(
     kinds: Collection[str] = ("video", "image", "text"),
     *,
     with_addresses: bool = True,
+    workers: int = 1,
 ) -> Planned:
     """Append the items of `dump` that the plan does not know yet, in units; those of `kinds`.
 
     Rows of URL tables are items `with_addresses`, and counted without.
 
     `limit` takes the first items of the dump only; `share` takes so many of all items, chosen by their ids: the same
-    ones on every run, a larger share holding a smaller one. An item is known by its uri (`prefix/` put before it when
+    ones on every run, a larger share holding a smaller one. A small dump gets smaller units, so that each of so many
+    `workers` has `UNITS_A_WORKER`. An item is known by its uri (`prefix/` put before it when
     given). A known uri whose size differs is another item under the same name: DataError says to use a prefix. A dump
     that moved keeps its items; their places, and those of their sidecars, are updated.
     """
@@ -116,7 +120,7 @@ def extend_plan(
     first = (pc.max(plan["unit"]).as_py() + 1) if len(plan) else 0
     rows = [
         {**row, "unit": first + number, "position": position}
-        for number, unit in enumerate(_units(fresh, config))
+        for number, unit in enumerate(_units(fresh, config, workers))
         for position, row in enumerate(unit)
     ]
     if rows or moved or not folder.plan_path.is_file():
@@ -143,11 +147,13 @@ def unit_items(plan: pa.Table, unit: int) -> list[dict[str, Any]]:
     return rows
 
 
-def _units(rows: list[dict[str, Any]], config: PlanConfig) -> Iterator[list[dict[str, Any]]]:
+def _units(rows: list[dict[str, Any]], config: PlanConfig, workers: int) -> Iterator[list[dict[str, Any]]]:
+    shared = -(-len(rows) // (workers * UNITS_A_WORKER)) if workers > 1 else len(rows)
+    most = min(config.unit_items, shared)
     unit: list[dict[str, Any]] = []
     size = 0
     for row in rows:
-        if unit and (len(unit) >= config.unit_items or size + row["size"] > config.unit_mb * 1024**2):
+        if unit and (len(unit) >= most or size + row["size"] > config.unit_mb * 1024**2):
             yield unit
             unit, size = [], 0
         unit.append(row)

@@ -10,11 +10,15 @@ from rich.console import Console
 
 from reelmill.config import to_dict
 from reelmill.curation.scoring import score_fingerprint
+from reelmill.orchestration.attempts import in_progress
 from reelmill.orchestration.engine import EngineConfig, Receipt, Task, run_tasks
 from reelmill.orchestration.progress import follow
 from reelmill.orchestration.recipe import Recipe
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import Database
+
+SHOWN = 3
+"""Items in progress that are named."""
 
 
 class StageRunner:
@@ -24,6 +28,7 @@ class StageRunner:
         self.folder, self.recipe, self.console = folder, recipe, console
         self.score_fingerprint = score_fingerprint(recipe.score)
         self.failures: Counter[str] = Counter()
+        self._names: dict[str, str | None] | None = None
         self.database = Database(folder.root)
         self._settings = {
             "out": str(folder.root),
@@ -51,9 +56,21 @@ class StageRunner:
     def follow(self, stage: str, tasks: list[Task], receipts: Iterable[Receipt]) -> bool:
         """The same for a stage that runs in this process and gives its receipts as its tasks end."""
         self.database.refresh()
-        follow(stage, tasks, self._watched(receipts), self.console)
+        follow(stage, tasks, self._watched(receipts), self.console, self._doing)
         self.database.refresh()
         return bool(tasks)
+
+    def _doing(self) -> str:
+        """The items that workers are at, for the stages that note them."""
+        items = in_progress(self.folder)
+        if not items:
+            return ""
+        if self._names is None:
+            plan = self.folder.read(self.folder.plan_path)
+            self._names = dict(zip(plan["item_id"].to_pylist(), plan["uri"].to_pylist(), strict=True))
+        names = [str(self._names.get(item) or item) for item in items]
+        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        return f"at {', '.join(names[:SHOWN])}{more}"
 
     def _watched(self, receipts: Iterable[Receipt]) -> Iterator[Receipt]:
         for receipt in receipts:

@@ -69,6 +69,7 @@ def preview(
                     options.share,
                     recipe.score.expanders,
                     with_addresses=recipe.fetch.enabled,
+                    workers=recipe.engine.expected_workers(),
                 )
             )
             for dump in dumps

@@ -200,6 +200,7 @@ def _plan(folder: RunFolder, dump: Path, recipe: Recipe, options: CurateOptions,
         options.share,
         recipe.score.expanders,
         with_addresses=recipe.fetch.enabled,
+        workers=recipe.engine.expected_workers(),
     )
     say(console, f"{dump}: {planned}", head="plan")
     if LINKS in planned.ignored:

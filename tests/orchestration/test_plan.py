@@ -183,3 +183,11 @@ def test_a_plan_of_before_archives_opens_and_grows(folder, dump):
     grown = extend_plan(folder, dump, PlanConfig())
     assert (grown.new_items, grown.known_items) == (1, 7)
     assert plan(folder)["member"].to_pylist() == [None] * 7 + [0]
+
+
+@pytest.mark.parametrize(("workers", "sizes"), [(1, [7]), (2, [2, 2, 2, 1]), (3, [2, 2, 2, 1]), (64, [1] * 7)])
+def test_a_small_dump_has_units_for_all_workers(dump, folder, workers, sizes):
+    """One unit of seven items would keep one worker busy and the others idle."""
+    extend_plan(folder, dump, PlanConfig(), workers=workers)
+    units = folder.read(folder.plan_path)["unit"].to_pylist()
+    assert [units.count(unit) for unit in sorted(set(units))] == sizes

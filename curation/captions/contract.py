@@ -97,6 +97,10 @@ class ModelCaptioner(CaptionSource, ABC):
         """What a model needs that runs in the workers; None where the recipe's own workers do."""
         return None
 
+    def address(self) -> str:
+        """The address of a model that is asked over a network, empty for others."""
+        return ""
+
     def setup(self, settings: AnswerSettings) -> None:
         """Load the model; runs once in a worker. Raises ConfigError or DataError where it cannot be loaded."""
 

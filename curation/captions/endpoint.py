@@ -33,6 +33,10 @@ class EndpointCaptioner(ModelCaptioner):
             raise ConfigError(f"{table}.url holds a password; put the key into the variable of api_key_env")
         at_least(table, self.config, concurrency=1, tries=1)
 
+    def address(self) -> str:
+        """The endpoint's."""
+        return str(self.config.url)
+
     def setup(self, settings: AnswerSettings) -> None:
         """Nothing is loaded; a connection is made for each batch."""
         self._settings = settings

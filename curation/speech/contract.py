@@ -68,6 +68,10 @@ class Transcriber(ABC):
     def __init__(self, config: Any = None) -> None:
         self.config: Any = self.Config() if config is None else config
 
+    def address(self) -> str:
+        """The address of a model that is asked over a network, empty for others."""
+        return ""
+
     def resources(self) -> Resources | None:
         """What a model needs that runs in the workers; None where the recipe's own workers do."""
         return None

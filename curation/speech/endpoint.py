@@ -56,6 +56,10 @@ class EndpointTranscriber(Transcriber):
         if not self.config.url.startswith(("http://", "https://")):
             raise ConfigError(f"{table}.url is {self.config.url!r}; it begins with http:// or https://")
 
+    def address(self) -> str:
+        """The endpoint's."""
+        return str(self.config.url)
+
     def setup(self) -> None:
         """Open the client."""
         key = os.environ.get(self.config.api_key_env, "") if self.config.api_key_env else ""

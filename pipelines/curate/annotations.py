@@ -5,6 +5,7 @@ from __future__ import annotations
 from reelmill.errors import MachineError
 from reelmill.orchestration import annotate as stage
 from reelmill.orchestration.stages import StageRunner
+from reelmill.pipelines.curate.endpoints import warn_if_silent
 
 
 def annotate(runner: StageRunner, selection: str) -> None:
@@ -13,6 +14,8 @@ def annotate(runner: StageRunner, selection: str) -> None:
     if recipe.tokens.narration.carry:
         for_words = recipe.transcripts.wait and bool(recipe.transcripts.sources)
         tasks = stage.annotation_tasks(runner.folder, selection, recipe.annotations, for_words=for_words)
+        for kind in ("scene", "segments") if tasks else ():
+            warn_if_silent(recipe.annotations.endpoint_of(kind).url, runner.console)
         runner.run("annotate", stage.WORKER, tasks)
 
 

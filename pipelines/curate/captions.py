@@ -19,6 +19,7 @@ from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.stages import StageRunner
 from reelmill.orchestration.views import LedgerQueries
 from reelmill.pipelines.curate import recipes
+from reelmill.pipelines.curate.endpoints import warn_if_silent
 from reelmill.pipelines.curate.verdicts import recover
 from reelmill.pipelines.tables import print_table
 from reelmill.terminal import log_to
@@ -39,6 +40,8 @@ def caption_selection(runner: StageRunner, selection: str) -> None:
         if isinstance(source, ModelCaptioner):
             tasks = caption.model_tasks(folder, selection, name, config)
             engine = _engine(source, runner.recipe.engine)
+            if tasks and (address := source.address()):
+                warn_if_silent(address, runner.console)
             runner.run(f"caption by {name}", model_captions.WORKER, tasks, engine, caption_sources=[name])
 
 

@@ -11,6 +11,7 @@ from reelmill.orchestration import audio
 from reelmill.orchestration import transcribe as stage
 from reelmill.orchestration.engine import EngineConfig
 from reelmill.orchestration.stages import StageRunner
+from reelmill.pipelines.curate.endpoints import warn_if_silent
 
 
 def hear(runner: StageRunner, *, retry: bool = False) -> None:
@@ -33,7 +34,10 @@ def transcribe(runner: StageRunner, selection: str) -> bool:
     for name in config.sources:
         tasks = stage.transcript_tasks(runner.folder, selection, name, config)
         if tasks and name != SUBTITLES:
-            transcriber(name, config).require()
+            source = transcriber(name, config)
+            source.require()
+            if address := source.address():
+                warn_if_silent(address, runner.console)
         head, engine = f"transcribe by {name}", _engine(name, runner)
         ran |= runner.run(head, stage.WORKER, tasks, engine, transcript_source=name)
     return ran

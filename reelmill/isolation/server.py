@@ -75,8 +75,8 @@ class Server:
 
     def wait(self) -> tuple[int, float] | None:
         """Wait status and CPU seconds of the worker that has ended; None when it does not, or the server is gone."""
-        self._control.settimeout(ENDING_S)
         try:
+            self._control.settimeout(ENDING_S)
             said = self._control.recv(ENDED.size, socket.MSG_WAITALL)
         except OSError:
             return None

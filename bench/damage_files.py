@@ -221,7 +221,7 @@ HOWS: tuple[How, ...] = (
     How("webm", "libvpx-vp9", {**VP, "b": "400k"}, times="pauses"),
     How("webm", "libvpx-vp9", {**HIDDEN, "crf": "30", "b": "0", "g": "48", "tile-columns": "2"}, sizes=((640, 360),)),
     How("webm", "libvpx-vp9", {**VP, "b": "200k", "g": "25", "error-resilient": "1", "frame-parallel": "1"}),
-    How("webm", "libvpx-vp9", {**VP, "lossless": "1", "g": "12"}, "yuv444p"),
+    How("webm", "libvpx-vp9", {**HIDDEN, "lossless": "1", "g": "12"}, "yuv444p", sizes=CIF),
     How("webm", "libvpx", {**HIDDEN, "b": "300k", "g": "30", "slices": "4"}),
     How("avi", "mpeg4", {"g": "12", "bf": "0"}),
     How("avi", "mpeg4", {"g": "50", "b": "300k"}, sound=True),

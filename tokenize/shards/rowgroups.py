@@ -32,6 +32,10 @@ class RowGroups:
         # Parsing a footer takes as long as decoding 200,000 ids, and a shard has many row groups.
         self._footers: OrderedDict[str, pq.FileMetaData] = OrderedDict()
 
+    def __reduce__(self) -> tuple[type[RowGroups], tuple[int]]:
+        """Another process begins with none."""
+        return RowGroups, (self.most_tokens,)
+
     def get(self, path: str, group: int) -> RowGroup:
         """The ids of a row group's documents, flat (int32, read-only), and int64 [rows + 1] offsets into them.
 

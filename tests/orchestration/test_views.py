@@ -109,7 +109,7 @@ def test_a_unit_without_samples_has_no_row_group(out, tmp_path):
 def test_a_folder_with_the_empty_files_among_the_others_opens_and_is_brought_up_to_date(out, tmp_path):
     earlier = tmp_path / "earlier"
     shutil.copytree(out, earlier)
-    for table in (*TABLES, "timings", "audio", "transcripts", "duplicates"):
+    for table in (*TABLES, "timings", "audio", "transcripts", "annotations", "duplicates", "fetches"):
         for place, suffix in ((earlier, ".parquet"), (earlier / "checksums", ".parquet.sha256")):
             (place / table).mkdir(exist_ok=True)
             (place / "schemas" / f"{table}{suffix}").rename(place / table / f"schema{suffix}")

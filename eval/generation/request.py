@@ -151,7 +151,8 @@ class ActiveSequence:
     """A request that is being generated.
 
     Its rows read the tokens `pending` in the next step, and after them those of `drafts`, which stand for the positions
-    that follow; or, while a `picture` is drawn in another order, parts of that.
+    that follow; or, while a `picture` is drawn in another order, parts of that. `laws` are the distributions that its
+    newest tokens are samples of, where these are known: those of a `row`, for drafts of the next one.
     """
 
     def __init__(self, number: int, request: Request, vocab: Vocabulary) -> None:
@@ -159,6 +160,7 @@ class ActiveSequence:
         self.pending = [int(prompt[-1]) for prompt in request.prompts]
         self.rows = len(self.pending)
         self.drafts: list[Draft] = []
+        self.laws: list[Tensor | None] = []
         self.picture: Picture | None = None
         self.on_draft: OnDraft | None = None
         self.cost = Cost()
@@ -185,6 +187,11 @@ class ActiveSequence:
         """The next `count` numbers of its random stream."""
         numbers: list[float] = self._random.random(count, dtype=np.float32).tolist()
         return numbers
+
+    @property
+    def row(self) -> int:
+        """Tokens from a code to the one below it, in the picture or video that it is in the middle of; else 0."""
+        return self._state.w + 1 if self._state is not None and self._state.phase == Phase.BODY else 0
 
     def allowed(self) -> Ranges:
         """The ids that may come next, as (start, stop) ranges."""

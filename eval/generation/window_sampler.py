@@ -62,21 +62,26 @@ class WindowSampler:
     def propose(self, sequence: ActiveSequence, window: Sequence[Ranges]) -> None:
         """Give the sequence a draft for every position of its window but the last.
 
-        Forced tokens are certain. New drafts of codes are samples of the newest distribution that the sequence has,
-        that of its last draft: neighbors look alike. Without one, every code is as likely.
+        Forced tokens are certain. A new draft of a code is a sample of what the code above it was a sample of, be that
+        settled or a draft itself: neighbors look alike, and it stays the more often the nearer the two distributions
+        are, however spread out they are. Codes without one above are drafted from the newest distribution that there
+        is, and as equally likely without any.
         """
         drafts = sequence.drafts[: len(window) - 1]
-        newest = next((d.distribution for d in reversed(sequence.drafts) if d.distribution is not None), None)
+        row = sequence.row
+        known = [*sequence.laws, *(draft.distribution for draft in drafts)]
+        newest = next((law for law in reversed(known) if law is not None), None)
         for ranges in window[len(drafts) : -1]:
-            token = single_id(ranges)
-            if token is not None:
-                drafts.append(Draft(token, None))
-                continue
-            start, stop = ranges[0]
-            if newest is None:
-                newest = torch.full((stop - start,), 1 / (stop - start), dtype=self._dtype, device=self._device)
-            place = choose(newest[None], torch.tensor(sequence.uniforms(1), device=newest.device))
-            drafts.append(Draft(start + int(place), newest))
+            token, law = single_id(ranges), None
+            if token is None:
+                start, stop = ranges[0]
+                law = known[-row] if 0 < row <= len(known) else None
+                law = law if law is not None else newest
+                if law is None:
+                    law = torch.full((stop - start,), 1 / (stop - start), dtype=self._dtype, device=self._device)
+                token = start + int(choose(law[None], torch.tensor(sequence.uniforms(1), device=law.device)))
+            drafts.append(Draft(token, law))
+            known.append(law)
         sequence.drafts = drafts
 
     def sample(
@@ -151,4 +156,6 @@ def _settle(sequence: ActiveSequence, renewed: Sequence[Draft]) -> list[SampledT
         if settled[-1].is_last or (offset < len(drafts) and new.token != drafts[offset]):
             break
     sequence.drafts = list(renewed[len(settled) :])
+    laws = [*sequence.laws, *(draft.distribution for draft in renewed[: len(settled)])]
+    sequence.laws = laws[len(laws) - min(len(laws), sequence.row) :]
     return settled

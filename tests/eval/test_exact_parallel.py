@@ -1,5 +1,7 @@
 """Exact parallel decoding follows the law of plain decoding: outcomes enumerated, greedy tokens equal, fewer passes."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -167,3 +169,22 @@ def test_rows_of_a_mixed_batch_follow_their_laws(model):
         statistic = ((counts[0] - counts[1]) ** 2 / np.maximum(both, 1))[used].sum()
         assert used.sum() > 5
         assert statistic < used.sum() + 5 * np.sqrt(2 * used.sum())  # five standard deviations of chi-squared
+
+
+def test_a_row_like_the_one_above_takes_a_pass():
+    """Each code follows from the one before alone: the first row is found code by code, and says all others."""
+    vocab, side = Vocabulary("bytes", 64), 8
+    model = random_model(vocab)
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            parameter.zero_()
+    order = [vocab.vision_start + 7 * code for code in range(side)]
+    for place, (token, following) in enumerate([(vocab.img, order[0]), (vocab.eol, order[0]), *pairwise(order)]):
+        model.embed_tokens.weight[token, place] = 1.0
+        model.lm_head.weight[following, place] = 9.0
+    sampling = SamplingParams(vision=TokenSampling(temperature=0))
+    request = image_request(Grammar(vocab, one_block=True), "a", side, side, sampling=sampling)
+    ([tokens], passes), ([plain], _) = (generate(model, vocab, [request], window) for window in (side + 1, 1))
+    assert tokens == plain
+    assert [token for token in tokens if token >= vocab.vision_start] == order * side
+    assert passes <= 2 * side + 2

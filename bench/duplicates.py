@@ -24,6 +24,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from reelmill.curation.duplicates import looks, pdq
+from reelmill.curation.duplicates.config import DuplicatesConfig
 from reelmill.curation.duplicates.find import RADIUS, Copies, Look, best_of, picture_pairs
 from reelmill.curation.duplicates.search import HashTables
 from reelmill.curation.interfaces import Frames, Sample
@@ -32,7 +33,7 @@ from reelmill.curation.scorers import create
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "helpers"))
 from copies import EDITS
 
-LEAST = 0.8
+LEAST = DuplicatesConfig().min_similarity
 
 
 def small(image):

@@ -54,43 +54,42 @@ def decide(
     except duckdb.Error as error:
         raise ConfigError(f"a rule cannot be computed over these samples: {error}") from None
     if duplicates is not None and duplicates.near:
-        decided = _without_copies(connection, decided, duplicates.min_similarity)
+        decided = _without_copies(connection, decided, duplicates)
     return decided.select(VERDICTS.names).cast(VERDICTS)
 
 
-def _without_copies(connection: duckdb.DuckDBPyConnection, decided: pa.Table, least: float) -> pa.Table:
+def _without_copies(connection: duckdb.DuckDBPyConnection, decided: pa.Table, config: DuplicatesConfig) -> pa.Table:
     """The same verdicts, where near copies of a kept sample are rejected, and clusters are named."""
     connection.register("decided", decided)
-    pairs = [
-        Pair(*row)
-        for row in connection.execute(
-            "SELECT sample_id, other_id, similarity, method FROM duplicates WHERE similarity >= $1", [least]
-        ).fetchall()
-    ]
-    members = {row[0]: Member(*row) for row in connection.execute(_MEMBERS, [least]).fetchall()}
+    least = [config.min_text_similarity, config.min_similarity]
+    pairs = [Pair(*row) for row in connection.execute(_PAIRS, least).fetchall()]
+    named = list({name for pair in pairs for name in (pair.sample_id, pair.other_id)})
+    members = {row[0]: Member(*row) for row in connection.execute(_MEMBERS, [named]).fetchall()}
     judged = judge(pairs, members)
     rows = [
         {**vars(one), "is_dropped": one.original != one.sample_id and members[one.original].status == "kept"}
         for one in judged
     ]
     connection.register("copies", pa.Table.from_pylist(rows, schema=_COPIES))
-    found: pa.Table = connection.sql(_DROPPED, params=[least]).to_arrow_table()
+    found: pa.Table = connection.sql(_DROPPED, params=least).to_arrow_table()
     connection.unregister("copies")
     connection.unregister("decided")
     return found
 
 
+_BOUND = "CASE WHEN method = 'minhash' THEN $1::DOUBLE ELSE $2::DOUBLE END"
+_PAIRS = f"SELECT sample_id, other_id, similarity, method FROM duplicates WHERE similarity >= {_BOUND}"
 _MEMBERS = """SELECT s.sample_id, d.status, s.width::BIGINT * s.height, coalesce(s.quality_score, 0.0),
     i.alt IS NOT NULL, coalesce(i.crawled, ''), i.uri
 FROM scored s JOIN decided d USING (sample_id) JOIN items i ON i.item_id = s.item_id
-WHERE s.sample_id IN (SELECT unnest([sample_id, other_id]) FROM duplicates WHERE similarity >= $1)"""
+WHERE list_contains($1, s.sample_id)"""
 
-_DROPPED = """SELECT d.* REPLACE (
+_DROPPED = f"""SELECT d.* REPLACE (
     CASE WHEN now THEN 'rejected' ELSE d.status END AS status,
     CASE WHEN now THEN 'duplicates' ELSE d.stage END AS stage,
     CASE WHEN now THEN 'near_duplicate' ELSE d.rule END AS rule,
     CASE WHEN now THEN c.similarity ELSE d.value END AS value,
-    CASE WHEN now THEN $1 ELSE d.threshold END AS threshold,
+    CASE WHEN now THEN {_BOUND} ELSE d.threshold END AS threshold,
     coalesce(d.duplicate_of, CASE WHEN now THEN o.item_id END) AS duplicate_of,
     coalesce(c.cluster, d.duplicate_cluster) AS duplicate_cluster,
     coalesce(d.duplicate_similarity, c.similarity) AS duplicate_similarity,

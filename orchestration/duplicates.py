@@ -17,6 +17,7 @@ import pyarrow as pa
 from reelmill.curation.duplicates import looks
 from reelmill.curation.duplicates.find import Copies, Look, best_of, clip_pairs, picture_pairs
 from reelmill.curation.duplicates.pair import Pair
+from reelmill.curation.duplicates.texts import text_pairs
 from reelmill.curation.ledger import DUPLICATES, read_schema
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries
@@ -26,8 +27,9 @@ _DIGESTS = b"reelmill.compared"
 _BATCH = 500
 """Samples whose thumbnails are in memory at a time."""
 
-_UNITS = """SELECT unit, md5(string_agg(concat(sample_id, phash), '' ORDER BY sample_id)) AS digest
-FROM scored WHERE phash IS NOT NULL GROUP BY unit"""
+_UNITS = """SELECT unit, md5(string_agg(concat(sample_id, phash, minhash), '' ORDER BY sample_id)) AS digest
+FROM scored WHERE phash IS NOT NULL OR minhash IS NOT NULL GROUP BY unit"""
+_TEXTS = "SELECT unit, sample_id, item_id, minhash FROM scored WHERE minhash IS NOT NULL ORDER BY sample_id"
 _HASHED = "SELECT sample_id, item_id, phash FROM scored WHERE kind = $1 AND phash IS NOT NULL{among} ORDER BY sample_id"
 _LOOKS = """SELECT sample_id, item_id, phash, thumbnail FROM scored
 WHERE kind = $1 AND phash IS NOT NULL AND sample_id = ANY ($2)"""
@@ -45,6 +47,7 @@ def find_duplicates(folder: RunFolder) -> int:
             return 0
         kept = [row for row in _rows(folder) if not {row["unit"], row["other_unit"]} & gone]
         found = [pair for kind in ("image", "video") for pair in _compare(ledger, kind, new)]
+        found += _compare_texts(ledger, new)
         where = {row["sample_id"]: row["unit"] for row in _units_of(ledger, found)}
     rows = kept + [
         {**vars(pair), "unit": where[pair.sample_id], "other_unit": where[pair.other_id]} for pair in best_of(found)
@@ -72,6 +75,17 @@ def _compare(ledger: LedgerQueries, kind: str, new: Sequence[int]) -> Iterator[P
             for pair in _pairs(ledger, kind, copies, batch):
                 if items[pair.sample_id] != items[pair.other_id]:  # what a film shows twice is part of it
                     yield pair
+
+
+def _compare_texts(ledger: LedgerQueries, new: Sequence[int]) -> list[Pair]:
+    """Pairs of texts of two items of which at least one is in a new unit."""
+    rows = ledger.rows(_TEXTS)
+    if not rows:
+        return []
+    items = {row["sample_id"]: row["item_id"] for row in rows}
+    is_new = np.isin([row["unit"] for row in rows], list(new))
+    pairs = text_pairs(list(items), [row["minhash"] for row in rows], is_new)
+    return [pair for pair in pairs if items[pair.sample_id] != items[pair.other_id]]
 
 
 def _pairs(ledger: LedgerQueries, kind: str, copies: Copies, batch: Sequence[Look]) -> Iterator[Pair]:

@@ -73,7 +73,7 @@ VIEWS = {  # {table} is the table's files, a SQL list; {prefer}, {languages}, {m
         WHERE place = best""",
     "scored": """WITH spans AS (SELECT * FROM read_parquet({samples}, union_by_name = true)
             WHERE unit IN (SELECT DISTINCT unit FROM items)
-            UNION ALL BY NAME SELECT NULL::{keyframe}[] AS keyframes, NULL::VARCHAR AS phash,
+            UNION ALL BY NAME SELECT NULL::{keyframe}[] AS keyframes, NULL::VARCHAR AS phash, NULL::VARCHAR AS minhash,
                 NULL::VARCHAR AS thumbnail, {text} WHERE false),
         words AS (SELECT item_id, language, (w.start_s + w.end_s) / 2 AS said_s
             FROM (SELECT item_id, language, unnest(words) AS w FROM chosen_transcripts)),
@@ -107,8 +107,8 @@ VIEWS = {  # {table} is the table's files, a SQL list; {prefer}, {languages}, {m
             - epoch_us(created) AS place FROM captions WHERE problem IS NULL)
         WHERE place IS NOT NULL GROUP BY sample_id""",
     "keyframes": "SELECT item_id, sample_id, unnest(k) FROM (SELECT *, unnest(keyframes) AS k FROM scored)",
-    "samples": """SELECT s.* EXCLUDE (thumbnail), v.status, v.stage, v.rule, v.value, v.threshold, v.duplicate_of,
-        v.duplicate_cluster, v.duplicate_similarity, v.duplicate_method, v.duplicate_reason,
+    "samples": """SELECT s.* EXCLUDE (thumbnail, minhash), v.status, v.stage, v.rule, v.value, v.threshold,
+        v.duplicate_of, v.duplicate_cluster, v.duplicate_similarity, v.duplicate_method, v.duplicate_reason,
         c.caption, c.caption_source, i.uri, i.source, i.licence, i.url, i.alt
         FROM scored s JOIN items i USING (item_id)
         LEFT JOIN verdicts v ON v.sample_id = s.sample_id AND v.selection = 'default'

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from reelmill.curation.duplicates.config import CANDIDATES
 from reelmill.curation.duplicates.looks import has_detail
 from reelmill.curation.duplicates.pdq import Hashes, distances
 
@@ -17,7 +18,7 @@ SHARE = 0.5
 
 @dataclass(frozen=True)
 class Alignment:
-    """`shift`: frames of the copy before its first is the original's; `similarity`: 0 to 1, over the common frames."""
+    """`shift`: frames of the copy before its first is the original's; `similarity`: share of the common ones alike."""
 
     shift: int
     similarity: float
@@ -28,7 +29,7 @@ def align(variant: Hashes, shown: range, copy: Hashes, shift: int, radius: int) 
 
     `variant` [K, 32] hashes the frames `shown` of the original. `copy` [N, 32] hashes all of the copy's. A frame may be
     one place off: copies at other rates are sampled at other times. None where they do not show the same: fewer than
-    three frames, less than half of the shorter clip, or a fifth of the frames unlike.
+    three frames, less than half of the shorter clip, or too few frames alike.
     """
     best = None
     for moved in (shift - 1, shift, shift + 1):
@@ -53,6 +54,5 @@ def _at(variant: Hashes, shown: range, copy: Hashes, shift: int, radius: int) ->
             for near in (-1, 0, 1)
         ]
     ).min(axis=0)
-    if np.mean(apart <= radius) < 0.8:
-        return None
-    return Alignment(shift, float(np.mean(np.clip(1 - apart / 128, 0, 1))))
+    alike = float(np.mean(apart <= radius))
+    return Alignment(shift, alike) if alike >= CANDIDATES else None

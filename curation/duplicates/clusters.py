@@ -1,7 +1,7 @@
 """Which member of a group of copies stays, and why.
 
 The best stays; what is a copy of it goes. What is left and no copy of the one that stays is judged in the same way, so
-that nothing is dropped for being a copy of a copy.
+that nothing is dropped for being a copy of a copy. A crowd, such as a page that everybody mirrors, is not taken apart.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from reelmill.curation.duplicates.pair import Pair
 
+CROWD = 64
+"""A cluster of more members than this is taken as one: all are copies of the best."""
 _STATUS = {"kept": 2, "undecided": 1, "rejected": 0}
 
 
@@ -70,13 +72,15 @@ def judge(pairs: Iterable[Pair], members: Mapping[str, Member]) -> list[Verdict]
 
 def _judge_group(ranked: Sequence[Member], copies: Mapping[str, Mapping[str, Pair]]) -> list[Verdict]:
     cluster, left, verdicts = ranked[0].sample_id, list(ranked), []
+    is_crowd = len(ranked) > CROWD
     while left:
         best, *others = left
-        mine = [other for other in others if other.sample_id in copies[best.sample_id]]
+        mine = others if is_crowd else [other for other in others if other.sample_id in copies[best.sample_id]]
         reason = _reason(best, mine[0]) if mine else "no copy of what stays"
         verdicts.append(Verdict(best.sample_id, cluster, best.sample_id, None, None, reason))
         for other in mine:
-            pair = copies[best.sample_id][other.sample_id]
+            near = copies[other.sample_id]
+            pair = near.get(best.sample_id) or max(near.values(), key=lambda pair: pair.similarity)
             reason = _reason(best, other)
             verdicts.append(Verdict(other.sample_id, cluster, best.sample_id, pair.similarity, pair.method, reason))
         left = [other for other in others if other not in mine]

@@ -13,7 +13,9 @@ class DuplicatesConfig:
     """Which copies are found beside those with the same bytes."""
 
     near: bool = False
-    """Find pictures and clips that look the same, by the columns of scorer `phash`; of those that pass the rules the
-    best stays."""
-    min_similarity: float = 0.8
-    """Share of two pictures that is the same, from which on they are copies."""
+    """Find pictures and clips that look the same, by the columns of scorer `phash`, and texts that say the same, by
+    that of scorer `minhash`; of those that pass the rules the best stays."""
+    min_similarity: float = 0.85
+    """Share of two pictures, or of the frames of two clips, that is the same, from which on they are copies."""
+    min_text_similarity: float = 0.7
+    """Share of what two texts say that is the same (Jaccard similarity of five words in a row), likewise."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Pair:
-    """Two samples that are copies, and how: `pdq` (pictures) or `pdq_frames` (clips)."""
+    """Two samples that are copies, and how: `pdq` (pictures), `pdq_frames` (clips) or `minhash` (texts)."""
 
     sample_id: str
     other_id: str

@@ -19,13 +19,15 @@ STRUCTURE = 3.0
 SAME = 0.8
 """Correlation from which on two blocks show the same."""
 SMOOTH = 1.0
+BAND = 2
+"""Rows of blocks, of 8, that a caption may cover."""
 FEWEST = 6
 """Blocks with structure without which nothing is proven."""
 _ROUNDS = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 40, 1e-4)
 
 
 def agreement(original: npt.NDArray[np.uint8], copy: npt.NDArray[np.uint8], window: Window, dihedral: int) -> float:
-    """Share of blocks that are the same, 0 to 1, of thumbnails [side, side].
+    """Share of blocks that are the same, 0 to 1, of thumbnails [side, side]; a band that a caption covers may differ.
 
     `copy` is expected to show the window of `original`, then mirrored or turned by `dihedral`; the affine map between
     them is refined first (Evangelidis and Psarakis, "Parametric image alignment using enhanced correlation coefficient
@@ -61,16 +63,24 @@ def _aligned(original: Luma, copy: Luma, window: Window, dihedral: int) -> Luma:
 
 
 def _same_blocks(some: Luma, others: Luma, is_there: npt.NDArray[np.bool_]) -> float:
-    """Share of the blocks with structure in which two pictures correlate; 0 where there are few such blocks."""
+    """Share of the blocks with structure in which two pictures correlate, but for the worst band of them; 0 where there
+    are few such blocks."""
     firsts, seconds, there = (_blocks(values) for values in (some, others, is_there))
-    whole = there.all(axis=1)
-    firsts, seconds = (values[whole] - values[whole].mean(axis=1, keepdims=True) for values in (firsts, seconds))
+    firsts, seconds = (values - values.mean(axis=1, keepdims=True) for values in (firsts, seconds))
     spread = np.sqrt((firsts**2).mean(axis=1)), np.sqrt((seconds**2).mean(axis=1))
-    has_structure = np.maximum(*spread) >= STRUCTURE
-    if np.count_nonzero(has_structure) < FEWEST:
-        return 0.0
+    has_structure = (np.maximum(*spread) >= STRUCTURE) & there.all(axis=1)
     together = (firsts * seconds).mean(axis=1) / np.maximum(spread[0] * spread[1], 1e-6)
-    return float((together[has_structure] >= SAME).mean())
+    rows = len(some) // BLOCK
+    structure, same = (
+        np.count_nonzero(flags.reshape(rows, -1), axis=1)
+        for flags in (has_structure, has_structure & (together >= SAME))
+    )
+    shares = [0.0]
+    for band in range(rows - BAND + 1):
+        left = structure.sum() - structure[band : band + BAND].sum()
+        if left >= FEWEST:
+            shares.append(float((same.sum() - same[band : band + BAND].sum()) / left))
+    return max(shares)
 
 
 def _blocks(values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:

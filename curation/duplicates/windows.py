@@ -16,7 +16,7 @@ from reelmill.curation.duplicates import pdq
 from reelmill.curation.duplicates.pdq import Hashes, Luma
 
 _CUTS = ((0.0, 0.0), (0.05, 0.05), (0.1, 0.0), (0.0, 0.1), (0.05, 0.0), (0.0, 0.05))
-_BARS = ((0.16, 0.0), (0.0, 0.16))
+_BARS = tuple(bar for share in (0.13, 0.16, 0.2, 0.25) for bar in ((share, 0.0), (0.0, share)))
 
 Window = tuple[float, float, float, float]
 """Shares cut off at the left, top, right and bottom."""

@@ -17,6 +17,7 @@ SCORERS: dict[str, str] = {
     "colourfulness": "reelmill.curation.scorers.image_quality:Colourfulness",
     "quality": "reelmill.curation.scorers.image_quality:Quality",
     "phash": "reelmill.curation.scorers.perceptual_hash:PerceptualHash",
+    "minhash": "reelmill.curation.scorers.minhash:MinHash",
     "aesthetic": "reelmill.curation.scorers.aesthetic:Aesthetic",
     "faces": "reelmill.curation.scorers.faces:Faces",
     "hps": "reelmill.curation.scorers.preference:HPS",

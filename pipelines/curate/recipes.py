@@ -112,7 +112,9 @@ def text() -> Recipe:
     score = ScoreConfig(scorers=text_scorers(), expanders={"text": EXPANDERS["text"]})
     score.decode.text = text_config()
     plan = PlanConfig(unit_items=1000)
-    return Recipe(name="text", plan=plan, score=score, rules=text_rules(), tokens=TokensConfig())
+    score.scorers["minhash"] = {}
+    near = DuplicatesConfig(near=True)
+    return Recipe(name="text", plan=plan, score=score, rules=text_rules(), duplicates=near, tokens=TokensConfig())
 
 
 RECIPES: dict[str, Callable[[], Recipe]] = {"video": video, "sample": sample, "emu3_5": emu3_5, "text": text}
@@ -154,8 +156,8 @@ def check(recipe: Recipe) -> None:
     _check_annotations(recipe)
     _check_numbers(recipe)
     speech.check(recipe.transcripts)
-    if recipe.duplicates.near and "phash" not in score_columns(recipe.score):
-        raise ConfigError("duplicates.near compares the columns of scorer `phash`; add [score.scorers.phash]")
+    if recipe.duplicates.near and not {"phash", "minhash"} & {*score_columns(recipe.score)}:
+        raise ConfigError("duplicates.near compares hashes; add [score.scorers.phash] or [score.scorers.minhash]")
     if any(name != speech.SUBTITLES for name in recipe.transcripts.sources) and not recipe.sound.measure:
         raise ConfigError("transcripts.sources hear speech, which sound.measure = true finds; set it")
 
@@ -175,7 +177,7 @@ def _check_numbers(recipe: Recipe) -> None:
     at_least("score.decode", decode, **dict.fromkeys(bytes_, 1.0), max_picture_mb=1, max_frame_mb=1)
     at_least("score.decode", decode, max_duration_s=0.001, sample_fps=0.001, short_side=16, long_side=16)
     at_least("score.decode.text", decode.text, max_chars=0)
-    at_least("duplicates", recipe.duplicates, min_similarity=CANDIDATES)
+    at_least("duplicates", recipe.duplicates, min_similarity=CANDIDATES, min_text_similarity=CANDIDATES)
     at_least("score.scenes", recipe.score.scenes, max_s=0.1, max_open_s=0.1)
     at_least("tokens", recipe.tokens, area=1, fps=0.001, max_latent_frames=1, caption_after=0)
 

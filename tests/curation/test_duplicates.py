@@ -89,7 +89,7 @@ def test_copies_of_photographs_are_found_and_nothing_else():
     samples += [
         look(f"{card}|{name}", edit(image)) for card, image in originals.items() for name, edit in copies.EDITS.items()
     ]
-    pairs = {pair for pair, similarity in found(samples).items() if similarity >= 0.8}
+    pairs = {pair for pair, similarity in found(samples).items() if similarity >= 0.85}
     wrong = [pair for pair in pairs if len({name.split("|")[0] for name in pair}) > 1]
     wanted = {(f"{card}|", f"{card}|{name}") for card in originals for name in copies.EDITS}
     assert not wrong

@@ -16,6 +16,10 @@ from reelmill.orchestration.duplicates import find_duplicates
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries
 
+MILL = """The mill in the valley grinds the corn of seven farms between two stones, and when the wind is still, the
+miller mends his sails, oils the wheel, sweeps the floor and waits for the evening. His sister keeps the books: who has
+brought how many sacks, who paid in coin, who paid in flour, and who has promised to pay when the harvest is in."""
+
 
 def photograph(card):
     return np.asarray(Image.open(weights.path(card)).convert("RGB"))
@@ -28,7 +32,7 @@ def save(folder, name, image, **sidecar):
 
 
 def recipe_of(folder):
-    score = ScoreConfig(scorers={"quality": {}, "phash": {}})
+    score = ScoreConfig(scorers={"quality": {}, "phash": {}, "minhash": {}})
     rules = {"area": Rule("width * height", min=40_000.0, kinds=["image"])}
     return light_recipe(folder / "near.toml", score=score, rules=rules, duplicates=DuplicatesConfig(near=True))
 
@@ -54,7 +58,8 @@ def run(tmp_path_factory):
     save(folder / "first", "flower_cut.jpg", copies.cut(flower, 0.05, 0.05, 0.05, 0.05))
     save(folder / "first", "thumb.jpg", copies.scaled(china, 0.3))
     (folder / "first" / "same.jpg").write_bytes((folder / "first" / "china.jpg").read_bytes())
-    (folder / "first" / "china.txt").write_text("no sidecar of an item here")
+    (folder / "first" / "mill.txt").write_text(MILL)
+    (folder / "first" / "mill_again.txt").write_text(f"{MILL} Reprinted.")
     out, recipe = folder / "out", recipe_of(folder)
     curate_here(folder / "first", out, recipe)
     first = verdicts(out)
@@ -75,7 +80,7 @@ def test_the_best_copy_stays_and_the_others_are_explained(run):
     }
     china, copy, thumb, same = (first[uri] for uri in ("china.jpg", "china_small.jpg", "thumb.jpg", "same.jpg"))
     assert copy["original"] == same["original"] == "china.jpg"
-    assert copy["value"] == copy["duplicate_similarity"] >= copy["threshold"] == 0.8
+    assert copy["value"] == copy["duplicate_similarity"] >= copy["threshold"] == 0.85
     assert (copy["duplicate_method"], same["duplicate_method"]) == ("pdq", "exact")
     assert copy["stage"] == "duplicates"
     cluster = {row["duplicate_cluster"] for row in (china, copy, thumb, same)}
@@ -83,6 +88,14 @@ def test_the_best_copy_stays_and_the_others_are_explained(run):
     assert copy["duplicate_reason"] == china["duplicate_reason"]
     assert thumb["duplicate_of"] is None  # a rule rejects it
     assert first["flower_cut.jpg"]["duplicate_cluster"] is None
+
+
+def test_a_text_that_says_the_same_goes(run):
+    _, first, _ = run
+    again = first["mill_again.txt"]
+    assert first["mill.txt"]["status"] == "kept"
+    assert (again["rule"], again["original"], again["duplicate_method"]) == ("near_duplicate", "mill.txt", "minhash")
+    assert (again["duplicate_reason"], again["threshold"]) == ("name", 0.7)
 
 
 def test_a_later_crawl_is_compared_with_what_was_there(run):
@@ -93,6 +106,7 @@ def test_a_later_crawl_is_compared_with_what_was_there(run):
     assert later["flower_cut.jpg"]["duplicate_reason"] == "resolution"
     assert later["rocket.jpg"]["duplicate_cluster"] is None
     assert {uri for uri, row in later.items() if row["rule"] == "near_duplicate"} == {
+        "mill_again.txt",
         "china_small.jpg",
         "flower_cut.jpg",
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import duckdb
 import pyarrow as pa
@@ -53,9 +54,23 @@ def decide(
         decided: pa.Table = connection.sql(decide_sql(rules, licences)).to_arrow_table()
     except duckdb.Error as error:
         raise ConfigError(f"a rule cannot be computed over these samples: {error}") from None
+    if duplicates is not None and (duplicates.against or duplicates.exclude):
+        decided = _without_copies_elsewhere(connection, decided, duplicates)
     if duplicates is not None and duplicates.near:
         decided = _without_copies(connection, decided, duplicates)
     return decided.select(VERDICTS.names).cast(VERDICTS)
+
+
+def _without_copies_elsewhere(
+    connection: duckdb.DuckDBPyConnection, decided: pa.Table, config: DuplicatesConfig
+) -> pa.Table:
+    """The same verdicts, where copies of what other run folders hold are rejected."""
+    connection.register("decided", decided)
+    against, exclude = ([str(Path(name).resolve()) for name in names] for names in (config.against, config.exclude))
+    bounds = [config.min_text_similarity, config.min_similarity]
+    found: pa.Table = connection.sql(_ELSEWHERE, params=[*bounds, against, exclude]).to_arrow_table()
+    connection.unregister("decided")
+    return found
 
 
 def _without_copies(connection: duckdb.DuckDBPyConnection, decided: pa.Table, config: DuplicatesConfig) -> pa.Table:
@@ -77,8 +92,27 @@ def _without_copies(connection: duckdb.DuckDBPyConnection, decided: pa.Table, co
     return found
 
 
-_BOUND = "CASE WHEN method = 'minhash' THEN $1::DOUBLE ELSE $2::DOUBLE END"
-_PAIRS = f"SELECT sample_id, other_id, similarity, method FROM duplicates WHERE similarity >= {_BOUND}"
+_BOUND = "CASE WHEN {}method = 'minhash' THEN $1::DOUBLE ELSE $2::DOUBLE END"
+_PAIRS = f"""SELECT sample_id, other_id, similarity, method FROM duplicates
+WHERE similarity >= {_BOUND.format("")} AND other_run IS NULL"""
+_OF_THE_PAIR = ("similarity", "method", "other_run")
+_ELSEWHERE = f"""WITH found AS (
+    SELECT sample_id, bool_or(other_run IN $4) AS is_excluded,
+        {", ".join(f"max_by({name}, (other_run IN $4, similarity)) AS {name}" for name in _OF_THE_PAIR)}
+    FROM duplicates WHERE similarity >= {_BOUND.format("")} AND (other_run IN $3 OR other_run IN $4) GROUP BY sample_id
+)
+SELECT d.* EXCLUDE (now, is_excluded, similarity, method, other_run) REPLACE (
+    CASE WHEN now THEN 'rejected' ELSE d.status END AS status,
+    CASE WHEN now THEN 'duplicates' ELSE d.stage END AS stage,
+    CASE WHEN now THEN CASE WHEN is_excluded THEN 'excluded' ELSE 'copy_elsewhere' END ELSE d.rule END AS rule,
+    CASE WHEN now THEN d.similarity ELSE d.value END AS value,
+    CASE WHEN now THEN {_BOUND.format("d.")} ELSE d.threshold END AS threshold,
+    CASE WHEN now THEN d.similarity ELSE d.duplicate_similarity END AS duplicate_similarity,
+    CASE WHEN now THEN d.method ELSE d.duplicate_method END AS duplicate_method,
+    CASE WHEN now THEN regexp_extract(d.other_run, '[^/\\\\]*$') ELSE d.duplicate_reason END AS duplicate_reason)
+FROM (SELECT d.*, coalesce(f.is_excluded OR (f.sample_id IS NOT NULL AND d.status <> 'rejected'), false) AS now,
+        f.is_excluded, f.similarity, f.method, f.other_run
+    FROM decided d LEFT JOIN found f USING (sample_id)) d ORDER BY d.sample_id"""
 _MEMBERS = """SELECT s.sample_id, d.status, s.width::BIGINT * s.height, coalesce(s.quality_score, 0.0),
     i.alt IS NOT NULL, coalesce(i.crawled, ''), i.uri
 FROM scored s JOIN decided d USING (sample_id) JOIN items i ON i.item_id = s.item_id
@@ -89,12 +123,13 @@ _DROPPED = f"""SELECT d.* REPLACE (
     CASE WHEN now THEN 'duplicates' ELSE d.stage END AS stage,
     CASE WHEN now THEN 'near_duplicate' ELSE d.rule END AS rule,
     CASE WHEN now THEN c.similarity ELSE d.value END AS value,
-    CASE WHEN now THEN {_BOUND} ELSE d.threshold END AS threshold,
+    CASE WHEN now THEN {_BOUND.format("c.")} ELSE d.threshold END AS threshold,
     coalesce(d.duplicate_of, CASE WHEN now THEN o.item_id END) AS duplicate_of,
     coalesce(c.cluster, d.duplicate_cluster) AS duplicate_cluster,
     coalesce(d.duplicate_similarity, c.similarity) AS duplicate_similarity,
     coalesce(d.duplicate_method, c.method) AS duplicate_method,
-    coalesce(c.reason, d.duplicate_reason) AS duplicate_reason)
+    CASE WHEN d.rule IN ('excluded', 'copy_elsewhere') THEN d.duplicate_reason
+        ELSE coalesce(c.reason, d.duplicate_reason) END AS duplicate_reason)
 FROM (SELECT d.*, coalesce(c.is_dropped AND d.status <> 'rejected', false) AS now
     FROM decided d LEFT JOIN copies c USING (sample_id)) d
 LEFT JOIN copies c USING (sample_id) LEFT JOIN scored o ON o.sample_id = c.original ORDER BY d.sample_id"""

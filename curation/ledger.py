@@ -342,9 +342,11 @@ DUPLICATES = pa.schema(
         ("other_id", pa.string()),
         ("similarity", pa.float64()),
         ("method", pa.string()),
+        ("other_run", pa.string()),
     ]
 )
-"""Pairs of samples of two items that look the same; which of them stays is for the verdicts to say."""
+"""Pairs of samples of two items that are copies, the other one in this or another run folder; which of them stays is
+for the verdicts to say."""
 
 
 RESERVED = {

@@ -1,123 +1,133 @@
 """Pairs of copies in a run folder: `duplicates/pairs.parquet`, completed when units are new or have changed.
 
-New units are compared with all, all others with the new ones. A pair belongs to the hashes that it was found by: the
-footer has a digest of each unit's, and what was found with others is found again.
+New units are compared with all, all others with the new ones; where the recipe names other run folders, with those too.
+A pair belongs to the hashes that it was found by: the footer has a digest of each unit's, and of each other folder's,
+and what was found with others is found again.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
-from reelmill.curation.duplicates import looks
-from reelmill.curation.duplicates.find import Copies, Look, best_of, clip_pairs, picture_pairs
+from reelmill.curation.duplicates.find import best_of
 from reelmill.curation.duplicates.pair import Pair
 from reelmill.curation.duplicates.texts import text_pairs
 from reelmill.curation.ledger import DUPLICATES, read_schema
+from reelmill.orchestration.looks import Library
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries
 
 PAIRS = "duplicates/pairs.parquet"
+KINDS = ("image", "video")
 _DIGESTS = b"reelmill.compared"
-_BATCH = 500
-"""Samples whose thumbnails are in memory at a time."""
-
-_UNITS = """SELECT unit, md5(string_agg(concat(sample_id, phash, minhash), '' ORDER BY sample_id)) AS digest
-FROM scored WHERE phash IS NOT NULL OR minhash IS NOT NULL GROUP BY unit"""
-_TEXTS = "SELECT unit, sample_id, item_id, minhash FROM scored WHERE minhash IS NOT NULL ORDER BY sample_id"
-_HASHED = "SELECT sample_id, item_id, phash FROM scored WHERE kind = $1 AND phash IS NOT NULL{among} ORDER BY sample_id"
-_LOOKS = """SELECT sample_id, item_id, phash, thumbnail FROM scored
-WHERE kind = $1 AND phash IS NOT NULL AND sample_id = ANY ($2)"""
 
 
-def find_duplicates(folder: RunFolder) -> int:
-    """Bring the table of pairs up to date; returns how many units were new or changed."""
-    path = folder.root / PAIRS
-    with LedgerQueries(folder.root) as ledger:
-        units = {str(row["unit"]): row["digest"] for row in ledger.rows(_UNITS)}
-        before = _digests(folder)
-        new = sorted(int(unit) for unit, digest in units.items() if before.get(unit) != digest)
-        gone = {int(unit) for unit in before if before[unit] != units.get(unit)}
-        if not new and not gone:
+def find_duplicates(folder: RunFolder, against: Sequence[str] = (), exclude: Sequence[str] = ()) -> int:
+    """Bring the table of pairs up to date; returns how many units were new or changed.
+
+    `against`, `exclude`: run folders whose kept samples, or all of them, are looked for. DataError where one is none.
+    """
+    others = {str(Path(name).resolve()): name not in exclude for name in (*against, *exclude)}
+    before = _compared(folder)
+    with ExitStack() as stack:
+
+        def library(root: Path, *, only_kept: bool) -> Library:
+            return Library(RunFolder(root).require(), stack.enter_context(LedgerQueries(root)), only_kept)
+
+        ours = library(folder.root, only_kept=False)
+        theirs = {root: library(Path(root), only_kept=only_kept) for root, only_kept in others.items()}
+        units = ours.digests()
+        compared = {str(unit): digest for unit, digest in units.items()}
+        compared |= {root: _digest(other) for root, other in theirs.items()}
+        stale = {key for key, digest in before.items() if compared.get(key) != digest}
+        if not stale and compared.keys() == before.keys():
             return 0
-        kept = [row for row in _rows(folder) if not {row["unit"], row["other_unit"]} & gone]
-        found = [pair for kind in ("image", "video") for pair in _compare(ledger, kind, new)]
-        found += _compare_texts(ledger, new)
-        where = {row["sample_id"]: row["unit"] for row in _units_of(ledger, found)}
-    rows = kept + [
-        {**vars(pair), "unit": where[pair.sample_id], "other_unit": where[pair.other_id]} for pair in best_of(found)
-    ]
-    once = {(row["sample_id"], row["other_id"]): row for row in rows}
+        new = sorted(unit for unit in units if before.get(str(unit)) != compared[str(unit)])
+        rows = [row for row in _rows(folder) if stale.isdisjoint(_parts(row))]
+        rows += _within(ours, new)
+        for root, other in theirs.items():
+            rows += _elsewhere(ours, new if before.get(root) == compared[root] else sorted(units), root, other)
+    once = {(row["sample_id"], row["other_run"] or "", row["other_id"]): row for row in rows}
     table = pa.Table.from_pylist([once[key] for key in sorted(once)], schema=DUPLICATES)
-    folder.commit(path, table.replace_schema_metadata({_DIGESTS: json.dumps(units, sort_keys=True)}))
+    noted = table.replace_schema_metadata({_DIGESTS: json.dumps(compared, sort_keys=True)})
+    folder.commit(folder.root / PAIRS, noted)
     return len(new)
 
 
-def _compare(ledger: LedgerQueries, kind: str, new: Sequence[int]) -> Iterator[Pair]:
-    """Pairs of samples of a kind of which at least one is in a new unit."""
-    is_new = f" AND unit IN ({', '.join(map(str, new))})" if new else " AND false"
-    everything = ledger.rows(_HASHED.format(among=""), [kind])
-    added = ledger.rows(_HASHED.format(among=is_new), [kind])
-    items = {row["sample_id"]: row["item_id"] for row in everything}
-    added_ids = {row["sample_id"] for row in added}
-    known = [row["sample_id"] for row in everything if row["sample_id"] not in added_ids]
-    for index, asked in ((everything, sorted(added_ids)), (added, known)):
-        if not index or not asked:
-            continue
-        copies = Copies([row["sample_id"] for row in index], looks.hashed([row["phash"] for row in index]))
-        for start in range(0, len(asked), _BATCH):
-            batch = list(_looks(ledger, kind, asked[start : start + _BATCH]).values())
-            for pair in _pairs(ledger, kind, copies, batch):
-                if items[pair.sample_id] != items[pair.other_id]:  # what a film shows twice is part of it
-                    yield pair
+def _within(ours: Library, new: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """Rows of pairs in this folder of which at least one sample is in a new unit.
+
+    Two samples of one item are no copies: what a film shows twice is part of it.
+    """
+    for kind in KINDS:
+        shelf = ours.shelf(kind)
+        units, items = shelf.units, {row["sample_id"]: row["item_id"] for row in shelf.rows}
+        added, known = shelf.among(new), shelf.among({*units.values()} - {*new})
+        for pair in best_of([*added.pairs_with(shelf), *known.pairs_with(added)]):
+            if items[pair.sample_id] != items[pair.other_id]:
+                yield _row(pair, units[pair.sample_id], units[pair.other_id])
+    texts = ours.texts()
+    by_id = {row["sample_id"]: row for row in texts}
+    is_new = np.isin([row["unit"] for row in texts], list(new))
+    for pair in text_pairs(list(by_id), [row["minhash"] for row in texts], is_new):
+        one, two = by_id[pair.sample_id], by_id[pair.other_id]
+        if one["item_id"] != two["item_id"]:
+            yield _row(pair, one["unit"], two["unit"])
 
 
-def _compare_texts(ledger: LedgerQueries, new: Sequence[int]) -> list[Pair]:
-    """Pairs of texts of two items of which at least one is in a new unit."""
-    rows = ledger.rows(_TEXTS)
-    if not rows:
-        return []
-    items = {row["sample_id"]: row["item_id"] for row in rows}
-    is_new = np.isin([row["unit"] for row in rows], list(new))
-    pairs = text_pairs(list(items), [row["minhash"] for row in rows], is_new)
-    return [pair for pair in pairs if items[pair.sample_id] != items[pair.other_id]]
+def _elsewhere(ours: Library, units: Sequence[int], root: str, theirs: Library) -> Iterator[dict[str, Any]]:
+    """Rows of pairs of a sample in these units with one of another run folder, which is the row's `other_id`."""
+    for kind in KINDS:
+        mine, others = ours.shelf(kind).among(units), theirs.shelf(kind)
+        turned = (Pair(pair.other_id, pair.sample_id, pair.similarity, pair.method) for pair in others.pairs_with(mine))
+        place = mine.units
+        best: dict[tuple[str, str], Pair] = {}
+        for pair in (*mine.pairs_with(others), *turned):
+            key = pair.sample_id, pair.other_id
+            best[key] = max(best.get(key, pair), pair, key=lambda one: one.similarity)
+        for pair in best.values():
+            yield _row(pair, place[pair.sample_id], None, root)
+    texts = [row for row in ours.texts() if row["unit"] in {*units}]
+    others_texts = theirs.texts()
+    names = [f"{n} {row['sample_id']}" for n, rows in enumerate((texts, others_texts)) for row in rows]
+    unit_of = {row["sample_id"]: row["unit"] for row in texts}
+    is_ours = np.arange(len(names)) < len(texts)
+    for pair in text_pairs(names, [row["minhash"] for row in (*texts, *others_texts)], is_ours):
+        if pair.other_id.startswith("1 "):
+            one, two = pair.sample_id[2:], pair.other_id[2:]
+            yield _row(Pair(one, two, pair.similarity, pair.method), unit_of[one], None, root)
 
 
-def _pairs(ledger: LedgerQueries, kind: str, copies: Copies, batch: Sequence[Look]) -> Iterator[Pair]:
-    def thumbnails(sample_ids: list[str]) -> Mapping[str, npt.NDArray[np.uint8]]:
-        return {sample_id: look.thumbnails for sample_id, look in _looks(ledger, kind, sample_ids).items()}
-
-    return picture_pairs(copies, batch, thumbnails) if kind == "image" else clip_pairs(copies, batch)
+def _row(pair: Pair, unit: int, other_unit: int | None, other_run: str | None = None) -> dict[str, Any]:
+    return {**vars(pair), "unit": unit, "other_unit": other_unit, "other_run": other_run}
 
 
-def _looks(ledger: LedgerQueries, kind: str, sample_ids: Sequence[str]) -> dict[str, Look]:
-    rows = ledger.rows(_LOOKS, [kind, list(sample_ids)])
-    return {
-        row["sample_id"]: Look(
-            row["sample_id"], looks.hashed([row["phash"]]).hashes, looks.thumbnails(row["thumbnail"])
-        )
-        for row in sorted(rows, key=lambda row: row["sample_id"])
-    }
+def _digest(other: Library) -> str:
+    """Of all hashes of another run folder that are looked for."""
+    return hashlib.sha256(json.dumps(other.digests(), sort_keys=True).encode()).hexdigest()
 
 
-def _units_of(ledger: LedgerQueries, pairs: Sequence[Pair]) -> list[dict[str, Any]]:
-    named = sorted({name for pair in pairs for name in (pair.sample_id, pair.other_id)})
-    return ledger.rows("SELECT sample_id, unit FROM scored WHERE sample_id = ANY ($1)", [named])
+def _parts(row: dict[str, Any]) -> tuple[str, ...]:
+    """What a row was found by, as the digests name it."""
+    return str(row["unit"]), row["other_run"] or str(row["other_unit"])
 
 
 def _rows(folder: RunFolder) -> list[dict[str, Any]]:
     path = folder.root / PAIRS
     rows: list[dict[str, Any]] = folder.read(path).to_pylist() if path.is_file() else []
-    return rows
+    return [{"other_run": None, **row} for row in rows]
 
 
-def _digests(folder: RunFolder) -> dict[str, str]:
-    """Of each unit's hashes, as they were compared."""
+def _compared(folder: RunFolder) -> dict[str, str]:
+    """The digest of each unit's hashes and of each other folder's, as they were compared."""
     path = folder.root / PAIRS
     if not path.is_file():
         return {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 CANDIDATES = 0.7
 """Similarity from which on pairs are recorded: recipes decide how much is enough."""
@@ -15,6 +15,10 @@ class DuplicatesConfig:
     near: bool = False
     """Find pictures and clips that look the same, by the columns of scorer `phash`, and texts that say the same, by
     that of scorer `minhash`; of those that pass the rules the best stays."""
+    against: list[str] = field(default_factory=list)
+    """Other run folders: copies of what they keep are rejected."""
+    exclude: list[str] = field(default_factory=list)
+    """Run folders of what must not be trained on, such as evaluation sets: copies of anything in them are rejected."""
     min_similarity: float = 0.85
     """Share of two pictures, or of the frames of two clips, that is the same, from which on they are copies."""
     min_text_similarity: float = 0.7

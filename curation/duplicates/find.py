@@ -32,19 +32,19 @@ class Look:
 
 
 class Copies:
-    """All samples of one kind, by their hashes; asked which of them are copies of a sample."""
+    """All samples of one kind, by their hashes; asked which of them are copies of a sample.
 
-    def __init__(self, sample_ids: Sequence[str], hashed: looks.Hashed) -> None:
-        self._sample_ids = sample_ids
+    `with_asked`: those that are asked about are among them, and none is a copy of itself.
+    """
+
+    def __init__(self, sample_ids: Sequence[str], hashed: looks.Hashed, *, with_asked: bool = True) -> None:
+        self._sample_ids, self._with_asked = sample_ids, with_asked
         self._hashed = hashed
         self._evidence = np.flatnonzero(looks.has_detail(hashed.hashes))
         self._tables = HashTables(hashed.hashes[self._evidence])
 
     def candidates(self, asked: Sequence[Look]) -> Iterator[tuple[int, int, Counter[tuple[int, int]]]]:
-        """(which of `asked`, which sample, votes for (variant, shift)) where some frame is near.
-
-        A sample is no candidate for itself.
-        """
+        """(which of `asked`, which sample, votes for (variant, shift)) where some frame is near."""
         counts = [len(look.thumbnails) for look in asked]
         if not sum(counts) or not len(self._evidence):
             return
@@ -62,7 +62,7 @@ class Copies:
         for a, b, v, s in zip(look[thumbnail], self._hashed.owners[entries], variant, shifts, strict=True):
             votes[int(a), int(b)][int(v), int(s)] += 1
         for (a, b), counted in sorted(votes.items()):
-            if asked[a].sample_id != self._sample_ids[b]:
+            if not self._with_asked or asked[a].sample_id != self._sample_ids[b]:
                 yield a, b, counted
 
     def sample_id(self, owner: int) -> str:

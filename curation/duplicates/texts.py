@@ -21,6 +21,8 @@ def text_pairs(sample_ids: Sequence[str], minhashes: Sequence[str], is_new: npt.
     `similarity` estimates the Jaccard similarity of their sets of five words in a row. A bucket of more texts than
     CROWD has pairs with its first alone.
     """
+    if not minhashes:
+        return
     values, buckets = _columns(minhashes)
     found: set[tuple[int, int]] = set()
     for bucket in range(BUCKETS):

@@ -50,6 +50,13 @@ def curate(
         bool, typer.Option(help="Ask again about all URLs that were fetched; take what changed.")
     ] = False,
     raft: Annotated[str, typer.Option(help="`all`: optical flow on every pair of frames, as on a GPU.")] = "",
+    against: Annotated[
+        list[Path] | None, typer.Option(help="Another run folder: what it keeps is a duplicate here. Several.")
+    ] = None,
+    exclude: Annotated[
+        list[Path] | None,
+        typer.Option(help="A run folder of what must not be trained on, such as an evaluation set. Several."),
+    ] = None,
     trust_dump: Annotated[
         bool, typer.Option("--trust-dump", help="Tell by size, time and first bytes that a file did not change.")
     ] = False,
@@ -81,7 +88,12 @@ def curate(
     engine += [f"engine.workers={workers}"] if workers else []
     engine += ["tokens.trust_dump=true"] if trust_dump else []
     readers = [f"plan.readers={json.dumps(reader)}"] if reader else []
-    loaded = recipes.load(recipe, [*(set_ or []), *raft_assignments(raft), *engine, *readers])
+    others = [
+        f"duplicates.{name}={json.dumps([str(path.resolve()) for path in paths])}"
+        for name, paths in (("against", against), ("exclude", exclude))
+        if paths
+    ]
+    loaded = recipes.load(recipe, [*(set_ or []), *others, *raft_assignments(raft), *engine, *readers])
     console = progress_console(stderr=as_json)
     options = CurateOptions(prefix, limit, sample, update, frozenset(retry or ()), refetch)
     if dry or plan_only:

@@ -62,7 +62,7 @@ def decide_again(folder: RunFolder, recipe: Recipe, console: Console) -> None:
 
     Units that are new or have changed are compared with all others first, where samples have hashes.
     """
-    find_duplicates(folder)
+    find_duplicates(folder, recipe.duplicates.against, recipe.duplicates.exclude)
     write_verdicts(folder, DEFAULT, recipe)
     for path in sorted((folder.root / "verdicts").glob("*.parquet")):
         if path.stem in (DEFAULT, "schema"):

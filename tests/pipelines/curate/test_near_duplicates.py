@@ -112,6 +112,34 @@ def test_a_later_crawl_is_compared_with_what_was_there(run):
     }
 
 
+def test_copies_of_what_is_elsewhere_go(run, tmp_path):
+    """An evaluation set holds a mirrored cut of a photograph, and another run keeps one more and a text."""
+    flower, china = photograph("media-flower"), photograph("media-china")
+    save(tmp_path / "test_set", "q1.png", copies.mirrored(copies.cut(flower, 0, 0, 0.1, 0.05)))
+    recipe = recipe_of(tmp_path)
+    curate_here(tmp_path / "test_set", tmp_path / "benchmark", recipe)
+    save(tmp_path / "dump", "flower.jpg", copies.compressed(flower, 60))
+    save(tmp_path / "dump", "china.jpg", copies.captioned(china))
+    save(tmp_path / "dump", "rocket.jpg", photograph("media-astronaut"))
+    (tmp_path / "dump" / "china_copy.jpg").write_bytes((tmp_path / "dump" / "china.jpg").read_bytes())
+    (tmp_path / "dump" / "grinding.txt").write_text(f"Yesterday. {MILL}")
+    lists = [f"duplicates.against={json.dumps([str(run[0])])}"]
+    lists += [f"duplicates.exclude={json.dumps([str(tmp_path / 'benchmark')])}"]
+    curate_here(tmp_path / "dump", tmp_path / "out", recipe, *lists)
+    found = verdicts(tmp_path / "out")
+    assert {uri: (row["rule"], row["duplicate_reason"]) for uri, row in found.items()} == {
+        "china.jpg": ("copy_elsewhere", "out"),
+        "china_copy.jpg": ("exact_duplicate", "name"),
+        "flower.jpg": ("excluded", "benchmark"),
+        "grinding.txt": ("copy_elsewhere", "out"),
+        "rocket.jpg": (None, None),
+    }
+    assert all(row["status"] == "rejected" for uri, row in found.items() if uri != "rocket.jpg")
+    curate_here(tmp_path / "dump", tmp_path / "out", recipe, update=True)
+    found = verdicts(tmp_path / "out")
+    assert [uri for uri, row in found.items() if row["status"] == "rejected"] == ["china_copy.jpg"]
+
+
 def test_what_was_compared_is_not_compared_again(run):
     out, _, _ = run
     with RunFolder(out).lock() as folder:

@@ -1,0 +1,111 @@
+"""The hashes of a run folder's samples, and the thumbnails of some of them, read a unit at a time."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from reelmill.curation.duplicates import looks
+from reelmill.curation.duplicates.find import Copies, Look, clip_pairs, picture_pairs
+from reelmill.curation.duplicates.pair import Pair
+from reelmill.orchestration.runfolder import RunFolder
+from reelmill.orchestration.views import LedgerQueries
+
+BATCH_UNITS = 16
+"""Units whose thumbnails are in memory at a time."""
+
+_ALL, _KEPT = "true", "sample_id IN (SELECT sample_id FROM verdicts WHERE selection = 'default' AND status = 'kept')"
+_UNITS = """SELECT unit, md5(string_agg(concat(sample_id, phash, minhash), '' ORDER BY sample_id)) AS digest
+FROM scored WHERE (phash IS NOT NULL OR minhash IS NOT NULL) AND {which} GROUP BY unit"""
+_HASHED = """SELECT sample_id, item_id, unit, phash FROM scored
+WHERE kind = $1 AND phash IS NOT NULL AND {which} ORDER BY sample_id"""
+_TEXTS = """SELECT sample_id, item_id, unit, minhash FROM scored
+WHERE minhash IS NOT NULL AND {which} ORDER BY sample_id"""
+_COLUMNS = ["sample_id", "kind", "phash", "thumbnail"]
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """The samples of one kind in one run folder, by their hashes."""
+
+    folder: RunFolder
+    kind: str
+    rows: list[dict[str, Any]]
+    """sample_id, item_id, unit and phash, in order of sample_id."""
+
+    @property
+    def units(self) -> dict[str, int]:
+        """The unit of each sample."""
+        return {row["sample_id"]: row["unit"] for row in self.rows}
+
+    def among(self, units: Iterable[int]) -> Shelf:
+        """Those of some units."""
+        wanted = {*units}
+        return Shelf(self.folder, self.kind, [row for row in self.rows if row["unit"] in wanted])
+
+    def pairs_with(self, index: Shelf) -> Iterator[Pair]:
+        """Pairs of a sample of this shelf with one of another, of which it is looked whether it shows a part."""
+        if not self.rows or not index.rows:
+            return
+        copies = Copies(
+            [row["sample_id"] for row in index.rows],
+            looks.hashed([row["phash"] for row in index.rows]),
+            with_asked=index.folder.root == self.folder.root,
+        )
+        units = sorted({row["unit"] for row in self.rows})
+        wanted = {row["sample_id"] for row in self.rows}
+        for start in range(0, len(units), BATCH_UNITS):
+            asked = list(self._looks(units[start : start + BATCH_UNITS], wanted).values())
+            if self.kind == "image":
+                yield from picture_pairs(copies, asked, index.thumbnails)
+            else:
+                yield from clip_pairs(copies, asked)
+
+    def thumbnails(self, sample_ids: list[str]) -> Mapping[str, npt.NDArray[np.uint8]]:
+        """Of samples, by their ids."""
+        place, found = self.units, {}
+        by_unit = defaultdict(set)
+        for sample_id in sample_ids:
+            by_unit[place[sample_id]].add(sample_id)
+        for unit, wanted in sorted(by_unit.items()):
+            found.update({look.sample_id: look.thumbnails for look in self._looks([unit], wanted).values()})
+        return found
+
+    def _looks(self, units: Iterable[int], wanted: set[str]) -> dict[str, Look]:
+        found = {}
+        for unit in units:
+            table = self.folder.read(self.folder.unit_path("samples", unit))
+            for row in table.select(_COLUMNS).to_pylist():
+                if row["kind"] == self.kind and row["phash"] is not None and row["sample_id"] in wanted:
+                    hashes = looks.hashed([row["phash"]]).hashes
+                    found[row["sample_id"]] = Look(row["sample_id"], hashes, looks.thumbnails(row["thumbnail"]))
+        return found
+
+
+@dataclass(frozen=True)
+class Library:
+    """What is compared of a run folder: all its samples, or those that it keeps."""
+
+    folder: RunFolder
+    ledger: LedgerQueries
+    only_kept: bool = False
+
+    def shelf(self, kind: str) -> Shelf:
+        """The samples of a kind that have hashes."""
+        return Shelf(self.folder, kind, self.ledger.rows(self._of(_HASHED), [kind]))
+
+    def texts(self) -> list[dict[str, Any]]:
+        """sample_id, item_id, unit and minhash of the texts that have one."""
+        return self.ledger.rows(self._of(_TEXTS))
+
+    def digests(self) -> dict[int, str]:
+        """Of the hashes of each unit that has any."""
+        return {row["unit"]: row["digest"] for row in self.ledger.rows(self._of(_UNITS))}
+
+    def _of(self, query: str) -> str:
+        return query.replace("{which}", _KEPT if self.only_kept else _ALL)

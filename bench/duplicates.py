@@ -17,6 +17,7 @@ import itertools
 import resource
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import cv2
@@ -87,11 +88,16 @@ def truth(folder, among, sheet):
         right = sum(a.split("|")[0] == b.split("|")[0] for a, b in some)
         wanted = {(f"{stem}|", f"{stem}|{name}") for stem in pictures for name in EDITS}
         print(f"{title}: recall {len(wanted & some) / len(wanted):.3f}, precision {right}/{len(some)}")
-    others = sorted(
-        ((similarity, *pair) for pair, similarity in similar.items() if len({name.split("|")[0] for name in pair}) > 1),
-        reverse=True,
-    )
-    print("nearest pairs of different originals:", others[:12])
+    wrong = Counter(tuple(name.split("|")[0] for name in pair) for pair in pairs)
+    wrong = {names: count for names, count in wrong.items() if len({*names}) > 1}
+    print(f"pairs of different originals, by these: {wrong}")
+    best = {}
+    for pair, similarity in similar.items():
+        names = tuple(name.split("|")[0] for name in pair)
+        if len({*names}) > 1:
+            best[names] = max(best.get(names, (0.0,)), (similarity, *pair))
+    others = sorted(best.values(), reverse=True)
+    print("nearest of them:", others[:12])
     if sheet is not None and others:
         save_sheet(sheet, others[:12], pictures)
 

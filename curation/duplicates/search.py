@@ -59,7 +59,7 @@ def _sorted(keys: npt.NDArray[np.uint32]) -> tuple[npt.NDArray[np.uint32], npt.N
 
 def _draws(entries: int, tables: int) -> list[npt.NDArray[np.int64]]:
     """The bits of each table: so many that few unrelated hashes agree in them."""
-    bits = int(np.clip(np.ceil(np.log2(max(entries, 1))) + 3, LEAST_BITS, MOST_BITS))
+    bits = int(np.clip(np.ceil(np.log2(max(entries, 1))), LEAST_BITS, MOST_BITS))
     rng = np.random.default_rng(0)
     return [rng.choice(_LOW, bits, replace=False) for _ in range(tables)]
 

@@ -147,6 +147,8 @@ def decide_sql(rules: Mapping[str, Rule], licences: Sequence[str] = ()) -> str:
     ]
     rejected = " OR ".join(f"({reason.condition})" for reason in reasons)
     undecided = " OR ".join(rule.undecided_sql() for rule in rules.values()) or "false"
+    chances = [f"WHEN {rule.second_chance_sql()} THEN {quoted(name)}" for name, rule in rules.items() if rule.unless]
+    second_chance = f"CASE {' '.join(chances)} END" if chances else "NULL::VARCHAR"
     return f"""
 WITH firsts AS (
     SELECT item_id, licence, first_value(item_id) OVER same AS first_id FROM items WHERE status = 'done'
@@ -168,7 +170,8 @@ SELECT sample_id,
     CASE WHEN copies > 1 THEN first_sample END AS duplicate_cluster,
     CASE WHEN duplicate_of IS NOT NULL THEN 1.0::DOUBLE END AS duplicate_similarity,
     CASE WHEN duplicate_of IS NOT NULL THEN 'exact' END AS duplicate_method,
-    CASE WHEN copies > 1 THEN 'name' END AS duplicate_reason
+    CASE WHEN copies > 1 THEN 'name' END AS duplicate_reason,
+    {second_chance} AS second_chance
 FROM judged ORDER BY sample_id"""
 
 

@@ -331,6 +331,7 @@ VERDICTS = pa.schema(
         ("duplicate_similarity", pa.float64()),
         ("duplicate_method", pa.string()),
         ("duplicate_reason", pa.string()),
+        ("second_chance", pa.string()),
     ]
 )
 

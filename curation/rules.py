@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import duckdb
@@ -33,10 +33,14 @@ class Rule:
     """Kinds of samples that the rule judges."""
     null: Literal["undecided", "keep"] = "undecided"
     """What a missing value means: the sample waits for one, or is kept."""
+    unless: str = ""
+    """A second chance: SQL over the same columns; where it holds, a value out of bounds is let pass."""
 
     def __post_init__(self) -> None:
         if not self.expr.strip():
             raise ConfigError("a rule has an empty expr: give SQL over the columns of samples")
+        if self.unless != self.unless.strip():
+            raise ConfigError(f"the rule on {self.expr!r} has an `unless` with blanks around it: leave them out")
         if self.min is None and self.max is None:
             raise ConfigError(f"the rule on {self.expr!r} has no bound: give min, max or both")
         if not all(math.isfinite(bound) for bound in (self.min, self.max) if bound is not None):
@@ -53,7 +57,17 @@ class Rule:
         return f"kind IN ({', '.join(map(quoted, self.kinds))})"
 
     def failed_sql(self) -> str:
-        """True when the value is known and out of bounds, false otherwise; never NULL."""
+        """True when the value is known, out of bounds and not let pass, false otherwise; never NULL."""
+        return f"({self._broken_sql()} AND NOT {self._let_pass_sql()})" if self.unless else self._broken_sql()
+
+    def second_chance_sql(self) -> str:
+        """True for the samples that a second chance saves; never NULL."""
+        return f"({self._broken_sql()} AND {self._let_pass_sql()})" if self.unless else "false"
+
+    def _let_pass_sql(self) -> str:
+        return f"coalesce(CAST(({self.unless}) AS BOOLEAN), false)"
+
+    def _broken_sql(self) -> str:
         bounds = []
         if self.min is not None:
             bounds.append(f"{self.value_sql()} < {_double(self.min)}")
@@ -146,7 +160,9 @@ def check(rules: Mapping[str, Rule], schema: pa.Schema, skips: Mapping[str, str]
     with duckdb.connect(":memory:", config={"enable_external_access": "false"}) as connection:
         connection.register("samples", schema.empty_table())
         for name, rule in rules.items():
-            _bind(connection, f"rules.{name}.expr = {rule.expr!r}", f"{rule.value_sql()}, {rule.failed_sql()}")
+            plain = replace(rule, unless="")
+            _bind(connection, f"rules.{name}.expr = {rule.expr!r}", f"{rule.value_sql()}, {plain.failed_sql()}")
+            _bind(connection, f"rules.{name}.unless = {rule.unless!r}", rule.second_chance_sql())
         for name, skip_if in (skips or {}).items():
             where = f"(SELECT *, ({any_failed_sql(rules)}) AS failed FROM samples)"
             _bind(connection, f"score.scorers.{name}.skip_if = {skip_if!r}", skipped_sql(skip_if), where)

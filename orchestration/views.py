@@ -109,7 +109,7 @@ VIEWS = {  # {table} is the table's files, a SQL list; {prefer}, {languages}, {m
     "keyframes": "SELECT item_id, sample_id, unnest(k) FROM (SELECT *, unnest(keyframes) AS k FROM scored)",
     "samples": """SELECT s.* EXCLUDE (thumbnail, minhash), v.status, v.stage, v.rule, v.value, v.threshold,
         v.duplicate_of, v.duplicate_cluster, v.duplicate_similarity, v.duplicate_method, v.duplicate_reason,
-        c.caption, c.caption_source, i.uri, i.source, i.licence, i.url, i.alt
+        v.second_chance, c.caption, c.caption_source, i.uri, i.source, i.licence, i.url, i.alt
         FROM scored s JOIN items i USING (item_id)
         LEFT JOIN verdicts v ON v.sample_id = s.sample_id AND v.selection = 'default'
         LEFT JOIN chosen_captions c ON c.sample_id = s.sample_id""",

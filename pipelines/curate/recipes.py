@@ -49,6 +49,37 @@ def video() -> Recipe:
     )
 
 
+def image() -> Recipe:
+    """Emu3's image curation (paper section 2.1): at least 512 x 512, aesthetics of at least 5.5, and a second chance
+    for what fails taste alone: little text, and not monochrome.
+
+    Without CLIP's weights there is no taste, and every picture takes the second road. How much text is little and what
+    is monochrome is not disclosed: the bounds are ours.
+    """
+    low_text, colourful = "text_area <= 0.03", "colourfulness >= 5"
+    scorers: dict[str, dict[str, Any]] = {
+        "colourfulness": {},
+        "quality": {},
+        "phash": {},
+        "aesthetic": {},
+        "text": {"skip_if": f"aesthetic_score >= 5.5 OR width * height < 262144 OR NOT {colourful}"},
+    }
+    damage = {"damage": _damage()["damage"]}
+    image_only: list[Kind] = ["image"]
+    rules = damage | {
+        "image_resolution": Rule("width * height", min=262_144.0, stage="decode", kinds=image_only),
+        "image_aesthetic": Rule(
+            "coalesce(aesthetic_score, 0)",
+            min=5.5,
+            stage="looks",
+            kinds=image_only,
+            unless=f"{low_text} AND {colourful}",
+        ),
+    }
+    score = ScoreConfig(scorers=scorers, expanders={"image": EXPANDERS["image"]})
+    return Recipe(name="image", score=score, rules=rules, duplicates=DuplicatesConfig(near=True))
+
+
 def sample() -> Recipe:
     """For the sample dump on two cores: short clips, small frames, a vocabulary of bytes and 4,096 codes, less motion.
 
@@ -117,7 +148,13 @@ def text() -> Recipe:
     return Recipe(name="text", plan=plan, score=score, rules=text_rules(), duplicates=near, tokens=TokensConfig())
 
 
-RECIPES: dict[str, Callable[[], Recipe]] = {"video": video, "sample": sample, "emu3_5": emu3_5, "text": text}
+RECIPES: dict[str, Callable[[], Recipe]] = {
+    "video": video,
+    "image": image,
+    "sample": sample,
+    "emu3_5": emu3_5,
+    "text": text,
+}
 
 
 def load(name_or_file: str, assignments: Iterable[str] = ()) -> Recipe:

@@ -21,7 +21,8 @@ _QUERIES = {
         FROM items GROUP BY kind ORDER BY kind""",
     "refused": """SELECT split_part(reason, ':', 1) AS reason, reason_class, count(*) AS items, min(uri) AS example
         FROM items WHERE status = 'refused' GROUP BY ALL ORDER BY items DESC, reason""",
-    "funnel": """SELECT coalesce(v.status, 'undecided') AS status, v.stage, v.rule, v.threshold,
+    "funnel": """SELECT coalesce(v.status, 'undecided') AS status, v.stage,
+        coalesce(v.rule, v.second_chance || ': second chance') AS rule, v.threshold,
         count(*) FILTER (s.kind = 'video') AS video, count(*) FILTER (s.kind = 'image') AS image,
         count(*) FILTER (s.kind = 'text') AS text, count(*) FILTER (s.kind = 'interleaved') AS interleaved,
         round(sum(s.end_s - s.start_s), 1) AS seconds

@@ -12,6 +12,8 @@ from reelmill.orchestration.views import LedgerQueries
 
 Rows = list[dict[str, Any]]
 KINDS = ("video", "image", "text")
+LAST = ("copy_elsewhere", "near_duplicate")
+"""What judges after the rules; what is no rule otherwise comes before them."""
 MAX_ROWS = 40
 """Rows of a table on the page; what is more is counted in one line."""
 
@@ -22,11 +24,12 @@ SELECT count(*) AS items, count(*) FILTER (status = 'refused') AS refused,
 FROM items"""
 
 _JUDGED = """
-SELECT s.kind, coalesce(v.status, 'undecided') AS status, v.rule, any_value(v.stage) AS stage, count(*) AS samples,
+SELECT s.kind, coalesce(v.status, 'undecided') AS status, v.rule, v.second_chance,
+    any_value(v.stage) AS stage, count(*) AS samples,
     coalesce(sum(s.end_s - s.start_s), 0) AS seconds,
     count(*) FILTER (s.kind <> 'text' AND s.aesthetic_score IS NULL) AS without_aesthetic_score
 FROM scored s LEFT JOIN verdicts v ON v.sample_id = s.sample_id AND v.selection = 'default'
-GROUP BY s.kind, v.status, v.rule"""
+GROUP BY s.kind, v.status, v.rule, v.second_chance"""
 
 DOCUMENTS = """(SELECT * FROM tokens WHERE starts_with(fingerprint, $1)
     AND sample_id IN (SELECT sample_id FROM verdicts WHERE selection = 'default' AND status = 'kept'))"""
@@ -131,8 +134,8 @@ def _funnel(judged: Rows, rules: Mapping[str, Rule], totals: Mapping[str, Any]) 
     left = {kind: sum(row["samples"] for row in judged if row["kind"] == kind) for kind in KINDS}
     seconds = sum(row["seconds"] for row in judged)
     steps: Rows = [{"name": "cut into samples", "stage": "scenes", "lost": 0, "left": dict(left), "seconds": seconds}]
-    before = sorted({row["rule"] for row in lost} - {*rules})  # what judges before the rules
-    for name in (*before, *rules):
+    others = {row["rule"] for row in lost} - {*rules}
+    for name in (*sorted(others - {*LAST}), *rules, *(name for name in LAST if name in others)):
         here = [row for row in lost if row["rule"] == name]
         for row in here:
             left[row["kind"]] = left.get(row["kind"], 0) - row["samples"]
@@ -140,6 +143,10 @@ def _funnel(judged: Rows, rules: Mapping[str, Rule], totals: Mapping[str, Any]) 
         stage = rules[name].stage if name in rules else here[0]["stage"]
         gone = sum(row["samples"] for row in here)
         steps.append({"name": name, "stage": stage, "lost": gone, "left": dict(left), "seconds": seconds})
+        saved = sum(row["samples"] for row in judged if row["second_chance"] == name)
+        if saved:
+            road = {"name": "second chance", "saved": saved, "lost": 0}
+            steps.append({**steps[-1], **road})
     if totals["undecided"]:
         kept = {kind: totals[f"kept_{kind}s"] for kind in KINDS}
         row = {"name": "waiting for a score", "stage": "", "left": kept, "seconds": totals["kept_s"]}

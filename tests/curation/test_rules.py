@@ -83,6 +83,34 @@ def test_a_missing_value_waits_unless_the_rule_keeps_it():
     assert [found[name]["status"] for name in ("none", "low")] == ["kept", "rejected"]
 
 
+def test_a_second_chance_lets_pass_what_breaks_its_bound_alone():
+    rules = {
+        "motion": Rule("motion_score", min=0.1),
+        "taste": Rule("aesthetic_score", min=5.5, unless="text_area <= 0.03 AND colourfulness >= 5"),
+    }
+    rows = {
+        "fine": {"aesthetic_score": 6.0, "motion_score": 0.2},
+        "plain": {"aesthetic_score": 4.0, "text_area": 0.01, "colourfulness": 20.0, "motion_score": 0.2},
+        "wordy": {"aesthetic_score": 4.0, "text_area": 0.2, "colourfulness": 20.0, "motion_score": 0.2},
+        "grey": {"aesthetic_score": 4.0, "text_area": 0.0, "colourfulness": 1.0, "motion_score": 0.2},
+        "unseen": {"aesthetic_score": 4.0, "motion_score": 0.2},
+        "waits": {"text_area": 0.0, "colourfulness": 20.0, "motion_score": 0.2},
+        "still": {"aesthetic_score": 4.0, "text_area": 0.01, "colourfulness": 20.0, "motion_score": 0.0},
+    }
+    found = verdicts([sample(name, **columns) for name, columns in rows.items()], rules)
+    assert {name: (row["status"], row["rule"], row["second_chance"]) for name, row in found.items()} == {
+        "fine": ("kept", None, None),
+        "plain": ("kept", None, "taste"),
+        "wordy": ("rejected", "taste", None),
+        "grey": ("rejected", "taste", None),
+        "unseen": ("rejected", "taste", None),
+        "waits": ("undecided", None, None),
+        "still": ("rejected", "motion", "taste"),
+    }
+    with pytest.raises(ConfigError, match=r"rules\.taste\.unless = 'txt < 1'"):
+        check({"taste": Rule("n", min=1, unless="txt < 1")}, SCHEMA)
+
+
 def test_a_rule_looks_at_its_kinds_only():
     rules = {
         "size": Rule("width", min=1000.0, kinds=["image"]),

@@ -1,12 +1,17 @@
 """Claim: copies are found among the pictures of a dump, next to nothing else is, and ten million hashes are few.
 
     python bench/duplicates.py truth FOLDER [--among N] [--sheet FILE.png]
+    python bench/duplicates.py clips VIDEO ...
     python bench/duplicates.py scale N [--flips SHARE]
 
 `truth`: each picture of a folder is changed in eleven ways, as the web changes pictures, and all are compared with
 all. Recall is the share of copies found, precision the share of found pairs that show one original. The baseline on the
 same pictures is PDQ alone at its published distance of 31. The sheet shows the pairs of different originals that look
 most alike, found or not.
+
+`clips`: each video is encoded again in nine ways, all files are cut into clips as curation does, and all clips of at
+least two seconds are compared. A clip of a copy counts as found when it is paired with one of the original that shows
+the same time.
 
 `scale`: N random hashes, every twentieth a copy of another with SHARE of its bits flipped, each asked for. The baseline
 is brute force over a part of them, per query.
@@ -16,23 +21,28 @@ import argparse
 import itertools
 import resource
 import sys
+import tempfile
 import time
 from collections import Counter
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
 from reelmill.curation.duplicates import looks, pdq
 from reelmill.curation.duplicates.config import DuplicatesConfig
-from reelmill.curation.duplicates.find import RADIUS, Copies, Look, best_of, picture_pairs
+from reelmill.curation.duplicates.find import RADIUS, Copies, Look, best_of, clip_pairs, picture_pairs
 from reelmill.curation.duplicates.search import HashTables
 from reelmill.curation.interfaces import Frames, Sample
+from reelmill.curation.ledger import PLAN
 from reelmill.curation.scorers import create
+from reelmill.curation.scoring import ItemScorer, ScoreConfig
 
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "helpers"))
-from copies import EDITS
+from copies import EDITS, captioned, cut, letterboxed, mirrored, scaled
 
 LEAST = DuplicatesConfig().min_similarity
 
@@ -115,6 +125,96 @@ def save_sheet(path, pairs, pictures):
     page.save(path)
 
 
+SIDE = 320
+SHIFT_S = 2.0
+ENCODED = {
+    "rescale": {"edit": lambda image: scaled(image, 0.6)},
+    "crf 38": {"crf": 38},
+    "half the rate": {"every": 2, "crf": 30},
+    "2 s later": {"from_s": SHIFT_S},
+    "crop 10 %": {"edit": lambda image: cut(image, 0.05, 0.05, 0.05, 0.05)},
+    "mirror": {"edit": mirrored},
+    "caption": {"edit": captioned},
+    "letterbox": {"edit": letterboxed},
+    "5 % faster": {"speed": 1.05},
+}
+
+
+def encode(path, frames, rate, edit=lambda image: image, crf=23, every=1, from_s=0.0, speed=1.0):
+    """Write an H.264 file of some of the frames."""
+    with av.open(str(path), "w") as container:
+        stream = None
+        for frame in frames[round(from_s * rate) :: every]:
+            image = edit(frame)
+            image = np.ascontiguousarray(image[: image.shape[0] // 2 * 2, : image.shape[1] // 2 * 2])
+            if stream is None:
+                stream = container.add_stream("libx264", rate=Fraction(rate * speed / every).limit_denominator(1000))
+                stream.height, stream.width, stream.pix_fmt = *image.shape[:2], "yuv420p"
+                stream.options = {"crf": str(crf), "preset": "veryfast", "threads": "1"}
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def clips(paths):
+    score = ScoreConfig(scorers={"phash": {}})
+    scorer, rows = ItemScorer(score, {}), []
+    with tempfile.TemporaryDirectory() as folder:
+        for path in paths:
+            with av.open(str(path)) as container:
+                rate = float(container.streams.video[0].average_rate)
+                images = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+            images = [scaled(image, min(1.0, SIDE / image.shape[0])) for image in images]
+            for name, changes in {"": {}, **ENCODED}.items():
+                file = Path(folder) / f"{path.stem}|{name}.mp4"
+                encode(file, images, rate, **changes)
+                place = {"path": str(file), "offset": 0, "size": file.stat().st_size}
+                item = {**dict.fromkeys(PLAN.names), "unit": 0, "item_id": file.stem, "uri": file.stem, "kind": "video"}
+                _, samples = scorer.score({**item, **place})
+                rows += [row for row in samples if row["end_s"] - row["start_s"] >= 2.0]
+    scorer.close()
+    rows.sort(key=lambda row: row["sample_id"])
+    by_id = {row["sample_id"]: row for row in rows}
+    asked = [
+        Look(row["sample_id"], looks.hashed([row["phash"]]).hashes, looks.thumbnails(row["thumbnail"])) for row in rows
+    ]
+    copies = Copies(list(by_id), looks.hashed([row["phash"] for row in rows]))
+    began = time.process_time()
+    similar = {
+        (pair.sample_id, pair.other_id): pair.similarity
+        for pair in best_of(clip_pairs(copies, asked))
+        if by_id[pair.sample_id]["item_id"] != by_id[pair.other_id]["item_id"]
+    }
+    print(
+        f"{len(paths)} videos, {len(rows)} clips with their copies; compared in {time.process_time() - began:.1f} CPU-s"
+    )
+    pairs = {pair for pair, similarity in similar.items() if similarity >= LEAST}
+    wrong = Counter()
+    for pair in pairs:
+        stems = tuple(sorted(by_id[name]["item_id"].split("|")[0] for name in pair))
+        if stems[0] != stems[1]:
+            wrong[stems] += 1
+    found_of, all_of = Counter(), Counter()
+    for row in rows:
+        stem, name = row["item_id"].split("|")
+        originals = [o for o in rows if o["item_id"] == f"{stem}|" and common_s(row, o, name) >= 2.0]
+        if name and originals:
+            all_of[name] += 1
+            found_of[name] += any(tuple(sorted((row["sample_id"], o["sample_id"]))) in pairs for o in originals)
+    for name, count in all_of.items():
+        print(f"  {name:20} {found_of[name]} of {count} clips found")
+    print(
+        f"recall {sum(found_of.values()) / sum(all_of.values()):.3f}, pairs {len(pairs)}, of other videos {dict(wrong)}"
+    )
+
+
+def common_s(copy, original, name):
+    """Seconds of the original that both show."""
+    changes = ENCODED.get(name, {})
+    speed, shift = changes.get("speed", 1.0), changes.get("from_s", 0.0)
+    start, end = (copy[side] * speed + shift for side in ("start_s", "end_s"))
+    return min(end, original["end_s"]) - max(start, original["start_s"])
+
+
 def scale(count, share):
     rng = np.random.default_rng(0)
     index = rng.integers(0, 256, (count, pdq.BYTES), np.uint8)
@@ -154,12 +254,16 @@ def main():
     of_truth.add_argument("folder", type=Path)
     of_truth.add_argument("--among", type=int, default=0, help="Random hashes in the index beside the pictures'.")
     of_truth.add_argument("--sheet", type=Path)
+    of_clips = commands.add_parser("clips")
+    of_clips.add_argument("videos", type=Path, nargs="+")
     of_scale = commands.add_parser("scale")
     of_scale.add_argument("count", type=int)
     of_scale.add_argument("--flips", type=float, default=0.12)
     options = parser.parse_args()
     if options.command == "truth":
         truth(options.folder, options.among, options.sheet)
+    elif options.command == "clips":
+        clips(options.videos)
     else:
         scale(options.count, options.flips)
 

@@ -13,6 +13,7 @@ from reelmill.curation.duplicates.clusters import Member, judge
 from reelmill.curation.duplicates.config import DuplicatesConfig
 from reelmill.curation.duplicates.pair import Pair
 from reelmill.curation.ledger import VERDICTS
+from reelmill.curation.quotas import Quota, keep_within
 from reelmill.curation.rules import Rule, quoted
 from reelmill.errors import ConfigError
 
@@ -41,6 +42,7 @@ def decide(
     rules: Mapping[str, Rule],
     licences: Sequence[str] = (),
     duplicates: DuplicatesConfig | None = None,
+    quotas: Mapping[str, Quota] | None = None,
 ) -> pa.Table:
     """Verdicts (schema VERDICTS) for every committed sample.
 
@@ -48,7 +50,7 @@ def decide(
     for. Exact duplicates come first: of the items with one SHA-256 the smallest uri stays, the others' samples point at
     it. Then the licence, where `licences` says which are allowed. Then the rules in their order: the first that fails
     is the reason. A sample that fails none is undecided while a rule waits for a value. Of those that pass, near copies
-    come last: the best stays. Raises ConfigError when a rule's SQL fails over these samples.
+    come next: the best stays. Quotas come last. Raises ConfigError when a rule's SQL fails over these samples.
     """
     try:
         decided: pa.Table = connection.sql(decide_sql(rules, licences)).to_arrow_table()
@@ -58,6 +60,7 @@ def decide(
         decided = _without_copies_elsewhere(connection, decided, duplicates)
     if duplicates is not None and duplicates.near:
         decided = _without_copies(connection, decided, duplicates)
+    decided = keep_within(connection, decided, quotas or {})
     return decided.select(VERDICTS.names).cast(VERDICTS)
 
 

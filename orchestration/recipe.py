@@ -10,6 +10,7 @@ from reelmill.curation.annotations.config import AnnotationConfig
 from reelmill.curation.captions.config import CaptionConfig
 from reelmill.curation.duplicates.config import DuplicatesConfig
 from reelmill.curation.fetching.config import FetchConfig
+from reelmill.curation.quotas import Quota
 from reelmill.curation.rules import Rule
 from reelmill.curation.scoring import ScoreConfig
 from reelmill.curation.speech.config import SoundConfig, TranscriptConfig
@@ -35,6 +36,8 @@ class Recipe:
     rules: dict[str, Rule] = field(default_factory=dict)
     """What is kept: rules in the order in which they judge; the first that fails is the reason."""
     duplicates: DuplicatesConfig = field(default_factory=DuplicatesConfig)
+    quotas: dict[str, Quota] = field(default_factory=dict)
+    """How many of a kind, host or language are kept at most: quotas in the order in which they count."""
     captions: CaptionConfig = field(default_factory=CaptionConfig)
     annotations: AnnotationConfig = field(default_factory=AnnotationConfig)
     tokens: TokensConfig = field(default_factory=TokensConfig)

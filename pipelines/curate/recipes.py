@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from reelmill.config import at_least, from_dict, nearest, override, read_toml, to_dict
-from reelmill.curation import rules
+from reelmill.curation import quotas, rules
 from reelmill.curation.annotations import config as annotation_config
 from reelmill.curation.captions import config as caption_config
 from reelmill.curation.duplicates.config import CANDIDATES, DuplicatesConfig
@@ -189,6 +189,7 @@ def check(recipe: Recipe) -> None:
     """Raise ConfigError for scorers, captions or rules that do not exist or do not bind."""
     skips = {name: skip_if for name, skip_if, _ in make_scorers(recipe.score) if skip_if}
     rules.check(recipe.rules, judged_schema(score_columns(recipe.score)), skips)
+    quotas.check(recipe.quotas, judged_schema(score_columns(recipe.score)))
     caption_config.check(recipe.captions)
     _check_annotations(recipe)
     _check_numbers(recipe)
@@ -230,7 +231,10 @@ def graph(recipe: Recipe) -> str:
         "fetch     rows of URL tables, in this process -> fetched/",
         "score     one operator on CPUs, a unit at a time: child process (decode, scenes) -> " + scorers,
         "          -> samples/, then items/ (the commit mark)",
-        "decide    exact duplicates -> " + " -> ".join(recipe.rules) + " -> near duplicates" * recipe.duplicates.near,
+        "decide    exact duplicates -> "
+        + " -> ".join(recipe.rules)
+        + " -> near duplicates" * recipe.duplicates.near
+        + "".join(f" -> {name}" for name in recipe.quotas),
         "caption   " + ", ".join(recipe.captions.sources) + "; chosen: " + ", else ".join(recipe.captions.prefer),
         *([f"annotate  {', '.join(recipe.tokens.narration.carry)}"] if recipe.tokens.narration.carry else []),
         "tokenize  one operator: child process (kept spans only) -> " + tokens,

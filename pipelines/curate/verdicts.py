@@ -45,7 +45,7 @@ def write_verdicts(folder: RunFolder, selection: str, recipe: Recipe, assignment
     """
     with LedgerQueries(folder.root) as ledger:
         views = ledger.connection("items", "scored", "duplicates")
-        verdicts = decide(views, recipe.rules, recipe.licences, recipe.duplicates)
+        verdicts = decide(views, recipe.rules, recipe.licences, recipe.duplicates, recipe.quotas)
     noted = verdicts.replace_schema_metadata({_ASSIGNMENTS: json.dumps(list(assignments))})
     folder.commit(folder.root / "verdicts" / f"{selection}.parquet", noted)
 

@@ -112,11 +112,11 @@ def _changed(base: Recipe, assignments: Sequence[str]) -> Recipe:
     """The recipe with the assignments; ConfigError where they change more than a selection may, or do not bind."""
     recipe = changed(base, assignments)
     check(recipe)
-    allowed = ("rules.", "duplicates.", "tokens.", "annotations.", "engine.")
+    allowed = ("rules.", "duplicates.", "quotas.", "tokens.", "annotations.", "engine.")
     outside = [line for line in differences(base, recipe) if not line.startswith(allowed)]
     if outside:
         raise ConfigError(
-            f"a selection changes rules, duplicates, tokens and annotations only; not {'; '.join(outside)}"
+            f"a selection changes rules, duplicates, quotas, tokens and annotations only; not {'; '.join(outside)}"
         )
     return recipe
 

@@ -135,7 +135,9 @@ def _funnel(judged: Rows, rules: Mapping[str, Rule], totals: Mapping[str, Any]) 
     seconds = sum(row["seconds"] for row in judged)
     steps: Rows = [{"name": "cut into samples", "stage": "scenes", "lost": 0, "left": dict(left), "seconds": seconds}]
     others = {row["rule"] for row in lost} - {*rules}
-    for name in (*sorted(others - {*LAST}), *rules, *(name for name in LAST if name in others)):
+    last = [name for name in LAST if name in others]
+    last += sorted({row["rule"] for row in lost if row["stage"] == "quotas"} - {*last, *rules})
+    for name in (*sorted(others - {*last}), *rules, *last):
         here = [row for row in lost if row["rule"] == name]
         for row in here:
             left[row["kind"]] = left.get(row["kind"], 0) - row["samples"]

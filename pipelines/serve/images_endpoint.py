@@ -12,6 +12,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 
@@ -224,7 +225,9 @@ async def generations(http: HttpRequest) -> Response:
     async with served.admission:
         request = from_dict(ImagesRequest, await read_json(http))
         served.check_model(request.model)
-        batch = await served.vision_worker.run(ImageBatch, served, request)
+        # Without pictures there is nothing to encode, and nothing to wait for.
+        run = served.vision_worker.run if request.images else run_in_threadpool
+        batch = await run(ImageBatch, served, request)
         tokens = TokenStream(served.engine, batch.requests, drafts=request.stream and request.partial_images > 0)
         batch.drafts = tokens.drafts
     if request.stream:

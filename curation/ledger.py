@@ -118,6 +118,7 @@ ITEMS = pa.schema(
         ("page_url", pa.string()),
         ("crawled", pa.string()),
         ("alt", pa.string()),
+        ("meta", pa.string()),
         ("sidecar_problem", pa.string()),
         ("mtime_ns", pa.int64()),
         ("head_sha256", pa.string()),
@@ -177,6 +178,7 @@ _SAMPLE_FACTS = [
     *((name, ARROW_TYPES[kind]) for name, kind in DAMAGE.items()),
     *((name, ARROW_TYPES[kind]) for name, kind in OF_THE_TEXT.items()),
     ("keyframes", pa.list_(KEYFRAME)),
+    ("span_alt", pa.string()),
     ("skipped", pa.string()),
     ("score_error", pa.string()),
 ]

@@ -164,7 +164,9 @@ class ItemScorer:
             sidecar = _sidecar(item)
             row = {**self._item_row(item, sidecar), **_stamp(source)}
             job = self._config.expanders[item["kind"]]
-            return self._child.run_all(job, source, self._options, SAMPLES, partial(self._rows, item, row, sidecar))
+            spans = [[span.start_s, span.end_s] for span in sidecar.spans]
+            options = {**self._options, **({"spans": spans} if spans else {})}
+            return self._child.run_all(job, source, options, SAMPLES, partial(self._rows, item, row, sidecar))
         except Exception as error:
             return self.refused(item, failure_of(error)), []
 
@@ -234,7 +236,9 @@ class ItemScorer:
         if item.get("fetched") is not None:
             crawled = item["fetched"].astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
             sidecar = replace(sidecar, licence=sidecar.licence or item["licence"], crawled=crawled)
-        known = {name: getattr(sidecar, name) for name in ("source", "licence", "url", "page_url", "crawled", "alt")}
+        known = {
+            name: getattr(sidecar, name) for name in ("source", "licence", "url", "page_url", "crawled", "alt", "meta")
+        }
         return {**row, **known, "sidecar_problem": sidecar.problem, "score_fingerprint": self.fingerprint}
 
 
@@ -283,7 +287,9 @@ def _batches(
         if size > BATCH_BYTES:
             yield batch
             batch, size = [], 0
-        batch.append(_sample(item, known.alt, body, Frames(**arrays)))
+        own = known.alt_at(body["start_s"])
+        batch.append(_sample(item, own or known.alt, body, Frames(**arrays)))
+        batch[-1].columns["span_alt"] = own
         batch[-1].columns["keyframes"], keyframes = keyframes, None
         if words is not None:
             _take_words(batch[-1], *words)

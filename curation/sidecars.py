@@ -7,12 +7,13 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, NamedTuple
 
-from reelmill.archives.columns import BOILERPLATE, ENCODING, ENCODING_FROM
+from reelmill.archives.columns import BOILERPLATE, DIGEST, ENCODING, ENCODING_FROM, SIDE, SPANS, plain_name
+from reelmill.archives.spans import MAX_S, MAX_SPANS
 from reelmill.curation.text_cleaning import clean_text
-from reelmill.isolation.untrusted import Field, Maybe, Number, Text
+from reelmill.isolation.untrusted import Field, List, Maybe, Number, Text
 from reelmill.media.source import Source
 
 MAX_BYTES = 1024 * 1024
@@ -45,14 +46,28 @@ _NAMES = (
 _TIME = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?:Z|[+-]\d\d:?\d\d)?)?")
 _KNOWN = {*_CAPTION, *_TITLE, *_DESCRIPTION, *_LICENCE, *_URL, *_SOURCE}
 
+_HAVE_COLUMNS = {*_CAPTION, *_LICENCE, *_URL, *_SOURCE, *_PAGE}
+_SECONDS = Number(0.0, MAX_S)
+
 _OF_THE_READER: dict[str, tuple[str, Field]] = {
     ENCODING: ("encoding", Maybe(Text(40, r"[\w.+-]+"))),
     ENCODING_FROM: ("encoding_from", Maybe(Text(10, r"[a-z0-9-]+"))),
     BOILERPLATE: ("boilerplate", Maybe(Number(0.0, 1.0))),
+    DIGEST: ("digest", Maybe(Text(71, r"sha256:[0-9a-f]{64}|md5:[0-9a-f]{32}"))),
+    SIDE: ("side", Maybe(Number(0.0, 1e7))),
+    SPANS: ("spans", Maybe(List(MAX_SPANS))),
 }
 
 Values = Mapping[str, Sequence[tuple[str, Any]]]
 """Values of a JSON object by plain name, each with the name as it was written."""
+
+
+class Span(NamedTuple):
+    """A clip of a video, seconds, and its own caption."""
+
+    start_s: float
+    end_s: float
+    alt: str | None
 
 
 @dataclass(frozen=True)
@@ -68,16 +83,28 @@ class Sidecar:
     encoding: str | None = None
     encoding_from: str | None = None
     boilerplate: float | None = None
+    meta: str | None = None
+    """What else a URL table says of the item, as JSON."""
+    digest: str | None = None
+    side: float | None = None
+    spans: tuple[Span, ...] = ()
+    """The clips of a video, where its table states them."""
     problem: str | None = None
+
+    def alt_at(self, start_s: float) -> str | None:
+        """The caption of the span that begins there, else of one that holds that time."""
+        inside = [span for span in self.spans if span.start_s <= start_s + 1e-6 and start_s < span.end_s]
+        return max(inside, key=lambda span: span.start_s).alt if inside else None
 
     def to_json(self) -> str:
         """What is known, for the plan."""
-        return json.dumps({name: value for name, value in asdict(self).items() if value is not None})
+        return json.dumps({name: value for name, value in asdict(self).items() if value not in (None, ())})
 
     @classmethod
     def from_json(cls, text: str) -> Sidecar:
         """What `to_json` wrote."""
-        return cls(**json.loads(text))
+        found = json.loads(text)
+        return cls(**{**found, "spans": tuple(Span(*span) for span in found.get("spans", ()))})
 
 
 @dataclass(frozen=True)
@@ -109,7 +136,24 @@ def stated(found: Mapping[str, Any]) -> Sidecar:
     problems: list[str] = []
     known = _known({name: value for name, value in found.items() if name not in _OF_THE_READER}, problems)
     of_the_reader = {name: read.check(found.get(key), key) for key, (name, read) in _OF_THE_READER.items()}
+    of_the_reader["spans"] = tuple(map(_span, of_the_reader["spans"] or ()))
     return Sidecar(**known, **of_the_reader, problem="; ".join(problems) or None)
+
+
+def stated_by_row(found: Mapping[str, Any]) -> Sidecar:
+    """The same of a row of a URL table, of which all that has no column of its own is kept."""
+    rest = {
+        name: value
+        for name, value in found.items()
+        if name not in _OF_THE_READER and plain_name(name) not in _HAVE_COLUMNS and not _is_blank(value)
+    }
+    return replace(stated(found), meta=json.dumps(rest, ensure_ascii=False) if rest else None)
+
+
+def _span(value: Any) -> Span:
+    start, end, alt = List(3).check(value, "a span")
+    text = Maybe(Text(MAX_BYTES)).check(alt, "a span's caption")
+    return Span(_SECONDS.check(start, "a span"), _SECONDS.check(end, "a span"), clean_text(text) if text else None)
 
 
 def _json(data: bytes | Oversized, problems: list[str]) -> dict[str, Any]:
@@ -151,7 +195,7 @@ def _known(found: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
     """Caption, licence, URL and source of a JSON sidecar. What is there and is none of them is a problem."""
     values: defaultdict[str, list[tuple[str, Any]]] = defaultdict(list)
     for name, value in found.items():
-        values[_plain(name)].append((name, value))
+        values[plain_name(name)].append((name, value))
     if found and not _KNOWN & values.keys():
         problems.append(f"unknown_keys: {_shown(', '.join(found))}")
     return {
@@ -232,7 +276,7 @@ def _names(value: Any, depth: int) -> Iterator[str]:
 def _members(value: Any, names: Sequence[str]) -> Iterator[Any]:
     """Values of an object under `names`, in the order of those."""
     if isinstance(value, dict):
-        plain = {_plain(name): member for name, member in reversed(value.items())}
+        plain = {plain_name(name): member for name, member in reversed(value.items())}
         yield from (plain[name] for name in names if name in plain)
 
 
@@ -250,11 +294,6 @@ def _described(value: Any) -> str:
     if isinstance(value, dict):
         return f"an object of {_shown(', '.join(value))}"
     return f"a list of {len(value)}" if isinstance(value, list) else json.dumps(value)[:80]
-
-
-def _plain(name: str) -> str:
-    """A key without case, hyphens, underscores and blanks."""
-    return re.sub(r"[\s_-]", "", name).casefold()
 
 
 def _shown(text: str) -> str:

@@ -29,6 +29,7 @@ from reelmill.os_errors import os_failure
 
 RETRY = "fetch"
 """`--retry fetch`: what failed; `--retry fetch:timeout`: what has that reason."""
+_CONDITIONS = ("etag", "last_modified")
 BUSY_BYTES = 4 * 1024**2
 """Larger bodies are copied by a thread of their own, meanwhile others are fetched."""
 
@@ -126,8 +127,9 @@ class _Stage:
         return {"unit": task["unit"], "items": task["items"], **work.counts}
 
     async def _one(self, work: _Work, wanted: Mapping[str, Any]) -> None:
-        digest = json.loads(wanted["known"] or "{}").get("digest")
-        found = await self._client.fetch(Wanted(wanted["url"], digest, wanted["etag"], wanted["last_modified"]))
+        stated = json.loads(wanted["known"] or "{}")
+        stated = {name: stated.get(name) for name in ("digest", "side")}
+        found = await self._client.fetch(Wanted(wanted["url"], **stated, **{n: wanted[n] for n in _CONDITIONS}))
         try:
             await work.keep(wanted, found)
         finally:

@@ -10,6 +10,7 @@ writer, and goes. When bytes are replaced or forgotten, what else lies in their 
 from __future__ import annotations
 
 import contextlib
+import shutil
 import tarfile
 import uuid
 from collections.abc import Iterable, Mapping
@@ -18,6 +19,7 @@ from typing import IO, Any
 
 import pyarrow as pa
 
+from reelmill.curation.fetching.command import PREFIX
 from reelmill.curation.ledger import FETCHES, FORGOTTEN
 from reelmill.files import write_atomically
 from reelmill.media.source import Source
@@ -76,7 +78,9 @@ def outdated_units(folder: RunFolder) -> set[int]:
 
 
 def sweep_tars(folder: RunFolder) -> None:
-    """Remove tars that no row names: their writer was killed before their rows were there."""
+    """Remove what killed runs left: tars that no row names, and folders of programs."""
+    for left in (folder.root / FETCHED).glob(f"{PREFIX}*"):
+        shutil.rmtree(left)
     with LedgerQueries(folder.root) as ledger:
         named = {row["tar"] for row in ledger.rows("SELECT DISTINCT tar FROM fetches WHERE tar IS NOT NULL")}
     for path in (folder.root / FETCHED).glob("unit-*.tar"):

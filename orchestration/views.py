@@ -74,7 +74,7 @@ VIEWS = {  # {table} is the table's files, a SQL list; {prefer}, {languages}, {m
     "scored": """WITH spans AS (SELECT * FROM read_parquet({samples}, union_by_name = true)
             WHERE unit IN (SELECT DISTINCT unit FROM items)
             UNION ALL BY NAME SELECT NULL::{keyframe}[] AS keyframes, NULL::VARCHAR AS phash, NULL::VARCHAR AS minhash,
-                NULL::VARCHAR AS thumbnail, {text} WHERE false),
+                NULL::VARCHAR AS thumbnail, NULL::VARCHAR AS span_alt, {text} WHERE false),
         words AS (SELECT item_id, language, (w.start_s + w.end_s) / 2 AS said_s
             FROM (SELECT item_id, language, unnest(words) AS w FROM chosen_transcripts)),
         spoken AS (SELECT s.sample_id, count(*) AS n_words, mode(w.language) AS language FROM spans s
@@ -107,9 +107,10 @@ VIEWS = {  # {table} is the table's files, a SQL list; {prefer}, {languages}, {m
             - epoch_us(created) AS place FROM captions WHERE problem IS NULL)
         WHERE place IS NOT NULL GROUP BY sample_id""",
     "keyframes": "SELECT item_id, sample_id, unnest(k) FROM (SELECT *, unnest(keyframes) AS k FROM scored)",
-    "samples": """SELECT s.* EXCLUDE (thumbnail, minhash), v.status, v.stage, v.rule, v.value, v.threshold,
+    "samples": """SELECT s.* EXCLUDE (thumbnail, minhash, span_alt), v.status, v.stage, v.rule, v.value, v.threshold,
         v.duplicate_of, v.duplicate_cluster, v.duplicate_similarity, v.duplicate_method, v.duplicate_reason,
-        v.second_chance, c.caption, c.caption_source, i.uri, i.source, i.licence, i.url, i.alt
+        v.second_chance, c.caption, c.caption_source, i.uri, i.source, i.licence, i.url,
+        coalesce(s.span_alt, i.alt) AS alt
         FROM scored s JOIN items i USING (item_id)
         LEFT JOIN verdicts v ON v.sample_id = s.sample_id AND v.selection = 'default'
         LEFT JOIN chosen_captions c ON c.sample_id = s.sample_id""",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
 import cv2
@@ -48,11 +48,11 @@ class _Flaw(NamedTuple):
 
 
 def expand(source: Source, options: dict[str, Any]) -> Iterator[wire.Message]:
-    """Samples of a video, scene by scene; memory is bounded by `scenes.max_open_s`, not by the video."""
+    """Samples of a video, scene by scene, or the `spans` that are given; memory is bounded by `scenes.max_open_s`."""
     cv2.setNumThreads(1)
     video = open_moving(source, Limits.of(options))
     try:
-        yield from Pass(video, options).samples()
+        yield from (GivenSpans if options.get("spans") else Pass)(video, options).samples()
         video.check_length()
     finally:
         video.close()
@@ -86,10 +86,7 @@ class Pass:
             finder.feed(small)
             self._sampler.feed(decoded, small)
             self._times.append((decoded.index, decoded.time_s))
-            is_looked_at = decoded.is_key or decoded.index % LOOKED_AT == 0
-            impossible = impossible_share(decoded.frame) if is_looked_at else None
-            if decoded.is_damaged or decoded.missing or impossible is not None:
-                self._flaws.append(_Flaw(decoded.time_s, int(decoded.is_damaged), decoded.missing, impossible))
+            self._note_flaws(decoded)
             yield from self._settled(finder)
             if decoded.time_s - self._times[0][1] >= self._config.max_open_s:
                 yield from self._close(decoded.index)
@@ -97,6 +94,12 @@ class Pass:
                 ticked = time.monotonic()
                 yield {"type": "tick"}, {}
         yield from self._finish(finder, None)
+
+    def _note_flaws(self, decoded: Decoded) -> None:
+        is_looked_at = decoded.is_key or decoded.index % LOOKED_AT == 0
+        impossible = impossible_share(decoded.frame) if is_looked_at else None
+        if decoded.is_damaged or decoded.missing or impossible is not None:
+            self._flaws.append(_Flaw(decoded.time_s, int(decoded.is_damaged), decoded.missing, impossible))
 
     def _new_finder(self) -> CutFinder:
         return CutFinder(self._config, self._video.facts.fps)
@@ -155,6 +158,69 @@ class Pass:
         return {"damaged_frames": damaged, "missing_frames": max(missing, 0), "impossible_colours": impossible}
 
 
+class GivenSpans(Pass):
+    """The same pass where it is known what the clips are: spans of seconds, which may overlap. Nothing is looked for.
+
+    Spans longer than `scenes.max_open_s` are divided; what lies after the video's end is cut off.
+    """
+
+    def __init__(self, video: Moving, options: dict[str, Any]) -> None:
+        super().__init__(video, options)
+        most = self._config.max_open_s
+        self._config = replace(self._config, max_s=most)
+        parts = [part for start, end in options["spans"] for part in divide(start, end, most)]
+        self._left = sorted(set(parts), key=lambda span: (span[1], span[0]))
+
+    def samples(self) -> Iterator[wire.Message]:
+        """Samples as their spans end, and ticks."""
+        ticked, last_s = time.monotonic(), 0.0
+        for decoded in self._video.frames():
+            if decoded.follows_loss:
+                self._flaws.append(_Flaw(last_s, 1))
+            last_s = decoded.time_s
+            yield from self._ended(decoded.time_s, decoded.index)
+            if decoded.look is not self._look:
+                yield from self._split(decoded)
+                self._look = decoded.look
+            if any(start <= decoded.time_s for start, _ in self._left):
+                self._sampler.feed(decoded, self._renderer.small(decoded, *detect_size(*decoded.look.stored)))
+                self._note_flaws(decoded)
+            if time.monotonic() - ticked > TICK_S:
+                ticked = time.monotonic()
+                yield {"type": "tick"}, {}
+        if self._look is not None:
+            self._left = [(start, min(end, self._video.end_s)) for start, end in self._left]
+            yield from self._ended(self._video.end_s, None)
+
+    def _ended(self, now_s: float, index: int | None) -> Iterator[wire.Message]:
+        """Samples of the spans that end here at the latest; frames that no other span needs are let go."""
+        ended = [span for span in self._left if span[1] <= now_s]
+        for start, end in ended:
+            if start < end:
+                yield from self._scene(self._sampler.between(start, end, index), start, end)
+        if ended:
+            self._left = [span for span in self._left if span[1] > now_s]
+            first = min((start for start, _ in self._left), default=now_s)
+            self._sampler.forget(first)
+            self._flaws = deque(flaw for flaw in self._flaws if flaw.time_s >= first)
+
+    def _split(self, decoded: Decoded) -> Iterator[wire.Message]:
+        """Where the size changes, spans that have begun end, and begin anew."""
+        now = decoded.time_s
+        begun = [(start, end) for start, end in self._left if start < now]
+        if self._look is not None and begun:
+            self._left = [(start, min(end, now)) for start, end in begun] + [s for s in self._left if s not in begun]
+            yield from self._ended(now, decoded.index)
+            self._left = sorted({*self._left, *((now, end) for _, end in begun)}, key=lambda span: (span[1], span[0]))
+
+    def _flaws_between(self, start_s: float, end_s: float) -> dict[str, Any]:
+        """As above; others may need the same flaws."""
+        kept, self._flaws = self._flaws, deque(flaw for flaw in self._flaws if start_s <= flaw.time_s < end_s)
+        found = super()._flaws_between(start_s, end_s)
+        self._flaws = kept
+        return found
+
+
 class _Sampler:
     """Keeps frames at a fixed rate, and a run of neighboring native frames at each."""
 
@@ -175,6 +241,15 @@ class _Sampler:
             last = self._kept[-1]
             if len(last.run) < RUN and decoded.index == last.index + len(last.run):
                 last.run.append(look.orientation.upright(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY)))
+
+    def between(self, start_s: float, end_s: float, cut: int | None) -> list[Sampled]:
+        """The frames kept of a span, which stay, without runs that reach frame `cut`."""
+        inside = [s for s in self._kept if start_s <= s.time_s < end_s]
+        return [replace(s, run=[]) if cut is not None and s.index + RUN > cut else s for s in inside]
+
+    def forget(self, before_s: float) -> None:
+        """Let go of frames before a time."""
+        self._kept = [s for s in self._kept if s.time_s >= before_s]
 
     def take(self, cut: int | None) -> list[Sampled]:
         """The frames kept before frame `cut` (all, for None), without runs that cross it."""

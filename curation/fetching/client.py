@@ -14,6 +14,7 @@ from typing import Any
 import httpcore2
 
 from reelmill.curation.fetching.addresses import Address, address_of, redirected
+from reelmill.curation.fetching.command import Command
 from reelmill.curation.fetching.config import MIB, FetchConfig
 from reelmill.curation.fetching.headers import check_wishes, retry_after, said_by, value_of
 from reelmill.curation.fetching.hosts import KEEP_ALIVE_S, Host, Hosts
@@ -40,7 +41,8 @@ class Client:
     def __init__(self, config: FetchConfig, folder: Path) -> None:
         self._config, self._folder = config, folder
         self._program = config.user_agent.partition("/")[0].strip()
-        network = CheckedNetwork(Names(allow_private=config.allow_private, seconds=config.connect_s))
+        self._names = Names(allow_private=config.allow_private, seconds=config.connect_s)
+        network = CheckedNetwork(self._names)
         tls = ssl.create_default_context()
 
         def new_pool() -> httpcore2.AsyncConnectionPool:
@@ -55,6 +57,7 @@ class Client:
         self._hosts = Hosts(config, new_pool)
         self._robots = Robots(self._small_text)
         self._slots = asyncio.Semaphore(config.total)
+        self._command = Command(config, folder) if config.command else None
 
     async def __aenter__(self) -> Client:
         return self
@@ -88,6 +91,13 @@ class Client:
 
     async def _attempt(self, wanted: Wanted, said: Said) -> Fetched:
         address = address_of(wanted.url)
+        if wanted.side is not None and wanted.side < self._config.min_side:
+            raise refused(f"too_small: the table states {wanted.side:g} pixels, wanted {self._config.min_side}")
+        if self._command is not None and self._command.is_for(address):
+            await self._names.addresses(address.host)
+            if self._config.robots:
+                (await self._robots.rules(address)).check(address, self._program)
+            return await self._command.fetch(address)
         for _ in range(self._config.redirects + 1):
             step_s = 0.0
             if self._config.robots:

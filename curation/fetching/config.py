@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import reelmill
 from reelmill.config import at_least
@@ -45,16 +45,28 @@ class FetchConfig:
     """Whether robots.txt is asked."""
     opt_outs: bool = True
     """Whether `X-Robots-Tag: noai`, `noimageai` and `tdm-reservation: 1` are honored; they are recorded anyway."""
+    min_side: int = 0
+    """Pixels of the shorter side; what a table states to be smaller is not fetched."""
     check_digest: bool = True
     """Whether bytes must have the SHA-256 or MD5 that their table states."""
     allow_private: bool = False
     """Whether addresses of intranets and of this machine may be reached."""
+    command: list[str] = field(default_factory=list)
+    """A program of one's own, such as ["yt-dlp", "-f", "mp4"]: it is given the URL and leaves a file of media."""
+    command_hosts: list[str] = field(default_factory=list)
+    """Hosts, with those below them, that the program is for; empty: all."""
+    command_s: float = 900.0
+    """How long the program may take."""
+    command_jobs: int = 4
+    """Programs at a time."""
 
 
 def check(config: FetchConfig) -> None:
     """Raise ConfigError for numbers that cannot be."""
-    at_least("fetch", config, total=1, per_host=1, host_rate=0, tries=1, backoff_s=0, max_wait_s=0, redirects=0)
+    at_least(
+        "fetch", config, total=1, per_host=1, host_rate=0, tries=1, backoff_s=0, max_wait_s=0, redirects=0, min_side=0
+    )
     at_least("fetch", config, connect_s=0.001, first_byte_s=0.001, total_s=0.001)
-    at_least("fetch", config, max_mb=0.001)
+    at_least("fetch", config, max_mb=0.001, min_side=0, command_s=0.001, command_jobs=1)
     if not config.user_agent.isascii() or not config.user_agent.isprintable() or not config.user_agent.strip():
         raise ConfigError(f"fetch.user_agent is {config.user_agent!r}; it must be printable ASCII")

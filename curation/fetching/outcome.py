@@ -42,13 +42,15 @@ def refused(reason: str) -> NotFetched:
 
 @dataclass(frozen=True)
 class Wanted:
-    """An address to fetch. `digest`: `sha256:HEX` or `md5:HEX` of its bytes as its table states it.
+    """An address to fetch. `digest`: `sha256:HEX` or `md5:HEX` of its bytes as its table states it,
+    `side` the shorter side in pixels likewise.
 
     `etag`, `last_modified`: what came with the bytes that are here, where it is asked whether there are others now.
     """
 
     url: str
     digest: str | None = None
+    side: float | None = None
     etag: str | None = None
     last_modified: str | None = None
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import atexit
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cache
 from math import inf
@@ -18,12 +18,13 @@ from typing import Any, cast
 
 from reelmill.archives.heads import begins_archive
 from reelmill.archives.messages import LISTED, MAX_SIDECAR, MESSAGE_BYTES
+from reelmill.archives.spans import MAX_SPANS
 from reelmill.curation.interfaces import Kind
 from reelmill.curation.readers import names
 from reelmill.curation.readers.contract import Place, Reader
 from reelmill.curation.readers.item import Item
 from reelmill.curation.readers.pairing import Group, pair, reunite
-from reelmill.curation.sidecars import Oversized, Sidecar, join_sidecars, stated
+from reelmill.curation.sidecars import Oversized, Sidecar, Span, join_sidecars, stated, stated_by_row
 from reelmill.errors import MachineError
 from reelmill.isolation.parent import Child, IsolationConfig, ItemFailed
 from reelmill.media.source import Packed, Source
@@ -64,7 +65,7 @@ class PackedReader(Reader):
             elif body["keyed"]:
                 yield from self._keyed(messages, place)
             else:
-                yield from self._plain(messages, place)
+                yield from _clips_together(self._plain(messages, place))
         except ItemFailed as failure:
             if failure.reason_class == "machine":
                 raise MachineError(f"{place} cannot be listed: {failure.reason}") from None
@@ -120,7 +121,8 @@ class PackedReader(Reader):
                     yield self._broken(place, body["problem"])
             elif body["type"] == "member":
                 kind = cast(Kind, body["kind"] or names.KINDS.get(names.suffix(body["name"]), "image"))
-                known = stated(json.loads(body["known"])) if body["known"] else Sidecar()
+                state = stated_by_row if body["address"] else stated
+                known = state(json.loads(body["known"])) if body["known"] else Sidecar()
                 uri, problem = names.uri(body["name"]), body["problem"]
                 url = known.url if body["address"] and problem is None else None
                 yield Item(
@@ -129,6 +131,35 @@ class PackedReader(Reader):
 
     def _broken(self, place: Path, problem: str) -> Item:
         return Item("", "video", Source(str(place), 0, place.stat().st_size), problem=problem)
+
+
+def _clips_together(items: Iterable[Item]) -> Iterator[Item]:
+    """Rows one after another that state spans of one video (Koala-36M) are one item: it is fetched once."""
+    last: Item | None = None
+    for item in items:
+        joined = _joined(last, item) if last is not None else None
+        if last is not None and joined is None:
+            yield last
+        last = joined or item
+    if last is not None:
+        yield last
+
+
+def _joined(first: Item, second: Item) -> Item | None:
+    """Both as one; None where they are of two videos."""
+    if first.url is None or first.url != second.url or first.known is None or second.known is None:
+        return None
+    spans = {span[:2]: span for item in (second, first) for span in _with_captions(item.known)}
+    if not (first.known.spans and second.known.spans) or len(spans) > MAX_SPANS:
+        return None
+    known = replace(first.known, alt=None, spans=tuple(spans[key] for key in sorted(spans)))
+    return replace(first, known=known)
+
+
+def _with_captions(known: Sidecar | None) -> list[Span]:
+    """The spans, each with its caption, which is the row's where it has one span."""
+    assert known is not None
+    return [span._replace(alt=span.alt or known.alt) for span in known.spans]
 
 
 def _bytes_at(body: dict[str, Any], place: Path) -> Bytes:

@@ -10,9 +10,10 @@ import io
 from collections import deque
 from collections.abc import Iterator
 
-from reelmill.archives.columns import Meaning, address_row, meaning
+from reelmill.archives.columns import Meaning, meaning
 from reelmill.archives.compression import content_of
 from reelmill.archives.contract import Archive, Member
+from reelmill.archives.url_rows import address_row
 from reelmill.media.source import Source
 
 MAX_ROW = 1024 * 1024

@@ -11,8 +11,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from reelmill.archives.contract import Member
-
 TEXT = ("text", "content", "rawcontent")
 URL = ("url", "imageurl", "videourl", "imgurl", "link", "videolink", "videoid", "uri")
 OF_MEDIA = (
@@ -26,9 +24,10 @@ OF_DOWNLOADS = {"key", "status", "errormessage"}
 """What img2dataset and video2dataset write beside their tars: a row a URL, whether it came or not."""
 ENCODING, ENCODING_FROM, BOILERPLATE = "reelmill.encoding", "reelmill.encoding_from", "reelmill.boilerplate"
 """What is known of a text that an archive's reader has decoded or taken out of a page: names that no table has."""
+SPANS, DIGEST, SIDE = "reelmill.spans", "reelmill.digest", "reelmill.side"
+"""What a row of a URL table states: spans as [start_s, end_s, caption], `sha256:HEX` or `md5:HEX`, the shorter side."""
 URLS = "rows of URL tables"
 DOWNLOADS = "rows of a downloader's table (its media are beside it)"
-_VIDEO_ID = re.compile(r"[\w-]{11}")
 MAX_VALUE = 20_000
 """Characters of a text that is kept."""
 MAX_VALUES = 64
@@ -54,7 +53,7 @@ def meaning(names: Iterable[str], columns: Mapping[str, str] | None = None) -> M
     `columns`: what a recipe calls columns whose names do not tell, `{"url": "img_src"}`.
     """
     names = list(names)
-    by_plain = {_plain(name): name for name in reversed(names)}
+    by_plain = {plain_name(name): name for name in reversed(names)}
     if columns and columns.get("url") in names:
         return Meaning(address=columns["url"], kind=_kind(by_plain))
     if by_plain.keys() >= OF_DOWNLOADS:
@@ -66,19 +65,6 @@ def meaning(names: Iterable[str], columns: Mapping[str, str] | None = None) -> M
     return Meaning(text=text) if text else None
 
 
-def address_row(
-    number: int, name: str, row: Mapping[str, Any], table: Meaning, columns: Mapping[str, str] | None
-) -> Member:
-    """The member of a row of a table of addresses."""
-    assert table.address is not None
-    url = address_in(row.get(table.address))
-    problem = None if url else f"no_url: the row's `{table.address}` is empty"
-    called = {theirs: ours for ours, theirs in (columns or {}).items()}
-    others = {key: value for key, value in row.items() if key != table.address and _plain(key) != "url"}
-    renamed = {called.get(key, key): value for key, value in others.items()}
-    return Member(number, name, kind=table.kind, known={**said(renamed), "url": url}, problem=problem, is_address=True)
-
-
 def said(row: Mapping[str, Any]) -> dict[str, Any]:
     """What a row says beside its item: short texts, numbers and lists of texts, as a JSON sidecar would, bounded."""
     kept: dict[str, Any] = {}
@@ -87,7 +73,7 @@ def said(row: Mapping[str, Any]) -> dict[str, Any]:
         text = _text_of(value)
         left -= len(name) + len(text or "")
         if text is not None and left > 0:
-            kept[_storable(name)] = _storable(text) if isinstance(value, str) else value
+            kept[storable(name)] = storable(text) if isinstance(value, str) else value
     return kept
 
 
@@ -95,12 +81,13 @@ def _text_of(value: Any) -> str | None:
     """The text of a value that is kept, for its length; None for any other."""
     if isinstance(value, str):
         return value if len(value) <= MAX_VALUE else None
-    if isinstance(value, list) and all(isinstance(one, str) and one == _storable(one) for one in value):
+    if isinstance(value, list) and all(isinstance(one, str) and one == storable(one) for one in value):
         return "".join(value) if len(value) <= MAX_VALUES else None
     return str(value) if isinstance(value, int | float) and abs(value) < 1e300 else None
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
+    """The text without halves of surrogate pairs."""
     return text.encode("utf-8", "replace").decode()
 
 
@@ -108,11 +95,6 @@ def _kind(by_plain: Mapping[str, str]) -> str:
     return "video" if any(name in by_plain for name in OF_VIDEO) else "image"
 
 
-def address_in(value: Any) -> str:
-    """The address in a cell; a video of YouTube's is often named by its id alone. Nothing where there is none."""
-    text = _storable(value.strip()) if isinstance(value, str) else ""
-    return f"https://www.youtube.com/watch?v={text}" if _VIDEO_ID.fullmatch(text) else text
-
-
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """A column's name without case, hyphens, underscores and blanks."""
     return re.sub(r"[\s_-]", "", name).casefold()

@@ -64,6 +64,9 @@ def _listed(archive: Archive, member: Member, ticks: _Ticks) -> Iterator[wire.Me
         yield {"type": "sidecar", **body, "offset": member.offset}, {"data": whole}
         return
     known = json.dumps(member.known, ensure_ascii=False) if member.known else None
+    if known is not None and len(known) > MAX_KNOWN:
+        problem = problem or f"too_large: {len(known)} characters beside it, allowed {MAX_KNOWN}"
+        known = None
     facts = {"offset": member.offset, "kind": member.kind, "known": known, "problem": problem}
     yield {"type": "member", **body, **facts, "address": member.is_address}, {}
 

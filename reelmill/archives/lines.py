@@ -7,9 +7,10 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from reelmill.archives.columns import Meaning, address_row, meaning, said
+from reelmill.archives.columns import Meaning, meaning, said
 from reelmill.archives.compression import content_of
 from reelmill.archives.contract import CHUNK_BYTES, Archive, Member
+from reelmill.archives.url_rows import address_row
 from reelmill.errors import brief
 from reelmill.media.source import Source
 

@@ -11,8 +11,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from reelmill.archives.columns import Meaning, address_row, meaning, said
+from reelmill.archives.columns import Meaning, meaning, said
 from reelmill.archives.contract import CHUNK_BYTES, Archive, Member
+from reelmill.archives.url_rows import address_row
 from reelmill.errors import Refused, brief
 from reelmill.media.containers import HEAD
 from reelmill.media.kinds import suffix_of
@@ -156,6 +157,6 @@ def _plain_columns(schema: pa.Schema, wanted: list[str]) -> list[str]:
             or types.is_dictionary(column.type)
             or types.is_integer(column.type)
             or types.is_floating(column.type)
-            or (types.is_list(column.type) and types.is_string(column.type.value_type))
+            or types.is_list(column.type)
         )
     ]

@@ -101,10 +101,17 @@ def readable_places() -> list[Path]:
     return sorted(place for place in places if not places.intersection(place.parents))
 
 
+def no_new_privileges() -> None:
+    """No way to more rights, as by programs that run as root. OSError where the kernel refuses."""
+    if LIBC.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "no_new_privs cannot be set")
+
+
 def _drop_privileges() -> None:
     """No capabilities, of which root has all, and no way to new ones."""
+    no_new_privileges()
     header, none = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0), bytes(24)
-    if LIBC.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) or LIBC.capset(header, none):
+    if LIBC.capset(header, none):
         code = ctypes.get_errno()
         raise OSError(code, f"privileges cannot be dropped: {os.strerror(code)}")
     if LIBC.prctl(_PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1:

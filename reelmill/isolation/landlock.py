@@ -22,6 +22,10 @@ _PATH_BENEATH = 1
 _READ_FILE, _READ_DIR = 1 << 2, 1 << 3
 _FILE_ACCESS = {1: (1 << 13) - 1, 2: 1 << 13, 3: 1 << 14, 5: 1 << 15}
 """Kinds of access to files by the first version that has them: all of old, refer, truncate, ioctl on devices."""
+_CHANGES = {1: (1 << 13) - 1 - 0b1101, 2: 1 << 13, 3: 1 << 14}
+"""The same without executing and reading."""
+_OF_A_FILE = 1 << 1 | 1 << 14
+"""Writing and truncating: what a rule for a single file may allow."""
 _TCP_SINCE, _BIND_AND_CONNECT = 4, 0b11
 _SCOPES_SINCE, _ABSTRACT_SOCKETS_AND_SIGNALS = 6, 0b11
 
@@ -50,7 +54,17 @@ def ruleset(readable: Iterable[Path]) -> int:
     rules = _checked(_CREATE_RULESET, attributes, ctypes.c_size_t(size), ctypes.c_uint32(0))
     for path in readable:
         if path.exists():
-            _allow_reading(rules, path)
+            _allow(rules, path, _READ_FILE | _READ_DIR if path.is_dir() else _READ_FILE)
+    return rules
+
+
+def writing_ruleset(writable: Iterable[Path]) -> int:
+    """A descriptor of rules that let a process change nothing but the `writable` files and what is in such folders."""
+    version = abi()
+    changes = sum(bits for since, bits in _CHANGES.items() if version >= since)
+    rules = _checked(_CREATE_RULESET, struct.pack("=Q", changes), ctypes.c_size_t(8), ctypes.c_uint32(0))
+    for path in writable:
+        _allow(rules, path, changes if path.is_dir() else changes & _OF_A_FILE)
     return rules
 
 
@@ -59,10 +73,9 @@ def restrict(rules: int) -> None:
     _checked(_RESTRICT_SELF, ctypes.c_int(rules), ctypes.c_uint32(0))
 
 
-def _allow_reading(rules: int, path: Path) -> None:
+def _allow(rules: int, path: Path, access: int) -> None:
     place = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
-        access = _READ_FILE | _READ_DIR if path.is_dir() else _READ_FILE
         beneath = struct.pack("=Qi", access, place)
         _checked(_ADD_RULE, ctypes.c_int(rules), ctypes.c_int(_PATH_BENEATH), beneath, ctypes.c_uint32(0))
     finally:

@@ -4,6 +4,8 @@ import asyncio
 import gzip
 import hashlib
 import ipaddress
+import os
+import sys
 import time
 
 import pytest
@@ -15,6 +17,7 @@ from reelmill.curation.fetching.addresses import address_of, why_not
 from reelmill.curation.fetching.client import Client
 from reelmill.curation.fetching.config import FetchConfig
 from reelmill.curation.fetching.outcome import NotFetched, Wanted
+from reelmill.isolation import landlock
 
 PICTURE = jpeg(1)
 
@@ -351,3 +354,62 @@ def test_addresses_as_they_are_written():
     assert target("https://[2606:4700::1111]:8443/%41/../x") == "https://[2606:4700::1111]:8443/%41/../x"
     with pytest.raises(NotFetched):
         address_of("javascript:alert(1)")
+
+
+PROGRAM = """
+import os, pathlib, sys, time
+url = sys.argv[-1]
+name = url.rpartition("/")[2]
+if name == "fails":
+    sys.exit("no such video")
+if name == "sleeps":
+    os.fork()
+    time.sleep(60)
+if name == "large":
+    with open("v.jpg", "wb") as file:
+        while True:
+            file.write(bytes(1 << 16))
+if name == "escapes":
+    try:
+        pathlib.Path(os.environ["PATH"].partition(":")[0], "caught").write_text("out")
+    except OSError as error:
+        sys.exit(f"fenced: {error.strerror}")
+if name == "links":
+    os.symlink("/etc/passwd", "v.jpg")
+    sys.exit(0)
+pathlib.Path("notes.txt").write_text(url + os.environ.get("SECRET", "") + os.getcwd())
+pathlib.Path("sub").mkdir()
+pathlib.Path("sub/v.jpg").write_bytes(pathlib.Path(sys.argv[1]).read_bytes())
+"""
+
+
+def test_a_program_brings_what_http_does_not(tmp_path, monkeypatch):
+    monkeypatch.setenv("SECRET", "secret")
+    outside = tmp_path / "bin"
+    outside.mkdir()
+    monkeypatch.setenv("PATH", f"{outside}:{os.environ['PATH']}")
+    (tmp_path / "program.py").write_text(PROGRAM)
+    (tmp_path / "a.jpg").write_bytes(PICTURE)
+    work = tmp_path / "work"
+    work.mkdir()
+    command = [sys.executable, str(tmp_path / "program.py"), str(tmp_path / "a.jpg")]
+    lookups(monkeypatch, {"videos.localhost": [["127.0.0.1"]]})
+    names = ("fine", "fails", "large", "links", "escapes")
+    with site({"/plain.jpg": answer(PICTURE)}) as served:
+        urls = [*(f"http://videos.localhost/{name}" for name in names), f"{served.url}/plain.jpg"]
+        options = {"command": command, "command_hosts": ["localhost"], "command_jobs": 8}
+        *found, plain = fetch(work, *urls, max_mb=0.5, **options)
+        (missing,) = fetch(work, urls[0], command=["no-such-program"])
+        (slow,) = fetch(work, "http://videos.localhost/sleeps", **options, command_s=1.0)
+    print([one.reason for one in found])
+    assert [keyword(one) for one in found[:4]] == ["", "command", "command", "not_media"]
+    assert keyword(slow) == "timeout"
+    assert (found[0].data, found[0].suffix, plain.data) == (PICTURE, ".jpg", PICTURE)
+    assert "no such video" in found[1].reason
+    assert "cannot be started" in missing.reason
+    if landlock.abi():
+        assert "fenced: Permission denied" in found[4].reason
+        assert not list(outside.iterdir())
+    assert not list(work.iterdir())
+    (refused,) = fetch(work, "http://videos.localhost/fine", allow_private=False, **options)
+    assert keyword(refused) == "private_address"

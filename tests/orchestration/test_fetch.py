@@ -10,6 +10,7 @@ from dumps import curate_here, jpeg, light_recipe
 from killing import deaths
 from rich.console import Console
 from site_server import answer, site
+from videos import scene_frames, write_video
 
 from reelmill.curation.fetching.config import FetchConfig
 from reelmill.curation.ledger import CAPTIONS, FAILURES, FETCHES, ITEMS, VERDICTS, samples_schema
@@ -35,14 +36,14 @@ def served():
         yield running
 
 
-def write_table(folder, served, paths, **more):
+def write_table(folder, served, paths, more=()):
     folder.mkdir(exist_ok=True)
     known = {"width": 520, "page_url": f"{served.url}/page"}
     rows = [
         {"url": f"{served.url}{path}", "caption": f"A textured picture with the sign {path[1:2]} in it", **known}
         for path in paths
     ]
-    (folder / "table.jsonl").write_text("".join(json.dumps({**row, **more}) + "\n" for row in rows))
+    (folder / "table.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, *more]))
     return folder
 
 
@@ -101,6 +102,26 @@ def test_urls_become_samples_with_what_their_rows_say(tmp_path, served):
     assert "1 new items" in again
     assert served.seen.total() == before + 2  # robots.txt, and the new one
     assert verify(RunFolder(tmp_path / "out")).problems == []
+
+
+def test_spans_of_a_fetched_video_are_its_samples(tmp_path, served):
+    write_video(tmp_path / "v.mp4", scene_frames([(1, 60), (101, 48)]), options={"crf": "24", "g": "24"})
+    served.pages["/v"] = answer((tmp_path / "v.mp4").read_bytes())
+    rows_ = [
+        {"url": f"{served.url}/v", "start": start, "end": end, "caption": f"The clip at second {start}", "motion": 3}
+        for start, end in ((0.5, 2.0), (1.5, 4.0))
+    ]
+    dump = write_table(tmp_path / "dump", served, [], rows_)
+    quick = ("rules.duration.min=0.5", "score.scorers={}", "rules={}", "tokens.area=1024")
+    curate_here(dump, tmp_path / "out", light_recipe(tmp_path / "light.toml"), *QUICK, *quick)
+    found = rows(tmp_path, "SELECT * FROM samples ORDER BY start_s")
+    assert [(row["start_s"], row["end_s"], row["alt"], row["caption"]) for row in found] == [
+        (0.5, 2.0, "The clip at second 0.5", "The clip at second 0.5"),
+        (1.5, 4.0, "The clip at second 1.5", "The clip at second 1.5"),
+    ]
+    (item,) = rows(tmp_path, "SELECT * FROM items")
+    assert (item["n_samples"], item["alt"], json.loads(item["meta"])) == (2, None, {"motion": 3})
+    assert served.seen["/v"] == 1
 
 
 def test_what_failed_is_tried_again_by_its_reason(tmp_path, served):

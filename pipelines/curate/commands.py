@@ -12,8 +12,12 @@ from reelmill.pipelines.shared_options import Check
 from reelmill.terminal import echo_json, progress_console, say
 
 Dumps = Annotated[
-    list[Path],
-    typer.Argument(help="What to read: folders, tars, zips, WARC, Parquet, JSON lines, files.", show_default=False),
+    list[str],
+    typer.Argument(
+        help="What to read: folders, tars, zips, WARC, Parquet, JSON lines, files, URL tables; or an address of such: "
+        "s3://, gs://, az://, https://.",
+        show_default=False,
+    ),
 ]
 Out = Annotated[Path, typer.Option(help="Run folder; made anew, or gone on with.", show_default=False)]
 RunPlace = Annotated[Path, typer.Argument(help="Run folder.", show_default=False)]
@@ -78,6 +82,7 @@ def curate(
     from reelmill.orchestration.fetch import check_retry
     from reelmill.pipelines.curate import recipes
     from reelmill.pipelines.curate.next_steps import next_commands
+    from reelmill.pipelines.curate.remote import is_remote
     from reelmill.pipelines.curate.run import CurateOptions
     from reelmill.pipelines.curate.run import curate as run
     from reelmill.pipelines.curate.stats import gather, print_stats
@@ -95,18 +100,19 @@ def curate(
     ]
     loaded = recipes.load(recipe, [*(set_ or []), *others, *raft_assignments(raft), *engine, *readers])
     console = progress_console(stderr=as_json)
+    places = [place if is_remote(place) else Path(place) for place in dumps]
     options = CurateOptions(prefix, limit, sample, update, frozenset(retry or ()), refetch)
     if dry or plan_only:
         from reelmill.pipelines.curate.dry_run import preview, print_preview
 
-        found = preview(dumps, out, loaded, options, console, with_survey=plan_only)
+        found = preview(places, out, loaded, options, console, with_survey=plan_only)
         if as_json:
             echo_json(asdict(found))
         else:
             print_preview(found, Console())
         return
     with resumable():
-        folder = run(dumps, out, loaded, options, console)
+        folder = run(places, out, loaded, options, console)
     if as_json:
         echo_json(gather(folder.root))
         return

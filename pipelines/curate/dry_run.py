@@ -15,11 +15,13 @@ from typing import Any
 
 from rich.console import Console
 
+from reelmill.curation.ledger import PLAN
 from reelmill.curation.scoring import score_fingerprint
 from reelmill.orchestration.plan import extend_plan
 from reelmill.orchestration.recipe import Recipe
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries
+from reelmill.pipelines.curate.remote import objects_at, total
 from reelmill.pipelines.curate.run import CurateOptions, check_curation
 from reelmill.pipelines.curate.survey import Survey, print_survey, survey
 from reelmill.pipelines.tables import print_table
@@ -42,7 +44,7 @@ class Preview:
 
 
 def preview(
-    dumps: Sequence[Path],
+    dumps: Sequence[Path | str],
     out: Path,
     recipe: Recipe,
     options: CurateOptions,
@@ -73,8 +75,10 @@ def preview(
                 )
             )
             for dump in dumps
+            if isinstance(dump, Path)
         }
-        plan = planned.read(planned.plan_path)
+        lines |= {dump: f"{total(objects_at(dump))} to copy first" for dump in dumps if isinstance(dump, str)}
+        plan = planned.read(planned.plan_path) if planned.plan_path.is_file() else PLAN.empty_table()
     done: set[int] = set()
     if folder.exists():
         with LedgerQueries(folder.root) as ledger:

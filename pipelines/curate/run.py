@@ -45,6 +45,7 @@ from reelmill.orchestration.stages import StageRunner
 from reelmill.pipelines.curate import annotations as annotation
 from reelmill.pipelines.curate import captions as caption
 from reelmill.pipelines.curate import speech
+from reelmill.pipelines.curate.remote import COPIES, copied, objects_at
 from reelmill.pipelines.curate.verdicts import DEFAULT, assignments_of, decide_again, recover, write_verdicts
 from reelmill.pipelines.report.card import refresh as refresh_card
 from reelmill.terminal import LOG, log_to, say
@@ -66,8 +67,12 @@ class CurateOptions:
     """Ask again about everything that was fetched."""
 
 
-def curate(dumps: Sequence[Path], out: Path, recipe: Recipe, options: CurateOptions, console: Console) -> RunFolder:
+def curate(
+    dumps: Sequence[Path | str], out: Path, recipe: Recipe, options: CurateOptions, console: Console
+) -> RunFolder:
     """Bring the run folder `out` to the state that `dumps` and `recipe` ask for; does only what is missing.
+
+    A dump that is a text is an address (`remote.py`).
 
     Raises ConfigError when `out` was made with another recipe and `options.update` is off, or is no place for a run;
     DataError for a dump that is none.
@@ -80,7 +85,8 @@ def curate(dumps: Sequence[Path], out: Path, recipe: Recipe, options: CurateOpti
             _prepare(runner)
             recover(locked, recipe, console)
             for dump in dumps:
-                _plan(locked, dump, recipe, options, console)
+                here = dump if isinstance(dump, Path) else copied(dump, locked.root, console)
+                _plan(locked, here, recipe, options, console)
             _fetch(runner, options)
             runner.run("score", score.WORKER, score.score_tasks(locked, runner.score_fingerprint, options.retry))
             prune(locked)
@@ -96,7 +102,7 @@ def curate(dumps: Sequence[Path], out: Path, recipe: Recipe, options: CurateOpti
 
 
 def check_curation(
-    dumps: Sequence[Path], folder: RunFolder, recipe: Recipe, options: CurateOptions, console: Console
+    dumps: Sequence[Path | str], folder: RunFolder, recipe: Recipe, options: CurateOptions, console: Console
 ) -> None:
     """Raise what `curate` raises before anything is written."""
     _check_places(dumps, folder, recipe)
@@ -139,14 +145,17 @@ def complete_selection(runner: StageRunner, selection: str, *, is_second: bool =
     caption.require_captions(runner, selection)
 
 
-def _check_places(dumps: Sequence[Path], folder: RunFolder, recipe: Recipe) -> None:
+def _check_places(dumps: Sequence[Path | str], folder: RunFolder, recipe: Recipe) -> None:
     """A wrong path stops here, before anything is made."""
     for dump in dumps:
+        if isinstance(dump, str):
+            objects_at(dump)
+            continue
         find_reader(dump, recipe.plan.readers, recipe.plan.columns)
         if folder.root.is_relative_to(dump.resolve()):
             raise ConfigError(f"--out {folder.root} lies in the dump {dump}; choose an --out outside of it")
     if folder.root.is_dir() and not folder.exists():
-        left = {CHECKSUMS, LOG}  # by a run that was killed at its very start
+        left = {CHECKSUMS, LOG, COPIES}  # by a run that was killed at its very start
         names = (path.name for path in folder.root.iterdir())
         if others := sorted(name for name in names if not name.startswith(".") and name not in left):
             raise ConfigError(

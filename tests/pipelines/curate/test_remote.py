@@ -1,0 +1,107 @@
+"""Dumps at an address: copied once, gone on with where a copy was cut off, read like any dump."""
+
+import io
+import zipfile
+
+import pytest
+from dumps import curate_here, jpeg, light_recipe
+from objects import objects
+from rich.console import Console
+
+from reelmill.errors import ConfigError, DataError
+from reelmill.orchestration.views import LedgerQueries
+from reelmill.pipelines.curate import remote
+from reelmill.pipelines.curate.remote import copied, is_remote, objects_at
+
+PICTURES = [jpeg(n) for n in range(3)]
+QUIET = Console(file=io.StringIO())
+
+
+def packed():
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for n, data in enumerate(PICTURES):
+            archive.writestr(f"{n}.jpg", data)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    files = {f"crawl/day 1/{n}.jpg": data for n, data in enumerate(PICTURES)}
+    files |= {"crawl/day 1/sub/a.txt": b"The mill grinds slowly. " * 20, "crawl/other.jpg": PICTURES[0]}
+    with objects(files) as store:
+        settings = {"ENDPOINT": store.url, "ACCESS_KEY_ID": "key", "SECRET_ACCESS_KEY": "secret", "REGION": "here"}
+        for name, value in {**settings, "ALLOW_HTTP": "true"}.items():
+            monkeypatch.setenv(f"AWS_{name}", value)
+        yield store
+
+
+def read(store):
+    return [path for command, path, _ in store.requests if command == "GET" and path in store.files]
+
+
+def test_a_prefix_of_a_bucket_is_a_dump(tmp_path, bucket):
+    out = tmp_path / "out"
+    said = curate_here(["s3://crawl/day 1"], out, light_recipe(tmp_path / "light.toml"))
+    assert "4 objects" in said
+    with LedgerQueries(out.resolve()) as ledger:
+        items = ledger.rows("SELECT uri, status FROM items ORDER BY uri")
+    assert [(row["uri"], row["status"]) for row in items] == [
+        *((f"{n}.jpg", "done") for n in range(3)),
+        ("sub/a.txt", "done"),
+    ]
+    assert len(read(bucket)) == 4
+    bucket.files["crawl/day 1/3.jpg"] = jpeg(9)
+    assert "1 read now" in said_by_copy("s3://crawl/day 1", out)
+    assert len(read(bucket)) == 5
+
+
+def said_by_copy(place, out):
+    console = Console(file=io.StringIO(), width=200)
+    copied(place, out, console)
+    return console.file.getvalue()
+
+
+def test_one_object(tmp_path, bucket):
+    path = copied("s3://crawl/other.jpg", tmp_path, QUIET)
+    assert (path.name, path.read_bytes()) == ("other.jpg", PICTURES[0])
+
+
+def test_an_archive_by_http_that_is_cut_off_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(remote, "CHUNK", 1000)
+    data = packed()
+    with objects({"a/crawl.zip": data}) as store:
+        place = f"{store.url}/a/crawl.zip"
+        (found,) = objects_at(place)
+        assert (found.path, found.size) == ("crawl.zip", len(data))
+        store.cut, store.gives = len(data) // 2, 1
+        with pytest.raises(DataError):
+            copied(place, tmp_path, QUIET)
+        store.cut = store.gives = None
+        before = len(store.requests)
+        path = copied(place, tmp_path, QUIET)
+        ranges = [wanted for command, _, wanted in store.requests[before:] if command == "GET"]
+        assert path.read_bytes() == data
+        assert len(ranges) == 1 and ranges[0] is not None
+        store.files["a/crawl.zip"] = data + b"more"
+        assert copied(place, tmp_path, QUIET).read_bytes() == data + b"more"
+        assert [entry.name for entry in path.parent.iterdir()] == ["crawl.zip"]
+
+
+def test_what_is_no_dump_at_an_address(tmp_path, bucket):
+    for place in (f"{bucket.url}/crawl/none.zip", "s3://crawl/none"):
+        with pytest.raises(DataError, match="nothing is there"):
+            objects_at(place)
+    for place in ("https://user:secret@x.test/a.zip", "https://x.test/", "https://x.test/a.zip?key=1", "s3://"):
+        with pytest.raises(ConfigError) as caught:
+            objects_at(place)
+        assert "secret" not in str(caught.value)
+    bucket.files |= {f"crawl/long/{'x' * 250}.jpg": PICTURES[0], "crawl/long/fine.jpg": PICTURES[1]}
+    assert "1 left out" in said_by_copy("s3://crawl/long", tmp_path / "out")
+    assert [path.name for path in tmp_path.rglob("*.jpg")] == ["fine.jpg"]
+    bucket.files["crawl/bad/../../../escape.jpg"] = PICTURES[0]
+    with pytest.raises(DataError, match="invalid path"):
+        copied("s3://crawl/bad", tmp_path / "out", QUIET)
+    assert [
+        place for place in ("s3://b/x", "HTTPS://x.test/a", "a/b.zip", "file:///etc", "s3:/b") if is_remote(place)
+    ] == [*("s3://b/x", "HTTPS://x.test/a")]

@@ -1,9 +1,9 @@
-"""Document-masked attention beside one dense causal attention over the row: pairs by arithmetic, CPU-seconds measured.
+"""Document-masked attention against one dense causal attention over the row: pairs computed, CPU-seconds measured.
 
     OMP_NUM_THREADS=1 .venv/bin/python bench/attention.py [--tokens 16384] [--heads 1] [--size 64] [--repeat 2]
 
-Both run forward and backward on the same queries, keys and values, in turns in one process; the figure is the ratio of
-the shortest of each. `short` are documents of about 4,500 tokens (an image of 512 x 512 with its caption);
+Both run forward and backward on the same queries, keys and values, alternating in one process; the figure is the ratio
+of the shortest times. `short` are documents of about 4,500 tokens (an image of 512 x 512 with its caption);
 `mix` adds texts of 500 and videos that fill a third of the row. Then Emu3's 8B at 131,072 tokens by arithmetic.
 """
 

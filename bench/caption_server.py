@@ -1,7 +1,7 @@
-"""Claim: the endpoint captioner works against a server that others wrote, with a vision model, offline.
+"""Claim: the endpoint captioner works with a third-party server and a vision model, offline.
 
-`transformers serve` with a tiny Qwen2-VL of random weights: it sees the pictures and answers in nonsense, so what it
-proves is the protocol (chat API, data URIs, 12 pictures a request, several requests at a time), not captions.
+`transformers serve` with a tiny Qwen2-VL of random weights: it sees the pictures and answers nonsense, so this tests
+the protocol (chat API, data URIs, 12 pictures a request, several requests at a time), not captions.
 
     python3 -m venv serve-env
     serve-env/bin/pip install transformers==5.23.0 torch torchvision accelerate fastapi uvicorn openai pillow
@@ -9,7 +9,7 @@ proves is the protocol (chat API, data URIs, 12 pictures a request, several requ
     reelmill caption run out/sample --source endpoint --url http://127.0.0.1:8011/v1 --model tiny-qwen2-vl \\
         --set captions.frames.short_side=112 --set captions.max_tokens=24 --set captions.endpoint.concurrency=2
 
-An environment of its own: transformers and its server are no part of reelmill.
+It needs an environment of its own: transformers and its server are not part of reelmill.
 """
 
 import argparse
@@ -29,7 +29,7 @@ TEMPLATE = """{% for message in messages %}<|im_start|>{{ message['role'] }}
 
 
 def import_torchvision():
-    """torchvision, also where its native operators don't load beside a CPU build of torch."""
+    """torchvision, even if its native operators do not load with a CPU build of torch."""
     try:
         import torchvision
     except RuntimeError:

@@ -1,10 +1,10 @@
-"""How long does a checkpoint hold training up? Written in the background, beside waiting for the disk.
+"""How long does a checkpoint block training? Written in the background, against waiting for the disk.
 
     python bench/checkpoint.py [--rounds 3] [--folder /tmp]
 
 A decoder of 60 million parameters with AdamW's state, 0.7 GB on one process. Baseline: torch's distributed checkpoint
-of the same tensors by the same writer, waited for. Prints the median seconds of each, taken in turn, their ratio, and
-the CPU-seconds that the whole of a checkpoint costs.
+of the same tensors by the same writer, synchronously. Prints the median seconds of each, measured alternately, their
+ratio, and the CPU-seconds of a whole checkpoint.
 """
 
 from __future__ import annotations

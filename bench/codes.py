@@ -1,4 +1,4 @@
-"""How many of a tokenizer's codes do photographs use that it was never trained on?
+"""How many of a tokenizer's codes do unseen photographs use?
 
     python bench/codes.py MEDIA [--more FOLDER ...] [--tokenizer reelmill-tok-s]
 
@@ -24,7 +24,7 @@ from reelmill.train.vision.sources import fetch
 
 SIDE = 256
 WHOLE = 1 << 20
-"""A short side in pixels that no picture has: nothing is shrunk."""
+"""A short side larger than any picture: nothing is shrunk."""
 
 
 def squares(path: Path) -> list[vision.Frames]:

@@ -1,4 +1,4 @@
-"""What does it cost that each item is decoded in a process of its own, confined? And are the rows the same?
+"""What does decoding each item in a confined process of its own cost, and are the rows the same?
 
     python bench/confinement.py [DUMP...] [--items N]
 
@@ -40,7 +40,7 @@ OPTIONS = {**to_dict(DecodeConfig()), "scenes": {}}
 
 
 def main() -> None:
-    """Print one JSON line a measurement."""
+    """Print one JSON line per measurement."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dumps", nargs="*", type=Path)
     parser.add_argument("--items", type=int, default=300)

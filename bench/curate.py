@@ -1,4 +1,4 @@
-"""What does curation cost beside plain decoding? CPU-seconds and peak memory of whole processes, one after another.
+"""What does curation cost compared with plain decoding? CPU-seconds and peak memory of whole processes.
 
     python bench/curate.py [VIDEO] [--rounds N] [--pass-only] [--raft] [--data-juicer PYTHON] [--memory] [--ray]
 
@@ -142,7 +142,7 @@ print(json.dumps([used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, wall, do
 
 @dataclass(frozen=True)
 class Cost:
-    """CPU-seconds of a process and all that it started, MB of the largest process at its peak, seconds it took."""
+    """CPU-seconds of a process and its children, peak MB of the largest of them, and wall seconds."""
 
     cpu: float
     memory: float
@@ -151,7 +151,7 @@ class Cost:
 
 
 def cost(command: list[str]) -> Cost:
-    """Run a command, one thread a process."""
+    """Run a command, one thread per process."""
     variables = {**os.environ, "OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0"}  # Ray's default is 15
     done = subprocess.run([sys.executable, "-c", METER, *command], check=True, capture_output=True, env=variables)
     return Cost(*json.loads(done.stdout))
@@ -182,7 +182,7 @@ def make_video(path: Path, seconds: float) -> Path:
 
 
 def one_pass(video: Path, folder: Path) -> dict[str, list[str]]:
-    """Floors, peers, and our one pass; what is compared stands side by side."""
+    """Floors, peers, and our single pass, side by side."""
     jobs = {
         "floor: PyAV decode": python(DECODE, str(video), "plain"),
         BICUBIC: python(DECODE, str(video), "BICUBIC"),
@@ -210,7 +210,7 @@ def whole_chain(video: Path) -> dict[str, list[str]]:
 
 
 def measure(jobs: dict[str, list[str]], rounds: int) -> dict[str, list[float]]:
-    """Let the jobs take turns; print all of their CPU-seconds and return them by job."""
+    """Run the jobs in turn; print all their CPU-seconds and return them by job."""
     runs: dict[str, list[Cost]] = {name: [] for name in jobs}
     for _ in range(rounds):
         for name, job in jobs.items():
@@ -272,7 +272,7 @@ def repeat(source: Path, target: Path, times: int) -> None:
 
 
 def data_juicer(interpreter: str, folder: Path) -> None:
-    """Data-Juicer's motion filter beside ours, with the decoding and the cuts that both do or need."""
+    """Data-Juicer's motion filter and ours, with the decoding and cuts that both need."""
     video = make_video(folder / "ten.mp4", 10)
     only_dis = "colourfulness quality motion_jitter text aesthetic motion_raft"
     jobs = {

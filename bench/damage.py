@@ -1,4 +1,4 @@
-"""Is damaged footage seen, and sound footage left alone? What curation's damage rules catch, and what looking costs.
+"""Is damaged footage found, and sound footage left alone? What the damage rules catch, and what they cost.
 
     python bench/damage.py [--videos N] [--pictures N] [--sound FOLDER...] [--changes N] [--cost FILE...] [--json]
 
@@ -58,7 +58,7 @@ from reelmill.pipelines.curate import recipes
 RULES = ("damage", "gaps", "impossible_colours")
 BLOCK, PSNR_DB, SHARE, NEAR = 16, 20.0, 0.01, 2
 MOST_FRAMES = 400
-"""Frames of a file that are compared."""
+"""How many frames of a file are compared."""
 DROPS = {"1 packet dropped": 1, "5 packets dropped": 5}
 KINDS = (*CUTS, *CHANGES, *DROPS)
 ROUNDS = 7
@@ -74,7 +74,7 @@ class Verdict:
 
     @property
     def is_alarm(self) -> bool:
-        """Whether anything of the file was left out."""
+        """Whether any part of the file was left out."""
         return self.reason is not None or any(rule for _, _, rule in self.clips)
 
 
@@ -181,7 +181,7 @@ def _plan_row(path: Path) -> dict[str, Any]:
 
 
 def _caught(changed: dict[str, tuple[Path, str]], verdicts: dict[str, Verdict]) -> list[dict[str, Any]]:
-    """A row a damaged file: what was done, whether it was refused, shows damage, was caught."""
+    """One row per damaged file: what was done, whether it was refused, shows damage, was caught."""
     rows = []
     seen: dict[Path, Luma | None] = {}
     with MediaReader() as reader:
@@ -211,7 +211,7 @@ def _fps(path: Path) -> float:
 
 
 def _luma(reader: MediaReader, path: Path, fps: float) -> Luma | None:
-    """[T, H, W], frames at the rate `fps`, a picture's one frame for 0; None where they cannot be had."""
+    """[T, H, W], frames at the rate `fps`, a picture's one frame for 0; None if they cannot be decoded."""
     source = Source(str(path), 0, path.stat().st_size)
     try:
         if not fps:
@@ -223,7 +223,7 @@ def _luma(reader: MediaReader, path: Path, fps: float) -> Luma | None:
 
 
 def _bad_times(sound: Luma | None, found: Luma | None, fps: float) -> list[float]:
-    """Times at which damage shows. A file whose frames cannot be had shows it everywhere."""
+    """Times at which damage shows. A file whose frames cannot be decoded shows it everywhere."""
     assert sound is not None
     if found is None or found.shape[1:] != sound.shape[1:]:
         return [k / (fps or 1) for k in range(len(sound))]

@@ -1,4 +1,4 @@
-"""Files for `bench/damage.py`: sound media of many kinds, rendered, and what becomes of them when bytes are lost."""
+"""Files for `bench/damage.py`: rendered sound media of many kinds, and ways to damage them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Pictures = npt.NDArray[np.uint8]
 SIZES = ((160, 120), (176, 144), (256, 144), (202, 360), (320, 240), (426, 240), (640, 360))
 
 
-# What is shown.
+# Content.
 
 
 def _texture(rng: np.random.Generator, height: int, width: int) -> npt.NDArray[np.float32]:
@@ -89,7 +89,7 @@ def screen(rng: np.random.Generator, count: int, height: int, width: int) -> Ite
 
 
 def noise(rng: np.random.Generator, count: int, height: int, width: int) -> Iterator[Pictures]:
-    """Nothing but noise."""
+    """Noise."""
     for _ in range(count):
         yield rng.integers(0, 256, (height, width, 3), np.uint8)
 
@@ -136,7 +136,7 @@ def mosaic(rng: np.random.Generator, count: int, height: int, width: int) -> Ite
 
 
 def slides(rng: np.random.Generator, count: int, height: int, width: int) -> Iterator[npt.NDArray[np.float32]]:
-    """Pictures that stay long."""
+    """A slide show."""
     pictures = [_texture(rng, height, width) for _ in range(3)]
     for n in range(count):
         yield pictures[n * 3 // count]
@@ -165,7 +165,7 @@ Show = Callable[[np.random.Generator, int, int, int], Iterator[npt.NDArray[np.ge
 SHOWS: tuple[Show, ...] = (pan, cartoon, screen, fades, pan, pixels, mosaic, slides, noise, still, titles)
 
 
-# How it is encoded.
+# Encoding.
 
 
 @dataclass(frozen=True)
@@ -325,7 +325,7 @@ def render_picture(path: Path, how: dict[str, object], show: Show, seed: int) ->
     path.write_bytes(saved(values, **how))
 
 
-# What becomes of it.
+# Damage.
 
 
 def cut(data: bytes, rng: random.Random, share: float) -> bytes:
@@ -334,7 +334,7 @@ def cut(data: bytes, rng: random.Random, share: float) -> bytes:
 
 
 def flips(data: bytes, rng: random.Random, count: int) -> bytes:
-    """So many bytes that are others, behind the first 2 % (or 600 bytes) of the file."""
+    """Replace bytes after the first 2 % (or 600 bytes) of the file."""
     changed = bytearray(data)
     for _ in range(count):
         changed[_place(data, rng, 1)] ^= 1 << rng.randrange(8)
@@ -354,7 +354,7 @@ def removed(data: bytes, rng: random.Random, size: int) -> bytes:
 
 
 def swapped(data: bytes, rng: random.Random, size: int) -> bytes:
-    """Two blocks have changed places."""
+    """Two blocks swapped."""
     a, b = sorted(_place(data, rng, size) for _ in range(2))
     b = max(b, a + size)
     return data[:a] + data[b : b + size] + data[a + size : b] + data[a : a + size] + data[b + size :]

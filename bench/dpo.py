@@ -1,4 +1,4 @@
-"""What does a step of preference training hold in memory, here and in TRL? Same pairs, same weights, float32.
+"""Memory of a step of preference training, here and in TRL: same pairs, same weights, float32.
 
     python bench/dpo.py [--vocabulary 184622] [--hidden 128] [--layers 2] [--pairs 4] [--longest 2000]
 
@@ -143,7 +143,7 @@ def theirs(folder: Path, *, stored: bool) -> None:
         chosen, rejected = trainer.compute_ref_log_probs(reference, batch)
         batch |= {"ref_chosen_logps": chosen, "ref_rejected_logps": rejected}
         trainer.precompute_ref_logps = True
-    # Both models are there in either case: what a run with stored numbers would not hold is taken off below.
+    # Both models exist in either case; the memory that stored log-probabilities save is subtracted below.
     held = megabytes("VmRSS") - (0 if stored else size)
     begin = measured()
     loss = trainer.compute_loss(trainer.model, batch)
@@ -152,7 +152,7 @@ def theirs(folder: Path, *, stored: bool) -> None:
 
 
 def measured() -> float:
-    Path("/proc/self/clear_refs").write_text("5")  # begin a new peak
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak
     return time.process_time()
 
 

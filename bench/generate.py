@@ -1,4 +1,4 @@
-"""How many tokens of images does a CPU-second draw, beside transformers' `generate`?
+"""Image tokens per CPU-second, compared with transformers' `generate`.
 
     python bench/generate.py [--recipe small] [--images 4] [--height 24] [--width 29] [--guidance 3]
 

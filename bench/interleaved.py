@@ -1,4 +1,4 @@
-"""How fast are stories of text and pictures, beside transformers on the same small random weights?
+"""Speed of stories of text and pictures, compared with transformers on the same small random weights.
 
     python bench/interleaved.py [--hidden 192] [--layers 4] [--pictures 3] [--side 10] [--words 16] [--check]
 

@@ -1,4 +1,4 @@
-"""How long do the ledger's questions take over a million samples? Generated rows, real tables, real commands' code.
+"""How long do queries of the ledger take over a million samples? Generated rows, real tables, the code of the commands.
 
     python bench/ledger.py [--samples 1000000]
 

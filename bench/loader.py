@@ -1,4 +1,4 @@
-"""What a CPU-second of the loader gives, beside what other loaders and packers give on the same documents.
+"""Throughput of the loader per CPU-second, compared with other loaders and packers on the same documents.
 
     python bench/loader.py [--peers PYTHON] [--rounds 3] [--documents 4500]
     python bench/loader.py --row-groups 40          what a shuffle over many row groups costs
@@ -143,7 +143,7 @@ def trl_epoch(folder: Path) -> Callable[[], int]:
 
 
 def stub_torchvision() -> None:
-    """streaming and trl import torchvision, which does not load beside every build of torch, and do not use it here."""
+    """streaming and trl import torchvision, which does not load with every build of torch and is not used here."""
     try:
         importlib.import_module("torchvision")
     except (ImportError, RuntimeError):

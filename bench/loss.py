@@ -1,4 +1,4 @@
-"""What does the loss cost beside the plain one? Weighted cross-entropy from hidden states, forward and backward.
+"""What does the loss cost compared with the plain one? Weighted cross-entropy from hidden states, forward and backward.
 
     python bench/loss.py [--vocabulary 184622] [--width 1024] [--tokens 4096] [--rows 128 256 512 1024] [--library 64]
 
@@ -67,7 +67,7 @@ def measure(kind: str, tokens: int, rows: int, results: Path, arguments: argpars
     loss(hidden[:2], weight[:1000], targets[:2] % 1000, weights[:2], rows).backward()
     hidden.grad = weight.grad = None
     held = megabytes("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # begin a new peak
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak
     start = time.process_time()
     total = loss(hidden, weight, targets, weights, rows)
     (total / weights.sum()).backward()

@@ -1,5 +1,5 @@
 """Claim: the text scorer costs at most 60 CPU-ms a frame of 456x256 on one thread, is silent on frames without text,
-and finds captions; rapidocr as it comes costs many times that and calls textless frames text.
+and finds captions; rapidocr with its defaults costs many times that and finds text in textless frames.
 
     python bench/ocr.py [VIDEO ...] [--provider paddleocr --model NAME --model-folder DIR]
 

@@ -1,4 +1,4 @@
-"""What does each way to decode take beside plain decoding, and what does it lose?
+"""What does each decoding mode cost compared with plain decoding, and what quality does it lose?
 
     python bench/parallel.py WORK [--ways plain exact-parallel:8 diagonal dida:4 ...] [--rows 1 4 16 64]
         [--pictures 108] [--sheet FILE.png] [--json]

@@ -1,4 +1,4 @@
-"""Does DPO teach a rule that can be checked, on prompts that it has not seen, and leave the rest alone?
+"""Does DPO teach a verifiable rule on unseen prompts, without changing anything else?
 
     python bench/post_dpo.py WORK [--prefer blue] [--candidates 8] [--groups 12] [--steps 50]
 

@@ -46,7 +46,7 @@ SAMPLING = SamplingParams(vision=TokenSampling(top_k=20))
 
 
 class Clean(Scorer):
-    """`clean_score`, in the place of the preference models: how near a picture is to what the world's scenes are."""
+    """`clean_score`, in place of the preference models: how close a picture is to the scenes of the world."""
 
     columns: ClassVar = {"clean_score": "DOUBLE"}
     kinds: ClassVar = ("image",)
@@ -56,7 +56,7 @@ class Clean(Scorer):
 
 
 def write_dump(dump: Path) -> None:
-    """A picture file each, with its caption and quality beside it."""
+    """One picture file each, with caption and quality in a sidecar."""
     dump.mkdir(parents=True)
     for number, (what, picture, quality) in enumerate(pictures(WORLD, LARGER)):
         Image.fromarray(picture).save(dump / f"{number:05d}.png")
@@ -111,7 +111,7 @@ def tuned(base: Path, fingerprint: str, steps: int = STEPS, **changes: Any) -> T
 
 
 def trained(config: TrainConfig, run: Path, folder: Path, selection: str | None) -> dict[str, float]:
-    """Train where it is not done yet; the last validation."""
+    """Train if it is not done yet; returns the last validation."""
     if not (folder / "checkpoints").is_dir() or checkpoint.latest(folder / "checkpoints") is None:
         train(config, [run], folder, selection, log_fn=lambda _: None)
     lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
@@ -131,7 +131,7 @@ def drawn(folder: Path, side: int) -> str:
 
 
 def compare(run: Path, work: Path, configs: dict[str, TrainConfig], selection: str | None = "quality") -> None:
-    """A line for each."""
+    """Print one line for each."""
     for name, config in configs.items():
         found = trained(config, run, work / name.replace(" ", "_"), selection)
         print(f"{name:50} {found['vision']:6.3f} {found['structure']:10.3f} {found['text']:6.3f}", flush=True)

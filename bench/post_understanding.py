@@ -137,14 +137,14 @@ def tuned(work: Path, name: str, init: Path, data: dict[Path, float]) -> Path:
 
 
 def words_of(studio: Studio, requests: Sequence[Request]) -> list[str]:
-    """What a model says to each request."""
+    """The answer of a model to each request."""
     prompts = [len(np.asarray(request.prompt)) for request in requests]
     drawn = [tokens[n:] for tokens, n in zip(studio.generate(requests), prompts, strict=True)]
     return [studio.vocab.tokenizer.decode(ids[ids < studio.vocab.text_size].tolist()).strip() for ids in drawn]
 
 
 def measure(name: str, studio: Studio, unseen: Sequence[tuple[Scene, Picture]]) -> None:
-    """Print how often a checkpoint captions, answers and draws right."""
+    """Print how often a checkpoint captions, answers and draws correctly."""
     seen = [Visual(studio.vision.encode_image(picture)) for _, picture in unseen]
     captions = [studio.caption(Clip(picture[None]), max_new_tokens=40, sampling=LIKELIEST) for _, picture in unseen]
     right = [named(said) == scene.names for said, (scene, _) in zip(captions, unseen, strict=True)]

@@ -1,4 +1,4 @@
-"""What do several pictures of one prompt save that is read once, and what do the branches of guidance have in common?
+"""What is saved by reading a prompt once for several pictures, and how much do the branches of guidance share?
 
     python bench/prompts.py [--count 4] [--side 20]
 

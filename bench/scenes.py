@@ -1,4 +1,4 @@
-"""A toy world in which what a picture shows is known: one colored shape on a plain ground.
+"""A toy world with known contents: every picture shows one colored shape on a plain ground.
 
     python bench/scenes.py WORK
 
@@ -41,15 +41,15 @@ from reelmill.train.saver import CheckpointConfig
 TOKENIZER = "reelmill-tok-xs"
 SIDE = 48
 GRID = SIDE // 8
-"""Codes a side."""
-# Colors and grounds that the tokenizer gives back as such; its green, for one, is nearly gray.
+"""Codes per side."""
+# Colors and grounds that the tokenizer reproduces; its green, for example, is nearly gray.
 COLOURS = {"red": (220, 30, 30), "blue": (40, 60, 210), "yellow": (240, 210, 30)}
 GROUNDS = {"white": (245, 245, 245), "black": (10, 10, 10), "grey": (128, 128, 128)}
 SHAPES = ("circle", "bar", "triangle")
 RADII = (15.0, 18.0)
 """Smallest and largest, in pixels."""
 SHIFT = 2.0
-"""A shape's center lies at most so far from the picture's, in pixels, each way."""
+"""Largest distance of a shape's center from the picture's, in pixels, in each direction."""
 CONFIG = TrainConfig(
     model=ModelConfig(
         hidden=96, layers=3, heads=3, kv_heads=1, head_dim=64, mlp=256, qk_norm=True, rope_theta=10_000.0,
@@ -70,7 +70,7 @@ Picture = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Scene:
-    """What a picture shows. `x`, `y`: the shape's center; `radius`: of the circle around it; all in pixels."""
+    """The contents of a picture. `x`, `y`: the shape's center; `radius`: of the circle around it; all in pixels."""
 
     colour: str
     shape: str
@@ -81,7 +81,7 @@ class Scene:
 
     @property
     def caption(self) -> str:
-        """All that has a name: "a red circle on white"."""
+        """The full caption: "a red circle on white"."""
         return f"a {self.colour} {self.shape} on {self.ground}"
 
     @property
@@ -97,7 +97,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class World:
-    """How a world is drawn. `spoiled`: share of pictures that are blurred or noisy; `after`: of captions after the
+    """Settings of a world. `spoiled`: share of pictures that are blurred or noisy; `after`: of captions after the
     codes; `colourless`: of the captions before them that do not name the color."""
 
     pictures: int = 4_000
@@ -113,7 +113,7 @@ def every() -> list[Scene]:
 
 
 def scene(rng: np.random.Generator) -> Scene:
-    """One drawn at random."""
+    """A random scene."""
     x, y = SIDE / 2 + rng.uniform(-SHIFT, SHIFT, 2)
     names = (str(rng.choice(list(kind))) for kind in (COLOURS, SHAPES, GROUNDS))
     return Scene(*names, x=float(x), y=float(y), radius=float(rng.uniform(*RADII)))

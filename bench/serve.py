@@ -1,4 +1,4 @@
-"""Does `reelmill serve` hold under many clients at once? Failures, waiting times and memory of its process.
+"""Does `reelmill serve` hold up under many clients at once? Failures, latencies and memory of its process.
 
     python bench/serve.py [CHECKPOINT] [--clients 50] [--rounds 6] [--size 64x64] [--seconds 150]
 
@@ -39,7 +39,7 @@ PIXELS = np.random.default_rng(0).integers(0, 255, (96, 128, 3), dtype=np.uint8)
 
 
 def small_checkpoint(folder: Path) -> Path:
-    """A model of 1.6 M parameters and a few steps: what it says is noise, what it costs is not."""
+    """A model of 1.6 M parameters after a few steps: its output is noise, its cost is realistic."""
     vocab, fingerprint = Vocabulary("bytes", 4096), vision.load("reelmill-tok-xs").fingerprint
     tokens = documents.image_document(vocab, np.arange(6).reshape(2, 3), "six codes")
     row = document_row(vocab, tokens, sample_id="s", item_id="i", fingerprint=fingerprint)
@@ -53,7 +53,7 @@ def small_checkpoint(folder: Path) -> Path:
 
 
 async def one(client: openai.AsyncOpenAI, model: str, size: str, number: int) -> str:
-    """One request, of a kind that depends on its number; returns what became of it."""
+    """One request, of a kind that depends on its number; returns the outcome."""
     picture = {"model": model, "prompt": f"request {number}", "size": size}
     kind = number % 5
     if kind == 0:

@@ -1,4 +1,4 @@
-"""A run folder of made-up but structured documents: what `train_proof.py` learns from where no dump was curated.
+"""A run folder of synthetic but structured documents, for `train_proof.py` without a curated dump.
 
 Each item is a gradient, stripes or a checkerboard in codes, still or moving, with noise, and a caption that names it.
 """

@@ -1,4 +1,4 @@
-"""Can one small model do Emu3.5's six tasks, and does it do them better than six models of its size, a task each?
+"""Can one small model do Emu3.5's six tasks, and better than six models of its size with one task each?
 
     python bench/tasks.py WORK [--tokenizer reelmill-tok16-s] [--steps 900] [--rows 240] [--seeds 3] [--equal task]
 
@@ -40,7 +40,7 @@ from reelmill.train.saver import CheckpointConfig
 Stack = tuple[str, ...]
 """Colors of blocks, from the table up."""
 Shown = Scene | Stack
-"""What a picture shows."""
+"""The contents of a picture."""
 HEIGHT = 3
 TABLE = (128, 128, 128)
 GREEDY = SamplingParams(vision=TokenSampling(temperature=0), text=TokenSampling(temperature=0))
@@ -64,7 +64,7 @@ class Case:
 
     @property
     def is_kept(self) -> bool:
-        """Whether it is kept from training."""
+        """Whether it is held out from training."""
         return uniform(f"{self.task} {self.question} {self.given}") < 1 / 4
 
 

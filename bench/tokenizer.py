@@ -1,4 +1,4 @@
-"""What do Emu3's tokenizer's pictures and clips cost here and in transformers? Same configuration, same weights.
+"""What do pictures and clips cost with Emu3's tokenizer, here and in transformers? Same configuration, same weights.
 
     python bench/tokenizer.py [--side 128] [--channels 256] [--encode] [--rounds 1]
 
@@ -30,7 +30,7 @@ from reelmill.compat import torchvision
 from reelmill.tokenize.vision import evaluate, load
 
 TASKS = {"encode a picture": 1, "encode a clip": 4, "decode a clip": 4}
-"""And the frames of each."""
+"""The number of frames of each."""
 
 
 def write_model(folder: Path, channels: int) -> None:
@@ -65,7 +65,7 @@ def theirs(folder: Path) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
 
     model = Emu3VQVAE.from_pretrained(folder, dtype=torch.float32).eval()
     for tensor in model.state_dict().values():
-        tensor.sum()  # the file is mapped: read all of it now, as it is read here
+        tensor.sum()  # the file is memory-mapped: read all of it now, as this package does
 
     def encode(pixels: torch.Tensor) -> np.ndarray:
         # `image_sizes` would cut clips in time and height; this size cuts nothing.
@@ -102,7 +102,7 @@ def measure(side: int, names: list[str], make: Callable[[Path], dict[str, Any]],
             codes = np.random.default_rng(0).integers(0, 32768, (1, size // 8, size // 8), dtype=np.int32)
             for name in names:
                 given = codes if name == "decode a clip" else moving_noise(size)
-                Path("/proc/self/clear_refs").write_text("5")  # begin a new peak
+                Path("/proc/self/clear_refs").write_text("5")  # reset the peak
                 start = time.process_time()
                 made[name] = tasks[name](given)
                 costs[name] = time.process_time() - start
@@ -141,7 +141,7 @@ def main() -> None:
 
 
 def child(kind: str, folder: Path, options: list[str]) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """Run this script as a process that measures one of the two; what it cost and what it made."""
+    """Run this script as a process that measures one of the two; returns the cost and the output."""
     results = folder / f"{kind}.npz"
     command = [sys.executable, __file__, *options, "--child", kind, str(folder), str(results)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -151,7 +151,7 @@ def child(kind: str, folder: Path, options: list[str]) -> tuple[dict[str, float]
 
 
 def best(rounds: list[dict[str, float]]) -> dict[str, float]:
-    """Of each figure the least of the rounds, of memory the highest."""
+    """The minimum of each figure over the rounds; the maximum for memory."""
     return {name: (max if "MB" in name else min)(costs[name] for costs in rounds) for name in rounds[0]}
 
 

@@ -1,4 +1,4 @@
-"""Does training learn? Trains `tiny` on a run folder and prints what the claim stands on.
+"""Does training learn? Trains `tiny` on a run folder and prints the evidence.
 
     python bench/train_proof.py OUT --run RUN        on the documents of a curated run folder
     python bench/train_proof.py --run RUN            on made-up documents (`synthetic_run.py`)

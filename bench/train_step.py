@@ -5,8 +5,8 @@
 Baseline: `Emu3ForCausalLM` of transformers with its own loss (`labels`) and scaled-dot-product attention. A step is
 forward, backward, clipping and a fused AdamW of torch, the same for all. Weights are written once in Hugging Face's
 layout and read by each, in a process of its own with one thread; a first step warms up and makes the optimizer's state.
-The row is one document, so that nobody gains by masks. Prints CPU-seconds of the second step and its peak resident set
-above weights, optimizer and gradients: what was held before the step, and the bytes of the gradients, are taken off.
+The row is one document, so masks give no one an advantage. Prints CPU-seconds of the second step, and its peak resident
+set above weights, optimizer and gradients (memory held before the step and the bytes of the gradients are subtracted).
 
 `reelmill` is the decoder with its loss; `reelmill, as trained` the same as the trainer makes it on one rank.
 """
@@ -93,7 +93,7 @@ def measure(kind: str, folder: Path, count: int, stack: ExitStack) -> None:
 
     step(tokens[:, :65])
     held = megabytes("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # begin a new peak
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak
     start = time.process_time()
     loss = step(tokens)
     seconds = time.process_time() - start

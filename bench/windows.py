@@ -44,7 +44,7 @@ Codes = npt.NDArray[np.int64]
 
 
 def picture(rng: np.random.Generator, side: int) -> Codes:
-    """One of the world's, int64 [side, side]."""
+    """A picture of the world, int64 [side, side]."""
     ground, colour = rng.choice(COLOURS, 2, replace=False)
     y, x = rng.uniform(0.2 * side, 0.8 * side, 2)
     height, width = rng.uniform(0.15 * side, 0.4 * side, 2)

@@ -1,4 +1,4 @@
-"""What differs between the documents of Emu3 and of Emu3.5; the grammar, the writers and the readers ask here."""
+"""The differences between the documents of Emu3 and Emu3.5, for the grammar, the writers and the readers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Size = TypeVar("Size", int, npt.NDArray[np.int64])
 
 @dataclass(frozen=True, repr=False)
 class Layout:
-    """How images are laid out in a document, and what else it may hold.
+    """How images are laid out in a document, and what else a document may contain.
 
     `last_row_ends`: EOL stands after the last row of a frame as after the others. `frames_end`: EOF stands after every
     frame. `has_video`: a header may state a frame rate and a duration. `has_spans`: answers (BSS ... ESS) and thoughts
@@ -35,7 +35,7 @@ class Layout:
 
 
 EMU3 = Layout("emu3", last_row_ends=True, frames_end=True, has_video=True, has_spans=False)
-"""Emu3's released processor (emu3/mllm/processing_emu3.py); answers and questions are told apart by words alone."""
+"""Emu3's released processor (emu3/mllm/processing_emu3.py); answers and questions are distinguished by words alone."""
 
 EMU3_5 = Layout("emu3.5", last_row_ends=False, frames_end=False, has_video=False, has_spans=True)
 """Emu3.5's released inference (src/utils/input_utils.py, configs/): EOI follows the last code, a clip is its frames."""

@@ -19,7 +19,7 @@ from reelmill.errors import ConfigError, WeightsError
 QWEN_SIZE = 151_643
 BYTES_SIZE = 256
 
-# Qwen's split: English contractions, letters with one leading mark, SINGLE digits, punctuation, newlines, blanks.
+# Qwen's split: English contractions, letters with one leading mark, SINGLE digits, punctuation, newlines, spaces.
 _QWEN_SPLIT = (
     r"""(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"""
     r"""| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"""
@@ -40,7 +40,7 @@ class TextTokenizer(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Hex digest of everything that decides the ids."""
+        """Hex digest of everything that the ids depend on."""
 
     def normalise(self, text: str) -> str:
         """The text that `decode(encode(text))` gives back."""
@@ -63,7 +63,7 @@ class BytesTokenizer:
         return _without_surrogates(text)
 
     def encode(self, text: str) -> list[int]:
-        """One id a byte."""
+        """One id per byte."""
         return list(self.normalise(text).encode())
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -129,7 +129,7 @@ def _cut_long_marks(text: str) -> list[str]:
 
 
 def _cut_long_blanks(text: str) -> Iterator[str]:
-    """The text whole, unless a run of blanks is so long that it must be cut."""
+    """The text whole, unless a run of spaces is so long that it must be cut."""
     start = 0
     if len(text) > _LONGEST_BLANK:
         for run in re.finditer(r"\s+", text):

@@ -165,7 +165,7 @@ class Vocabulary:
         return (array >= self.vision_start) & (array < self.vision_stop)
 
     def name(self, token: int) -> str:
-        """What a person calls an id: `BOS`, `text 15`, `code 3`, `<|extra_7|>`."""
+        """A readable name of an id: `BOS`, `text 15`, `code 3`, `<|extra_7|>`."""
         if 0 <= token < self.text_size:
             return f"text {token}"
         if self.text_size <= token < self.vision_start:

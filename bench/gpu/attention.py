@@ -1,4 +1,4 @@
-"""The ways of attention on one GPU: milliseconds of forward and backward, and TFLOP/s of the pairs that are allowed.
+"""Attention backends on one GPU: milliseconds of forward and backward, and TFLOP/s over the allowed pairs.
 
     python bench/gpu/attention.py [--repeat 10]
 

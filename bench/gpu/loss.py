@@ -3,8 +3,8 @@
     python bench/gpu/loss.py [--width 4096] [--tokens 5120 16384 32768] [--rows 1024 2048 4096]
 
 bfloat16, V = 184,622, forward and backward, the median of 5 after a warm-up. Prints milliseconds, TFLOP/s of the three
-products (6 V D a token), and the peak above inputs and gradients. A way that does not fit the memory is said to. Ours
-and the plain one have weights a token; `LigerFusedLinearCrossEntropyLoss` has none.
+products (6 V D a token), and the peak above inputs and gradients. An implementation that runs out of memory is reported
+as such. Ours and the plain one have weights per token; `LigerFusedLinearCrossEntropyLoss` has none.
 """
 
 from __future__ import annotations

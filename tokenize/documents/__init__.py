@@ -1,6 +1,6 @@
-"""Documents: the one owner of ids, layout and grammar (`docs/formats.md` shows them token by token).
+"""Documents: ids, layout and grammar (`docs/formats.md` shows them token by token).
 
-A vocabulary's layout, Emu3's or Emu3.5's, decides how they are written, verified and constrained.
+The layout of a vocabulary, Emu3's or Emu3.5's, decides how documents are written, verified and constrained.
 """
 
 from reelmill.tokenize.documents.chat import SYSTEM, Chat, Turn, answer_ids, chat_document, chat_prompt

@@ -1,4 +1,4 @@
-"""Conversations: the chat templates of Emu3 and Emu3.5, and which tokens of them are answers.
+"""Conversations: the chat templates of Emu3 and Emu3.5, and which of their tokens are answers.
 
 Emu3's released processor (emu3/mllm/processing_emu3.py) asks one question about one image, Emu3.5's released
 configurations (configs/example_config_*.py) mark the answer:
@@ -7,8 +7,8 @@ configurations (configs/example_config_*.py) mark the answer:
     Emu3.5   BOS "You are a helpful assistant. USER: " image "QUESTION ASSISTANT: " BSS answer ESS EOS
 
 Not disclosed, chosen here: an answer in Emu3's layout is its own run of ids and begins with a blank (` A cat`), so that
-the ids of a prompt are the same whether or not an answer follows; further turns go on with `" USER: "` and the rest of
-the template; the end of an answer is EOS in what the model learns, while the document goes on with the next turn.
+the ids of a prompt do not depend on the answer; further turns continue with `" USER: "` and the rest of the template;
+the training target after an answer is EOS, while the document continues with the next turn.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from reelmill.tokenize.documents.writing import Ids, Part, Thought, Visual, part
 from reelmill.tokenize.vocabulary import Vocabulary
 
 SYSTEM = "You are a helpful assistant."
-"""What a conversation begins with, unless it has words of its own for that."""
+"""The default beginning of a conversation."""
 
 Parts = Sequence[Part]
 Span = tuple[int, int]
 
 
 class Turn(NamedTuple):
-    """A question and its answer, each texts, visuals and (in Emu3.5's layout) thoughts in their order."""
+    """A question and its answer: each a sequence of texts, visuals and (in Emu3.5's layout) thoughts."""
 
     question: Parts
     answer: Parts
@@ -50,12 +50,12 @@ def chat_prompt(vocab: Vocabulary, question: Parts, before: Sequence[Turn] = (),
 
 
 def answer_ids(vocab: Vocabulary, answer: Parts) -> Ids:
-    """The beginning of an answer, as it stands behind the prompt of `chat_prompt`; int32 [tokens]."""
+    """The beginning of an answer, which follows the prompt of `chat_prompt`; int32 [tokens]."""
     return _ids(vocab, answer if vocab.layout.has_spans else _with_blank(answer))
 
 
 def chat_document(vocab: Vocabulary, turns: Sequence[Turn], system: str = SYSTEM) -> Chat:
-    """A conversation of one turn or more. Raises DataError, naming the turn, where an answer is empty."""
+    """A conversation of one or more turns. Raises DataError, naming the turn, if an answer is empty."""
     if not turns:
         raise DataError("a conversation has at least one question and answer")
     for number, turn in enumerate(turns, 1):
@@ -68,7 +68,7 @@ def chat_document(vocab: Vocabulary, turns: Sequence[Turn], system: str = SYSTEM
 
 
 def _runs(vocab: Vocabulary, turns: Sequence[Turn], system: str) -> list[Ids]:
-    """Of each turn the ids of its question and of its answer."""
+    """The ids of the question and of the answer, for each turn."""
     runs = []
     for number, turn in enumerate(turns):
         runs += [_question(vocab, turn.question, system, number), _answer(vocab, turn.answer)]
@@ -76,7 +76,7 @@ def _runs(vocab: Vocabulary, turns: Sequence[Turn], system: str) -> list[Ids]:
 
 
 def _question(vocab: Vocabulary, question: Parts, system: str, number: int) -> Ids:
-    """A question within the template; `number` of them stand before it."""
+    """A question within the template; `number` questions precede it."""
     opening = " USER: " if number else f"{system} USER: " if system else "USER: "
     if not vocab.layout.has_spans:
         return _ids(vocab, [opening, *question, ". ASSISTANT:"])
@@ -89,7 +89,7 @@ def _answer(vocab: Vocabulary, answer: Parts) -> Ids:
 
 
 def _with_blank(answer: Parts) -> Parts:
-    """The answer with a blank before its first word; none before a picture."""
+    """The answer with a space before its first word; none before a picture."""
     if not answer or not isinstance(answer[0], str):
         return answer
     return [" " + answer[0].lstrip(), *answer[1:]]
@@ -100,7 +100,7 @@ def _words(part: str | Thought) -> str:
 
 
 def _ids(vocab: Vocabulary, parts: Parts) -> Ids:
-    """The ids of parts in their order; texts that touch are one text to the tokenizer, as in a string."""
+    """The ids of parts in order; adjacent texts are tokenized as one string."""
     joined: list[Part] = []
     for part in parts:
         if isinstance(part, str) and joined and isinstance(joined[-1], str):

@@ -1,4 +1,4 @@
-"""What may follow what in a document: one state machine for verifying, reading and constrained decoding.
+"""The grammar of documents: one state machine for verifying, reading and constrained decoding.
 
     document = BOS (text | block)* EOS PAD*
     block    = BOI meta IMG ((code^W EOL)^H EOF)^T EOI
@@ -29,7 +29,7 @@ Ranges = tuple[tuple[int, int], ...]
 
 
 class DocumentError(DataError):
-    """A token stands where it may not. `position` is its index, `found` its name, `allowed` what may stand there."""
+    """A token that the grammar forbids. `position` is its index, `found` its name, `allowed` what may come there."""
 
     def __init__(self, position: int, found: str, allowed: str) -> None:
         super().__init__(f"ill-formed document: found {found} at position {position}; allowed there: {allowed}")
@@ -70,7 +70,7 @@ class State(NamedTuple):
 
     @property
     def is_complete(self) -> bool:
-        """Whether the tokens so far are a whole document."""
+        """Whether the tokens so far form a complete document."""
         return self.phase == Phase.DONE
 
 
@@ -133,7 +133,7 @@ class Grammar:
         return mask
 
     def advance(self, state: State, token: int) -> State:
-        """The state after `token`; DocumentError where it may not stand."""
+        """The state after `token`; DocumentError if the grammar forbids it."""
         token = int(token)
         if state.phase == Phase.HEADER:
             is_allowed = self._may_follow(state.header, token)
@@ -151,7 +151,7 @@ class Grammar:
         return self._between_blocks(after, token)
 
     def advance_all(self, state: State, tokens: Iterable[int]) -> State:
-        """The state after all `tokens`; DocumentError at the first that may not stand."""
+        """The state after all `tokens`; DocumentError at the first that the grammar forbids."""
         for token in tokens:
             state = self.advance(state, token)
         return state
@@ -210,7 +210,7 @@ class Grammar:
 
 @lru_cache(maxsize=16)
 def grammar_of(vocab: Vocabulary) -> Grammar:
-    """The grammar of a vocabulary's documents, made once."""
+    """The grammar of a vocabulary's documents, cached."""
     return Grammar(vocab)
 
 

@@ -24,7 +24,7 @@ _UNITS = ("*", " ", "fps ", "s")
 
 @dataclass(frozen=True)
 class Header:
-    """What the meta text says. `fps` and `seconds` are None for an image, which has t = 1."""
+    """The contents of the meta text. `fps` and `seconds` are None for an image, which has t = 1."""
 
     h: int
     w: int
@@ -47,7 +47,7 @@ class Header:
 
     @property
     def t(self) -> int:
-        """Latent frames: round(fps x seconds / 4), half to even, of the numbers as written."""
+        """Latent frames: round(fps x seconds / 4), half to even, from the numbers as written."""
         if self.fps is None or self.seconds is None:
             return 1
         return latent_frames(self.fps, self.seconds)
@@ -65,13 +65,13 @@ class Header:
 
 
 def latent_frames(fps: float, seconds: float) -> int:
-    """Latent frames that a header with these numbers states; what counts is the numbers as `:g` writes them."""
+    """Latent frames that a header with these numbers states, from the numbers as `:g` writes them."""
     return round(float(f"{fps:g}") * float(f"{seconds:g}") / PIXEL_FRAMES_PER_LATENT)
 
 
-@lru_cache(maxsize=4096)  # a run has few headers and many documents
+@lru_cache(maxsize=4096)  # a run has few distinct headers and many documents
 def read_header(text: str) -> Header | None:
-    """The header that is written `text`, or None where no header is."""
+    """The header written as `text`, or None if there is none."""
     match = re.fullmatch(r"([0-9]{1,4})\*([0-9]{1,4})(?: ([0-9.]+)fps ([0-9.]+)s)?", text)
     if match is None:
         return None
@@ -144,7 +144,7 @@ def _largest_with_prefix(text: str) -> str:
 
 
 def seconds_of(latents: int, fps: float) -> float:
-    """The duration to state for so many latent frames, in seconds.
+    """The duration in seconds to state for `latents` latent frames.
 
     Raises DataError where `:g`'s six digits cannot state it exactly enough (beyond 100,000 latent frames or so).
     """

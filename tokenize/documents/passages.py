@@ -1,4 +1,4 @@
-"""What a document says, in order: words, thoughts and blocks, and which of them are an answer."""
+"""The contents of a document in order: words, thoughts and blocks, and which belong to an answer."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ Ids = npt.NDArray[np.int32]
 
 
 class TokenKind(IntEnum):
-    """What a token is, to a loss: META (the digits of a header) counts as STRUCTURE there."""
+    """The kind of a token for losses, where META (the digits of a header) counts as STRUCTURE."""
 
     TEXT = 0
     STRUCTURE = 1
@@ -77,13 +77,13 @@ class Document:
 
     @cached_property
     def texts(self) -> tuple[str, ...]:
-        """The text before each block, and after the last, answers and thoughts among it; "" where there is none."""
+        """The text before each block and after the last, including answers and thoughts; "" where there is none."""
         outside = (self._outside(i) for i in range(len(self.blocks) + 1))
         return tuple(self.vocab.tokenizer.decode(ids[ids < self.vocab.text_size].tolist()) for ids in outside)
 
     @property
     def caption(self) -> str:
-        """The caption, wherever it stands; of a text document the text."""
+        """The caption, wherever it is; for a text document, the text."""
         return "".join(self.texts) if self._only_block() else self.texts[0]
 
     @property
@@ -155,7 +155,7 @@ class Document:
 
 
 def parse(vocab: Vocabulary, tokens: npt.ArrayLike) -> Document:
-    """Read a whole document, int [N]. Raises DocumentError at the first token that the grammar refuses."""
+    """Read a whole document, int [N]. Raises DocumentError at the first token that the grammar forbids."""
     ids = _as_ids(tokens)
     grammar = grammar_of(vocab)
     state = _step(grammar, grammar.start(), ids)
@@ -185,7 +185,7 @@ def token_kinds(
     """
     kinds = (tokens >= vocab.text_size).view(np.uint8)  # TEXT and STRUCTURE are 0 and 1
     kinds += tokens >= vocab.vision_start
-    structure = np.flatnonzero(kinds == TokenKind.STRUCTURE.value)  # with an IntEnum numpy takes three times as long
+    structure = np.flatnonzero(kinds == TokenKind.STRUCTURE.value)  # NumPy takes three times as long with an IntEnum
     begin, end = structure[tokens[structure] == vocab.boi] + 1, structure[tokens[structure] == vocab.img]
     lengths = end - begin
     before = np.cumsum(lengths) - lengths
@@ -194,7 +194,7 @@ def token_kinds(
 
 
 def parse_unchecked(vocab: Vocabulary, tokens: Ids) -> Document:
-    """What `parse` gives for a whole document that is known to be well-formed, much faster: it checks nothing.
+    """The result of `parse` for a document that is known to be well-formed: faster, because nothing is checked.
 
     Documents of a shard are: they are parsed when they are written, and pages have checksums.
     """
@@ -225,7 +225,7 @@ def _as_ids(tokens: npt.ArrayLike) -> Ids:
 
 
 def _step(grammar: Grammar, state: State, ids: Ids) -> State:
-    """Advance by the token at the state's position; DocumentError where it is missing or may not stand."""
+    """Advance by the token at the state's position; DocumentError if it is missing or forbidden."""
     if state.position >= len(ids):
         raise grammar.refusal(state, None)
     return grammar.advance(state, int(ids[state.position]))

@@ -1,6 +1,6 @@
-"""Emu3.5's tasks: what it is asked, and the prompt that guidance goes away from.
+"""Emu3.5's tasks: their prompts, and the negative prompts of guidance.
 
-The words are those of its released configurations (configs/example_config_*.py), which name six tasks and have a
+The wording is that of its released configurations (configs/example_config_*.py), which name six tasks and have a
 configuration for the first four:
 
     BOS "You are a helpful assistant for t2i task. USER: QUESTION" images " ASSISTANT: " BSS
@@ -34,7 +34,7 @@ TASKS = {
     "explore": "a world in which one moves",
     "vla": "a robot's task: pictures and actions",
 }
-"""What each is about."""
+"""The subject of each task."""
 
 
 def task_prompt(
@@ -72,7 +72,7 @@ def without_words(vocab: Vocabulary, tokens: Ids, start: int) -> Ids | None:
 
 
 def task_system(task: str) -> str:
-    """The words before `USER:`."""
+    """The text before `USER:`."""
     if task not in TASKS:
         raise ConfigError(f"no task {task!r}; {nearest(task, TASKS)}")
     system = f"You are a helpful assistant for {task} task."
@@ -80,7 +80,7 @@ def task_system(task: str) -> str:
 
 
 def task_question(task: str, question: str, pictures: Sequence[P]) -> list[str | P]:
-    """What stands after `USER:`, the pictures of x2i first."""
+    """The contents after `USER:`; x2i has its pictures first."""
     return [*pictures, question] if task == "x2i" else [question, *pictures]
 
 

@@ -25,7 +25,7 @@ Codes = npt.NDArray[np.integer]
 
 @dataclass(frozen=True)
 class Visual:
-    """An image (codes [H, W]) or a video (codes [T, H, W], with `fps` and `seconds`) inside a document."""
+    """An image (codes [H, W]) or a video (codes [T, H, W], with `fps` and `seconds`) in a document."""
 
     codes: Codes
     fps: float | None = None
@@ -142,7 +142,7 @@ def doc_id(sample_id: str, part: int, fingerprint: str, layout_version: int = LA
 
 
 def caption_after(key: str, share: float, seed: int = 0) -> bool:
-    """Whether document `key` (a sample_id, say) gets its caption after the codes; so does `share` of all keys."""
+    """Whether the caption of document `key` (such as a sample_id) goes after the codes, as for `share` of all keys."""
     return uniform_of(_digest(str(seed), key)) < share
 
 

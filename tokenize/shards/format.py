@@ -1,4 +1,4 @@
-"""What a token shard holds: its columns, its footer, and when a row agrees with its tokens."""
+"""The contents of a token shard: its columns, its footer, and the checks of a row against its tokens."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ LATER = ("answers", "blocks")
 
 @dataclass(frozen=True)
 class Footer:
-    """What a shard says of itself: how its documents were made, the id space, whose codes, which layout.
+    """The metadata of a shard: how its documents were made, the id space, the vision tokenizer, the layout.
 
     `fingerprint` covers everything that its tokens depend on (resolution and rate too); `tokenizer` is the vision
     tokenizer's own: shards with one vocabulary and one tokenizer have ids that mean the same.
@@ -182,7 +182,7 @@ def with_later_columns(table: pa.Table) -> pa.Table:
 
 
 def _facts(document: Document) -> dict[str, Any]:
-    """The columns that the tokens alone decide."""
+    """The columns that follow from the tokens."""
     single = document.kind != "interleaved"
     t, h, w = document.grid if single else (0, 0, 0)
     return {
@@ -198,7 +198,7 @@ def _facts(document: Document) -> dict[str, Any]:
 
 
 def row_problems(table: pa.Table, footer: Footer) -> Iterator[str]:
-    """What is wrong with the rows of a table of TOKENS_SCHEMA, a sentence each."""
+    """The problems of the rows of a table of TOKENS_SCHEMA, one sentence each."""
     flat, offsets = token_lists(table["tokens"])
     for index, row in enumerate(with_later_columns(table).drop_columns("tokens").to_pylist()):
         name = f"document {row['doc_id']}"

@@ -1,9 +1,9 @@
-"""Preference pairs: Parquet files of two whole documents a row that begin alike, of which one is preferred.
+"""Preference pairs: Parquet files whose rows hold two whole documents with the same beginning, one of them preferred.
 
     FOLDER/pairs/NAME/*.parquet      or any folder that holds such files
 
-Candidates keep the exact ids that were drawn, never encoded again (Emu3, arXiv 2409.18869, section 2.5). The footer is
-that of token shards, pages carry checksums, and what a row says is checked when it is written.
+Candidates keep the exact ids that were drawn and are never encoded again (Emu3, arXiv 2409.18869, section 2.5). The
+footer is that of token shards, pages carry checksums, and what a row says is checked when it is written.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def write_pairs(
 
 
 def pair_problems(table: pa.Table, vocab: Vocabulary, first_row: int = 0) -> Iterator[str]:
-    """What is wrong with the rows of a table of PAIRS_SCHEMA, a sentence each that names the row.
+    """The problems of the rows of a table of PAIRS_SCHEMA, one sentence each that names the row.
 
     A pair is two well-formed documents of `vocab` with the same first `n_prompt` tokens, each followed by more than
     EOS, that are not the same. `first_row`: the number of the table's first row in its file.
@@ -118,7 +118,7 @@ def pair_problems(table: pa.Table, vocab: Vocabulary, first_row: int = 0) -> Ite
 
 
 def verify_pairs(path: Path, vocab: Vocabulary | None = None) -> list[str]:
-    """Everything wrong with a file of pairs, in words; an empty list where all is well. Reads and parses all of it."""
+    """All problems of a file of pairs, in words; an empty list if there are none. Reads and parses all of it."""
     try:
         metadata, footer = read_footer(path)
         _check_columns(path, metadata)

@@ -13,13 +13,13 @@ from reelmill.errors import DataError
 from reelmill.tokenize.shards.format import UNREADABLE, token_lists
 
 _FOOTERS = 64
-"""Of so many files the footers are kept."""
+"""How many footers are kept."""
 
 RowGroup = tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]
 
 
 class RowGroups:
-    """Row groups on demand; those used last stay decoded as long as all together hold at most `most_tokens` ids.
+    """Row groups on demand. The most recently used stay decoded, up to `most_tokens` ids in all.
 
     An id takes 4 bytes. One row group is held in any case, however large. Several threads may ask.
     """

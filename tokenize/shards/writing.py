@@ -69,7 +69,7 @@ def write_shard(
 
 
 def verify_shard(path: Path, vocab: Vocabulary | None = None) -> list[str]:
-    """Everything wrong with a shard, in words; an empty list where all is well.
+    """All problems of a shard, in words; an empty list if there are none.
 
     Reads every page against its checksum, parses every document by the grammar, and compares each row's columns and the
     footer (and `vocab`, where given) with what the tokens say.

@@ -1,4 +1,4 @@
-"""What every tokenizer's configuration says."""
+"""The configuration that all tokenizers share."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ class TokenizerConfig:
     channel_multipliers: tuple[int, ...]
     """Widths of the levels, times `channels`; neighboring levels differ by 2 in resolution."""
     res_blocks: int
-    """Residual blocks of a level in the encoder; one more in the decoder."""
+    """Residual blocks per level in the encoder; one more in the decoder."""
     attention_levels: tuple[int, ...]
     """Levels with attention, from 0."""
     z_channels: int
     """Channels between encoder and quantizer."""
     embed_dim: int
-    """Width that the quantizer sees."""
+    """Width of the vectors that the quantizer gets."""
     codes: int
     """Size of the codebook."""
     quantizer: Literal["nearest", "fsq", "ibq"]
     """How a vector becomes a code: the nearest one, finite scalars, or index backpropagation."""
     temporal_factor: int = 1
-    """Frames of a latent frame."""
+    """Frames per latent frame."""
     causal: bool = False
     """A clip is one sequence, in which a latent frame also knows those before it."""
     mid_attention: bool = True
@@ -45,7 +45,7 @@ class TokenizerConfig:
     """A linear codec of patches as large as a code beside the network, which learns what that leaves
     (`layers.Shortcut`)."""
     decoder_blocks: int = 0
-    """Residual blocks of a level in the decoder; 0: one more than `res_blocks`."""
+    """Residual blocks per level in the decoder; 0: one more than `res_blocks`."""
 
     def __post_init__(self) -> None:
         widths = [self.channels, *(self.channels * m for m in self.channel_multipliers)]
@@ -58,5 +58,5 @@ class TokenizerConfig:
 
     @property
     def spatial_factor(self) -> int:
-        """Pixels a site, along each side."""
+        """Pixels per code, along each side."""
         return self.patch << (len(self.channel_multipliers) - 1)

@@ -5,8 +5,8 @@ Large frames: Winograd's algorithm (Lavin & Gray 2016, "Fast Algorithms for Conv
 transformed by additions alone; between the transforms each of 16 positions is a matrix product over the channels. It
 rounds about as a direct sum in float32 does.
 
-Small frames, very wide layers: one matrix product, which takes the weights as they lie. torch's own convolution
-rearranges them at every call, and there they are more than the frame.
+Small frames in very wide layers: one matrix product on the weights as stored. torch's own convolution rearranges the
+weights at every call, and there they are larger than the frame.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _OUTPUT = torch.tensor([[1.0, 1.0, 1.0, 0.0], [0.0, 1.0, -1.0, -1.0]])
 _OUTPUTS = torch.einsum("ai,bj->abij", _OUTPUT, _OUTPUT).reshape(4, 16)
 
 _WIDTH = 256
-"""Narrower layers lose more by the transforms than they gain."""
+"""Narrower layers lose more to the transforms than they gain."""
 _SITES = 32 * 32
 """Smaller frames, and those of fewer sites than twice the width, are bound by reading the weights, which are 16/9
 larger for Winograd's algorithm; it also keeps them in memory beside the others."""
 _DEEP = 1024
-"""From this width on weights are so many that such frames gain by a plain matrix product."""
+"""From this width on, a plain matrix product is faster for such frames."""
 
 
 class Conv3x3(nn.Conv2d):
@@ -92,7 +92,7 @@ def _convolve(frame: Tensor, kernels: Tensor, bias: Tensor, out: Tensor) -> None
     """[C, H, W] frame and [16, C, O] kernels into `out`, [H/2, 2, W/2, 2, O]."""
     sites = frame.permute(1, 2, 0)
     height, width, (inputs, outputs) = len(sites), out.shape[2], kernels.shape[1:]
-    # As few tiles at once as use the weights well: what is between the transforms should stay in the cache.
+    # Just enough tiles at once to use the weights well: the intermediate results should stay in the cache.
     step = max(1, inputs // 2 // width)
     for top in range(0, height // 2, step):
         target = out[top : top + step]

@@ -34,7 +34,7 @@ class IBQConfig(TokenizerConfig):
     codes: int = 131_072
     quantizer: Literal["nearest", "fsq", "ibq"] = "ibq"
     architecture: Literal["ibq"] = "ibq"
-    """What tells these tokenizers apart."""
+    """The fields in which these tokenizers differ."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -59,7 +59,7 @@ class IBQ(TokenizerModel):
         self.post_quant_conv = nn.Conv2d(config.embed_dim, config.z_channels, 1)
 
     def freeze_codes(self) -> None:
-        """From now on only what comes after the codes learns: encoder and codebook, and so every code, stay."""
+        """Train only the decoder from now on: encoder and codebook, and therefore all codes, stay fixed."""
         for part in (self.encoder, self.quant_conv, self.quantize):
             part.requires_grad_(False).eval()
 

@@ -1,9 +1,9 @@
 """Index backpropagation quantization (IBQ; Shi et al. 2024, arXiv 2412.02692): every code learns at every step.
 
 The choice of a code is a classification: a vector's products with all codes are logits, the code is the largest one.
-Going back, the one-hot choice counts as the softmax of the logits (straight-through), so that the gradient reaches the
-whole codebook and not the chosen rows alone. All that has a column a code (products, softmax, their gradients) is
-formed for a chunk of vectors at a time and formed again going back: memory does not grow with batch x codebook.
+In the backward pass the one-hot choice counts as the softmax of the logits (straight-through), so the gradient reaches
+the whole codebook, not the chosen rows alone. Matrices with a column per code (products, softmax, their gradients) are
+formed for a chunk of vectors at a time and recomputed in the backward pass: memory does not grow with batch x codebook.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from reelmill.tokenize.vision.quantize import Quantized, Quantizer, lowest
 CHUNK_BYTES = {"cpu": 1 << 26, "cuda": 1 << 30}
 """Bytes of a float32 matrix [vectors, codes] that is formed at once; a few of them exist together."""
 TEMPERATURE = 0.01
-"""Of the softmax whose entropy is measured."""
+"""Temperature of the softmax whose entropy is measured."""
 _EPS = 1e-5
 
 
@@ -66,7 +66,7 @@ class IndexBackprop(Quantizer):
 
 @torch.no_grad()
 def largest(vectors: Tensor, book: Tensor) -> Tensor:
-    """Of each of [N, D] vectors the index of the row of [K, D] with the largest product; the lowest wins a tie."""
+    """For each of [N, D] vectors, the index of the row of [K, D] with the largest product; ties go to the lowest."""
     with torch.autocast(vectors.device.type, enabled=False):
         vectors, book = vectors.float(), book.float()
         return torch.cat([lowest(-(part @ book.T)) for part in torch.split(vectors, chunk_size(vectors, book))])

@@ -16,7 +16,7 @@ from reelmill.tokenize.vision.convolution import Conv3x3
 _EPS = 1e-6
 
 Memory = dict[nn.Module, Tensor]
-"""Of every causal convolution the last 2 frames that it saw: what streaming hands from one chunk to the next."""
+"""The last 2 frames seen by every causal convolution: streaming hands them from one chunk to the next."""
 
 
 class PlainNorm(nn.GroupNorm):
@@ -41,7 +41,7 @@ class SpatialNorm(nn.Module):
         self.norm_layer = nn.GroupNorm(groups, channels, eps=_EPS)
         self.conv_y = nn.Conv2d(quantized_channels, channels, 1)
         self.conv_b = nn.Conv2d(quantized_channels, channels, 1)
-        # Begin near a plain GroupNorm: torch's own initialisation would scale every branch down to almost nothing.
+        # Start near a plain GroupNorm: torch's own initialization would scale every branch down to almost nothing.
         nn.init.ones_(cast(Tensor, self.conv_y.bias))
         nn.init.zeros_(cast(Tensor, self.conv_b.bias))
 
@@ -153,7 +153,7 @@ class CausalConv3d(nn.Module):
         return cast(Tensor, self.conv(F.pad(clips, self.padding)))
 
     def _first_frame(self, clips: Tensor) -> Tensor:
-        # All that the other taps of the kernel would see is padding: a third of the work, the same numbers.
+        # The other taps of the kernel would see only padding: a third of the work gives the same result.
         frame = F.pad(clips.squeeze(2), self.padding)
         return F.conv2d(frame, self.conv.weight[:, :, -1], self.conv.bias).unsqueeze(2)
 
@@ -244,7 +244,7 @@ class TemporalResBlock(nn.Module):
         self.conv1 = CausalConv3d(channels, channels, (3, 3, 3))
         self.norm2 = make()
         self.conv2 = CausalConv3d(channels, channels, (3, 3, 3))
-        nn.init.zeros_(self.conv2.conv.weight)  # the block begins as the identity
+        nn.init.zeros_(self.conv2.conv.weight)  # the block starts as the identity
 
     def forward(self, clips: Tensor, memory: Memory | None = None) -> Tensor:
         """[B, C, T, H, W] to the same shape."""

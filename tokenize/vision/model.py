@@ -1,6 +1,6 @@
-"""What every tokenizer's network is: frames to vectors that a quantizer takes, and quantized vectors to frames.
+"""The network of a tokenizer: frames to vectors for a quantizer, and quantized vectors to frames.
 
-A network says how it does four things (`encode_frames`, `merge`, `expand`, `decode_frames`); training passes, codes and
+A network defines four steps (`encode_frames`, `merge`, `expand`, `decode_frames`); training passes, codes and
 reconstructions follow from these.
 """
 
@@ -19,7 +19,7 @@ from reelmill.tokenize.vision.quantize import Quantizer
 
 @dataclass
 class Stream:
-    """What the next chunk of a clip needs of those before it. Begin a clip with a new one."""
+    """What the next chunk of a clip needs from the chunks before it. Start each clip with a new one."""
 
     encoder: Memory = field(default_factory=dict)
     decoder: Memory = field(default_factory=dict)
@@ -67,7 +67,7 @@ class TokenizerModel(nn.Module, ABC):
 
     @abstractmethod
     def freeze_codes(self) -> None:
-        """From now on only what comes after the codes learns: encoder and codebook, and so every code, stay."""
+        """Train only the decoder from now on: encoder and codebook, and therefore all codes, stay fixed."""
 
     def forward(self, pictures: Tensor, clips: Tensor) -> Outputs:
         """A training pass over [P, 3, H, W] pictures and [B, T, 3, H, W] clips of one size; B may be 0."""

@@ -104,7 +104,7 @@ class Decoder(SpatialDecoder):
         for block in self.time_res_stack:
             vectors = block(vectors, memory)
         for stage in self.time_conv:
-            # Causal: the first frames follow from the first frames.
+            # Causal: the first frames depend only on the first latent frames.
             vectors = F.silu(stage(vectors, memory, frames))
         return vectors
 
@@ -122,9 +122,9 @@ class MoVQ(TokenizerModel):
         self.post_quant_conv = CausalConv3d(config.embed_dim, config.z_channels, (3, 1, 1))
 
     def freeze_codes(self) -> None:
-        """From now on only what comes after the codes learns: encoder and codebook, and so every code, stay."""
+        """Train only the decoder from now on: encoder and codebook, and therefore all codes, stay fixed."""
         for part in (self.encoder, self.quant_conv, self.quantize):
-            part.requires_grad_(False).eval()  # in evaluation: BatchNorm's statistics stay too
+            part.requires_grad_(False).eval()  # evaluation mode keeps BatchNorm's statistics fixed too
 
     def encode_frames(self, frames: Tensor) -> Tensor:
         """[N, 3, H, W] frames to [N, z, H/8, W/8]; with a shortcut D coordinates follow as further channels."""

@@ -54,7 +54,7 @@ def fill(config: TokenizerConfig, tensors: dict[str, Tensor], place: Path) -> To
     with torch.device("meta"):
         model = build(config)
     wanted = model.state_dict()
-    # Counters of BatchNorm's training steps, which older files lack, say nothing here.
+    # Counters of BatchNorm's training steps, which older files lack, do not matter here.
     missing = sorted(name for name in wanted.keys() - tensors.keys() if not name.endswith("num_batches_tracked"))
     unexpected = sorted(tensors.keys() - wanted.keys())
     shapes = [name for name in wanted.keys() & tensors.keys() if wanted[name].shape != tensors[name].shape]

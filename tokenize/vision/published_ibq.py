@@ -1,7 +1,7 @@
 """Emu3.5's published tokenizer: `BAAI/Emu3.5-VisionTokenizer`, and others of its kind.
 
-A folder holds `model.safetensors` or `model.ckpt`. The weights alone say what the network is, so that neither the
-config.yaml beside them nor the class that wrote them is needed.
+A folder holds `model.safetensors` or `model.ckpt`. The weights alone determine the network, so neither the config.yaml
+beside them nor the class that wrote them is needed.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def read(folder: Path) -> tuple[IBQConfig, dict[str, Tensor]]:
 
 
 def _config(tensors: dict[str, Tensor]) -> IBQConfig:
-    """What the names and shapes say."""
+    """The configuration that names and shapes imply."""
     levels = _count(tensors, r"encoder\.down\.(\d+)\.")
     channels = len(tensors["encoder.conv_in.weight"])
     widths = [len(tensors[f"encoder.down.{level}.block.0.conv1.weight"]) for level in range(levels)]

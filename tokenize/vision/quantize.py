@@ -1,4 +1,4 @@
-"""Quantizers: a vector a site to one integer code and back, behind one small interface.
+"""Quantizers: one vector per site to one integer code and back, behind one small interface.
 
 Two are here: nearest-code vector quantization (Emu3's), and finite scalar quantization (FSQ; Mentzer et al. 2023,
 "Finite Scalar Quantization: VQ-VAE Made Simple"), which has no codebook to collapse. A third is Emu3.5's
@@ -33,7 +33,7 @@ class Quantized(NamedTuple):
 
 
 class Quantizer(nn.Module, ABC):
-    """What the model needs of a quantizer. Vectors are [B, D, T, H, W] float, codes [B, T, H, W] int64.
+    """The interface of a quantizer. Vectors are [B, D, T, H, W] float, codes [B, T, H, W] int64.
 
     `size` is the number of codes; a code lies in [0, size).
     """
@@ -50,7 +50,7 @@ class Quantizer(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, vectors: Tensor) -> Quantized:
-        """For training."""
+        """A training pass."""
 
 
 class NearestCode(Quantizer):
@@ -86,9 +86,9 @@ class NearestCode(Quantizer):
 
 @torch.no_grad()
 def nearest(vectors: Tensor, book: Tensor) -> Tensor:
-    """Of each of [N, D] vectors the index of the nearest row of [K, D]; the lowest wins a tie."""
+    """For each of [N, D] vectors, the index of the nearest row of [K, D]; ties go to the lowest."""
     with torch.autocast(vectors.device.type, enabled=False):
-        # |v - c|^2 without |v|^2 is one product, [v, 1] by [-2c, |c|^2]; rows that fill up a group are infinitely far.
+        # |v - c|^2 without |v|^2 is one product, [v, 1] by [-2c, |c|^2]; rows that pad a group are infinitely far.
         missing = -len(book) % _GROUP
         norms = F.pad(book.square().sum(1), (0, missing), value=math.inf)
         factors = torch.cat([F.pad(-2 * book, (0, 0, 0, missing)).T, norms.unsqueeze(0)]).contiguous()
@@ -147,7 +147,7 @@ class FiniteScalar(Quantizer):
 
         The loss keeps the coordinates spread over their levels and different from each other: squared distance
         of their means from 0 and of their covariance from that of independent coordinates of variance pi^2 / 12, which
-        atanh of a uniform number has. Without it they drift into the flat ends of tanh and all come to say the same
+        atanh of a uniform number has. Without it they drift into the flat ends of tanh and all encode the same
         (brightness), so that most codes go unused.
         """
         projected = self._project(vectors)

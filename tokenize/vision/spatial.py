@@ -16,7 +16,7 @@ from reelmill.tokenize.vision.layers import Attention, Downsample, ResBlock, Sho
 
 
 class Level(nn.Module):
-    """One resolution: residual blocks, attention after each where asked, and the step to the next resolution."""
+    """One resolution: residual blocks, optional attention after each, and the step to the next resolution."""
 
     def __init__(
         self, widths: tuple[int, int], blocks: int, attention: bool, config: TokenizerConfig, quantized: int | None
@@ -131,7 +131,7 @@ class SpatialDecoder(nn.Module):
 
 
 def _begin_at_zero(layer: nn.Conv2d) -> None:
-    # The network begins as nothing: what is there at first is the shortcut, and every step improves on it.
+    # The network starts at zero: at first there is only the shortcut, and every step improves on it.
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(cast(Tensor, layer.bias))
 

@@ -1,7 +1,7 @@
-"""Tiles of large frames, in codes: each is encoded and decoded with a margin around it, of which nothing is kept.
+"""Tiles of large frames, in codes: each is encoded and decoded with a margin around it, which is discarded.
 
-The margin is what a tile needs to know of its neighbors. Its statistics (GroupNorm) and attention are its own all the
-same, so where tiles meet a faint seam can stay.
+The margin shows a tile its neighbors. GroupNorm statistics and attention are still per tile, so a faint seam can remain
+where tiles meet.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 MARGIN = 8
-"""Codes around a tile."""
+"""Width of the margin, in codes."""
 
 Slices = tuple[slice, slice]
 

@@ -4,7 +4,7 @@ A tokenizer without a time axis (Emu3.5's) gives the frames of a clip their code
 encoded chunk by chunk, 4 frames to one latent frame, so that memory does not grow with its length. A tokenizer whose
 configuration says `causal` carries what its causal convolutions saw from one chunk to the next: the codes are those of
 the whole clip at once, and neighboring chunks join without a seam. The others (Emu3's own example among them) encode
-every 4 frames by themselves: then any latent frame decodes by itself, and the picture jumps a little every fourth
+every 4 frames on their own: any latent frame then decodes on its own, but the picture jumps a little every fourth
 frame.
 """
 
@@ -41,7 +41,7 @@ from reelmill.tokenize.vision.tiles import MARGIN, grid, tiles
 
 WEIGHTS = Path(__file__).with_name("weights")
 MAX_PIXELS = 4096 * 4096
-"""Largest frame that is taken, in pixels."""
+"""Largest frame accepted, in pixels."""
 
 _FORMAT = "reelmill.tokenizer"
 
@@ -182,7 +182,7 @@ class VisionTokenizer:
         pixels = F.pad(pixels, (0, missing[1], 0, missing[0]), mode="replicate")
         if self.run.device != "cpu":
             return self._encode_frames(pixels)
-        # One frame at a time: how a convolution sums on a CPU may depend on the batch, and a code must not.
+        # One frame at a time: on a CPU the order of a convolution's sums may depend on the batch, and a code must not.
         return torch.cat([self._encode_frames(frame) for frame in torch.split(pixels, 1)])
 
     def _codes(self, features: Tensor, stream: Stream) -> Codes:
@@ -241,7 +241,7 @@ class VisionTokenizer:
 
 
 def names() -> list[str]:
-    """Names of the tokenizers that are shipped with the package."""
+    """Names of the tokenizers shipped with the package."""
     return sorted(path.stem for path in WEIGHTS.glob("*.safetensors"))
 
 
@@ -309,7 +309,7 @@ def save(model: TokenizerModel, name: str, path: Path) -> None:
 
 
 def _fingerprint(model: TokenizerModel, run: RunConfig) -> str:
-    # What is as Emu3 (or Emu3.5) has it stays out, so that an option which comes later leaves old fingerprints alone.
+    # Values equal to Emu3's (or Emu3.5's) are left out: an option added later leaves old fingerprints unchanged.
     usual = asdict(EMU3_5 if isinstance(model.config, IBQConfig) else EMU3)
     special = {
         key: value for key, value in asdict(model.config).items() if value != usual[key] or key == "architecture"

@@ -15,14 +15,18 @@ import pytest
 _LONGEST = (
     "test_sampledump.py",
     "test_engine.py",
-    "test_captions.py",
     "test_ledger.py",
-    "test_parallel.py",
-    "test_one_bad_sample.py",
+    "test_captions.py",
     "test_forget.py",
-    "test_every_commit.py",
-    "test_weights.py",
     "test_vision_trainer.py",
+    "test_storage_faults.py",
+    "test_every_commit.py",
+    "test_corpus.py",
+    "test_parallel.py",
+    "test_changed.py",
+    "test_one_bad_sample.py",
+    "test_wrong_input.py",
+    "test_weights.py",
 )
 _LOOPBACK = ("127.", "::1", "localhost", "0.0.0.0")
 

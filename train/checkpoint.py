@@ -71,7 +71,7 @@ class TrainState(RunState):
     tokens: int = 0
     """Predictions trained on so far."""
     learned: list[str] | None = None
-    """What its documents teach (`data/lessons.py`), those of the run that it began with too; None: not known."""
+    """What its documents teach (`data/subjects.py`), and those of the run it started from; None: not known."""
 
 
 State = TypeVar("State", bound=RunState)

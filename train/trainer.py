@@ -100,7 +100,7 @@ class Trainer:
 
     def _learn(self) -> None:
         if self.learned is not None:
-            self.learned = sorted({*self.learned, *self.objective.lessons()})
+            self.learned = sorted({*self.learned, *self.objective.subjects()})
 
     def run(self, until: int | None = None) -> None:
         """Train up to `config.steps` (or stop before step `until`, saved), validating and saving on the way.

@@ -43,10 +43,11 @@ class C4(Scorer):
 
     @dataclass
     class Config:
-        """`terminal_punctuation`: whether a line that does not end like a sentence is one that C4 drops. FineWeb leaves
-        this out (section 3.5), since it takes most of the web, and all texts with lines of fixed width."""
+        """Which of C4's filters apply."""
 
         terminal_punctuation: bool = True
+        """Whether a line that does not end like a sentence is one that C4 drops. FineWeb leaves this out (section
+        3.5): it rejects most of the web, and all texts with lines of fixed width."""
 
     def score(self, samples: Sequence[Sample]) -> list[dict[str, Any]]:
         """One dict per sample."""

@@ -30,12 +30,14 @@ class Faces(Scorer):
 
     @dataclass
     class Config:
-        """`smallest`: height of the smallest face that is looked for, of the shorter side; `large`: share of the
-        picture from which on a face is large; `frames`: evenly spaced frames that are looked at, at most."""
+        """Which faces are looked for, and where."""
 
         smallest: float = 0.1
+        """Height of the smallest face that is found, as a share of the picture's shorter side."""
         large: float = 0.02
+        """Share of the picture from which a face counts as large."""
         frames: int = 32
+        """Evenly spaced frames that are examined, at most."""
 
     def setup(self) -> None:
         """Load the three networks."""

@@ -14,6 +14,7 @@ from reelmill.eval.generation import Request, SamplingParams, Studio, image_requ
 from reelmill.eval.generation.loading import is_hf_folder
 from reelmill.eval.generation.prompts import DEFAULT
 from reelmill.eval.preference.candidates import Candidates, Checkpoint, digest, write_candidates
+from reelmill.files import sha256
 from reelmill.tokenize.shards import Footer
 from reelmill.train.checkpoint import read_state
 
@@ -64,8 +65,7 @@ def checkpoint_of(place: Path) -> Checkpoint:
     files = sorted(place.glob("*.safetensors") if is_exported else (place / "model").iterdir())
     total = hashlib.sha256()
     for path in files:
-        with path.open("rb") as stream:
-            total.update(path.name.encode() + b"\0" + hashlib.file_digest(stream, "sha256").digest())
+        total.update(path.name.encode() + b"\0" + bytes.fromhex(sha256(path)))
     return Checkpoint(str(place.resolve()), 0 if is_exported else read_state(place).step, total.hexdigest())
 
 

@@ -18,7 +18,7 @@ PAGE_TASKS = ("story", "howto", "vla")
 
 @dataclass(frozen=True)
 class Training:
-    """How a model was trained. `learned`: names of what its documents teach (`train/data/lessons.py`), None where that
+    """How a model was trained. `learned`: names of what its documents teach (`train/data/subjects.py`), None where that
     is not known; `is_begun`: it began with the weights of another."""
 
     steps: int

@@ -126,8 +126,8 @@ class Objective(ABC, Generic[S]):
     def describe(self) -> list[str]:
         """Lines for the log that say what is trained on."""
 
-    def lessons(self) -> list[str]:
-        """Names of what is trained on (`data/lessons.py`); none where it is no corpus."""
+    def subjects(self) -> list[str]:
+        """Names of what is trained on (`data/subjects.py`); none where it is no corpus."""
         return []
 
     @abstractmethod

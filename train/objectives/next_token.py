@@ -17,8 +17,8 @@ from reelmill.train.data.batches import Batch
 from reelmill.train.data.config import LOSS_KINDS
 from reelmill.train.data.conversations import conversation_problems
 from reelmill.train.data.corpus import Corpus
-from reelmill.train.data.lessons import lessons
 from reelmill.train.data.loader import Loader
+from reelmill.train.data.subjects import subjects
 from reelmill.train.model import Decoder
 from reelmill.train.objectives.by_kind import KIND_NAMES, as_tensors, means_by_kind, sums_by_kind
 from reelmill.train.objectives.interface import BatchLoss, Objective
@@ -76,9 +76,9 @@ class NextToken(Objective[Corpus]):
             )
         return lines
 
-    def lessons(self) -> list[str]:
-        """What the training documents teach."""
-        return lessons(self.source, self.training)
+    def subjects(self) -> list[str]:
+        """Names of what the training documents teach."""
+        return subjects(self.source, self.training)
 
     def micro_batches(self, step: int) -> list[Batch]:
         """This rank's rows of the step."""

@@ -35,7 +35,6 @@ def run(out):
     ("module", "heavy"),
     [
         ("reelmill", ("torch", "ray", "duckdb", "pyarrow", "numpy", "typer")),
-        ("reelmill.pipelines.cli", ("torch", "ray", "duckdb", "pyarrow", "numpy")),
         ("reelmill.pipelines.curate.stats", ("torch", "ray", "av", "PIL", "cv2", "scenedetect", "onnxruntime")),
     ],
 )

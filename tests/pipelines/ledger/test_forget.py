@@ -11,6 +11,7 @@ from killing import deaths
 from rich.console import Console
 
 from reelmill.errors import ConfigError, DataError
+from reelmill.orchestration.plan import extend_plan
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries
 from reelmill.pipelines.curate import recipes
@@ -152,12 +153,13 @@ def test_a_share_of_the_dump_is_stable_and_nested(tmp_path):
     dump.mkdir()
     for n in range(12):
         (dump / f"t{n}.txt").write_text(f"words number {n}")
-    for share in (0.3, 0.7):
-        folder = run(dump, tmp_path / str(share), recipe, "plan.unit_items=12", share=share)
-        uris.append({row["uri"] for row in ask(folder, "SELECT uri FROM items")})
-    assert uris[0] < uris[1] < {path.name for path in dump.iterdir()}
-    again = run(dump, tmp_path / "0.3", recipe, "plan.unit_items=12", share=0.3)
-    assert {row["uri"] for row in ask(again, "SELECT uri FROM items")} == uris[0]
+    for share in (0.3, 0.3, 0.7):
+        with RunFolder(tmp_path / str(share)).lock() as folder:
+            extend_plan(folder, dump, recipes.load(str(recipe)).plan, share=share)
+            uris.append(set(folder.read(folder.plan_path)["uri"].to_pylist()))
+    assert uris[0] == uris[1] < uris[2] < {path.name for path in dump.iterdir()}
+    folder = run(dump, tmp_path / "out", recipe, "plan.unit_items=12", share=0.3)
+    assert {row["uri"] for row in ask(folder, "SELECT uri FROM items")} == uris[0]
 
 
 def test_a_run_folder_is_needed(tmp_path):

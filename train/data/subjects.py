@@ -1,4 +1,4 @@
-"""What the documents of a corpus teach, by name: pictures, videos, words, conversations, Emu3.5's tasks."""
+"""Names of what the documents of a corpus teach: pictures, videos, text, conversations, Emu3.5's tasks."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from reelmill.tokenize.shards import KINDS
 from reelmill.train.data.corpus import Corpus
 
 CHAT = "chat"
-"""Conversations that are about no task."""
+"""The name of conversations without a task."""
 _LOOKED_AT = 64
-"""Conversations of a run folder that are looked at, evenly spread: an import is mostly of one task."""
+"""How many conversations of a run folder are examined, evenly spread: an import mostly has one task."""
 _OPENING = 160
-"""Tokens in which a task is named, also where each is a byte."""
+"""The name of a task is within this many tokens, even if each is a byte."""
 
 
-def lessons(corpus: Corpus, documents: npt.NDArray[np.int64]) -> list[str]:
+def subjects(corpus: Corpus, documents: npt.NDArray[np.int64]) -> list[str]:
     """Sorted names: kinds of documents (`text`, `image`, `video`, `interleaved`), `chat`, and tasks (`t2i`, ...)."""
     answered = corpus.answered[documents]
     plain = {KINDS[kind] for kind in np.unique(corpus.kind[documents[~answered]]).tolist()}

@@ -1,7 +1,6 @@
 """A corpus of odd files through the command line: each has the right length, size, colours, samples, or reason."""
 
 import json
-import os
 import sys
 
 import corpus_clocks
@@ -14,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from corners import CORNER_COLUMNS
-from dumps import curate, light_recipe
+from dumps import curate_here, light_recipe
 
 from reelmill.config import override
 from reelmill.curation.ledger import ITEMS
@@ -57,8 +56,7 @@ def run(tmp_path_factory, request):
     nothing = {"nothing": Rule("1", max=0.0)}  # the corpus is about reading: no sample is tokenized
     seen = ScoreConfig(scorers={"corners": {"use": "corners:Corners"}})
     recipe = light_recipe(root / "light.toml", score=seen, rules=nothing)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    curate(dump, root / "out", recipe, "--executor", "inline", "--set", "plan.unit_items=200", env=environment)
+    curate_here(dump, root / "out", recipe, "plan.unit_items=200")
     return root / "out", cases, said
 
 

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import duckdb
 import pytest
 from chat_server import ChatServer, completion, pictures, words
+from command_line import CommandLine
 from dumps import light_recipe, rows, still_dump
 from rich.console import Console
 
@@ -263,7 +264,7 @@ def test_long_clips_are_asked_part_by_part_and_joined(out):
     assert sum(row[1].count("Scene number") for row in answered(out)) == KEPT + 2
 
 
-def test_a_killed_run_goes_on_and_ends_with_one_row_each(out, tmp_path):
+def test_a_killed_run_goes_on_and_ends_with_one_row_each(out, monkeypatch, capsys):
     blocked = threading.Event()
     release = threading.Event()
 
@@ -274,11 +275,13 @@ def test_a_killed_run_goes_on_and_ends_with_one_row_each(out, tmp_path):
         return completion(GOOD)
 
     with ChatServer(reply) as server:
-        command = [sys.executable, "-m", "reelmill", "caption", "run", str(out), "--source", "endpoint"]
+        command = ["caption", "run", str(out), "--source", "endpoint"]
         command += ["--url", server.url, "--model", "m1", "--no-tokenize"]
         settings = (*QUICK, "captions.batch=2", "captions.endpoint.concurrency=1")
         command += [part for setting in settings for part in ("--set", setting)]
-        killed = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        killed = subprocess.Popen(
+            [sys.executable, "-m", "reelmill", *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         assert blocked.wait(120)
         killed.send_signal(signal.SIGKILL)
         killed.wait()
@@ -286,10 +289,10 @@ def test_a_killed_run_goes_on_and_ends_with_one_row_each(out, tmp_path):
         survived = {row[0] for row in answered(out)}
         assert 2 <= len(survived) <= 4
         asked = len(server.requests)
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        done = CommandLine(monkeypatch, capsys)(*command)
         assert len(server.requests) - asked == KEPT - len(survived)
     assert len(answered(out)) == KEPT
-    assert "endpoint" in done.stdout
+    assert (done.code, "endpoint" in done.out) == (0, True)
     assert sound(out)
 
 

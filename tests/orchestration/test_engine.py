@@ -12,7 +12,9 @@ from dumps import curate, curate_here, everything, light_recipe, rows, write_dum
 
 from reelmill.errors import MachineError
 from reelmill.orchestration.engine import EngineConfig, gpu_share, run_tasks, start_ray
+from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries
+from reelmill.pipelines.ledger.verify import verify
 
 ORDERS = {"crash.txt": "SEGFAULT", "raise.txt": "RAISE"}  # what hangs is tried in tests/test_isolation.py
 FAULTY = "score.expanders.text=faulty:expand"
@@ -86,8 +88,7 @@ def test_a_kill_of_the_driver_changes_nothing(asked, inline, executor):
     curate_here(dump, out, recipe, FAULTY)
     assert everything(out) == everything(inline)
     assert not list(out.rglob(".*.tmp"))
-    verified = subprocess.run([sys.executable, "-m", "reelmill", "verify", str(out)], capture_output=True, text=True)
-    assert verified.returncode == 0, verified.stderr
+    assert verify(RunFolder(out)).problems == []
 
 
 def test_a_rerun_does_nothing(dump, recipe, inline):

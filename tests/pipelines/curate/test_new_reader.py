@@ -1,11 +1,11 @@
 """A reader of one's own, as CONTRIBUTING shows it: the file is taken from there and run."""
 
 import io
-import os
 
 import pytest
+from command_line import CommandLine
 from contributing import block
-from dumps import curate, light_recipe
+from dumps import light_recipe
 from rich.console import Console
 
 from reelmill.curation.readers import find_reader
@@ -39,15 +39,14 @@ def test_the_file_is_small(place):
     assert len((place / "my_readers.py").read_text().splitlines()) <= 45
 
 
-def test_the_command_reads_archives_wherever_they_lie(place):
+def test_the_command_reads_archives_wherever_they_lie(place, monkeypatch, capsys):
     members = [("one.txt", WORDS), ("two.md", WORDS[:-1]), ("two.json", b'{"licence": "CC0-1.0"}'), ("c.bin", b"c")]
     archive(place / "dump" / "deep" / "pages", members)
     (place / "dump" / "plain.txt").write_bytes(WORDS + b"beside it")
     recipe = light_recipe(place / "recipe.toml")
-    python_path = f"{place}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
-    how = ("--reader", "my_readers:ArReader", "--executor", "inline")
-    done = curate(place / "dump", place / "out", recipe, *how, env={**os.environ, "PYTHONPATH": python_path})
-    assert "3 new items in 1 units, 0 known; not read: 1 .bin" in done.stdout
+    how = ("--recipe", recipe, "--reader", "my_readers:ArReader", "--executor", "inline")
+    done = CommandLine(monkeypatch, capsys)("curate", place / "dump", "--out", place / "out", *how)
+    assert "3 new items in 1 units, 0 known; not read: 1 .bin" in " ".join(done.out.split())
     with LedgerQueries((place / "out").resolve()) as ledger:
         items = ledger.rows("SELECT uri, status, licence FROM items ORDER BY uri")
         tokens = ledger.rows("SELECT DISTINCT uri FROM tokens ORDER BY uri")

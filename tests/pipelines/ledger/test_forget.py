@@ -2,10 +2,9 @@
 
 import io
 import shutil
-import subprocess
-import sys
 
 import pytest
+from command_line import CommandLine
 from dumps import light_recipe, rows
 from killing import deaths
 from rich.console import Console
@@ -132,11 +131,10 @@ def test_what_to_forget_must_be_said_once_and_exist(made):
         forget(folder, Criterion(licence="none-such"), QUIET)
 
 
-def test_the_command_forgets_by_licence(made):
+def test_the_command_forgets_by_licence(made, monkeypatch, capsys):
     _, _, folder = made
-    command = [sys.executable, "-m", "reelmill", "forget", str(folder.root), "--licence", "CC0-1.0"]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    assert "forgot" in done.stdout
+    done = CommandLine(monkeypatch, capsys)("forget", folder.root, "--licence", "CC0-1.0")
+    assert (done.code, "forgot" in done.out) == (0, True)
     assert ask(folder, "SELECT count(*) AS n FROM tokens WHERE licence = 'CC0-1.0'") == [{"n": 0}]
 
 

@@ -297,8 +297,8 @@ tokens = {area = 4096, fps = 4.0}
 
 
 @pytest.fixture(scope="module", params=["without RAFT", pytest.param("as shipped", marks=pytest.mark.slow)])
-def curated(request, root, tmp_path_factory):
-    """Items by uri, and samples by item, of the command's run; as shipped it is what `make curate` makes, on Ray."""
+def ledger(request, root, tmp_path_factory):
+    """The run folder of the command; as shipped it is what `make curate` makes, on Ray."""
     place = tmp_path_factory.mktemp("curated")
     (place / "light.toml").write_text(WITHOUT_RAFT)
     light = request.param == "without RAFT"
@@ -306,9 +306,15 @@ def curated(request, root, tmp_path_factory):
         curate_here(root, place / "out", place / "light.toml")
     else:
         assert "kept" in curate(root, place / "out", "sample").stdout
-    with LedgerQueries(place / "out") as ledger:
-        items = {row["uri"]: row for row in ledger.rows("SELECT * FROM items")}
-        samples = ledger.rows("SELECT * FROM samples ORDER BY item_id, start_s")
+    with LedgerQueries(place / "out") as queries:
+        yield queries
+
+
+@pytest.fixture(scope="module")
+def curated(ledger):
+    """Its items by uri, and samples by item."""
+    items = {row["uri"]: row for row in ledger.rows("SELECT * FROM items")}
+    samples = ledger.rows("SELECT * FROM samples ORDER BY item_id, start_s")
     return items, {item_id: list(rows) for item_id, rows in groupby(samples, key=lambda row: row["item_id"])}
 
 

@@ -107,6 +107,10 @@ class Engine:
         Raises ConfigError for one that can never run, and DocumentError for a prompt that its grammar rejects.
         """
         request.check()
+        if request.ending is not None and not isinstance(self._pictures, Denoiser):
+            raise ConfigError(
+                f"request {number} says how its video ends; only --decode dida draws what comes before known codes."
+            )
         rows, tokens = len(request.prompts), request.max_length
         if rows > len(self.cache.lengths) or tokens > self.capacity:
             raise ConfigError(

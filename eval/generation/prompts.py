@@ -34,20 +34,24 @@ def visual_request(
     header: Header,
     *,
     prefix: Codes | None = None,
+    ending: Codes | None = None,
     sampling: SamplingParams = DEFAULT,
     stream: int = 0,
 ) -> Request:
     """A request for the image or video of `header` for a caption. The unconditional prompt has the negative caption.
 
-    `prefix`: codes [t, h, w] of its first latent frames, which are given. Raises DataError if they do not fit.
+    `prefix`: codes [t, h, w] of its first latent frames, which are given; `ending`: of its last ones, see `Request`.
+    Raises DataError if they do not fit.
     """
     vocab = grammar.vocab
-    given = np.empty((0, header.h, header.w), dtype=np.int32) if prefix is None else np.asarray(prefix)
-    if given.shape[1:] != (header.h, header.w) or not len(given) < header.t:
-        raise DataError(
-            f"the given frames have the shape {list(given.shape)} (t, h, w) in codes; the whole video has [{header.t}, "
-            f"{header.h}, {header.w}]: give frames of that size, and fewer of them"
-        )
+    nothing = np.empty((0, header.h, header.w), dtype=np.int32)
+    given, last = (nothing if codes is None else np.asarray(codes) for codes in (prefix, ending))
+    for codes in (given, last):
+        if codes.shape[1:] != (header.h, header.w) or not len(given) + len(last) < header.t:
+            raise DataError(
+                f"the given frames have the shape {list(codes.shape)} (t, h, w) in codes; the whole video has "
+                f"[{header.t}, {header.h}, {header.w}]: give frames of that size, and fewer of them"
+            )
 
     def prompt(text: str) -> Ids:
         opening = generation_prompt(vocab, text, header.h, header.w, fps=header.fps, seconds=header.seconds)
@@ -61,6 +65,7 @@ def visual_request(
         sampling=sampling,
         stream=stream,
         grammar=grammar,
+        ending=last if len(last) else None,
     )
 
 

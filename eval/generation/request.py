@@ -35,6 +35,8 @@ class Request:
     `stream` numbers the random stream under the sampling seed: requests of equal seed and stream sample equal tokens.
     `generated` resumes a sequence: these tokens count as the first of `max_new_tokens`, and the sequence continues as
     if it had never stopped.
+    `ending` are the codes that the video in whose middle the prompt ends is to end with, int [latent frames, h, w].
+    What is drawn before them sees them, so only a way that draws all codes at once can have them (`denoising.py`).
     """
 
     prompt: npt.ArrayLike
@@ -47,6 +49,7 @@ class Request:
     without_pictures: npt.ArrayLike | None = None
     allowed_ids: Ranges | None = None
     generated: npt.ArrayLike = ()
+    ending: npt.ArrayLike | None = None
 
     @property
     def prompts(self) -> list[npt.NDArray[np.int64]]:
@@ -226,6 +229,10 @@ class ActiveSequence:
         before, ahead = found
         free = [len(before) + place for place, ranges in enumerate(ahead) if single_id(ranges) is None]
         ids = torch.tensor([*before, *(ranges[0][0] for ranges in ahead)], device=device)
+        if self.request.ending is not None:
+            ending = torch.from_numpy(np.array(self.request.ending, dtype=np.int64).reshape(-1)).to(device)
+            free, given = free[: -len(ending)], free[-len(ending) :]
+            ids[given] = self.vocab.vision_start + ending
         self.pending = [before[0]] * self.rows
         self.picture = Picture(ids, torch.tensor(free, device=device), len(before))
         return self.picture

@@ -149,16 +149,20 @@ class Studio:
         header: Header,
         *,
         prefix: Clip | None = None,
+        ending: Clip | None = None,
         sampling: SamplingParams = DEFAULT,
         streams: Sequence[int] = (),
     ) -> Iterator[tuple[int, Clip]]:
         """The picture or video of `header` for each caption, generated together; each with its number when complete.
 
-        Videos begin with `prefix`, a picture or a clip. `streams` are the random streams, 0, 1, ... by default.
+        Videos begin with `prefix`, a picture or a clip, and end with `ending`, which takes a `decoding` that draws all
+        of it at once. `streams` are the random streams, 0, 1, ... by default.
         """
-        codes = None if prefix is None else self._prefix_codes(prefix, header)
+        first, last = (None if clip is None else self._given_codes(clip, header) for clip in (prefix, ending))
         requests = [
-            visual_request(self.visual_grammar, caption, header, prefix=codes, sampling=sampling, stream=stream)
+            visual_request(
+                self.visual_grammar, caption, header, prefix=first, ending=last, sampling=sampling, stream=stream
+            )
             for caption, stream in zip(captions, streams or range(len(captions)), strict=True)
         ]
         for number, tokens in self.generate_each(requests):
@@ -183,11 +187,12 @@ class Studio:
         header: Header,
         *,
         prefix: Clip | None = None,
+        ending: Clip | None = None,
         sampling: SamplingParams = DEFAULT,
         stream: int = 0,
     ) -> Clip:
-        """A video for a caption, of the size and length in `header`. It begins with `prefix`, a picture or a clip."""
-        clips = self.visuals([caption], header, prefix=prefix, sampling=sampling, streams=[stream])
+        """A video for a caption, of the size and length in `header`; `prefix` and `ending` as for `visuals`."""
+        clips = self.visuals([caption], header, prefix=prefix, ending=ending, sampling=sampling, streams=[stream])
         ((_, clip),) = clips
         return clip
 
@@ -334,8 +339,8 @@ class Studio:
         codes = self.vision.encode(clip.frames)
         return Visual(codes, clip.fps, seconds_of(len(codes), clip.fps))
 
-    def _prefix_codes(self, clip: Clip, header: Header) -> Codes:
-        """The codes of a given beginning; a picture is one latent frame."""
+    def _given_codes(self, clip: Clip, header: Header) -> Codes:
+        """The codes of a given beginning or end; a picture is one latent frame."""
         if clip.fps is None:
             return self.vision.encode_image(clip.frames[0])[None]
         if clip.fps != header.fps:

@@ -57,7 +57,10 @@ def generate(
     fps: Fps = 8.0,
     image: Annotated[
         list[Path] | None,
-        typer.Option(help="Picture that the video or page begins with; up to three that --task refers to."),
+        typer.Option(
+            help="Picture that the video or page begins with, and a second that it ends with (--decode dida); up to "
+            "three that --task refers to."
+        ),
     ] = None,
     video: Annotated[Path | None, typer.Option(help="Video to continue.")] = None,
     context_seconds: ContextSeconds = 2.0,

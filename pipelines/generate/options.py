@@ -104,8 +104,11 @@ class GenerateOptions:
     def _check_task(self) -> None:
         """Raise ConfigError for options that a task does not take, or that are for tasks alone."""
         if self.task is None:
-            if len(self.images) > 1:
-                raise ConfigError(f"--image is given {len(self.images)} times; several pictures are for --task alone.")
+            if len(self.images) > (2 if self.seconds and self.decode == "dida" else 1):
+                raise ConfigError(
+                    f"--image is given {len(self.images)} times; several pictures are for --task, and two, the first "
+                    "and the last of a video, for --seconds with --decode dida."
+                )
             if self.sampling.image_guidance != 1:
                 raise ConfigError("--image-guidance is given without --task; it is guidance by the pictures of a task.")
             if self.ratio == AUTO:

@@ -108,6 +108,7 @@ def _results(studio: Studio, options: GenerateOptions, numbers: range) -> Iterat
     prompts = [options.prompts[number] for number in numbers]
     pictures = [read_image(path, options.area, cell) for path in options.images]
     prefix = pictures[0] if pictures else None
+    ending = pictures[1] if len(pictures) > 1 else None
     results: Iterator[tuple[int, Clip | list[PagePart]]]
     if options.task:
         results = _answers(studio, options, pictures, numbers)
@@ -120,7 +121,9 @@ def _results(studio: Studio, options: GenerateOptions, numbers: range) -> Iterat
     else:
         h, w = _grid_of(studio, prefix) if prefix else _grid(studio, options)
         header = Header(h, w, options.fps, options.seconds) if options.seconds else Header(h, w)
-        results = studio.visuals(prompts, header, prefix=prefix, sampling=options.sampling, streams=numbers)
+        results = studio.visuals(
+            prompts, header, prefix=prefix, ending=ending, sampling=options.sampling, streams=numbers
+        )
     for place, result in results:
         yield numbers[place], result
 

@@ -13,6 +13,7 @@ from reelmill.eval.generation.decoding import Decoding
 from reelmill.eval.generation.denoising import Denoising
 from reelmill.eval.generation.engine import Engine
 from reelmill.eval.generation.engine_thread import EngineThread
+from reelmill.eval.generation.row_decoding import ByRows
 from reelmill.tokenize.documents import Grammar, Header, parse, seconds_of
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.objectives.dida.path import fitted_path
@@ -192,6 +193,25 @@ def test_a_video_keeps_the_frames_that_it_begins_with(model, path):
     assert whole.codes.shape == (3, 2, 3) and passes == 5
     other = visual_request(Grammar(VOCAB, one_block=True), "waves", header, prefix=given + 20)
     assert generate(model, [other], Denoising(path, steps=5))[0][0] != tokens  # it sees them
+
+
+def test_a_video_is_drawn_between_its_first_and_its_last_frame(model, path):
+    grammar, header = Grammar(VOCAB, one_block=True), Header(2, 3, 8.0, seconds_of(3, 8.0))
+    first, last = np.arange(6).reshape(1, 2, 3), np.arange(6).reshape(1, 2, 3) + 20
+    how, found = Denoising(path, steps=5), []
+    for ending in (last, last + 20):
+        request = visual_request(grammar, "waves", header, prefix=first, ending=ending)
+        (tokens,), passes, _ = generate(model, [request], how)
+        whole = parse(VOCAB, [*np.asarray(request.prompt).tolist(), *tokens]).codes
+        assert whole.shape == (3, 2, 3) and passes == 5
+        np.testing.assert_array_equal(whole[[0, 2]], np.concatenate((first, ending)))
+        found.append(whole[1].tolist())
+    assert found[0] != found[1]  # the frame between sees how the video ends
+    for refused in (None, ByRows(1)):
+        with pytest.raises(ConfigError, match="says how its video ends; only --decode dida"):
+            generate(model, [request], refused)
+    with pytest.raises(DataError, match="fewer of them"):
+        visual_request(grammar, "waves", header, prefix=first, ending=np.concatenate((last, last)))
 
 
 def test_a_picture_that_does_not_fit_is_cut_off(model, path):

@@ -14,7 +14,7 @@ from reelmill.config import from_dict
 from reelmill.errors import ConfigError
 from reelmill.eval.generation import Studio
 from reelmill.eval.generation.decoding import learned_by
-from reelmill.eval.generation.media_files import read_settings
+from reelmill.eval.generation.media_files import read_clip, read_settings
 from reelmill.eval.preference import Candidates
 from reelmill.train import checkpoint
 from reelmill.train.config import TrainConfig
@@ -125,3 +125,20 @@ def test_a_page_has_text_and_whole_pictures(made, tmp_path):
     assert studio.decoding.label == "dida 2"
     pages = dict(studio.pages(["six codes"], max_new_tokens=40))
     assert len(pages) == 1
+
+
+def test_a_video_goes_from_its_first_picture_to_its_last(made, tmp_path):
+    places = [tmp_path / f"{name}.png" for name in ("first", "last")]
+    for number, place in enumerate(places):
+        Image.new("RGB", (24, 16), (200 * number, 40, 90)).save(place)
+    asked = ["--prompt", "a", "--seconds", 2, "--area", 16 * 24, "--decode", "dida", "--steps", 2]
+    asked += [word for place in places for word in ("--image", place)]
+    shown = []
+    for seed in (1, 2):
+        out = tmp_path / f"{seed}.mp4"
+        reelmill("generate", made / "dida", *asked, "--seed", seed, "--out", out)
+        assert read_settings(out)["image"] == [str(place) for place in places]
+        shown.append(read_clip(out, 384, 8, 8.0, 2.0).frames.astype(int))
+    assert shown[0].shape == (16, 16, 24, 3)
+    away = np.abs(shown[0] - shown[1]).mean((1, 2, 3))
+    assert max(away[0], away[-1]) < away[4:12].mean()  # two seeds agree at the ends, and not between

@@ -99,7 +99,7 @@ def test_what_tasks_do_not_take_is_said_before_a_model_is_loaded(tmp_path, image
         (("--task", "x21"), "no task 'x21'; did you mean 'x2i'"),
         (("--ratio", "auto"), "only with --task"),
         (("--image-guidance", 2), "without --task"),
-        (("--image", image, "--image", image, "--seconds", 1), "several pictures are for --task alone"),
+        (("--image", image, "--image", image, "--seconds", 1), "several pictures are for --task, and two, the first"),
     ):
         with pytest.raises(ConfigError, match=said):
             reelmill("generate", tmp_path / "none", "--prompt", "a", *args)

@@ -2,6 +2,7 @@
 #   make curate [DUMP=folder] [OUT=out/sample] [RECIPE=sample|video|emu3_5]      make train [DATA=out/sample] [RECIPE=tiny]
 #   make test   make test-slow   make check   make bench
 #   make torture [MINUTES=10] [SEED=N]
+#   make docs   the documentation as a site, build/site/index.html
 # TORCH: what pip installs first. On a machine with a GPU: make curate TORCH="torch torchvision"; an environment that
 # already has torch: TORCH= . JOBS: processes that run the fast tests. PIP_ARGS goes to every pip call (a mirror, a find-links folder with a CPU build of torch).
 
@@ -21,7 +22,7 @@ DATA ?= out/sample
 
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: curate train test test-slow torture check lint types bench clean
+.PHONY: curate train test test-slow torture check lint types docs bench clean
 
 curate: $(VENV)/.ready
 	$(if $(DUMP),,test -f $(SAMPLE)/.complete || { $(BIN)/reelmill sample-dump $(SAMPLE) $(if $(NARRATED),--narrated) && touch $(SAMPLE)/.complete; })
@@ -41,7 +42,10 @@ test-slow: $(VENV)/.dev
 torture: $(VENV)/.dev
 	PYTHONPATH=tests/helpers $(BIN)/python -m torture --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
-check: lint types test
+check: lint types docs test
+
+docs: $(VENV)/.dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -f site/mkdocs.yml
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check

@@ -46,6 +46,7 @@ def test_there_are_queries_to_run():
 
 SHELL_PAGES = (
     "README.md",
+    "docs/cookbook.md",
     "docs/train-1b.md",
     "docs/training.md",
     "docs/generation.md",

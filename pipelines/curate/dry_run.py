@@ -91,7 +91,7 @@ def preview(
     new = [{"kind": kind, "items": items[kind], "megabytes": round(size[kind] / 1e6, 1)} for kind in sorted(items)]
     scorers = list(recipe.score.scorers)
     rows = [row for row in plan.to_pylist() if row["unit"] not in done] if with_survey else []
-    surveyed = survey(rows, folder, scorers) if with_survey else None
+    surveyed = survey(rows, folder, scorers, recipe.fetch.host_rate) if with_survey else None
     return Preview(lines, new, len(set(waiting)), len(waiting), scorers, surveyed)
 
 

@@ -32,7 +32,9 @@ _MEASURED = """SELECT sum(cpu_s) AS cpu_s, (SELECT count(*) FROM items) AS items
 class Survey:
     """Formats with kinds, items and MB; refused items by reason; hours of video where headers tell; the cost.
 
-    `cpu_hours` and `disk_mb` are None where there is nothing to go by; `measured` says what they go by.
+    `addresses`: URLs that wait to be fetched, hosts, hours that the bounds by host take at least, and MB by the mean of
+    those that this run has fetched. `cpu_hours` and `disk_mb` are None where there is nothing to go by; `measured` says
+    what they go by.
     """
 
     formats: list[dict[str, Any]]
@@ -41,10 +43,11 @@ class Survey:
     cpu_hours: float | None
     disk_mb: float | None
     measured: str
+    addresses: dict[str, Any] | None = None
 
 
-def survey(rows: Sequence[dict[str, Any]], folder: RunFolder, scorers: Sequence[str]) -> Survey:
-    """What the rows of a plan hold that wait to be scored."""
+def survey(rows: Sequence[dict[str, Any]], folder: RunFolder, scorers: Sequence[str], host_rate: float = 0.0) -> Survey:
+    """What the rows of a plan hold that wait to be scored. `host_rate`: requests a second to one host."""
     items, size, refused = Counter[tuple[str, str]](), Counter[tuple[str, str]](), Counter[str]()
     for row in rows:
         if row["problem"]:
@@ -58,8 +61,10 @@ def survey(rows: Sequence[dict[str, Any]], folder: RunFolder, scorers: Sequence[
         for form, kind in sorted(items)
     ]
     reasons = [{"reason": reason, "items": count} for reason, count in refused.most_common()]
-    hours = _video_hours([row for row in rows if row["kind"] == "video" and not row["problem"]])
-    return Survey(formats, reasons, hours, *_cost(len(rows), hours, folder, scorers))
+    here = [row for row in rows if row["url"] is None and not row["problem"]]
+    hours = _video_hours([row for row in here if row["kind"] == "video"])
+    addresses = _addresses([row for row in rows if row["url"] is not None and not row["problem"]], folder, host_rate)
+    return Survey(formats, reasons, hours, *_cost(len(rows), hours, folder, scorers), addresses)
 
 
 def print_survey(found: Survey, console: Console) -> None:
@@ -69,9 +74,36 @@ def print_survey(found: Survey, console: Console) -> None:
         print_table(console, found.refused, "Refused unopened")
     if found.video_hours is not None:
         say(console, f"about {found.video_hours:,.2f} hours of video, by the headers of some", head="hours")
+    if found.addresses:
+        wait = f", at least {found.addresses['hours']:,.2f} hours" if found.addresses["hours"] else ""
+        size = f", about {found.addresses['megabytes']:,.0f} MB" if found.addresses["megabytes"] is not None else ""
+        line = f"{found.addresses['urls']:,} URLs at {found.addresses['hosts']:,} hosts{wait}{size}"
+        say(console, line, head="fetch")
     cost = [f"{found.cpu_hours:,.2f} CPU hours"] if found.cpu_hours is not None else []
     cost += [f"{found.disk_mb:,.1f} MB of disk"] if found.disk_mb is not None else []
     say(console, f"about {' and '.join(cost)}, {found.measured}" if cost else found.measured, head="cost")
+
+
+def _addresses(rows: Sequence[dict[str, Any]], folder: RunFolder, host_rate: float) -> dict[str, Any] | None:
+    """What is known of URLs before they are asked; None where none waits."""
+    known: set[str] = set()
+    mean = None
+    if folder.exists():
+        with LedgerQueries(folder.root) as ledger:
+            known = {row["item_id"] for row in ledger.rows("SELECT item_id FROM fetches")}
+            (row,) = ledger.rows("SELECT avg(coalesce(bytes, 0)) AS mean FROM fetches")
+            mean = row["mean"]
+    hosts = Counter(_host(row["url"]) for row in rows if row["item_id"] not in known)
+    if not hosts:
+        return None
+    hours = max(hosts.values()) / host_rate / 3600 if host_rate else None
+    megabytes = mean * hosts.total() / 1e6 if mean is not None else None
+    return {"urls": hosts.total(), "hosts": len(hosts), "hours": hours, "megabytes": megabytes}
+
+
+def _host(url: str) -> str:
+    """The host of a URL, as far as it has one."""
+    return url.partition("://")[2].partition("/")[0].rpartition("@")[2].lower()
 
 
 def _video_hours(rows: Sequence[dict[str, Any]]) -> float | None:

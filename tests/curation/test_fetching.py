@@ -10,6 +10,7 @@ import time
 
 import pytest
 from dumps import jpeg
+from http2_site import CERTIFICATE, http2_site
 from site_server import answer, site
 
 from reelmill.curation.fetching import network
@@ -413,3 +414,19 @@ def test_a_program_brings_what_http_does_not(tmp_path, monkeypatch):
     assert not list(work.iterdir())
     (refused,) = fetch(work, "http://videos.localhost/fine", allow_private=False, **options)
     assert keyword(refused) == "private_address"
+
+
+def test_many_requests_share_a_connection_of_http_2(tmp_path, monkeypatch):
+    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+    small = PICTURE[:50_000]
+    with http2_site({f"/{n}": small + bytes([n]) for n in range(12)}) as served:
+        found = fetch(tmp_path, *(f"{served.url}/{n}" for n in range(13)), per_host=6)
+    assert [one.data for one in found[:12]] == [small + bytes([n]) for n in range(12)]
+    assert (keyword(found[12]), found[0].said.etag) == ("status_404", '"2"')
+    assert served.connections <= 6 < len(served.paths)
+
+
+def test_a_certificate_that_nobody_vouches_for(tmp_path):
+    with http2_site({"/a": PICTURE}) as served:
+        (found,) = fetch(tmp_path, f"{served.url}/a")
+    assert (keyword(found), found.outcome, found.attempts, served.paths) == ("tls", "failed", 1, [])

@@ -19,6 +19,9 @@ from reelmill.orchestration import fetch, fetched
 from reelmill.orchestration.plan import PlanConfig, extend_plan
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries
+from reelmill.pipelines.curate import recipes
+from reelmill.pipelines.curate.dry_run import preview, print_preview
+from reelmill.pipelines.curate.run import CurateOptions
 from reelmill.pipelines.ledger.forget import Criterion, forget
 from reelmill.pipelines.ledger.verify import verify
 from reelmill.tokenize.shards import TOKENS_SCHEMA
@@ -257,3 +260,16 @@ def test_many_urls_side_by_side_each_have_one_outcome(tmp_path, served):
     assert {url: data[-2:] for url, data in found.items()} == {
         f"{served.url}/n{n}": bytes([n % 256, n // 256]) for n in range(300)
     }
+
+
+def test_what_is_to_be_fetched_is_counted_before(tmp_path, served):
+    rows_ = [{"url": f"http://other.test/{n}", "width": 1} for n in range(2)]
+    dump = write_table(tmp_path / "dump", served, [f"/{n}.jpg" for n in range(6)], rows_)
+    recipe = recipes.load(str(light_recipe(tmp_path / "light.toml")), ["fetch.host_rate=2.0"])
+    console = Console(file=io.StringIO(), width=200)
+    found = preview([dump], tmp_path / "out", recipe, CurateOptions(), console, with_survey=True)
+    assert found.survey.addresses == {"urls": 8, "hosts": 2, "hours": 6 / 2 / 3600, "megabytes": None}
+    assert found.survey.video_hours is None
+    print_preview(found, console)
+    assert "8 URLs at 2 hosts, at least 0.00 hours" in console.file.getvalue()
+    assert not served.requests

@@ -7,11 +7,14 @@ of its addresses has an outcome.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
+
+import pyarrow as pa
 
 from reelmill.curation.fetching.client import Client
 from reelmill.curation.fetching.config import FetchConfig
@@ -22,7 +25,6 @@ from reelmill.errors import ConfigError
 from reelmill.orchestration.engine import Receipt, Task
 from reelmill.orchestration.fetched import UnitWriter, sweep_tars
 from reelmill.orchestration.forgotten import forgotten_hashes
-from reelmill.orchestration.plan import group_by
 from reelmill.orchestration.runfolder import FETCHED, RunFolder
 from reelmill.orchestration.views import LedgerQueries
 from reelmill.os_errors import os_failure
@@ -45,8 +47,17 @@ def fetch_tasks(folder: RunFolder, retry: Collection[str] = (), *, again: bool =
     sweep_tars(folder)
     reasons = [reason for name, _, reason in (entry.partition(":") for entry in retry) if name == RETRY and reason]
     with LedgerQueries(folder.root) as ledger:
-        rows = ledger.rows(_LEFT, [again, RETRY in retry, reasons])
-    return [{"unit": unit, "items": len(group), "wanted": group} for unit, group in group_by(rows, "unit")]
+        rows = ledger.table(_LEFT, [again, RETRY in retry, reasons])
+    return list(_by_unit(rows))
+
+
+def _by_unit(rows: pa.Table) -> Iterator[Task]:
+    """The tasks of sorted rows, which stay in Arrow's form until their unit is begun: there may be millions."""
+    start = 0
+    for unit, same in itertools.groupby(rows["unit"].to_pylist()):
+        count = len(list(same))
+        yield {"unit": unit, "items": count, "wanted": rows.slice(start, count)}
+        start += count
 
 
 def check_retry(entry: str) -> None:
@@ -117,7 +128,7 @@ class _Stage:
         work = _Work(UnitWriter(self._folder, task["unit"]), self._kinds, self._forgotten)
         try:
             async with asyncio.TaskGroup() as group:
-                for wanted in task["wanted"]:
+                for wanted in task["wanted"].to_pylist():
                     group.create_task(self._one(work, wanted))
             await asyncio.to_thread(work.writer.commit)
         except BaseExceptionGroup as errors:

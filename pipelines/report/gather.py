@@ -155,7 +155,8 @@ def _funnel(judged: Rows, rules: Mapping[str, Rule], totals: Mapping[str, Any]) 
         steps.append({**row, "lost": totals["undecided"]})
     first = max(sum(steps[0]["left"].values()), 1)
     return [
-        {**step, "total": sum(step["left"].values()), "share": sum(step["left"].values()) / first} for step in steps
+        {"saved": 0, **step, "total": sum(step["left"].values()), "share": sum(step["left"].values()) / first}
+        for step in steps
     ]
 
 

@@ -69,11 +69,11 @@ def _within(ours: Library, new: Sequence[int]) -> Iterator[dict[str, Any]]:
     """
     for kind in KINDS:
         shelf = ours.shelf(kind)
-        units, items = shelf.units, {row["sample_id"]: row["item_id"] for row in shelf.rows}
-        added, known = shelf.among(new), shelf.among({*units.values()} - {*new})
+        is_new = np.isin(shelf.units, list(new))
+        added, known = shelf.among(is_new), shelf.among(~is_new)
         for pair in best_of([*added.pairs_with(shelf), *known.pairs_with(added)]):
-            if items[pair.sample_id] != items[pair.other_id]:
-                yield _row(pair, units[pair.sample_id], units[pair.other_id])
+            if shelf.item_of(pair.sample_id) != shelf.item_of(pair.other_id):
+                yield _row(pair, shelf.unit_of(pair.sample_id), shelf.unit_of(pair.other_id))
     texts = ours.texts()
     by_id = {row["sample_id"]: row for row in texts}
     is_new = np.isin([row["unit"] for row in texts], list(new))
@@ -86,15 +86,15 @@ def _within(ours: Library, new: Sequence[int]) -> Iterator[dict[str, Any]]:
 def _elsewhere(ours: Library, units: Sequence[int], root: str, theirs: Library) -> Iterator[dict[str, Any]]:
     """Rows of pairs of a sample in these units with one of another run folder, which is the row's `other_id`."""
     for kind in KINDS:
-        mine, others = ours.shelf(kind).among(units), theirs.shelf(kind)
+        all_, others = ours.shelf(kind), theirs.shelf(kind)
+        mine = all_.among(np.isin(all_.units, list(units)))
         turned = (Pair(pair.other_id, pair.sample_id, pair.similarity, pair.method) for pair in others.pairs_with(mine))
-        place = mine.units
         best: dict[tuple[str, str], Pair] = {}
         for pair in (*mine.pairs_with(others), *turned):
             key = pair.sample_id, pair.other_id
             best[key] = max(best.get(key, pair), pair, key=lambda one: one.similarity)
         for pair in best.values():
-            yield _row(pair, place[pair.sample_id], None, root)
+            yield _row(pair, mine.unit_of(pair.sample_id), None, root)
     texts = [row for row in ours.texts() if row["unit"] in {*units}]
     others_texts = theirs.texts()
     names = [f"{n} {row['sample_id']}" for n, rows in enumerate((texts, others_texts)) for row in rows]

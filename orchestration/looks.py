@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -31,36 +32,43 @@ _COLUMNS = ["sample_id", "kind", "phash", "thumbnail"]
 
 @dataclass(frozen=True)
 class Shelf:
-    """The samples of one kind in one run folder, by their hashes."""
+    """The samples of one kind in one run folder, by their hashes: columns in order of sample_id, of which ten million
+    take about 3 GB."""
 
     folder: RunFolder
     kind: str
-    rows: list[dict[str, Any]]
-    """sample_id, item_id, unit and phash, in order of sample_id."""
+    sample_ids: list[str]
+    item_ids: list[str]
+    units: npt.NDArray[np.int64]
+    hashed: looks.Hashed
 
-    @property
-    def units(self) -> dict[str, int]:
-        """The unit of each sample."""
-        return {row["sample_id"]: row["unit"] for row in self.rows}
+    @cached_property
+    def place(self) -> dict[str, int]:
+        """Where each sample stands in the columns."""
+        return {sample_id: place for place, sample_id in enumerate(self.sample_ids)}
 
-    def among(self, units: Iterable[int]) -> Shelf:
-        """Those of some units."""
-        wanted = {*units}
-        return Shelf(self.folder, self.kind, [row for row in self.rows if row["unit"] in wanted])
+    def unit_of(self, sample_id: str) -> int:
+        """Of a sample."""
+        return int(self.units[self.place[sample_id]])
+
+    def item_of(self, sample_id: str) -> str:
+        """Of a sample."""
+        return self.item_ids[self.place[sample_id]]
+
+    def among(self, is_wanted: npt.NDArray[np.bool_]) -> Shelf:
+        """Some of them."""
+        places = np.flatnonzero(is_wanted)
+        ids, items = ([column[place] for place in places] for column in (self.sample_ids, self.item_ids))
+        return Shelf(self.folder, self.kind, ids, items, self.units[places], self.hashed.among(is_wanted))
 
     def pairs_with(self, index: Shelf) -> Iterator[Pair]:
         """Pairs of a sample of this shelf with one of another, of which it is looked whether it shows a part."""
-        if not self.rows or not index.rows:
+        if not self.sample_ids or not index.sample_ids:
             return
-        copies = Copies(
-            [row["sample_id"] for row in index.rows],
-            looks.hashed([row["phash"] for row in index.rows]),
-            with_asked=index.folder.root == self.folder.root,
-        )
-        units = sorted({row["unit"] for row in self.rows})
-        wanted = {row["sample_id"] for row in self.rows}
+        copies = Copies(index.sample_ids, index.hashed, with_asked=index.folder.root == self.folder.root)
+        units = sorted({*self.units.tolist()})
         for start in range(0, len(units), BATCH_UNITS):
-            asked = list(self._looks(units[start : start + BATCH_UNITS], wanted).values())
+            asked = list(self._looks(units[start : start + BATCH_UNITS], self.place).values())
             if self.kind == "image":
                 yield from picture_pairs(copies, asked, index.thumbnails)
             else:
@@ -68,15 +76,14 @@ class Shelf:
 
     def thumbnails(self, sample_ids: list[str]) -> Mapping[str, npt.NDArray[np.uint8]]:
         """Of samples, by their ids."""
-        place, found = self.units, {}
-        by_unit = defaultdict(set)
+        by_unit, found = defaultdict(set), {}
         for sample_id in sample_ids:
-            by_unit[place[sample_id]].add(sample_id)
+            by_unit[self.unit_of(sample_id)].add(sample_id)
         for unit, wanted in sorted(by_unit.items()):
             found.update({look.sample_id: look.thumbnails for look in self._looks([unit], wanted).values()})
         return found
 
-    def _looks(self, units: Iterable[int], wanted: set[str]) -> dict[str, Look]:
+    def _looks(self, units: Iterable[int], wanted: Container[str]) -> dict[str, Look]:
         found = {}
         for unit in units:
             table = self.folder.read(self.folder.unit_path("samples", unit))
@@ -97,7 +104,10 @@ class Library:
 
     def shelf(self, kind: str) -> Shelf:
         """The samples of a kind that have hashes."""
-        return Shelf(self.folder, kind, self.ledger.rows(self._of(_HASHED), [kind]))
+        table = self.ledger.table(self._of(_HASHED), [kind])
+        names, items, phashes = (table[name].to_pylist() for name in ("sample_id", "item_id", "phash"))
+        units = table["unit"].to_numpy().astype(np.int64)
+        return Shelf(self.folder, kind, names, items, units, looks.hashed(phashes))
 
     def texts(self) -> list[dict[str, Any]]:
         """sample_id, item_id, unit and minhash of the texts that have one."""

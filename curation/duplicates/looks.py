@@ -22,6 +22,12 @@ class Hashed:
     places: npt.NDArray[np.int64]
     hashes: Hashes
 
+    def among(self, is_wanted: npt.NDArray[np.bool_]) -> Hashed:
+        """Those of some samples, which are numbered anew."""
+        chosen = is_wanted[self.owners]
+        numbers = np.cumsum(is_wanted) - 1
+        return Hashed(numbers[self.owners[chosen]], self.places[chosen], self.hashes[chosen])
+
     def of(self, owner: int) -> Hashes:
         """All hashes of one sample; owners are in order."""
         first, last = np.searchsorted(self.owners, [owner, owner + 1])

@@ -33,7 +33,7 @@ def test_the_recipe_adds_a_scorer_and_a_rule_to_its_base(place):
         "name",
         "score.scorers.flicker.use",
         "score.scorers.flicker.border",
-        *(f"rules.flicker.{key}" for key in ("expr", "max", "stage", "kinds", "null")),
+        *(f"rules.flicker.{key}" for key in ("expr", "max", "stage", "kinds", "null", "unless")),
     }
 
 

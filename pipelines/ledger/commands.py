@@ -1,4 +1,4 @@
-"""Commands over a run folder: `sql`, `select`, `verify`, `forget`."""
+"""Commands over a run folder: `sql`, `select`, `compare`, `verify`, `forget`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("sql")(sql)
     app.command("select")(select)
+    app.command("compare")(compare)
     app.command("verify")(verify)
     app.command("forget")(forget)
 
@@ -75,6 +76,29 @@ def select(
         echo_json(asdict(selected))
     else:
         print_selected(selected, Console())
+
+
+def compare(
+    first: Annotated[Path, typer.Argument(help="Run folder.", show_default=False)],
+    second: Annotated[Path, typer.Argument(help="Another one, or the same with two selections.", show_default=False)],
+    before: Annotated[str, typer.Option(help="Selection of the first folder.")] = "default",
+    after: Annotated[str, typer.Option(help="Selection of the second folder.")] = "default",
+    listed: Annotated[int, typer.Option(min=0, help="Samples that are listed one by one.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """What two run folders, or two selections of one, say of the same samples: verdicts and captions that differ."""
+    from dataclasses import asdict
+
+    from rich.console import Console
+
+    from reelmill.pipelines.ledger.compare import compare as run
+    from reelmill.pipelines.ledger.compare import print_comparison
+
+    found = run(first, second, (before, after), listed)
+    if as_json:
+        echo_json(asdict(found))
+    else:
+        print_comparison(found, Console())
 
 
 def forget(

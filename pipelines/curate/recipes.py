@@ -105,8 +105,8 @@ def emu3_5() -> Recipe:
     """Emu3.5's interleaved videos (paper section 3.1.1): key frames and spoken words in order of time.
 
     Its filter of the first stage, whose bounds are not disclosed: length and resolution, silence, one large face that
-    stays, and pictures that hardly change. One picture has about as many codes as Emu3.5's at 512 x 512, which is
-    256 x 256 with this vision tokenizer.
+    stays, and pictures that hardly change. A picture has 1,024 codes at 512 x 512, as in Emu3.5's first stage:
+    its vision tokenizer too has 16 x 16 pixels a code and no time axis.
     """
     video_only: list[Kind] = ["video"]
     score = ScoreConfig(scorers={"colourfulness": {}, "quality": {}, "faces": {}})
@@ -129,7 +129,7 @@ def emu3_5() -> Recipe:
         "words": Rule("words_per_s", min=0.3, stage="speech", kinds=["video", "audio"]),  # ours
     }
     transcripts = TranscriptConfig(sources=["subtitles", "whisper"])
-    tokens = TokensConfig(documents="narrated", layout="emu3.5", area=256 * 256)
+    tokens = TokensConfig("reelmill-tok16-s", documents="narrated", layout="emu3.5")
     sound = SoundConfig(measure=True)
     return Recipe(name="emu3_5", score=score, sound=sound, transcripts=transcripts, rules=rules, tokens=tokens)
 

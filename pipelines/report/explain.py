@@ -37,8 +37,10 @@ FROM transcripts t JOIN this USING (item_id)
 LEFT JOIN (SELECT DISTINCT item_id, source, model FROM chosen_transcripts) c ON c.item_id = t.item_id
     AND c.source = t.source AND c.model IS NOT DISTINCT FROM t.model
 WHERE (t.start_s + t.end_s) / 2 >= this.start_s AND (t.start_s + t.end_s) / 2 < this.end_s
+UNION ALL SELECT a.start_s, a.kind, a.text, a.problem FROM annotations a JOIN narrations USING (sample_id, basis)
+WHERE a.sample_id = $1
 ORDER BY at_s, what"""
-"""What is seen and said in order of time, with what was left out and why."""
+"""What is seen and said, and what models say of it, in order of time, with what was left out and why."""
 
 
 def explain(out: Path, wanted: str) -> dict[str, Any]:

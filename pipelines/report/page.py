@@ -17,7 +17,7 @@ from reelmill.files import write_text
 from reelmill.orchestration.recipe import Recipe, load_recipe
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries
-from reelmill.pipelines.report import card, charts, floor, gather, pairs, sheets, thresholds
+from reelmill.pipelines.report import card, charts, floor, gather, narration_page, pairs, sheets, thresholds
 from reelmill.pipelines.report.pictures import Pictures
 
 
@@ -46,6 +46,7 @@ def write_report(out: Path) -> Written:
         kept = sheets.kept(ledger, pictures)
         rejected = sheets.rejected(ledger, recipe.rules, pictures)
         shown = pairs.pairs(ledger, recipe.tokens, run, pictures)
+        told = narration_page.told(ledger, out, pictures)
         decoding = floor.measure(ledger, pictures) if found["timings"] else None
     page = render(
         name=folder.root.name,
@@ -56,6 +57,7 @@ def write_report(out: Path) -> Written:
         kept=kept,
         rejected=rejected,
         pairs=shown,
+        told=told,
         floor=decoding,
     )
     target, readme = folder.root / "report" / "index.html", folder.root / "README.md"

@@ -16,8 +16,11 @@ from PIL import Image
 from reelmill.config import to_dict
 from reelmill.curation.clip_messages import Clip, Decoded, decode_clips
 from reelmill.curation.scoring import ScoreConfig
-from reelmill.isolation.messages import Kinds
+from reelmill.curation.speech.clips import collect
+from reelmill.isolation.messages import SOUND, Kinds
 from reelmill.isolation.parent import Child, ItemFailed
+from reelmill.media import audio
+from reelmill.media.audio import Samples
 from reelmill.media.source import Place
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.tokens import JOBS
@@ -65,6 +68,10 @@ class Pictures:
     def run(self, job: str, item_id: str, kinds: Kinds) -> Iterator[dict[str, Any]]:
         """Messages of another job on an item, under the same limits. Raises ItemFailed."""
         yield from (body for body, _ in self._child.run(job, self._source(item_id), self._options, kinds))
+
+    def sound(self, item_id: str) -> Samples:
+        """All sound of an item, int16 [N], 16 kHz mono from its first picture on. Raises ItemFailed."""
+        return self._child.run_all(audio.JOB, self._source(item_id), self._options, SOUND, collect)
 
     def _source(self, item_id: str) -> Place:
         source = self._sources.get(item_id)

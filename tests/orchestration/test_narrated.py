@@ -1,7 +1,11 @@
 """Recipe `emu3_5` on narrated rendered videos: documents in order of time, blocks that trace to seconds."""
 
+import base64
+import io
+import re
 from itertools import pairwise
 
+import av
 import numpy as np
 import pytest
 from narrated import STEP_S, STEPS, how_to, speaker, speech, subtitles
@@ -105,6 +109,13 @@ def test_a_page_shows_pictures_and_text_in_order_and_strikes_what_was_left_out(o
     page = (tmp_path / "plane.html").read_text()
     places = [page.index(step) for step in STEPS] + [page.index("</body>")]
     assert [page.count("<img", first, then) for first, then in pairwise(places)] == [1, 1, 1, 1]
+    (sound,) = re.findall(r'<audio controls src="data:audio/ogg;base64,([^"]+)">', page)
+    with av.open(io.BytesIO(base64.b64decode(sound))) as heard:
+        samples = np.concatenate([frame.to_ndarray()[0] for frame in heard.decode(audio=0)])
+        rate = heard.streams.audio[0].rate
+    assert len(samples) / rate == pytest.approx(16.0, abs=0.1)
+    spoken = np.abs(samples[int(1.2 * rate) : int(2.8 * rate)]).mean()
+    assert spoken > 10 * np.abs(samples[int(3.2 * rate) : int(4.8 * rate)]).mean()  # as loud as it is, when it is
     write_page(out, explain(out, "speaker.mp4"), tmp_path / "speaker.html")
     page = (tmp_path / "speaker.html").read_text()
     assert 'class="dropped"' in page and "<small>repeats</small>" in page and "rejected by steady" in page
@@ -114,7 +125,10 @@ def test_a_recording_has_words_in_place_of_a_picture(out, tmp_path):
     write_page(out, explain(out, "radio.wav"), tmp_path / "radio.html")
     assert "This is the radio." in (tmp_path / "radio.html").read_text()
     draw(out, explain(out, "radio.wav"), tmp_path / "radio.png")
-    assert write_report(out).page.is_file()
+    page = write_report(out).page.read_text()
+    places = [page.index(text) for text in ('id="h-documents"', "<h3>Kept", "plane.mp4", "<h3>Rejected", "speaker.mp4")]
+    assert page[places[0] :].count("<audio controls") == 3 and "media-src data:" in page
+    assert "Fold the paper in half." in page[places[1] :] and "<del>" not in page[places[1] : places[3]]
 
 
 def test_the_second_stage_is_a_selection_of_the_same_run(out):

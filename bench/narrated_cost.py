@@ -2,7 +2,7 @@
 
     python bench/narrated_cost.py WORK [VIDEO] [--set KEY=VALUE ...]
 
-Without VIDEO a clip of 120 s is made of the sample media (1280x720 H.264, a cut every 5 s) with a voice-like sound and
+Without VIDEO a film of 600 s is made of the sample media (1280x720 H.264, a cut every 5 s) with a voice-like sound and
 subtitles. The recipe runs in one process and reads what it spent from `timings`; speech recognition is left out. The
 floor is PyAV decoding the pictures, in a process of its own whose start is taken off.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import av
 import numpy as np
-from curate import DECODE, cost, make_video, python
+from curate import DECODE, cost, make_video, python, repeat
 from rich.console import Console
 
 from reelmill.orchestration.views import LedgerQueries
@@ -24,7 +24,8 @@ from reelmill.pipelines.curate import recipes
 from reelmill.pipelines.curate.run import CurateOptions, curate
 from reelmill.pipelines.sampledump.narrated import subtitles
 
-SECONDS, RATE, STEP_S = 120, 16_000, 6
+MADE_S, TIMES, RATE, STEP_S = 60, 10, 16_000, 6
+SECONDS = MADE_S * TIMES
 SETTINGS = ("engine.executor=inline", 'transcripts.sources=["subtitles"]')
 START = "import av, sys\nfrom av.video.reformatter import Interpolation, VideoReformatter"
 BY_STAGE = """
@@ -65,22 +66,21 @@ def main() -> None:
     dump.mkdir(parents=True, exist_ok=True)
     video = args.video or dump / "video.mp4"
     if args.video is None and not video.exists():
-        add_voice(make_video(args.work / "pictures.mp4", SECONDS), video)
-        video.with_suffix(".srt").write_text(subtitles(["This is said while it is shown."] * (SECONDS // STEP_S)))
+        repeat(make_video(args.work / "minute.mp4", MADE_S), args.work / "pictures.mp4", TIMES)
+        add_voice(args.work / "pictures.mp4", video)
+        lines = [f"This is said while step {n} is shown." for n in range(SECONDS // STEP_S)]
+        video.with_suffix(".srt").write_text(subtitles(lines))
     recipe = recipes.load("emu3_5", [*SETTINGS, *args.set])
-    curate([args.video.parent if args.video else dump], out, recipe, CurateOptions(), Console(quiet=True))
+    curate([args.video or dump], out, recipe, CurateOptions(), Console(quiet=True))
     with LedgerQueries(out) as ledger:
         parts = ledger.rows(BY_STAGE)
         (media,) = ledger.rows("SELECT sum(duration_s) AS seconds FROM items WHERE kind = 'video'")
-        (made,) = ledger.rows(
-            "SELECT count(*) AS documents, sum(n_vision) AS codes, sum(n_tokens) AS tokens FROM tokens"
-        )
-    videos = [video] if args.video is None else sorted(args.video.parent.glob("*.mp4"))
-    floor = sum(
-        min(cost(python(DECODE, str(path), "plain")).cpu - cost(python(START)).cpu for _ in range(2)) for path in videos
-    )
+        (made,) = ledger.rows("SELECT count(*) AS documents, coalesce(sum(n_tokens), 0) AS tokens FROM tokens")
+        (seen,) = ledger.rows("SELECT count(*) AS n FROM keyframes WHERE problem IS NULL")
+    floor = min(cost(python(DECODE, str(video), "plain")).cpu - cost(python(START)).cpu for _ in range(2))
     hour = 3600 / media["seconds"]
-    print(f"{media['seconds']:.0f} s of video, {made['documents']} documents, {made['tokens']} tokens")
+    print(f"{media['seconds']:.0f} s of video, {seen['n']} key frames, {made['documents']} documents", end="")
+    print(f", {made['tokens']:,} tokens")
     print(f"{'floor: decoding the pictures':32}{floor * hour:8.0f} CPU-s an hour")
     for part in parts:
         print(f"{part['part']:32}{part['cpu_s'] * hour:8.1f}   {part['cpu_s'] / floor:6.2f}")

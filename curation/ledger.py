@@ -147,6 +147,7 @@ OF_THE_SOUND: dict[str, ColumnType] = {
     "n_words": "BIGINT",
     "words_per_s": "DOUBLE",
     "language": "VARCHAR",
+    "words_repeated": "DOUBLE",
 }
 """Columns that the view `samples` takes from `audio` and `transcripts`: rules may judge by them. NULL where no sound
 was measured, or none transcribed."""

@@ -75,10 +75,13 @@ VIEWS = {  # {table} is the table's files, a SQL list; {prefer}, {languages}, {m
             WHERE unit IN (SELECT DISTINCT unit FROM items)
             UNION ALL BY NAME SELECT NULL::{keyframe}[] AS keyframes, NULL::VARCHAR AS phash, NULL::VARCHAR AS minhash,
                 NULL::VARCHAR AS thumbnail, NULL::VARCHAR AS span_alt, {text} WHERE false),
-        words AS (SELECT item_id, language, (w.start_s + w.end_s) / 2 AS said_s
+        words AS (SELECT item_id, language, lower(w.text) AS word, (w.start_s + w.end_s) / 2 AS said_s
             FROM (SELECT item_id, language, unnest(words) AS w FROM chosen_transcripts)),
-        spoken AS (SELECT s.sample_id, count(*) AS n_words, mode(w.language) AS language FROM spans s
-            JOIN words w ON w.item_id = s.item_id AND said_s >= s.start_s AND said_s < s.end_s GROUP BY s.sample_id),
+        said AS (SELECT s.sample_id, w.language, word || ' ' || lead(word) OVER later || ' ' || lead(word, 2) OVER later
+                AS three FROM spans s JOIN words w ON w.item_id = s.item_id AND said_s >= s.start_s AND said_s < s.end_s
+            WINDOW later AS (PARTITION BY s.sample_id ORDER BY said_s)),
+        spoken AS (SELECT sample_id, count(*) AS n_words, mode(language) AS language,
+            1 - count(DISTINCT three) / nullif(count(three), 0) AS words_repeated FROM said GROUP BY sample_id),
         asked AS (SELECT item_id, bool_or(problem IS NULL) AS has_words,
                 list(DISTINCT concat(source, '=', model)) AS sources FROM transcripts GROUP BY item_id),
         answered AS (SELECT item_id FROM asked WHERE has_words OR list_has_all(sources, {sources})
@@ -89,7 +92,7 @@ VIEWS = {  # {table} is the table's files, a SQL list; {prefer}, {languages}, {m
             CASE WHEN h.item_id IS NOT NULL THEN coalesce(w.n_words, 0) END AS n_words,
             CASE WHEN h.item_id IS NOT NULL AND s.end_s > s.start_s THEN
                 coalesce(w.n_words, 0) / (s.end_s - s.start_s) END AS words_per_s,
-            w.language
+            w.language, w.words_repeated
         FROM spans s LEFT JOIN audio a ON a.item_id = s.item_id LEFT JOIN answered h ON h.item_id = s.item_id
         LEFT JOIN spoken w ON w.sample_id = s.sample_id""",
     "verdicts": """SELECT * EXCLUDE (filename),

@@ -44,13 +44,14 @@ def emu3_5_stage2() -> Preset:
 
     Disclosed: filters of frame quality, of repeated key frames and of the transcript, without their bounds; models that
     need a hub (DeQA, DINO, FG-CLIP, an LLM). Here the columns that every run has, with bounds of ours: sharper frames,
-    at most half of them like the one before, and speech at the pace of telling something.
+    at most half of them like the one before, speech at the pace of telling something, and not the same again.
     """
     return Preset(
         (
             'rules.quality={expr = "quality_score", min = 0.5, stage = "pictures", kinds = ["video"]}',
             "rules.steady.max=0.5",
             'rules.pace={expr = "words_per_s", min = 0.8, max = 5.0, stage = "speech", kinds = ["video", "audio"]}',
+            'rules.repeated={expr = "words_repeated", max = 0.3, stage = "speech", null = "keep"}',
         ),
         None,
     )

@@ -1,4 +1,4 @@
-"""A narrated sample as a page: pictures and text in order of time, and its sound; `reelmill explain --page`, `report`."""
+"""A narrated sample as a page, for `explain --page` and `report`: pictures, text and sound in order of time."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def out(tmp_path_factory):
     write_spoken_video(dump / "speaker.mp4", speaker(), speech(), fps=8)
     subtitles(dump / "speaker.srt", ("I am here.", "I am still here.", "I talk and talk.", "Good bye."))
     write_wav(dump / "radio.wav", speech())
-    subtitles(dump / "radio.srt", ("This is the radio.", "Here is the news."))
+    subtitles(dump / "radio.srt", ("This is the radio.", "This is the radio again."))
     settings = ["engine.executor=inline", "tokens.tokenizer=reelmill-tok-xs", "tokens.text=bytes", "tokens.area=4096"]
     recipe = recipes.load("emu3_5", [*settings, "tokens.narration.max_tokens=200"])
     curate([dump], folder / "out", recipe, CurateOptions(), Console(quiet=True))
@@ -52,8 +52,17 @@ def rows(out, query):
 
 def test_the_how_to_is_kept_and_the_speaker_is_not(out):
     verdicts = {r["uri"]: (r["status"], r["rule"]) for r in rows(out, "SELECT uri, status, rule FROM samples")}
-    assert verdicts == {"plane.mp4": ("kept", None), "speaker.mp4": ("rejected", "steady"), "radio.wav": ("kept", None)}
+    assert verdicts == {
+        "plane.mp4": ("kept", None),
+        "radio.wav": ("kept", None),
+        "speaker.mp4": ("rejected", "steady"),
+    }
     assert verify(RunFolder(out)).problems == []
+
+
+def test_three_words_that_come_again_are_counted(out):
+    found = {r["uri"]: r["words_repeated"] for r in rows(out, "SELECT uri, words_repeated FROM samples")}
+    assert found == {"plane.mp4": 0.0, "radio.wav": pytest.approx(1 / 7), "speaker.mp4": None}  # "this is the"
 
 
 def test_documents_hold_pictures_and_sentences_in_order_of_time(out):
@@ -140,7 +149,7 @@ def test_the_second_stage_is_a_selection_of_the_same_run(out):
     )
     assert [tuple(row.values()) for row in found] == [
         ("plane.mp4", "kept", None),
-        ("radio.wav", "rejected", "pace"),  # 8 words in 16 s
+        ("radio.wav", "rejected", "pace"),  # 9 words in 16 s
         ("speaker.mp4", "rejected", "steady"),
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -17,6 +18,8 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 STOP_FILE = "stop"
 """A file in the folder of a run that asks it to stop, from any machine that sees the folder."""
 _IMPATIENT_S = 2.0
+_GRACE_S = 2.0
+"""From a second Ctrl-C to the end of the process, whatever it is doing."""
 
 
 class StopRequest:
@@ -63,7 +66,43 @@ def stop_requests(file: Path | None = None) -> Iterator[StopRequest]:
         return
     before = {number: signal.signal(number, request.note) for number in SIGNALS}
     try:
-        yield request
+        with _ended_by_force():
+            yield request
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _ended_by_force() -> Iterator[None]:
+    """End the process where a second Ctrl-C has not ended it soon.
+
+    A handler runs between two steps of Python: inside an operator it waits, for minutes where that is large. Python
+    itself notes each signal in a pipe at once; a thread reads it. Checkpoints are whole or not there at any time.
+    """
+    ended = threading.Event()
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    thread = threading.Thread(target=_watch, args=(read, ended), name="interrupts", daemon=True)
+    before = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        signal.set_wakeup_fd(before)
+        os.close(write)
+        thread.join()
+        os.close(read)
+
+
+def _watch(read: int, ended: threading.Event) -> None:
+    first = None
+    while said := os.read(read, 1):
+        if said[0] != signal.SIGINT:
+            continue
+        now = time.monotonic()
+        if first is None:
+            first = now
+        elif now - first > _IMPATIENT_S and not ended.wait(_GRACE_S):
+            os._exit(Interrupted.exit_code)

@@ -68,15 +68,41 @@ def test_a_file_in_the_runs_folder_stops_it_once(run_folder, toy_config, tmp_pat
 
 
 def test_a_second_interrupt_does_not_wait_but_one_key_counts_once(monkeypatch):
-    now, before = iter([0.0, 0.1, 5.0]), signal.getsignal(signal.SIGINT)
-    monkeypatch.setattr(signals.time, "monotonic", lambda: next(now))
+    now, before = [0.0], signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(signals.time, "monotonic", lambda: now[0])
     with signals.stop_requests() as request:
         signal.raise_signal(signal.SIGINT)
+        now[0] = 0.1
         signal.raise_signal(signal.SIGINT)
         assert request.signal is signal.SIGINT
+        now[0] = 5.0
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
+
+
+IN_AN_OPERATOR = """
+import hashlib
+from reelmill.train import signals
+signals._IMPATIENT_S = signals._GRACE_S = 0.2
+with signals.stop_requests() as request:
+    print("working", flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)  # minutes in C, in which no handler runs
+"""
+
+
+def test_a_second_interrupt_ends_the_process_inside_an_operator_too():
+    process = subprocess.Popen([sys.executable, "-c", IN_AN_OPERATOR], stdout=subprocess.PIPE, env=ENVIRONMENT)
+    try:
+        assert process.stdout.readline() == b"working\n"
+        process.send_signal(signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=0.5)  # the first one waits for the step to end
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 130
+    finally:
+        process.kill()
+        process.communicate()
 
 
 SCRIPT = """

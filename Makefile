@@ -1,5 +1,5 @@
 # Every target first makes the environment (VENV) and pulls the default weights if they are missing.
-#   make curate [DUMP=folder] [OUT=out/sample] [RECIPE=sample|video|emu3_5]      make train [DATA=out/sample] [RECIPE=tiny]
+#   make curate [DUMP=folder] [OUT=out/sample] [RECIPE=sample|video|text|web|emu3_5]      make train [DATA=out/sample] [RECIPE=tiny]
 #   make test   make test-slow   make check   make bench
 #   make torture [MINUTES=10] [SEED=N]
 #   make docs   the documentation as a site, build/site/index.html

@@ -85,9 +85,13 @@ OF_THE_TEXT: dict[str, ColumnType] = {
     "masked_ips": "BIGINT",
     "masked_keys": "BIGINT",
     "boilerplate": "DOUBLE",
+    "n_images": "BIGINT",
 }
 """Columns of samples that are texts: which characters of the cleaned text they are, and what was done to it. NULL in
 runs of earlier versions."""
+
+PAGE_IMAGE = pa.struct([("position", pa.int64()), ("url", pa.string()), ("alt", pa.string())])
+"""An image of a page: characters of its main text before it, its address, its alternative text."""
 
 ITEMS = pa.schema(
     [
@@ -119,6 +123,7 @@ ITEMS = pa.schema(
         ("crawled", pa.string()),
         ("alt", pa.string()),
         ("meta", pa.string()),
+        ("images", pa.list_(PAGE_IMAGE)),
         ("sidecar_problem", pa.string()),
         ("mtime_ns", pa.int64()),
         ("head_sha256", pa.string()),

@@ -237,7 +237,8 @@ class ItemScorer:
             crawled = item["fetched"].astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
             sidecar = replace(sidecar, licence=sidecar.licence or item["licence"], crawled=crawled)
         known = {
-            name: getattr(sidecar, name) for name in ("source", "licence", "url", "page_url", "crawled", "alt", "meta")
+            name: getattr(sidecar, name)
+            for name in ("source", "licence", "url", "page_url", "crawled", "alt", "meta", "images")
         }
         return {**row, **known, "sidecar_problem": sidecar.problem, "score_fingerprint": self.fingerprint}
 
@@ -294,6 +295,7 @@ def _batches(
         if words is not None:
             _take_words(batch[-1], *words)
             batch[-1].columns["boilerplate"] = known.boilerplate
+            batch[-1].columns["n_images"] = None if known.images is None else len(known.images)
             if known.encoding_from:  # the archive's reader decoded it
                 batch[-1].columns["encoding_from"] = known.encoding_from
             size, words = size + len(batch[-1].text or ""), None

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
-from reelmill.archives.columns import BOILERPLATE, DIGEST, ENCODING, ENCODING_FROM, SIDE, SPANS, plain_name
+from reelmill.archives.columns import BOILERPLATE, DIGEST, ENCODING, ENCODING_FROM, IMAGES, SIDE, SPANS, plain_name
 from reelmill.archives.spans import MAX_S, MAX_SPANS
 from reelmill.curation.text_cleaning import clean_text
-from reelmill.isolation.untrusted import Field, List, Maybe, Number, Text
+from reelmill.isolation.untrusted import Field, Integer, List, Listed, Maybe, Number, Record, Text
 from reelmill.media.source import Source
 
 MAX_BYTES = 1024 * 1024
@@ -48,6 +48,7 @@ _KNOWN = {*_CAPTION, *_TITLE, *_DESCRIPTION, *_LICENCE, *_URL, *_SOURCE}
 
 _HAVE_COLUMNS = {*_CAPTION, *_LICENCE, *_URL, *_SOURCE, *_PAGE}
 _SECONDS = Number(0.0, MAX_S)
+_IMAGE = Record({"position": Integer(0, 1 << 31), "url": Text(1000), "alt": Maybe(Text(1000, repair=True))})
 
 _OF_THE_READER: dict[str, tuple[str, Field]] = {
     ENCODING: ("encoding", Maybe(Text(40, r"[\w.+-]+"))),
@@ -56,6 +57,7 @@ _OF_THE_READER: dict[str, tuple[str, Field]] = {
     DIGEST: ("digest", Maybe(Text(71, r"sha256:[0-9a-f]{64}|md5:[0-9a-f]{32}"))),
     SIDE: ("side", Maybe(Number(0.0, 1e7))),
     SPANS: ("spans", Maybe(List(MAX_SPANS))),
+    IMAGES: ("images", Maybe(Listed(_IMAGE, 100))),
 }
 
 Values = Mapping[str, Sequence[tuple[str, Any]]]
@@ -89,6 +91,7 @@ class Sidecar:
     side: float | None = None
     spans: tuple[Span, ...] = ()
     """The clips of a video, where its table states them."""
+    images: list[dict[str, Any]] | None = None
     problem: str | None = None
 
     def alt_at(self, start_s: float) -> str | None:

@@ -39,6 +39,11 @@ from reelmill.tokenize.shards import document_row, write_shard
 from reelmill.tokenize.vocabulary import Vocabulary
 
 WORKER = "reelmill.orchestration.tokens:TokenWorker"
+WORKERS = {
+    "clips": WORKER,
+    "narrated": "reelmill.orchestration.narrated:NarratedWorker",
+    "interleaved": "reelmill.orchestration.interleaved:InterleavedWorker",
+}
 JOBS = {"video": jobs.VIDEO_JOB, "image": jobs.IMAGE_JOB, "text": jobs.TEXT_JOB}
 
 
@@ -48,6 +53,10 @@ def tokens_fingerprint(config: TokensConfig, tokenizer_fingerprint: str, annotat
     settings = identity(config)
     if not config.narration.carry:
         del settings["narration"]["carry"]
+    if config.documents == "interleaved":
+        del settings["narration"]
+    else:
+        del settings["interleaved"]
     if config.documents == "clips":  # earlier versions had nothing else
         del settings["documents"], settings["narration"]
     if not config.layout:
@@ -97,7 +106,7 @@ def tokenize_selection(
     fingerprint = recipe_fingerprint(runner.recipe, tokenizer)
     narrated = runner.recipe.tokens.documents == "narrated"
     waits = narrated and runner.recipe.transcripts.wait and bool(runner.recipe.transcripts.sources)
-    worker = "reelmill.orchestration.narrated:NarratedWorker" if narrated else WORKER
+    worker = WORKERS[runner.recipe.tokens.documents]
     annotations = annotations_fingerprint(runner.recipe)
     tasks = token_tasks(
         runner.folder, selection, fingerprint, required, narrated=narrated, for_words=waits, annotations=annotations

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from reelmill.config import free
+from reelmill.curation.interleaving import InterleavedConfig
 from reelmill.curation.narration import NarrationConfig
 
 
@@ -28,12 +29,14 @@ class TokensConfig:
     """Share of documents with the caption after the vision tokens (Emu3 section 2.4; the share is not disclosed)."""
     seed: int = 0
     """Seed of what is drawn, such as which captions stand after."""
-    documents: Literal["clips", "narrated"] = "clips"
-    """What a video becomes: clips with captions, or key frames and spoken words in order of time (Emu3.5 section 3.1.1;
-    wants the expander of narrated videos, and transcripts)."""
+    documents: Literal["clips", "narrated", "interleaved"] = "clips"
+    """What a video becomes: clips with captions, or key frames and spoken words in order of time (`narrated`, Emu3.5
+    section 3.1.1; wants the expander of narrated videos, and transcripts). `interleaved`: as clips, and web pages
+    become their text and pictures in reading order."""
     layout: Literal["", "emu3", "emu3.5"] = ""
     """How images are laid out: as Emu3 or Emu3.5 does; where it is empty as the vision tokenizer was made for."""
     narration: NarrationConfig = field(default_factory=NarrationConfig)
+    interleaved: InterleavedConfig = field(default_factory=InterleavedConfig)
     device: Literal["auto", "cpu", "cuda"] = free("auto")
     """Where frames are encoded; auto takes a GPU where the worker sees one."""
     batch: int = free(32)

@@ -23,6 +23,7 @@ import duckdb
 import pyarrow as pa
 
 from reelmill.curation.captions.config import CaptionConfig
+from reelmill.curation.interleaving import InterleavedConfig
 from reelmill.curation.ledger import (
     ANNOTATIONS,
     AUDIO,
@@ -30,6 +31,7 @@ from reelmill.curation.ledger import (
     FETCHES,
     KEYFRAME,
     OF_THE_TEXT,
+    PAGE_IMAGE,
     TRANSCRIPTS,
     VERDICTS,
 )
@@ -63,7 +65,8 @@ VIEWS = {  # {table} is the table's files, a SQL list; {prefer}, {languages}, {m
     "plan": """SELECT * FROM read_parquet({plan}, union_by_name = true)
         UNION ALL BY NAME SELECT NULL::VARCHAR AS url WHERE false""",
     "fetches": "SELECT * FROM read_parquet({fetches}, union_by_name = true)",
-    "items": "SELECT * FROM read_parquet({items}, union_by_name = true)",
+    "items": """SELECT * FROM read_parquet({items}, union_by_name = true)
+        UNION ALL BY NAME SELECT NULL::{page_image}[] AS images WHERE false""",
     "audio": "SELECT * EXCLUDE (unit) FROM read_parquet({audio}, union_by_name = true)",
     "transcripts": "SELECT * EXCLUDE (unit) FROM read_parquet({transcripts}, union_by_name = true)",
     "chosen_transcripts": """SELECT * EXCLUDE (place, best)
@@ -125,6 +128,25 @@ VIEWS = {  # {table} is the table's files, a SQL list; {prefer}, {languages}, {m
     "annotations": "SELECT * EXCLUDE (unit) FROM read_parquet({annotations}, union_by_name = true)",
     "chosen_annotations": """SELECT a.* FROM annotations a JOIN narrations USING (sample_id, basis)
         WHERE problem IS NULL QUALIFY fingerprint = arg_max(fingerprint, created) OVER (PARTITION BY sample_id)""",
+    "page_images": """WITH listed AS (SELECT item_id, unnest(images) AS image,
+            unnest(range(1, len(images) + 1)) AS number FROM items WHERE images IS NOT NULL),
+        held AS (SELECT url, arg_min(item_id, uri) AS held_id FROM items WHERE kind = 'image' GROUP BY url),
+        found AS (SELECT h.url, coalesce(s.duplicate_of, h.held_id) AS image_id FROM held h
+            LEFT JOIN samples s ON s.item_id = h.held_id),
+        shown AS (SELECT coalesce(image_id, image.url) AS what, count(DISTINCT item_id) AS pages
+            FROM listed LEFT JOIN found ON url = image.url GROUP BY ALL)
+        SELECT l.item_id, l.number, image.position AS position, image.url AS url, image.alt AS alt, f.image_id,
+            s.sample_id AS image_sample_id, s.width, s.height, CASE
+            WHEN regexp_matches(lower(image.url), {decorations}) THEN 'decoration'
+            WHEN pages > {max_pages} THEN 'repeated'
+            WHEN f.image_id IS NULL THEN 'not_in_dump'
+            WHEN s.sample_id IS NULL THEN 'refused'
+            WHEN least(s.width, s.height) < {min_side} THEN 'tiny'
+            WHEN greatest(s.width, s.height) > {max_ratio} * least(s.width, s.height) THEN 'odd_ratio'
+            WHEN s.status IS DISTINCT FROM 'kept' THEN coalesce(s.rule, s.status, 'undecided')
+            END AS left_out
+        FROM listed l LEFT JOIN found f ON f.url = image.url
+        JOIN shown ON what = coalesce(f.image_id, image.url) LEFT JOIN samples s ON s.item_id = f.image_id""",
     "failures": "SELECT * EXCLUDE (unit) FROM read_parquet({failures}, union_by_name = true)",
     "tokens": "SELECT * FROM read_parquet({tokens}, union_by_name = true)",
     "timings": "SELECT * FROM read_parquet({timings}, union_by_name = true)",
@@ -327,12 +349,16 @@ def _view_queries(root: Path, place: str) -> dict[str, str]:
     """What makes each view that the folder can have, in the order of `VIEWS`. `place`: SQL for the folder's path."""
     recipe = load_recipe(root) if RunFolder(root).exists() else None
     captions = recipe.captions if recipe else CaptionConfig()
+    interleaved = recipe.tokens.interleaved if recipe else InterleavedConfig()
     heard = [f"{source}={model}" for source, model in recipe.transcripts.requested()] if recipe else []
     values = {
         "{prefer}": _place("caption_source", captions.prefer),
         "{heard}": _place("concat(source, '=', model)", heard),
         "{sources}": _list(heard),
         "{keyframe}": _duckdb_type(KEYFRAME),
+        "{page_image}": _duckdb_type(PAGE_IMAGE),
+        "{decorations}": quoted(interleaved.decorations),
+        **{f"{{{name}}}": repr(getattr(interleaved, name)) for name in ("max_pages", "min_side", "max_ratio")},
         "{text}": ", ".join(f"NULL::{kind} AS {name}" for name, kind in OF_THE_TEXT.items()),
         "{decided}": empty_sql(VERDICTS),
         "{languages}": _list(captions.languages),

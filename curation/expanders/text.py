@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from reelmill.isolation import wire
 from reelmill.media.encoding import Decoded, decode
 from reelmill.media.source import Source
 
+MARK = "\ufffc"
+"""Stands for an object in a text (Unicode's OBJECT REPLACEMENT CHARACTER)."""
 _NO_FRAMES: dict[str, wire.Array] = {
     "images": np.zeros((0, 1, 1, 3), np.uint8),
     "times": np.zeros(0, np.float64),
@@ -68,10 +71,37 @@ def text_clip(source: Source, options: dict[str, Any]) -> Iterator[wire.Message]
     """The words of samples of a text for their documents, `first` to `last` where there are several; `text` is uint8
     [N], UTF-8.
     """
-    text = read_text(source, options).text
+    read = read_text(source, options)
     for clip in options["clips"]:
-        words = text[clip.get("first", 0) : clip.get("last", len(text))]
+        first, last = clip.get("first", 0), clip.get("last", len(read.text))
+        words = _marked(read, clip["marks"], first, last, options) if "marks" in clip else read.text[first:last]
         yield {"type": "text", "key": clip["key"]}, {"text": np.frombuffer(words.encode(), np.uint8)}
+
+
+def _marked(read: ReadText, marks: list[int], first: int, last: int, options: dict[str, Any]) -> str:
+    """Characters `first` to `last` of the kept text; before each image a mark, its number, a mark.
+
+    `marks`: characters of the text before each image, as the archive gave it. They go through cleaning and masking with
+    the text, to tell where they are then.
+    """
+    config = from_dict(TextConfig, options["text"])
+    raw = read.decoded.text.replace(MARK, " ")
+    edges = [0, *(min(mark, len(raw)) for mark in marks), len(raw)]
+    kept, _, _ = _kept(MARK.join(raw[start:stop] for start, stop in pairwise(edges)), config)
+    at, pieces, cut = 0, [], first
+    for number, piece in enumerate(kept.split(MARK)[:-1]):
+        at = min(at + len(piece), len(read.text))
+        if first <= at < last or at == last == len(read.text):
+            pieces.append(f"{read.text[cut:at].replace(MARK, ' ')}{MARK}{number}{MARK}")
+            cut = at
+    return "".join([*pieces, read.text[cut:last].replace(MARK, " ")])
+
+
+def _kept(text: str, config: TextConfig) -> tuple[str, int, dict[str, int]]:
+    """Characters as they are kept, how many lines were repaired, and what was masked."""
+    text, repaired = clean(text) if config.clean else (text.replace("\r\n", "\n").strip(), 0)
+    text, masked = mask(text, config.mask)
+    return text, repaired, masked
 
 
 def read_text(source: Source, options: dict[str, Any]) -> ReadText:
@@ -85,12 +115,11 @@ def read_text(source: Source, options: dict[str, Any]) -> ReadText:
     with source.open() as stream:
         data = stream.read()
     decoded = decode(data) if config.clean else _utf8(data)
-    text, repaired = clean(decoded.text) if config.clean else (decoded.text.replace("\r\n", "\n").strip(), 0)
+    text, repaired, masked = _kept(decoded.text, config)
     if not text:
         raise Refused("empty: the file holds no words")
     if "\x00" in text:
         raise Refused("not_text: the file holds NUL characters")
-    text, masked = mask(text, config.mask)
     return ReadText(decoded, text, repaired, masked)
 
 

@@ -148,12 +148,33 @@ def text() -> Recipe:
     return Recipe(name="text", plan=plan, score=score, rules=text_rules(), duplicates=near, tokens=TokensConfig())
 
 
+def web() -> Recipe:
+    """For crawls: pages with their pictures in reading order, and pictures with captions (Emu3.5's interleaved data).
+
+    Pages are judged as in recipe `text`, their pictures by what is cheap; which of them are decorations
+    `tokens.interleaved` says. OBELICS drops pages with more than 30 pictures (Laurençon et al. 2023, appendix A).
+    """
+    recipe = text()
+    recipe.name = "web"
+    recipe.plan = PlanConfig()
+    recipe.score.expanders |= {"image": EXPANDERS["image"]}
+    recipe.score.scorers |= {"colourfulness": {}, "quality": {}, "phash": {}}
+    recipe.rules |= {
+        "page_images": Rule("n_images", max=30.0, stage="pages", kinds=["text"], null="keep"),
+        "damage": _damage()["damage"],
+        "quality": Rule("quality_score", min=0.3, stage="looks", kinds=["image"]),  # ours
+    }
+    recipe.tokens = TokensConfig(documents="interleaved", layout="emu3.5", area=256 * 256)
+    return recipe
+
+
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "video": video,
     "image": image,
     "sample": sample,
     "emu3_5": emu3_5,
     "text": text,
+    "web": web,
 }
 
 

@@ -23,6 +23,7 @@ OF_VIDEO = ("videourl", "videolink", "videoid", "video", "timestamp", "duration"
 OF_DOWNLOADS = {"key", "status", "errormessage"}
 """What img2dataset and video2dataset write beside their tars: a row a URL, whether it came or not."""
 ENCODING, ENCODING_FROM, BOILERPLATE = "reelmill.encoding", "reelmill.encoding_from", "reelmill.boilerplate"
+IMAGES = "reelmill.images"
 """What is known of a text that an archive's reader has decoded or taken out of a page: names that no table has."""
 SPANS, DIGEST, SIDE = "reelmill.spans", "reelmill.digest", "reelmill.side"
 """What a row of a URL table states: spans as [start_s, end_s, caption], `sha256:HEX` or `md5:HEX`, the shorter side."""
@@ -38,9 +39,11 @@ MAX_SAID = 50_000
 
 @dataclass(frozen=True)
 class Meaning:
-    """Which column holds the texts, or the addresses; `counted_as`: what rows that hold no item are counted as."""
+    """Which column holds the texts, or the addresses; `pages`: which hold lists of texts and of images in their order;
+    `counted_as`: what rows that hold no item are counted as."""
 
     text: str | None = None
+    pages: tuple[str, str] | None = None
     address: str | None = None
     kind: str = "image"
     """What is at the addresses, as far as the columns tell."""
@@ -58,6 +61,8 @@ def meaning(names: Iterable[str], columns: Mapping[str, str] | None = None) -> M
         return Meaning(address=columns["url"], kind=_kind(by_plain))
     if by_plain.keys() >= OF_DOWNLOADS:
         return Meaning(counted_as=DOWNLOADS)
+    if by_plain.keys() >= {"texts", "images"}:  # OBELICS, MINT-1T
+        return Meaning(pages=(by_plain["texts"], by_plain["images"]))
     text = next((by_plain[name] for name in TEXT if name in by_plain), None)
     address = next((by_plain[name] for name in URL if name in by_plain), None)
     if address is not None and (text is None or any(name in by_plain for name in OF_MEDIA)):

@@ -8,7 +8,8 @@ from typing import Any
 from resiliparse.extract.html2text import extract_plain_text
 from resiliparse.parse.html import HTMLTree
 
-from reelmill.archives.columns import BOILERPLATE, ENCODING, ENCODING_FROM
+from reelmill.archives.columns import BOILERPLATE, ENCODING, ENCODING_FROM, IMAGES
+from reelmill.archives.page_images import mark_images, placed
 from reelmill.errors import Refused
 from reelmill.media.encoding import decode
 
@@ -67,9 +68,9 @@ def begins_html(head: bytes) -> bool:
     return _BEGINS.match(head.removeprefix(b"\xef\xbb\xbf")) is not None
 
 
-def page_text(data: bytes, declared: str | None) -> tuple[str, dict[str, Any]]:
+def page_text(data: bytes, declared: str | None, page_url: str | None = None) -> tuple[str, dict[str, Any]]:
     """A page's main text, and what is known of it: `title` and `licence` where it states them, its encoding, and the
-    share of its words that is no main text. `declared`: the charset of its HTTP header.
+    share of its words that is no main text, and its images. `declared`: the charset of its HTTP header.
 
     Raises Refused for a page that is nested too deep, or has no main text.
     """
@@ -83,8 +84,11 @@ def page_text(data: bytes, declared: str | None) -> tuple[str, dict[str, Any]]:
     if not text:
         raise Refused("empty: the page has no main text")
     everything = extract_plain_text(tree, main_content=False, alt_texts=False)
+    images = mark_images(tree, page_url)
+    places = placed(images, text, tree.body.text or "") if images and tree.body is not None else []
     stated: dict[str, Any] = {"title": tree.title.strip() if tree.title else None, "licence": _licence(tree)}
     found = {ENCODING: decoded.encoding, ENCODING_FROM: decoded.told_by, BOILERPLATE: _boilerplate(text, everything)}
+    found |= {IMAGES: places} if places else {}
     return text, {**{name: value for name, value in stated.items() if value}, **found}
 
 

@@ -7,9 +7,10 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from reelmill.archives.columns import Meaning, meaning, said
+from reelmill.archives.columns import IMAGES, Meaning, meaning, said
 from reelmill.archives.compression import content_of
 from reelmill.archives.contract import CHUNK_BYTES, Archive, Member
+from reelmill.archives.page_images import joined
 from reelmill.archives.url_rows import address_row
 from reelmill.errors import brief
 from reelmill.media.source import Source
@@ -51,15 +52,11 @@ class JsonLines(Archive):
             return None
         if self._lines.address is not None:
             return address_row(at, f"{at}", row, self._lines, self._columns)
+        if self._lines.pages is not None:
+            texts, urls = (row.pop(column, None) for column in self._lines.pages)
+            return _page(at, name, texts, urls, said(row))
         assert self._lines.text is not None
-        text = row.pop(self._lines.text, None)
-        if not isinstance(text, str):
-            return Member(at, name, kind="text", problem=f"no_text: the line's `{self._lines.text}` is no text")
-        try:
-            data = text.encode()
-        except UnicodeEncodeError as error:
-            return Member(at, name, kind="text", problem=f"not_utf8: {brief(error)}")
-        return Member(at, name, iter([data]), kind="text", known=said(row))
+        return _text(at, name, row.pop(self._lines.text, None), row, self._lines.text)
 
 
 def lines_of(source: Source, columns: Mapping[str, str] | None = None) -> JsonLines | None:
@@ -70,6 +67,24 @@ def lines_of(source: Source, columns: Mapping[str, str] | None = None) -> JsonLi
             if not problem and (found := meaning(row, columns)):
                 return JsonLines(source, found, columns)
     return None
+
+
+def _text(at: int, name: str, text: Any, row: dict[str, Any], column: str) -> Member:
+    if not isinstance(text, str):
+        return Member(at, name, kind="text", problem=f"no_text: the line's `{column}` is no text")
+    try:
+        data = text.encode()
+    except UnicodeEncodeError as error:
+        return Member(at, name, kind="text", problem=f"not_utf8: {brief(error)}")
+    return Member(at, name, iter([data]), kind="text", known=said(row))
+
+
+def _page(at: int, name: str, texts: Any, urls: Any, known: dict[str, Any]) -> Member:
+    if not (isinstance(texts, list) and isinstance(urls, list)):
+        return Member(at, name, kind="text", problem="no_text: the line has no lists of texts and images")
+    text, images = joined(texts, urls)
+    data = text.encode("utf-8", "replace")
+    return Member(at, name, iter([data]), kind="text", known={**known, IMAGES: images})
 
 
 def _parsed(line: bytes) -> tuple[dict[str, Any], str]:

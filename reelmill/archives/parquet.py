@@ -11,8 +11,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from reelmill.archives.columns import Meaning, meaning, said
+from reelmill.archives.columns import IMAGES, Meaning, meaning, said
 from reelmill.archives.contract import CHUNK_BYTES, Archive, Member
+from reelmill.archives.page_images import joined
 from reelmill.archives.url_rows import address_row
 from reelmill.errors import Refused, brief
 from reelmill.media.containers import HEAD
@@ -33,7 +34,9 @@ class Parquet(Archive):
     ) -> None:
         super().__init__(source)
         self._media, self._cells, self._columns = media, cells, columns
-        self._wanted = media or [name for name in (cells.text or cells.address,) if name]
+        texts, images = cells.pages or (None, None)
+        self._wanted = media or [name for name in (cells.text or cells.address or texts,) if name]
+        self._beside = [images] if images and not media else []
 
     def members(self, first: int = 0) -> Iterator[Member | None]:
         """As in the contract."""
@@ -49,7 +52,8 @@ class Parquet(Archive):
 
     def _rows(self, file: pq.ParquetFile, first: int) -> Iterator[Member]:
         per_row = len(self._wanted)
-        columns = [*self._wanted, *_plain_columns(file.schema_arrow, self._wanted)]
+        taken = [*self._wanted, *self._beside]
+        columns = [*taken, *_plain_columns(file.schema_arrow, taken)]
         row = 0
         for group in range(file.metadata.num_row_groups):
             rows = file.metadata.row_group(group).num_rows
@@ -68,8 +72,12 @@ class Parquet(Archive):
             decoded = {name: _decoded(value) for name, value in values.items()}
             yield address_row(row, f"{row:08d}", decoded, self._cells, self._columns)
             return
-        rest = {name: _decoded(value) for name, value in values.items() if name not in self._wanted}
+        rest = {name: _decoded(v) for name, v in values.items() if name not in (*self._wanted, *self._beside)}
         known = said(rest)
+        if self._cells.pages:
+            texts, urls = (values[name] for name in self._cells.pages)
+            yield _page(number, f"{row:08d}", texts, urls, known)
+            return
         for place, column in enumerate(self._wanted):
             if number + place < first:
                 continue
@@ -104,6 +112,15 @@ def _cell(number: int, name: str, value: Any, known: dict[str, Any], *, is_text:
     if suffix is None:
         return Member(number, name, problem=f"unknown_kind: it begins with {data[:12]!r}", kind="image", known=known)
     return Member(number, name + suffix, _chunks(data), known=known)
+
+
+def _page(number: int, name: str, texts: Any, urls: Any, known: dict[str, Any]) -> Member:
+    if not (isinstance(texts, list) and isinstance(urls, list)):
+        return Member(number, f"{name}.txt", kind="text", problem="no_text: the row has no lists of texts and images")
+    text, images = joined(texts, urls)
+    return Member(
+        number, f"{name}.txt", iter([text.encode("utf-8", "replace")]), kind="text", known={**known, IMAGES: images}
+    )
 
 
 def _values(batch: pa.RecordBatch) -> list[dict[str, Any]]:

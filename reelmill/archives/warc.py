@@ -113,7 +113,7 @@ class Warc(Archive):
         if len(data) > MAX_PAGE:
             raise Refused(f"too_large: a page of {len(data)} bytes, allowed {MAX_PAGE}")
         if is_page:
-            text, stated = page_text(data, body.head.charset if body.head else None)
+            text, stated = page_text(data, body.head.charset if body.head else None, known["url"])
             data, known = text.encode("utf-8", "replace"), {**known, **stated}
         elif body.head and body.head.charset:
             decoded = decode(data, body.head.charset)

@@ -127,6 +127,18 @@ class List:
 
 
 @dataclass(frozen=True)
+class Listed:
+    """A list of at most so many entries, each of which the field takes."""
+
+    of: Field
+    most: int
+
+    def check(self, value: Any, name: str) -> list[Any]:
+        """What the field makes of each entry."""
+        return [self.of.check(one, f"{name}[{n}]") for n, one in enumerate(List(self.most).check(value, name))]
+
+
+@dataclass(frozen=True)
 class First:
     """A list of which the first entry counts."""
 

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reelmill.curation import scoring
+from reelmill.curation.expanders.text import text_clip
 from reelmill.curation.ledger import PLAN
 from reelmill.curation.scoring import ItemScorer
 from reelmill.curation.text_bundles import TEXT_EXPANDER, batches
@@ -16,6 +17,7 @@ from reelmill.curation.texts.splitting import spans
 from reelmill.curation.texts.words import split_words
 from reelmill.errors import Refused
 from reelmill.media.encoding import decode
+from reelmill.media.source import Source
 from reelmill.pipelines.curate import recipes
 
 RUSSIAN = "Мельница стоит у реки с ранней весны, и это не последний год, когда крестьяне привозят сюда зерно. " * 8
@@ -216,6 +218,22 @@ def test_a_text_that_kills_its_child_costs_itself_alone(scorer, tmp_path, monkey
     monkeypatch.setattr(scoring, "JOB", "os:abort")
     found = scorer.score_texts([plan_row(tmp_path / "a.txt"), plan_row(tmp_path / "b.txt")])
     assert [row["status"] for row, _ in found] == ["done", "done"]
+
+
+def test_images_stay_where_they_were_while_the_text_is_cleaned_and_divided(tmp_path):
+    raw = "One\u200b two.  \n\n\n\n\nMail a.b@example.org now.\n\nThree \ufffc7\ufffc four.\n\nFive six."
+    (tmp_path / "page.txt").write_text(raw)
+    text = {"clean": True, "mask": ["mail"], "max_chars": 0}
+    options = {"max_text_bytes": 1000, "text": text}
+    marks = [0, raw.index("Mail"), raw.index("Three"), raw.index("Three"), len(raw)]
+    kept = "One two.\n\nMail [mail] now.\n\nThree  7  four.\n\nFive six."
+    cut = kept.index("Three")
+    parts = [{"key": "a", "first": 0, "last": cut}, {"key": "b", "first": cut, "last": len(kept)}]
+    clips = [{**part, "marks": marks} for part in parts]
+    source = Source(str(tmp_path / "page.txt"), 0, len(raw.encode()))
+    first, second = (a["text"].tobytes().decode() for _, a in text_clip(source, {**options, "clips": clips}))
+    assert first == "<0>One two.\n\n<1>Mail [mail] now.\n\n".replace("<", "\ufffc").replace(">", "\ufffc")
+    assert second == "<2><3>Three  7  four.\n\nFive six.<4>".replace("<", "\ufffc").replace(">", "\ufffc")
 
 
 @pytest.mark.parametrize(

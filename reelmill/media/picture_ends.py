@@ -19,7 +19,7 @@ from reelmill.media.deep import DEMUXERS
 from reelmill.media.lzw import unpacked_size
 
 SPARE = {b"VP8 ": 16, b"VP8L": 2}
-"""Bytes at the end of a WebP's data that its decoder may not need: encoders end in a few zeros, or fill up to even."""
+"""Bytes at the end of a WebP's data that its decoder may not need: encoders end in a few zeros."""
 _TILE_WIDTH, _TILE_LENGTH, _TILE_OFFSETS, _TILE_COUNTS = 322, 323, 324, 325
 _OFFSETS, _COUNTS, _ROWS = 273, 279, 278
 _COMPRESSION, _FILL_ORDER, _PLANAR, _BITS, _PHOTOMETRIC = 259, 266, 284, 258, 262
@@ -37,7 +37,8 @@ def webp(stream: BinaryIO, size: tuple[int, int]) -> list[str]:
     while at + 8 <= len(data):
         kind, length = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
         if kind in SPARE:
-            shorter = _riff(kind, data[at + 8 : at + 8 + length - SPARE[kind]])
+            left = (length - SPARE[kind]) // 2 * 2  # libwebp would take the byte that fills up to even for data
+            shorter = _riff(kind, data[at + 8 : at + 8 + left])
             return ["webp: the picture is whole before its data ends"] if _is_whole(shorter, size) else []
         at += 8 + length + length % 2
     return []
@@ -54,7 +55,7 @@ def _is_whole(data: bytes, size: tuple[int, int]) -> bool:
 
 
 def _riff(kind: bytes, data: bytes) -> bytes:
-    chunk = kind + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2)
+    chunk = kind + struct.pack("<I", len(data)) + data
     return b"RIFF" + struct.pack("<I", len(chunk) + 4) + b"WEBP" + chunk
 
 

@@ -10,7 +10,7 @@ from odd_media import picture
 from odd_pictures import png, profile, saved, turned
 from PIL import Image
 
-from reelmill.media.picture_ends import gif
+from reelmill.media.picture_ends import gif, webp
 
 SOUND = {
     "base.jpg": {"format": "JPEG", "quality": 90},
@@ -97,6 +97,13 @@ def test_ends_that_are_missing(tmp_path):
     longer = bytearray(bmp)
     longer[2:6] = (len(bmp) + 10).to_bytes(4, "little")
     assert found(tmp_path / "a.bmp", bytes(longer))[2] == "bmp: # bytes are missing"
+
+
+def test_lossless_webps_of_any_length_are_whole(tmp_path):
+    for seed in range(24):
+        rough = np.random.default_rng(seed).integers(0, 256, (5 + seed % 4, 7, 3), np.uint8)
+        image = Image.fromarray(rough).resize((60 + seed, 40))
+        assert webp(io.BytesIO(saved(image, format="WEBP", lossless=True)), image.size) == []
 
 
 def opens(data):

@@ -107,6 +107,7 @@ class Video(Moving):
         Packets that fail are counted, not fatal, up to MAX_ERROR_SHARE.
         """
         facts, clock = self.facts, self._clock
+        steps, is_back = 0, False
         for frame, time_s in clock.times(self._pictures()):
             look = self._seen(frame)
             if facts.frames == 0:
@@ -117,6 +118,9 @@ class Video(Moving):
             facts.frames += 1
             is_key = self._is_key(frame)
             missing, (is_damaged, follows_loss) = self._pace.missing(time_s), self._damage.spoils(frame, is_key)
+            if is_back or clock.steps > steps:  # where the file's clock slips and comes back nothing is missing
+                missing = 0
+            steps, is_back = clock.steps, clock.steps > steps
             yield Decoded(facts.frames - 1, time_s, _over_white(frame), look, is_key, is_damaged, missing, follows_loss)
         self._count()
         facts.duration_s, facts.clock_steps, facts.steadiness = clock.end_s, clock.steps, self._pace.steadiness

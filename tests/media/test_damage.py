@@ -173,6 +173,20 @@ def test_gaps_pauses_and_clocks_that_are_not_steady(tmp_path, ticks, missing, st
     assert (lost, item["steadiness"]) == (missing, pytest.approx(steadiness))
 
 
+def test_where_the_clock_slips_and_comes_back_nothing_is_missing(tmp_path):
+    path, slips = film(tmp_path / "a.mkv", pictures(20), codec="mjpeg", pixels="yuvj420p"), tmp_path / "b.mkv"
+    with av.open(str(path)) as read_from, av.open(str(slips), "w") as out:
+        stream = read_from.streams.video[0]
+        copy = out.add_stream_from_template(stream)
+        step = round(1 / FPS / stream.time_base)
+        for n, packet in enumerate(packet for packet in read_from.demux(stream) if packet.size):
+            packet.stream = copy
+            packet.pts += step * (3 if n == 10 else 5)
+            out.mux(packet)
+    ((_, lost),), item = found(slips)
+    assert (lost, item["clock_steps"]) == (0, 1)
+
+
 def test_files_that_were_joined_or_begin_inside_a_group_are_sound(tmp_path):
     parts = [film(tmp_path / name, sound_s=2).read_bytes() for name in ("a.ts", "b.ts")]
     joined, inside = tmp_path / "joined.ts", tmp_path / "inside.ts"

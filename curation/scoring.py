@@ -34,6 +34,7 @@ from reelmill.curation.rules import Rule, RuleFilter
 from reelmill.curation.scenes import ScenesConfig
 from reelmill.curation.sidecars import Sidecar, read_sidecar
 from reelmill.curation.text_bundles import BUNDLE, JOB, bundled, by_text, read_bytes
+from reelmill.curation.text_cleaning import clean_text
 from reelmill.curation.texts.config import TextConfig
 from reelmill.errors import ConfigError, DataError
 from reelmill.isolation.failures import failure_of
@@ -212,6 +213,9 @@ class ItemScorer:
             raise ItemFailed("item", "decoder_nonsense: two samples of one span")
         known = {name: facts[name] for name in ITEMS.names if name in facts}
         known |= {"codec": sidecar.encoding} if sidecar.encoding else {}
+        if row["licence"] is None and (stated := clean_text(facts.get("stated_licence") or "")):
+            known |= {"licence": stated, "licence_from": "file"}
+        known["copyright"] = clean_text(facts.get("copyright") or "")
         for sample in rows:
             sample.update({name: facts.get(name) for name in OF_THE_ITEM})
         return {**row, **known, "status": "done", "n_samples": len(rows)}, rows
@@ -236,10 +240,12 @@ class ItemScorer:
         if item.get("fetched") is not None:
             crawled = item["fetched"].astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
             sidecar = replace(sidecar, licence=sidecar.licence or item["licence"], crawled=crawled)
-        known = {
+        known: dict[str, Any] = {
             name: getattr(sidecar, name)
             for name in ("source", "licence", "url", "page_url", "crawled", "alt", "meta", "images")
         }
+        if sidecar.licence is not None:
+            known["licence_from"] = "page" if sidecar.boilerplate is not None else "sidecar"
         return {**row, **known, "sidecar_problem": sidecar.problem, "score_fingerprint": self.fingerprint}
 
 

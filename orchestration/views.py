@@ -66,7 +66,8 @@ VIEWS = {  # {table} is the table's files, a SQL list; {prefer}, {languages}, {m
         UNION ALL BY NAME SELECT NULL::VARCHAR AS url WHERE false""",
     "fetches": "SELECT * FROM read_parquet({fetches}, union_by_name = true)",
     "items": """SELECT * FROM read_parquet({items}, union_by_name = true)
-        UNION ALL BY NAME SELECT NULL::{page_image}[] AS images WHERE false""",
+        UNION ALL BY NAME SELECT NULL::{page_image}[] AS images, NULL::VARCHAR AS licence_from,
+            NULL::VARCHAR AS copyright, NULL::BOOLEAN AS c2pa WHERE false""",
     "audio": "SELECT * EXCLUDE (unit) FROM read_parquet({audio}, union_by_name = true)",
     "transcripts": "SELECT * EXCLUDE (unit) FROM read_parquet({transcripts}, union_by_name = true)",
     "chosen_transcripts": """SELECT * EXCLUDE (place, best)

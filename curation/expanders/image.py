@@ -13,7 +13,8 @@ from reelmill.curation.expanders import video
 from reelmill.isolation import wire
 from reelmill.media.geometry import fit
 from reelmill.media.limits import Limits
-from reelmill.media.pictures import is_animation, open_picture
+from reelmill.media.pictures import is_animation, open_picture, opened
+from reelmill.media.rights import image_rights
 from reelmill.media.source import Source
 
 
@@ -32,4 +33,6 @@ def expand(source: Source, options: dict[str, Any]) -> Iterator[wire.Message]:
     }
     span = {"start_s": 0.0, "end_s": 0.0, "width": facts.width, "height": facts.height, "fps": 0.0}
     yield {"type": "sample", **span, "damaged_frames": int(bool(facts.errors))}, arrays
-    yield {"type": "item", **asdict(facts), "sha256": source.sha256()}, {}
+    with opened(source, Limits.of(options)) as picture:
+        rights = asdict(image_rights(picture.file, source))
+    yield {"type": "item", **asdict(facts), **rights, "sha256": source.sha256()}, {}

@@ -17,6 +17,7 @@ from reelmill.isolation import wire
 from reelmill.media.limits import Limits
 from reelmill.media.moving import Moving
 from reelmill.media.opening import open_moving
+from reelmill.media.rights import video_rights
 from reelmill.media.source import Source
 
 
@@ -31,7 +32,8 @@ def expand(source: Source, options: dict[str, Any]) -> Iterator[wire.Message]:
         video.check_length()
     finally:
         video.close()
-    yield {"type": "item", **asdict(video.facts), "sha256": source.sha256()}, {}
+    rights = asdict(video_rights(video.metadata, source))
+    yield {"type": "item", **asdict(video.facts), **rights, "sha256": source.sha256()}, {}
 
 
 class _Narrated(Pass):

@@ -20,6 +20,7 @@ from reelmill.media.impossible import impossible_share
 from reelmill.media.limits import Limits
 from reelmill.media.moving import Decoded, Look, Moving, Renderer
 from reelmill.media.opening import open_moving
+from reelmill.media.rights import video_rights
 from reelmill.media.source import Source
 
 RUN = 3
@@ -56,7 +57,8 @@ def expand(source: Source, options: dict[str, Any]) -> Iterator[wire.Message]:
         video.check_length()
     finally:
         video.close()
-    yield {"type": "item", **asdict(video.facts), "sha256": source.sha256()}, {}
+    rights = asdict(video_rights(video.metadata, source))
+    yield {"type": "item", **asdict(video.facts), **rights, "sha256": source.sha256()}, {}
 
 
 class Pass:

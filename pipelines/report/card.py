@@ -33,8 +33,8 @@ def limits(numbers: Mapping[str, Any]) -> list[str]:
     found = [
         "Scores are measurements of pixels (motion, text area, sharpness, color), not judgments of meaning.",
         "Duplicates are found by SHA-256 of the item; near duplicates stay.",
-        "Licences and sources are what the sidecars state; nobody checked them. No filter for safety or personal data "
-        "has run.",
+        "Licences and sources are what sidecars, pages and files state; nobody checked them. No filter for safety or "
+        "personal data has run.",
     ]
     if totals["without_aesthetic_score"]:
         found.append(
@@ -79,6 +79,8 @@ def markdown(root: Path, recipe: Recipe, run: Mapping[str, Any], found: Mapping[
         ("Made by", f"reelmill {run.get('reelmill', '')}".strip()),
     ]  # fmt: skip
     rules = [(f"`{row['name']}`", f"`{row['expr']}`", row["keep"], row["kinds"]) for row in bounds(recipe)]
+    counts = ("items", "copyrighted", "c2pa")
+    stated = [(row["name"], *(f"{row[name]:,}" for name in counts)) for row in found["stated"]]
     sections = [
         hub.header(root, name, run.get("tokens_fingerprint", ""), found) + f"\n# {_escaped(name)}",
         "Video, image and text samples curated from a dump, and their token documents, by reelmill. "
@@ -89,6 +91,8 @@ def markdown(root: Path, recipe: Recipe, run: Mapping[str, Any], found: Mapping[
         _table(("source", "documents", "tokens"), [_counted(row) for row in tokens["source"]]),
         "## Licences",
         _table(("licence", "documents", "tokens"), [_counted(row) for row in tokens["licence"]]),
+        "Who states them, and what the files carry:",
+        _table(("stated by", "items", "with a copyright notice", "with C2PA credentials"), stated),
         "## Rules",
         "The first that fails is the reason; exact duplicates go before.",
         _table(("rule", "value", "kept when", "kinds"), rules),

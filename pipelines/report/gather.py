@@ -23,6 +23,12 @@ SELECT count(*) AS items, count(*) FILTER (status = 'refused') AS refused,
     count(DISTINCT source) AS sources, count(DISTINCT licence) AS licences
 FROM items"""
 
+_STATED = """
+SELECT CASE WHEN licence IS NULL THEN 'nobody' ELSE coalesce(licence_from, 'an earlier version') END AS name,
+    count(*) AS items, count(copyright) AS copyrighted, count(*) FILTER (c2pa) AS c2pa
+FROM items WHERE status = 'done' GROUP BY ALL ORDER BY items DESC, name"""
+"""Who states the licence of how many items; how many carry a copyright notice or C2PA's credentials."""
+
 _JUDGED = """
 SELECT s.kind, coalesce(v.status, 'undecided') AS status, v.rule, v.second_chance,
     any_value(v.stage) AS stage, count(*) AS samples,
@@ -88,6 +94,7 @@ def numbers(ledger: LedgerQueries, rules: Mapping[str, Rule], fingerprint: str) 
         "totals": totals,
         "funnel": _funnel(judged, rules, totals),
         "tokens": {n: _bounded(r, ("documents", "tokens", "vision")) for n, r in _tokens(ledger, fingerprint).items()},
+        "stated": ledger.rows(_STATED),
         "refused": _bounded(ledger.rows(_REFUSED), ("items",)),
         "errors": _bounded(ledger.rows(_ERRORS), ("samples",)),
         "timings": ledger.rows(_TIMINGS) if ledger.has("timings") else [],

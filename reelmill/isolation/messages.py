@@ -97,6 +97,8 @@ SAMPLES: Kinds = {
             "primaries": Maybe(Text(80, "[ -~]+")),
             "interlaced": Maybe(Flag()),
             "steadiness": Maybe(Number(0.0, 1.0)),
+            **dict.fromkeys(("stated_licence", "copyright"), Maybe(Text(500, repair=True))),
+            "c2pa": Maybe(Flag()),
             "damage": Maybe(Text(300, "[ -~]+")),
         }
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -86,6 +86,8 @@ class Moving(ABC):
     facts: Facts
     declared_s: float | None
     """Seconds that the file says it lasts."""
+    metadata: Mapping[str, str] = {}
+    """What the container says of itself, such as `copyright`."""
     errors_at_end: int = 0
     """Errors behind the last frame that could be decoded."""
 

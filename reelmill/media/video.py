@@ -62,6 +62,7 @@ class Video(Moving):
                 self._container = av.open(self._file, mode="r", format=name, metadata_errors="replace")
         except (av.error.FFmpegError, ValueError) as error:
             raise Refused(f"cannot_open: {_words(error)}") from None
+        self.metadata = dict(self._container.metadata)
         own = f"{self._container.format.name}: "  # what decoders say of the packets read ahead they will say again
         self._damage.note([words for words in complaints if words.startswith(own)], None)
         self._stream, streams = choose(self._container)

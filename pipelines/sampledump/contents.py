@@ -8,7 +8,7 @@ from typing import Literal
 from urllib.parse import quote
 
 from reelmill import weights
-from reelmill.pipelines.sampledump import images, texts, videos
+from reelmill.pipelines.sampledump import crawls, images, texts, videos
 from reelmill.pipelines.sampledump.facts import ItemFact, Kind
 from reelmill.pipelines.sampledump.real import REAL, Real
 
@@ -72,6 +72,7 @@ FACTS: dict[str, ItemFact] = {
             *(still.fact() for still in images.STILLS),
             images.DUPLICATE,
             *(texts.fact(uri) for uri in texts.TEXTS),
+            *(fact for file in crawls.packed().values() for fact in file.facts),
         ],
         key=lambda fact: fact.uri,
     )

@@ -86,6 +86,47 @@ brought. There are also letters that are as wide as two, ｗａｔｅｒ, and wo
 break: 5 kg, 10 °C, 3 ½ turns of the screw.
 """
 
+PONDS = """\
+A pond above a mill is never quite still. In spring it is brown and high, and the boards of the gate hum when a hand is
+laid on them. In summer dragonflies hang over it, and the water stands so low that the posts of an older dam come out of
+the mud, black and soft as bread. Children are told that a bell lies at the bottom. Nobody has seen it, and everyone has
+heard it, in the evening, when the wind comes from the village.
+
+In autumn the leaves gather before the grating, and the miller rakes them out twice a day, because a wheel choked
+with leaves turns as slowly as one without water. In winter he breaks the ice along the gate with an iron bar. Then he
+looks at the sky, writes the height of the water into a book, and goes in to the stove."""
+
+LANGUAGES: dict[str, str] = {
+    "de": """\
+Die Mühle am Fluss dreht sich seit dem frühen Frühling, und die Bauern bringen jede Woche ihr Korn dorthin. Wer zu spät
+kommt, wartet auf der Bank vor der Tür und hört dem Wasser zu. Der Müller sagt, dass man an seinem Klang erkennt, ob es
+am nächsten Tag regnen wird. Nicht alle glauben ihm das, aber auch die anderen hören hin.
+
+Am Abend schließt er das Wehr mit drei Drehungen einer hölzernen Schraube. Dann ist es so still im Tal, dass man
+die Katze auf der Treppe hört. Das Mehl liegt auf allen Balken, und bei Licht sieht es aus wie der erste Schnee.""",
+    "es": """\
+El molino del río gira desde la primavera, y los campesinos llevan allí su grano todas las semanas. El que llega tarde
+espera en el banco de la puerta y escucha el agua. El molinero dice que por su sonido se sabe si va a llover al día
+siguiente. No todos le creen, pero también los demás escuchan.
+
+Por la noche cierra la compuerta con tres vueltas de un tornillo de madera. Entonces el valle queda tan callado que se
+oye al gato en la escalera. La harina cubre todas las vigas, y a la luz de la lámpara parece la primera nieve.""",
+    "ru": """\
+Мельница у реки работает с ранней весны, и крестьяне каждую неделю привозят сюда зерно. Кто приезжает поздно, тот ждёт
+на скамейке у двери и слушает воду. Мельник говорит, что по её звуку можно узнать, будет ли завтра дождь. Не все ему
+верят, но слушают и остальные.
+
+Вечером он закрывает затвор тремя оборотами деревянного винта. Тогда в долине становится так тихо, что слышно кошку на
+лестнице. Мука лежит на всех балках, и в свете лампы она похожа на первый снег.""",
+    "zh": """\
+河边的磨坊从早春开始就一直在转动，农民们每个星期都把谷物送到这里来。来晚的人坐在门前的长凳上，听着水声等候。磨坊主人说，从水的声音
+里可以听出第二天会不会下雨。不是所有的人都相信他，可是不相信的人也在听。
+
+到了晚上，他把木头的螺杆转三圈，关上闸门。这时山谷里安静极了，连楼梯上的猫走路都听得见。所有的房梁上都落着面粉，在灯光下看起来就像
+第一场雪。春天的水又急又浑，夏天的水又浅又清，秋天的水面上漂着树叶，冬天的水在冰下面流。磨坊主人把每一天的水位都写在一个本子里。""",
+}
+"""Texts of one story, by language."""
+
 TEXTS: dict[str, str] = {
     "texts/river.txt": RIVER,
     "texts/notes.txt": RULES,

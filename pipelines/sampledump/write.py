@@ -1,4 +1,4 @@
-"""Lays the sample dump out as a crawl leaves it: a folder tree with sidecars, and a WebDataset tar."""
+"""Lays the sample dump out as crawls leave it: a folder tree with sidecars, a WebDataset tar, and packed files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from pathlib import Path, PurePosixPath
 import cv2
 
 from reelmill.errors import DataError
+from reelmill.pipelines.sampledump import crawls
 from reelmill.pipelines.sampledump.contents import Entry, entries
+from reelmill.pipelines.sampledump.facts import ItemFact
 from reelmill.pipelines.sampledump.videos import TAR
 
 TIME = 1_700_000_000
@@ -57,8 +59,9 @@ def write_sample_dump(folder: Path) -> Manifest:
     finally:
         if partial.exists():
             shutil.rmtree(partial)
-    by_kind = {kind: tuple(e.uri for e in listed if e.kind == kind) for kind in ("video", "image", "text")}
-    return Manifest(folder, by_kind["video"], by_kind["image"], by_kind["text"], size)
+    everything: list[Entry | ItemFact] = [*listed, *(fact for file in crawls.packed().values() for fact in file.facts)]
+    uris = {kind: tuple(sorted(e.uri for e in everything if e.kind == kind)) for kind in ("video", "image", "text")}
+    return Manifest(folder, uris["video"], uris["image"], uris["text"], size)
 
 
 def _write(listed: list[Entry], root: Path) -> None:
@@ -71,6 +74,10 @@ def _write(listed: list[Entry], root: Path) -> None:
                     _add(tar, PurePosixPath(entry.uri).stem + suffix, data)
                 else:
                     _put((root / entry.uri).with_suffix(suffix), data)
+    for place, file in crawls.packed().items():
+        _put(root / place, file.data)
+    for place, subtitles in crawls.SUBTITLES.items():
+        _put(root / place, subtitles.encode())
     for path in root.rglob("*"):
         os.utime(path, (TIME, TIME))
 

@@ -4,11 +4,13 @@ import hashlib
 import io
 import json
 import tarfile
+from functools import cache
 from itertools import groupby, pairwise
 from pathlib import Path
 
 import av
 import numpy as np
+import pycld2
 import pytest
 from dumps import curate, curate_here
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -17,7 +19,9 @@ from scenedetect import ContentDetector, FrameTimecode, ThresholdDetector
 from reelmill import weights
 from reelmill.curation.readers import read_dump
 from reelmill.errors import DataError, WeightsError
+from reelmill.isolation.parent import Child, IsolationConfig
 from reelmill.orchestration.views import LedgerQueries
+from reelmill.pipelines.sampledump import crawls
 from reelmill.pipelines.sampledump.contents import FACTS
 from reelmill.pipelines.sampledump.images import COPY, STILLS
 from reelmill.pipelines.sampledump.real import REAL
@@ -40,7 +44,16 @@ def root(manifest):
     return manifest.root
 
 
+@cache
+def packed_members(root: Path) -> dict[str, bytes]:
+    places = {item.uri: item.source for item in read_dump(root) if item.uri.startswith("crawl/")}
+    with Child(IsolationConfig()) as child:
+        return {uri: child.opened(place).open().read() for uri, place in places.items()}
+
+
 def data_of(root: Path, uri: str) -> bytes:
+    if uri.startswith("crawl/"):
+        return packed_members(root)[uri]
     if not uri.startswith(f"{TAR}/"):
         return (root / uri).read_bytes()
     with tarfile.open(root / TAR) as tar:
@@ -194,7 +207,7 @@ def test_duplicates_are_exact_and_have_the_larger_uri(root):
 
 def test_texts(root):
     texts = {uri: data_of(root, uri).decode("utf-8") for uri in FACTS if FACTS[uri].kind == "text"}
-    assert all(1000 < len(text) < 4000 for text in texts.values())
+    assert all(1000 < len(text) < 4000 for uri, text in texts.items() if uri.startswith("texts/"))
     assert "<|image start|>" in texts["texts/notes.txt"] and "<|visual token 000123|>" in texts["texts/notes.txt"]
     assert all(part in texts["texts/水車.txt"] for part in ("水車", "🌊", "물레방아", "é", "é"))
 
@@ -205,6 +218,9 @@ def test_sidecars(root):
         if item.uri == "images/cutout.png":
             with pytest.raises(json.JSONDecodeError):
                 json.loads(item.json.open().read())
+        elif item.known is not None and item.known.url:
+            assert item.known.url.startswith("https://")
+            assert item.kind == "text" or (item.known.alt or "") == fact.caption
         elif item.json is None:
             assert not fact.caption and item.text is None
         else:
@@ -214,6 +230,19 @@ def test_sidecars(root):
             caption = item.text.open().read().decode() if item.text else known.get("alt", "")
             assert caption == (fact or next(real for real in REAL if real.uri == item.uri)).caption
     assert not any(item.json for item in read_dump(root) if item.uri == "videos/long/scenes.mp4")
+
+
+def test_one_of_each_packed_format_and_language(root):
+    assert {path.name for path in (root / "crawl").iterdir()} == {
+        "story.warc.gz", "pictures.parquet", "stills.zip", "texts.jsonl"
+    }  # fmt: skip
+    items = {item.uri: item for item in read_dump(root) if item.uri.startswith("crawl/")}
+    languages = [pycld2.detect(data_of(root, uri).decode())[2][0][1] for uri in items if ".jsonl/" in uri]
+    assert sorted(languages) == ["de", "es", "ru", "zh"]
+    pages = {item.known.url.rpartition("/")[2]: item for uri, item in items.items() if ".warc.gz/" in uri}
+    assert len(pages["river.html"].known.images) == 4 and pages["river.html"].known.licence == crawls.LICENCE
+    [mill] = [item for item in read_dump(root) if item.uri == "videos/mills/windmill.mp4"]
+    assert b"WEBVTT" in mill.subtitles.open().read()
 
 
 def test_real_footage_is_the_cards_bytes_with_its_licence(root):

@@ -11,6 +11,8 @@ from resiliparse.parse.html import HTMLTree
 
 MOST = 60
 """Images of a page; OBELICS drops pages with more than 30."""
+LOOKED_AT = 200
+"""Elements that are asked for an address."""
 MAX_URL, MAX_ALT = 800, 300
 MAX_SAID = 40_000
 """Characters of all of them."""
@@ -40,7 +42,7 @@ def mark_images(tree: HTMLTree, page_url: str | None) -> list[PageImage]:
     root = urljoin(page_url or "", (base.getattr("href") or "") if base is not None else "")
     found: list[PageImage] = []
     left = MAX_SAID
-    for element in document.query_selector_all("img"):
+    for element in document.query_selector_all("img")[:LOOKED_AT]:  # going through all of them takes their square
         url, parent = _address(element, root), element.parent
         if url is None or len(found) == MOST or element.closest(_OUTSIDE) is not None or parent is None:
             continue
@@ -82,14 +84,16 @@ def placed(images: list[PageImage], text: str, marked: str) -> list[PageImage]:
         else:
             words += part
     lines = list(_lines(text, words))
-    known: dict[int, int] = {}
-    for position, number in marks:  # a page may hold marks of its own: only the first of each, and none behind the next
+    first: dict[int, int] = {}
+    for position, number in marks:  # a page may hold marks of its own: the first of each counts, and their order stays
         if number < len(images):
-            known.setdefault(number, max(position, *known.values(), 0))
-    return [
-        {**images[number], "position": next((start for start, at in lines if at >= position), len(text))}
-        for number, position in known.items()
-    ]
+            first.setdefault(number, position)
+    known, behind = [], 0
+    for number in sorted(first):
+        behind = max(behind, first[number])
+        at = next((start for start, line_at in lines if line_at >= behind), len(text))
+        known.append({**images[number], "position": at})
+    return known
 
 
 def _lines(text: str, words: str) -> Iterable[tuple[int, int]]:

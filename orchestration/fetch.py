@@ -31,6 +31,8 @@ from reelmill.os_errors import os_failure
 
 RETRY = "fetch"
 """`--retry fetch`: what failed; `--retry fetch:timeout`: what has that reason."""
+OPEN_UNITS = 64
+"""Units at a time, those that are being committed included."""
 _CONDITIONS = ("etag", "last_modified")
 BUSY_BYTES = 4 * 1024**2
 """Larger bodies are copied by a thread of their own, meanwhile others are fetched."""
@@ -91,41 +93,64 @@ def fetch_units(
 
 
 class _Stage:
-    """Units under way: as many as keep the fetcher busy, and no more."""
+    """Units under way: as many as keep the fetcher busy. Those that are being committed do not count as such."""
 
     def __init__(self, folder: RunFolder, config: FetchConfig, kinds: Collection[str], tasks: Sequence[Task]) -> None:
-        self._folder, self._kinds = folder, kinds
+        self._folder, self._kinds, self._tasks = folder, kinds, tasks
         self._forgotten = forgotten_hashes(folder.read(folder.plan_path))
-        self._left = iter(tasks)
         self._most = 4 * config.total
-        self._open: dict[asyncio.Task[Receipt], int] = {}
+        self._room = asyncio.Semaphore(self._most)  # addresses that may be under way
+        self._units = asyncio.Semaphore(OPEN_UNITS)
+        self._running: set[asyncio.Task[None]] = set()
+        self._done: asyncio.Queue[Receipt | BaseException] = asyncio.Queue()
+        self._given = 0
         (folder.root / FETCHED).mkdir(exist_ok=True)
         self._client = Client(config, folder.root / FETCHED)
 
     async def open(self) -> None:
         """Begin."""
         await self._client.__aenter__()
+        self._running.add(asyncio.ensure_future(self._feed()))
 
     async def close(self) -> None:
         """End, with what is under way."""
-        for task in self._open:
+        for task in self._running:
             task.cancel()
-        await asyncio.gather(*self._open, return_exceptions=True)
+        await asyncio.gather(*self._running, return_exceptions=True)
         await self._client.__aexit__(None, None, None)
 
     async def next(self) -> Receipt | None:
-        """The receipt of the unit that is done next; None when all are."""
-        while sum(self._open.values()) < self._most and (task := next(self._left, None)) is not None:
-            self._open[asyncio.ensure_future(self._unit(task))] = task["items"]
-        if not self._open:
+        """The receipt of the unit that is done next; None when all are. Raises what stopped a unit."""
+        if self._given == len(self._tasks):
             return None
-        done, _ = await asyncio.wait(self._open, return_when=asyncio.FIRST_COMPLETED)
-        one = done.pop()
-        del self._open[one]
-        return await one
+        found = await self._done.get()
+        if isinstance(found, BaseException):
+            raise found
+        self._given += 1
+        return found
+
+    async def _feed(self) -> None:
+        for task in self._tasks:
+            await self._units.acquire()
+            for _ in range(min(task["items"], self._most)):
+                await self._room.acquire()
+            running = asyncio.ensure_future(self._run(task))
+            self._running.add(running)
+            running.add_done_callback(self._running.discard)
+
+    async def _run(self, task: Task) -> None:
+        try:
+            self._done.put_nowait(await self._unit(task))
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            self._done.put_nowait(error)
+        finally:
+            self._units.release()
 
     async def _unit(self, task: Task) -> Receipt:
         work = _Work(UnitWriter(self._folder, task["unit"]), self._kinds, self._forgotten)
+        work.held = min(task["items"], self._most)
         try:
             async with asyncio.TaskGroup() as group:
                 for wanted in task["wanted"].to_pylist():
@@ -144,6 +169,9 @@ class _Stage:
         try:
             await work.keep(wanted, found)
         finally:
+            if work.held:
+                work.held -= 1
+                self._room.release()
             if found.body is not None:
                 found.body.close()
 
@@ -154,6 +182,7 @@ class _Work:
     def __init__(self, writer: UnitWriter, kinds: Collection[str], forgotten: Mapping[str, str]) -> None:
         self.writer, self._kinds, self._forgotten = writer, kinds, forgotten
         self._one_at_a_time = asyncio.Lock()
+        self.held = 0  # of the room for addresses under way
         self.counts = dict.fromkeys(("fetched", "refused", "failed"), 0)
 
     async def keep(self, wanted: Mapping[str, Any], found: Fetched) -> None:

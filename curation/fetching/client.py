@@ -181,7 +181,7 @@ class Client:
         length = value_of(response.headers, "content-length") or ""
         if length.isascii() and length.isdigit() and len(length) < 19 and int(length) > most:
             raise refused(f"too_large: {length} bytes, allowed {most}")
-        body = Body(self._folder, most)
+        body = Body(self._folder, most, (wanted.digest or "sha256").partition(":")[0])
         try:
             suffix: str | None = None
             async for data in response.aiter_stream():

@@ -70,14 +70,17 @@ class Said:
 
 
 class Body:
-    """Bytes as they come: counted, hashed, in memory as long as they are few. Close it."""
+    """Bytes as they come: counted, hashed, in memory as long as they are few. Close it.
 
-    def __init__(self, folder: Path, most: int) -> None:
+    `digest`: the kind that is asked for beside SHA-256.
+    """
+
+    def __init__(self, folder: Path, most: int, digest: str = "sha256") -> None:
         self.file: IO[bytes] = tempfile.SpooledTemporaryFile(SPOOLED, dir=str(folder))  # noqa: SIM115  (see `close`)
         self.size = 0
         self.head = b""
         self._most = most
-        self._digests = {"sha256": hashlib.sha256(), "md5": hashlib.md5(usedforsecurity=False)}
+        self._digests = {name: hashlib.new(name, usedforsecurity=False) for name in {"sha256", digest}}
 
     def add(self, data: bytes, head: int) -> None:
         """The next bytes; the first `head` of all stay at hand. NotFetched where there are too many."""

@@ -17,8 +17,8 @@ import pyarrow as pa
 from reelmill.config import nearest, to_dict
 from reelmill.errors import ConfigError, DataError
 from reelmill.isolation.parent import Child, IsolationConfig, ItemFailed
-from reelmill.media.source import place_of
-from reelmill.orchestration.runfolder import RunFolder
+from reelmill.media.source import Place, Source, place_of
+from reelmill.orchestration.runfolder import FETCHED, RunFolder
 from reelmill.orchestration.views import LedgerQueries
 from reelmill.tokenize.documents import Document, parse
 from reelmill.tokenize.shards import Footer, ShardIndex, read_footer
@@ -177,8 +177,11 @@ class Run:
             length = sample["end_s"] - sample["start_s"]
             clip.update(fps=rate, frames=max(int(np.ceil(length * rate - 1e-6)), 1))
         job = VIDEO_JOB if sample["kind"] == "video" else IMAGE_JOB
-        at = sample["place"]
-        source = place_of(at["path"], at["offset"], at["size"], at.get("member"))  # earlier plans know no members
+        at, fetched = sample["place"], sample["fetched"]
+        if fetched is not None and fetched["tar"] is not None:
+            source: Place = Source(str(self.path / FETCHED / fetched["tar"]), fetched["offset"], fetched["bytes"])
+        else:
+            source = place_of(at["path"], at["offset"], at["size"], at.get("member"))  # earlier plans know no members
         try:
             frames: Frames
             ((_, frames),) = decode_clips(self._child, job, source, to_dict(decode), [clip], list)
@@ -205,8 +208,8 @@ class Run:
         return export_clips(self.path, Path(folder), selection, list(kinds), shard_mb, log_fn)
 
     def _sample(self, sample_id: str) -> dict[str, Any]:
-        query = """SELECT s.kind, s.start_s, s.end_s, s.width, s.height, s.uri, p AS place
-            FROM samples s JOIN plan p USING (item_id) WHERE s.sample_id = ?"""
+        query = """SELECT s.kind, s.start_s, s.end_s, s.width, s.height, s.uri, p AS place, f AS fetched
+            FROM samples s JOIN plan p USING (item_id) LEFT JOIN fetches f USING (item_id) WHERE s.sample_id = ?"""
         with self._ledger() as ledger:
             found = ledger.rows(query, [sample_id]) if ledger.has("plan") else []
         if not found:

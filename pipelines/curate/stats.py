@@ -19,6 +19,9 @@ _QUERIES = {
         count(*) FILTER (status = 'refused' AND reason_class = 'item') AS refused,
         count(*) FILTER (status = 'refused' AND reason_class = 'machine') AS machine
         FROM items GROUP BY kind ORDER BY kind""",
+    "fetches": """SELECT outcome, split_part(reason, ':', 1) AS reason, count(*) AS urls,
+        round(sum(bytes) / 1e6, 1) AS megabytes, round(sum(seconds) / count(*), 2) AS mean_s
+        FROM fetches GROUP BY ALL ORDER BY urls DESC, reason""",
     "refused": """SELECT split_part(reason, ':', 1) AS reason, reason_class, count(*) AS items, min(uri) AS example
         FROM items WHERE status = 'refused' GROUP BY ALL ORDER BY items DESC, reason""",
     "funnel": """SELECT coalesce(v.status, 'undecided') AS status, v.stage,
@@ -51,7 +54,13 @@ def gather(out: Path, selection: str = "default") -> dict[str, list[dict[str, An
 def print_stats(out: Path, console: Console, selection: str = "default") -> None:
     """Tables of items, funnel and tokens; says loudly when the aesthetic rule was off."""
     found = gather(out, selection)
-    titles = {"items": "Items", "refused": "Refused items", "funnel": f"Samples ({selection})", "tokens": "Tokens"}
+    titles = {
+        "fetches": "Fetched URLs",
+        "items": "Items",
+        "refused": "Refused items",
+        "funnel": f"Samples ({selection})",
+        "tokens": "Tokens",
+    }
     if len({row["fingerprint"] for row in found["tokens"]}) == 1:  # of several tokenizations it says which is which
         found["tokens"] = [{k: v for k, v in row.items() if k != "fingerprint"} for row in found["tokens"]]
     if not any(row["interleaved"] for row in found["funnel"]):

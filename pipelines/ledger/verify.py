@@ -22,6 +22,7 @@ _REFERENCES = {
     "{n} samples have no item": "SELECT count(*) FROM scored WHERE item_id NOT IN (SELECT item_id FROM items)",
     "{n} sample ids stand twice": "SELECT count(*) - count(DISTINCT sample_id) FROM scored",
     "{n} item ids stand twice": "SELECT count(*) - count(DISTINCT item_id) FROM items",
+    "{n} addresses have two rows of fetches": "SELECT count(*) - count(DISTINCT item_id) FROM fetches",
     "{n} document ids stand twice": "SELECT count(*) - count(DISTINCT doc_id) FROM tokens",
     "{n} documents have no sample": "SELECT count(*) FROM tokens WHERE sample_id NOT IN (SELECT sample_id FROM scored)",
     "{n} items count their samples wrongly": """SELECT count(*) FROM items

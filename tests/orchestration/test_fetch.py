@@ -12,6 +12,7 @@ from rich.console import Console
 from site_server import answer, site
 from videos import scene_frames, write_video
 
+import reelmill
 from reelmill.curation.fetching.config import FetchConfig
 from reelmill.curation.ledger import CAPTIONS, FAILURES, FETCHES, ITEMS, VERDICTS, samples_schema
 from reelmill.errors import ConfigError, MachineError
@@ -22,6 +23,7 @@ from reelmill.orchestration.views import LedgerQueries
 from reelmill.pipelines.curate import recipes
 from reelmill.pipelines.curate.dry_run import preview, print_preview
 from reelmill.pipelines.curate.run import CurateOptions
+from reelmill.pipelines.curate.stats import gather
 from reelmill.pipelines.ledger.forget import Criterion, forget
 from reelmill.pipelines.ledger.verify import verify
 from reelmill.tokenize.shards import TOKENS_SCHEMA
@@ -95,6 +97,10 @@ def test_urls_become_samples_with_what_their_rows_say(tmp_path, served):
         (f"{served.url}/{n}.jpg", "image", 520, f"A textured picture with the sign {n} in it") for n in (0, 1)
     ]
     assert rows(tmp_path, "SELECT count(*) AS n FROM tokens") == [{"n": 2}]
+    run = reelmill.Run(tmp_path / "out")
+    assert len(run.frames(samples[1]["sample_id"])) == 1
+    counted = {(row["outcome"], row["reason"]): row["urls"] for row in gather(tmp_path / "out")["fetches"]}
+    assert counted == {("fetched", None): 2, ("refused", "robots"): 1, ("failed", "status_404"): 2}
     found, tars = contents(tmp_path / "out")
     assert list(found.values()) == PICTURES[:2]
     for name in tars:  # any program reads them

@@ -319,7 +319,7 @@ def test_a_world_begins_with_a_drawn_picture_where_none_is_given(visit, tasks):
 
 
 def test_one_talks_about_pictures_and_clips(visit, tmp_path):
-    page = visit()
+    page = visit(context_tokens=4000)
     page.click("#tab-chat")
     write_clip(Clip(np.zeros((16, 32, 32, 3), np.uint8), 8.0), tmp_path / "clip.mp4", {})
     page.set_input_files("#upload", disc())

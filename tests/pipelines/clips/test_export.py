@@ -9,7 +9,6 @@ from itertools import groupby
 import av
 import datasets
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from dumps import light_recipe
 from PIL import Image
@@ -21,6 +20,7 @@ import reelmill as public
 from reelmill.errors import ConfigError, DataError
 from reelmill.media.reader import MediaReader
 from reelmill.media.source import Source
+from reelmill.orchestration.runfolder import RunFolder
 from reelmill.pipelines.clips.export import export_clips
 from reelmill.pipelines.curate import recipes
 from reelmill.pipelines.curate.run import CurateOptions, curate
@@ -205,7 +205,7 @@ def test_a_dump_that_is_gone_is_counted(out, tmp_path):
     lines = []
     plan = copy / "plan.parquet"
     table = public.open_run(copy).sql("SELECT * REPLACE (replace(path, 'dump', 'gone') AS path) FROM plan")
-    pq.write_table(table, plan)
+    RunFolder(copy).commit(plan, table)
     done = export_clips(copy, tmp_path / "shards", log_fn=lines.append)
     assert (done.samples, done.left_out) == (0, 7)
     assert all("is gone" in line for line in lines)

@@ -35,6 +35,11 @@ CURATE_FREE = {
     "captions.checkpoint": {"gpus", "rows", "tokenizer", "workers"},
     "captions.checkpoint.pictures": {"least", "most"},
     "tokens": {"batch", "compile", "device", "trust_dump"},
+    "fetch": {
+        "allow_private", "backoff_s", "check_digest", "command", "command_hosts", "command_jobs", "command_s", "connect_s",
+        "enabled", "first_byte_s", "host_rate", "max_mb", "max_wait_s", "min_side", "opt_outs", "per_host", "redirects",
+        "robots", "total", "total_s", "tries", "user_agent",
+    },
     "transcripts": {"batch_s", "wait"},
     "transcripts.whisper": {"batch", "gpus", "workers"},
     "transcripts.endpoint": {"api_key_env", "backoff_s", "max_response_bytes", "request_s", "tries", "url"},

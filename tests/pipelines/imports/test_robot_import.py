@@ -242,6 +242,8 @@ def test_episodes_of_rlds_are_pictures_and_actions(tmp_path, how):
         (zlib.compress(b"no Example"), "no Example"),
         (b"", "there is nothing"),
     ],
+    # The order of a record's features is any: names are given, the same in each process.
+    ids=["too few actions", "infinite", "bytes", "no actions", "no pictures", "compressed", "empty"],
 )
 def test_hostile_records_cost_themselves_alone(tmp_path, how, data, problem):
     write_records(tmp_path / "robot/x.tfrecord-00000-of-00001", [data, episode()])

@@ -13,6 +13,14 @@ from reelmill.written_log import CHECKSUMS, WRITTEN_LOG
 AGAIN = "then run the same `reelmill curate` again"
 COPY = "put it back from a copy; without one, curate into another --out"
 
+_IMPORTED = " (what was imported: import it again)"
+_MADE_AGAIN = dict.fromkeys(("failures", "audio", "transcripts", "annotations", "duplicates", "schemas"), "") | {
+    "tokens": _IMPORTED,
+    "captions": _IMPORTED,
+    "fetched": " (addresses are fetched again)",
+}
+"""Tables whose files a run makes again, and what it takes beside the command."""
+
 MOST_NAMED = 5
 """So many damaged files are named by a command that only reads."""
 
@@ -64,20 +72,11 @@ def _cure_of_file(name: str) -> Cure | None:
     table = path.parts[0] if path.parts else ""
     if table in ("samples", "items"):
         return Cure((*_with_checksum(f"items/{path.name}"), *_with_checksum(f"samples/{path.name}")), AGAIN)
-    if table in (
-        "tokens",
-        "captions",
-        "failures",
-        "audio",
-        "transcripts",
-        "annotations",
-        "duplicates",
-        "schemas",
-    ) or name in (
-        "run.json",
-        "reelmill.duckdb",
-    ):
-        return Cure(here, f"{AGAIN} (what was imported: import it again)" if table in ("tokens", "captions") else AGAIN)
+    if table in _MADE_AGAIN or name in ("run.json", "reelmill.duckdb"):
+        if table == "fetched":  # rows name the tar of their bytes: without them its addresses are left to do
+            rows = _with_checksum(f"fetched/{path.name[: len('unit-000000')]}.parquet")
+            here = tuple(dict.fromkeys((*here, *rows)))
+        return Cure(here, AGAIN + _MADE_AGAIN.get(table, ""))
     if table == "verdicts":
         selection = path.stem
         return Cure(here, AGAIN if selection == "default" else f"then run `reelmill select` for {selection!r} again")
@@ -88,5 +87,5 @@ def _cure_of_file(name: str) -> Cure | None:
     return Cure(here, "the next run that writes to the folder writes it anew") if name == ".epoch" else None
 
 
-def _with_checksum(name: str) -> tuple[str, str]:
+def _with_checksum(name: str) -> tuple[str, ...]:
     return name, f"{CHECKSUMS}/{name}.sha256"

@@ -36,9 +36,9 @@ CURATE_FREE = {
     "captions.checkpoint.pictures": {"least", "most"},
     "tokens": {"batch", "compile", "device", "trust_dump"},
     "fetch": {
-        "allow_private", "backoff_s", "check_digest", "command", "command_hosts", "command_jobs", "command_s", "connect_s",
-        "enabled", "first_byte_s", "host_rate", "max_mb", "max_wait_s", "min_side", "opt_outs", "per_host", "redirects",
-        "robots", "total", "total_s", "tries", "user_agent",
+        "allow_private", "backoff_s", "check_digest", "command", "command_hosts", "command_jobs", "command_s",
+        "connect_s", "enabled", "first_byte_s", "host_rate", "max_mb", "max_wait_s", "min_side", "opt_outs", "per_host",
+        "redirects", "robots", "total", "total_s", "tries", "user_agent",
     },
     "transcripts": {"batch_s", "wait"},
     "transcripts.whisper": {"batch", "gpus", "workers"},

@@ -41,7 +41,7 @@ def test_a_fault_costs_one_item(child, tmp_path, order, reason_class, reason):
         run(child, bad)
     assert failed.value.reason_class == reason_class
     assert failed.value.reason.startswith(reason)
-    assert run(child, good) == ["sample", "item"]
+    assert run(child, good) == ["words", "sample", "item"]
 
 
 def test_a_hang_costs_one_item(tmp_path):
@@ -53,12 +53,12 @@ def test_a_hang_costs_one_item(tmp_path):
             run(impatient, tmp_path / "bad.txt")
         assert failed.value.reason_class == "machine"
         config.stall_s = 60.0  # a busy machine may take more than two seconds for this one
-        assert run(impatient, tmp_path / "good.txt") == ["sample", "item"]
+        assert run(impatient, tmp_path / "good.txt") == ["words", "sample", "item"]
 
 
 def test_a_library_that_prints_breaks_nothing(child, tmp_path, capfd):
     (tmp_path / "noisy.txt").write_text("NOISE and words")
-    assert run(child, tmp_path / "noisy.txt") == ["sample", "item"]
+    assert run(child, tmp_path / "noisy.txt") == ["words", "sample", "item"]
     assert capfd.readouterr() == ("", "")
 
 
@@ -100,7 +100,7 @@ def test_an_abandoned_job_does_not_leak_into_the_next(child, tmp_path):
     abandoned = child.run(JOB, Source(str(good), 0, good.stat().st_size), OPTIONS, SAMPLES)
     next(abandoned)
     abandoned.close()
-    assert run(child, good) == ["sample", "item"]
+    assert run(child, good) == ["words", "sample", "item"]
 
 
 def test_jobs_of_every_kind_share_a_server_and_jobs_at_a_time_do_not(child, tmp_path, monkeypatch):
@@ -109,7 +109,7 @@ def test_jobs_of_every_kind_share_a_server_and_jobs_at_a_time_do_not(child, tmp_
     place = Source(str(tmp_path / "good.txt"), 0, 11)
     first = take_server(confine=True)
     give_back(first)
-    assert run(child, tmp_path / "good.txt") == ["sample", "item"]
+    assert run(child, tmp_path / "good.txt") == ["words", "sample", "item"]
     with pytest.raises(ItemFailed, match="device"):
         list(child.run("probing:try_act", place, {"act": "open files", "with": {}}, {}))
     held = take_server(confine=True)
@@ -129,11 +129,11 @@ def test_a_server_that_has_died_is_not_asked_again(child, tmp_path):
     give_back(dead)
     dead.close()
     (tmp_path / "good.txt").write_text("plain words")
-    assert run(child, tmp_path / "good.txt") == ["sample", "item"]
+    assert run(child, tmp_path / "good.txt") == ["words", "sample", "item"]
 
 
 def test_a_member_of_a_tar_is_read_within_its_bounds(child, tmp_path):
     file = tmp_path / "both.bin"
     file.write_bytes(b"RAISE" + b"plain words" + b"RAISE")
     bodies = [body for body, _ in child.run(JOB, Source(str(file), 5, 11), OPTIONS, SAMPLES)]
-    assert bodies[0]["type"] == "sample"
+    assert [body["type"] for body in bodies] == ["words", "sample", "item"]

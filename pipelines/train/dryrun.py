@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from reelmill.errors import ConfigError
-from reelmill.terminal import plain
+from reelmill.terminal import plain, say
 from reelmill.tokenize.shards import ShardIndex
 from reelmill.train.config import TrainConfig
 from reelmill.train.dryrun import GIB, Estimate, Machine, check_fits, estimate, fewest_gpus
@@ -55,9 +55,10 @@ def dry_run(
     else:
         _show(found, console, "predicted" if machine.mfu is None else "hoped for")
         if (by_node := _copies_by_node(config, data, machine, document, found)) is not None:
-            console.print(
+            say(
+                console,
                 f"With --set parallel.shard={by_node.layout['dp_shard']} a node has a copy of the weights: "
-                f"{sum(by_node.seconds.values()):.2f} s a step, {by_node.memory_total / GIB:.1f} GiB a GPU."
+                f"{sum(by_node.seconds.values()):.2f} s a step, {by_node.memory_total / GIB:.1f} GiB a GPU.",
             )
     check_fits(found, config)
 

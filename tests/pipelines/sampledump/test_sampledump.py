@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import re
 import tarfile
 from functools import cache
 from itertools import groupby, pairwise
@@ -386,3 +387,9 @@ def test_duplicates_point_at_the_smallest_uri(ledger):
         JOIN items first ON first.item_id = s.duplicate_of"""
     found = {row["copy"]: row["original"] for row in ledger.rows(query)}
     assert found == {fact.uri: fact.duplicate_of for fact in FACTS.values() if fact.duplicate_of}
+
+
+def test_the_item_that_the_readme_explains_is_in_the_dump(root):
+    readme = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+    named = re.findall(r"reelmill explain out/sample (\S+)", readme)
+    assert named and set(named) <= {item.uri for item in read_dump(root)}

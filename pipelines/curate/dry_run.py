@@ -17,12 +17,11 @@ from rich.console import Console
 
 from reelmill.curation.ledger import PLAN
 from reelmill.curation.scoring import score_fingerprint
-from reelmill.orchestration.plan import extend_plan
 from reelmill.orchestration.recipe import Recipe
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries
 from reelmill.pipelines.curate.remote import objects_at, total
-from reelmill.pipelines.curate.run import CurateOptions, check_curation
+from reelmill.pipelines.curate.run import CurateOptions, check_curation, plan_dump
 from reelmill.pipelines.curate.survey import Survey, print_survey, survey
 from reelmill.pipelines.tables import print_table
 from reelmill.terminal import say
@@ -60,23 +59,7 @@ def preview(
         if folder.plan_path.is_file():
             shutil.copyfile(folder.plan_path, planned.plan_path)
         before = planned.read(planned.plan_path).num_rows if planned.plan_path.is_file() else 0
-        lines = {
-            str(dump): str(
-                extend_plan(
-                    planned,
-                    dump,
-                    recipe.plan,
-                    options.prefix,
-                    options.limit,
-                    options.share,
-                    recipe.score.expanders,
-                    with_addresses=recipe.fetch.enabled,
-                    workers=recipe.engine.expected_workers(),
-                )
-            )
-            for dump in dumps
-            if isinstance(dump, Path)
-        }
+        lines = {str(dump): str(plan_dump(planned, dump, recipe, options)) for dump in dumps if isinstance(dump, Path)}
         lines |= {dump: f"{total(objects_at(dump))} to copy first" for dump in dumps if isinstance(dump, str)}
         plan = planned.read(planned.plan_path) if planned.plan_path.is_file() else PLAN.empty_table()
     done: set[int] = set()

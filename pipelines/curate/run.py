@@ -37,7 +37,7 @@ from reelmill.isolation.confinement import available
 from reelmill.orchestration import fetch, score
 from reelmill.orchestration.changed import has_changed
 from reelmill.orchestration.engine import stop_ray
-from reelmill.orchestration.plan import extend_plan
+from reelmill.orchestration.plan import Planned, extend_plan
 from reelmill.orchestration.prune import drop_machine_failures, prune
 from reelmill.orchestration.recipe import Recipe, load_recipe
 from reelmill.orchestration.runfolder import RunFolder
@@ -199,8 +199,9 @@ def _prepare(runner: StageRunner) -> None:
     runner.database.write()
 
 
-def _plan(folder: RunFolder, dump: Path, recipe: Recipe, options: CurateOptions, console: Console) -> None:
-    planned = extend_plan(
+def plan_dump(folder: RunFolder, dump: Path, recipe: Recipe, options: CurateOptions) -> Planned:
+    """Append what a dump has that the plan of the folder does not know, as the recipe and the options say."""
+    return extend_plan(
         folder,
         dump,
         recipe.plan,
@@ -211,6 +212,10 @@ def _plan(folder: RunFolder, dump: Path, recipe: Recipe, options: CurateOptions,
         with_addresses=recipe.fetch.enabled,
         workers=recipe.engine.expected_workers(),
     )
+
+
+def _plan(folder: RunFolder, dump: Path, recipe: Recipe, options: CurateOptions, console: Console) -> None:
+    planned = plan_dump(folder, dump, recipe, options)
     say(console, f"{dump}: {planned}", head="plan")
     if LINKS in planned.ignored:
         advice = "links to folders are not followed: name the folders themselves as dumps"

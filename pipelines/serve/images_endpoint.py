@@ -29,9 +29,9 @@ from reelmill.eval.generation import (
     task_picture_request,
 )
 from reelmill.pipelines.generate.options import MAX_REFERENCES
-from reelmill.pipelines.generate.prompts import check_text
 from reelmill.pipelines.serve.encoding import png
 from reelmill.pipelines.serve.event_stream import Event, EventStream, comment, unless_disconnected
+from reelmill.pipelines.serve.sampling_fields import SamplingFields
 from reelmill.pipelines.serve.served_model import ServedModel, given
 from reelmill.pipelines.serve.sizes import AUTO, grid_of
 from reelmill.pipelines.serve.token_stream import TokenStream
@@ -47,7 +47,7 @@ COMMENT_S = 0.5
 
 
 @dataclass(kw_only=True)
-class ImagesRequest:
+class ImagesRequest(SamplingFields):
     """The body: OpenAI's fields, then ours. Fields that only OpenAI can use (quality, style, user) have no effect.
 
     `task`: asks in the words of one of Emu3.5's tasks. `images`: data URIs of the pictures that x2i is about; with the
@@ -71,28 +71,10 @@ class ImagesRequest:
     task: Literal["t2i", "x2i"] | None = None
     images: list[str] = field(default_factory=list)
     image_guidance: float | None = None
-    seed: int | None = None
-    negative_prompt: str | None = None
-    guidance: float | None = None
-    temperature: float | None = None
-    top_k: int | None = None
-    top_p: float | None = None
 
     def check(self) -> None:
         """Raise ConfigError for numbers out of bounds, DataError for text that is too long."""
-        for name, value, low, high in (
-            ("n", self.n, 1, MAX_IMAGES),
-            ("partial_images", self.partial_images, 0, MAX_PARTIALS),
-            ("seed", self.seed, 0, 2**63 - 1),
-            ("guidance", self.guidance, 0, 100),
-            ("image_guidance", self.image_guidance, 0, 100),
-            ("temperature", self.temperature, 0, 100),
-            ("top_k", self.top_k, 0, 2**31),
-        ):
-            if value is not None and not low <= value <= high:
-                raise ConfigError(f"{name} is {value}; it must be {low} to {high}")
-        check_text(self.prompt, "prompt")
-        check_text(self.negative_prompt or "", "negative_prompt")
+        self.check_fields(self.prompt, n=(1, MAX_IMAGES), partial_images=(0, MAX_PARTIALS), image_guidance=(0, 100))
         least, most = (1, MAX_REFERENCES) if self.task == "x2i" else (0, 0)
         if not least <= len(self.images) <= most:
             raise ConfigError(
@@ -102,9 +84,8 @@ class ImagesRequest:
 
     def sampling(self, usual: SamplingParams, seed: int) -> SamplingParams:
         """The server's usual sampling, with what the request states."""
-        vision = replace(usual.vision, **given(temperature=self.temperature, top_k=self.top_k, top_p=self.top_p))
-        guidance = given(guidance=self.guidance, image_guidance=self.image_guidance, negative=self.negative_prompt)
-        return replace(usual, vision=vision, seed=seed, **guidance)
+        stated = super().sampling(usual, seed)
+        return replace(stated, **given(image_guidance=self.image_guidance))
 
 
 class ImageBatch:

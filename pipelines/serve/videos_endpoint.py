@@ -12,7 +12,7 @@ import random
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -22,12 +22,12 @@ from starlette.responses import JSONResponse, Response
 import reelmill
 from reelmill.config import from_dict
 from reelmill.errors import ConfigError
-from reelmill.eval.generation import Clip, Request, SamplingParams, latents_in, preview, visual_request
-from reelmill.pipelines.generate.prompts import check_text
+from reelmill.eval.generation import Clip, Request, latents_in, preview, visual_request
 from reelmill.pipelines.serve.encoding import mp4, png
 from reelmill.pipelines.serve.event_stream import Event, EventStream, comment, unless_disconnected
 from reelmill.pipelines.serve.images_endpoint import COMMENT_S, MAX_PARTIALS
-from reelmill.pipelines.serve.served_model import ServedModel, given
+from reelmill.pipelines.serve.sampling_fields import SamplingFields
+from reelmill.pipelines.serve.served_model import ServedModel
 from reelmill.pipelines.serve.sizes import AUTO, grid_of
 from reelmill.pipelines.serve.token_stream import TokenStream
 from reelmill.pipelines.serve.uploads import bytes_of
@@ -42,7 +42,7 @@ RETRY_S = 1.0
 
 
 @dataclass(kw_only=True)
-class VideosRequest:
+class VideosRequest(SamplingFields):
     """The body. `seconds` of video at `fps`; with `image` (a data URI) it begins with this picture.
 
     With `video` it begins with the last `context_seconds` of this clip, and `seconds` more follow, as many at a time.
@@ -61,36 +61,18 @@ class VideosRequest:
     response_format: Literal["b64_json"] = "b64_json"
     output_format: Literal["mp4"] = "mp4"
     user: str = ""
-    seed: int | None = None
-    negative_prompt: str | None = None
-    guidance: float | None = None
-    temperature: float | None = None
-    top_k: int | None = None
-    top_p: float | None = None
 
     def check(self) -> None:
         """Raise ConfigError for numbers out of bounds, DataError for text that is too long."""
-        for name, value, low, high in (
-            ("seconds", self.seconds, 0, MAX_SECONDS),
-            ("fps", self.fps, 0.1, MAX_FPS),
-            ("context_seconds", self.context_seconds, 0.1, MAX_CONTEXT_S),
-            ("partial_images", self.partial_images, 0, MAX_PARTIALS),
-            ("seed", self.seed, 0, 2**63 - 1),
-            ("guidance", self.guidance, 0, 100),
-            ("temperature", self.temperature, 0, 100),
-            ("top_k", self.top_k, 0, 2**31),
-        ):
-            if value is not None and not low <= value <= high:
-                raise ConfigError(f"{name} is {value}; it must be {low} to {high}")
+        self.check_fields(
+            self.prompt,
+            seconds=(0, MAX_SECONDS),
+            fps=(0.1, MAX_FPS),
+            context_seconds=(0.1, MAX_CONTEXT_S),
+            partial_images=(0, MAX_PARTIALS),
+        )
         if self.image and self.video:
             raise ConfigError("a video begins with an image or with a video; send one of them")
-        check_text(self.prompt, "prompt")
-        check_text(self.negative_prompt or "", "negative_prompt")
-
-    def sampling(self, usual: SamplingParams, seed: int) -> SamplingParams:
-        """The server's usual sampling, with what the request states."""
-        vision = replace(usual.vision, **given(temperature=self.temperature, top_k=self.top_k, top_p=self.top_p))
-        return replace(usual, vision=vision, seed=seed, **given(guidance=self.guidance, negative=self.negative_prompt))
 
 
 class VideoJob:

@@ -3,12 +3,12 @@
 import asyncio
 import contextlib
 import ssl
-import threading
 from pathlib import Path
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import RequestReceived
+from site_server import listening
 
 CERTIFICATE = Path(__file__).parent.parent / "data" / "localhost.pem"
 """A certificate of this machine's own names with its key, signed by itself."""
@@ -47,25 +47,14 @@ class Site:
 @contextlib.contextmanager
 def http2_site(pages):
     """A Site that answers; its `url`."""
-    site, started, stop = Site(pages), threading.Event(), None
+    served = Site(pages)
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(CERTIFICATE)
     tls.set_alpn_protocols(["h2"])
 
-    async def run():
-        nonlocal stop
-        stop = (asyncio.get_running_loop(), asyncio.Event())
-        server = await asyncio.get_running_loop().create_server(lambda: _Speaking(site), "127.0.0.1", 0, ssl=tls)
-        site.url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        started.set()
-        await stop[1].wait()
-        server.close()
+    async def start():
+        return await asyncio.get_running_loop().create_server(lambda: _Speaking(served), "127.0.0.1", 0, ssl=tls)
 
-    thread = threading.Thread(target=asyncio.run, args=(run(),), daemon=True)
-    thread.start()
-    assert started.wait(30)
-    try:
-        yield site
-    finally:
-        stop[0].call_soon_threadsafe(stop[1].set)
-        thread.join(30)
+    with listening(start) as port:
+        served.url = f"https://127.0.0.1:{port}"
+        yield served

@@ -57,25 +57,34 @@ class Site:
 
 
 @contextlib.contextmanager
-def site(pages, tls=None):
-    """A Site that runs in a thread; its `port` and `url`."""
-    served, started, stop = Site(pages, tls), threading.Event(), None
+def listening(start):
+    """Run the server that `await start()` gives in a thread; yields its port."""
+    started, loops, ports = threading.Event(), [], []
 
     async def run():
-        nonlocal stop
-        stop = (asyncio.get_running_loop(), asyncio.Event())
-        server = await asyncio.start_server(served.serve, "127.0.0.1", 0, ssl=tls)
-        served.port = server.sockets[0].getsockname()[1]
-        served.url = f"{'https' if tls else 'http'}://127.0.0.1:{served.port}"
+        stop = asyncio.Event()
+        loops.append((asyncio.get_running_loop(), stop))
+        server = await start()
+        ports.append(server.sockets[0].getsockname()[1])
         started.set()
-        await stop[1].wait()
+        await stop.wait()
         server.close()
 
     thread = threading.Thread(target=asyncio.run, args=(run(),), daemon=True)
     thread.start()
     assert started.wait(30)
     try:
-        yield served
+        yield ports[0]
     finally:
-        stop[0].call_soon_threadsafe(stop[1].set)
+        loop, stop = loops[0]
+        loop.call_soon_threadsafe(stop.set)
         thread.join(30)
+
+
+@contextlib.contextmanager
+def site(pages, tls=None):
+    """A Site that runs in a thread; its `port` and `url`."""
+    served = Site(pages, tls)
+    with listening(lambda: asyncio.start_server(served.serve, "127.0.0.1", 0, ssl=tls)) as served.port:
+        served.url = f"{'https' if tls else 'http'}://127.0.0.1:{served.port}"
+        yield served

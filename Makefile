@@ -37,7 +37,7 @@ test: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "not slow and not gpu" -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 test-slow: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "slow and not gpu"
+	$(BIN)/python -m pytest -m "slow and not gpu" --timeout 3600
 
 torture: $(VENV)/.dev
 	PYTHONPATH=tests/helpers $(BIN)/python -m torture --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))

@@ -1,7 +1,8 @@
-"""Shared by all tests: no network, one thread, small videos."""
+"""Shared by all tests: no network, one thread, bounded memory, small videos."""
 
 import fcntl
 import os
+import resource
 import shutil
 import socket
 
@@ -10,6 +11,9 @@ os.environ.update(PIP_NO_INDEX="1", HF_HUB_OFFLINE="1")
 os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 starves its workers where tests run side by side
 
 import pytest
+
+# A test that runs away ends with a MemoryError of its own, where it would take the machine along.
+resource.setrlimit(resource.RLIMIT_DATA, (12 << 30, resource.getrlimit(resource.RLIMIT_DATA)[1]))
 
 # The longest files, which start first: so no process has one left to do when the others have ended.
 _LONGEST = (

@@ -74,7 +74,7 @@ class Gate:
         self._steps.release(10**6)  # more than anything here takes
 
     def wait(self):
-        self._steps.acquire(timeout=300)
+        self._steps.acquire(timeout=60)
 
 
 def gated_steps(monkeypatch):

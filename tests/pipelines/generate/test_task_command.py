@@ -107,7 +107,7 @@ def test_what_tasks_do_not_take_is_said_before_a_model_is_loaded(tmp_path, image
 
 def test_a_server_streams_a_story_and_edits_a_picture(studio, image, tmp_path):
     with served(studio, tmp_path, context_tokens=600) as (url, _):
-        client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=300)
+        client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=120)
         usual = {"model": "tiny", "temperature": 0, "max_tokens": 45}
         messages = [{"role": "user", "content": "ten steps"}]
         chunks = client.chat.completions.create(messages=messages, stream=True, extra_body={"task": "story"}, **usual)

@@ -48,7 +48,7 @@ HTTP = openai.DefaultHttpxClient(limits=openai.DEFAULT_CONNECTION_LIMITS)
 
 
 def client_of(url, key="none"):
-    return openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0, timeout=300, http_client=HTTP)
+    return openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0, timeout=120, http_client=HTTP)
 
 
 def picture(b64):

@@ -35,6 +35,7 @@ print(torch.cuda.get_device_properties(0))'
 part tests 150 "$PYTHON" -m pytest -q -m gpu -p no:cacheprovider tests/train tests/eval tests/tokenize
 part attention 60 "$PYTHON" bench/gpu/attention.py --repeat 5
 part lengths 60 "$PYTHON" bench/gpu/lengths.py
+part cache 30 "$PYTHON" bench/gpu/cache.py
 part loss 45 "$PYTHON" bench/gpu/loss.py --tokens 5120 16384
 part step_1b_plain 60 "$PYTHON" bench/gpu/train_step.py --recipe 1b --lengths varied --set parallel.compile=false \
     --skip-baseline

@@ -11,21 +11,34 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from reelmill.errors import MachineError
+from reelmill.eval.generation.cache_view import PAGE, MaskedView, PagedView, View, reads_pages
+from reelmill.train.attention import Backend
 from reelmill.train.model import ModelConfig
 
 
 class KVCache:
     """Buffers for `rows` sequences of at most `capacity` tokens: [rows, kv_heads, capacity, head_size], two a layer.
 
-    `vertical`: the layers of the decoder's second head have theirs too.
+    `vertical`: the layers of the decoder's second head have theirs too. `backend` is the way of attention
+    (`reelmill.train.attention`), None for the fastest on the device of `like`.
     """
 
-    def __init__(self, config: ModelConfig, rows: int, capacity: int, like: Tensor, *, vertical: bool = False) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        rows: int,
+        capacity: int,
+        like: Tensor,
+        *,
+        vertical: bool = False,
+        backend: Backend | None = None,
+    ) -> None:
         layers = config.layers + (config.vertical_layers if vertical else 0)
-        shape = (rows, config.kv_heads, capacity, config.head_size)
+        self._paged = reads_pages(like, config.head_size, backend)
+        stored = -(-capacity // PAGE) * PAGE if self._paged else capacity
+        shape = (rows, config.kv_heads, stored, config.head_size)
         try:
             self.keys = [torch.zeros(shape, dtype=like.dtype, device=like.device) for _ in range(layers)]
             self.values = [torch.zeros_like(keys) for keys in self.keys]
@@ -37,8 +50,8 @@ class KVCache:
             ) from error
         self.capacity = capacity
         self.lengths = [0] * rows
-        self._rows = slice(0, rows)
-        self._numbers = self._positions = self._allowed = torch.empty(0)
+        self._numbers = self._positions = torch.empty(0)
+        self._view: View
 
     @property
     def device(self) -> torch.device:
@@ -60,9 +73,7 @@ class KVCache:
         assert max(before) + count <= self.capacity
         first = torch.tensor(before, device=self.device)[:, None]
         positions = first + torch.arange(count, device=self.device)
-        self.prepare(rows, positions, max(before) + count)
-        if both_ways:
-            self._allowed = self._allowed[:, :, -1:]
+        self.prepare(rows, positions, max(before) + count, both_ways=both_ways)
         return positions
 
     def reserve_at(self, rows: slice, places: Tensor, seen: Tensor) -> Tensor:
@@ -75,12 +86,12 @@ class KVCache:
         positions = before + places
         span = int(before.max()) + seen.shape[1]
         assert span <= self.capacity
-        self.prepare(rows, positions, span)
+        self._store_at(rows, positions)
         allowed = (torch.arange(span, device=self.device) < before)[:, None].repeat(1, len(places), 1)
         behind = before + torch.arange(seen.shape[1], device=self.device)
         for row, columns in enumerate(behind):
             allowed[row, :, columns] = seen
-        self._allowed = allowed[:, None]
+        self._view = MaskedView(rows, allowed[:, None])
         return positions
 
     def advance(self, row: int, count: int) -> None:
@@ -88,30 +99,31 @@ class KVCache:
         self.lengths[row] += count
         assert self.lengths[row] <= self.capacity
 
-    def prepare(self, rows: slice, positions: Tensor, span: int) -> None:
-        """Make `attend` store tokens of these rows at `positions` int64 [rows, n] and attend to the first `span`
-        tokens, each up to its own position.
+    def prepare(self, rows: slice, positions: Tensor, span: int, *, both_ways: bool = False) -> None:
+        """Make `attend` store tokens of these rows at consecutive `positions` int64 [rows, n] and attend to the first
+        `span` tokens, each up to its own position, or all up to the last one if they see `both_ways`.
 
         Nothing here synchronizes with the device or depends on the values of the positions, so a step can be captured
         and compiled.
         """
-        self._rows, self._positions = rows, positions
-        self._numbers = torch.arange(rows.start, rows.stop, device=self.device)[:, None]
+        self._store_at(rows, positions)
+        if self._paged:
+            self._view = PagedView.of(self._numbers, positions, span, causal=not both_ways)
+            return
+        last = positions[:, -1:] if both_ways else positions
         # bool [rows, 1, n, span]: each token attends to itself and all before it.
-        self._allowed = (torch.arange(span, device=self.device) <= positions[..., None])[:, None]
+        self._view = MaskedView(rows, (torch.arange(span, device=self.device) <= last[..., None])[:, None])
+
+    def _store_at(self, rows: slice, positions: Tensor) -> None:
+        self._positions = positions
+        self._numbers = torch.arange(rows.start, rows.stop, device=self.device)[:, None]
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """See `reelmill.train.model.Cache`. `prepare` says which tokens these are."""
-        batch, count, heads, size = q.shape
-        span, kv_heads = self._allowed.shape[-1], k.shape[2]
         keys, values = self.keys[layer], self.values[layer]
         for buffer, new in ((keys, k), (values, v)):
             buffer[self._numbers, :, self._positions] = new
-        keys, values = keys[self._rows, :, :span], values[self._rows, :, :span]
-        # With one token, the heads that share keys are queries at one position: no keys need to be repeated.
-        q = q.view(batch, kv_heads, heads // kv_heads, size) if count == 1 else q.transpose(1, 2)
-        mixed = functional.scaled_dot_product_attention(q, keys, values, attn_mask=self._allowed, enable_gqa=count > 1)
-        return mixed.reshape(batch, 1, heads, size) if count == 1 else mixed.transpose(1, 2)
+        return self._view.attend(q, keys, values)
 
     def move(self, source: int, target: int, behind: int = 0) -> None:
         """Move the sequence of row `source` to row `target`, and `behind` tokens after those that count."""

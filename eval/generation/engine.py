@@ -78,7 +78,12 @@ class Engine:
         # Drafts past the end of a sequence are read too, where its neighbors have longer windows.
         by_diagonals = isinstance(pictures, ByDiagonals)
         self.cache = KVCache(
-            model.config, rows, capacity + window - 1, model.embed_tokens.weight, vertical=by_diagonals
+            model.config,
+            rows,
+            capacity + window - 1,
+            model.embed_tokens.weight,
+            vertical=by_diagonals,
+            backend=model.backend,
         )
         self._step = DecodeStep(model, self.cache, window, static=static, compile=compile)
         self._sampler = WindowSampler(model, vocab)

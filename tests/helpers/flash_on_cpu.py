@@ -1,7 +1,8 @@
 """FlashAttention's variable-length kernels on the CPU, by the definition: so that what CUDA runs can be run here.
 
 Torch has them for CUDA alone. While `flash_on_cpu` is open the operators have a CPU kernel: causal attention, document
-by document, and its gradients written out. Dropout draws from the seed that forward hands to backward.
+by document, and its gradients written out; attention to the pages of a cache, forward only. Dropout draws from the seed
+that forward hands to backward.
 """
 
 import contextlib
@@ -28,7 +29,38 @@ def repeated(x, heads):
     return x.repeat_interleave(heads // x.shape[1], 1)
 
 
+def paged(q, k, v, starts, used, table):
+    """Attention without dropout to the first `used` tokens of pages [pages, tokens, heads, size] by `table`."""
+    assert k.shape[1] % 256 == 0  # FlashAttention 2's pages
+    assert used.dtype == table.dtype == torch.int32
+    assert len(used) == len(table) == len(starts) - 1
+    for begin, end, count, pages in zip(
+        starts[:-1].tolist(), starts[1:].tolist(), used.tolist(), table.tolist(), strict=True
+    ):
+        keys, values = (repeated(torch.cat([*x[pages]])[:count], q.shape[1]) for x in (k, v))
+        yield slice(begin, end), q[begin:end], keys, values
+
+
+def forward_paged(q, k, v, starts, longest, window, used, table):
+    out = torch.empty_like(q)
+    assert longest == int(starts.diff().max())
+    for queries, query, key, value in paged(q, k, v, starts, used, table):
+        scores = torch.einsum("qhd,khd->hqk", query.double(), key.double()) / q.shape[-1] ** 0.5
+        if window == (-1, 0):
+            seen = torch.ones(scores.shape[1:], dtype=torch.bool).tril(scores.shape[2] - scores.shape[1])
+            scores = scores.masked_fill(~seen, -torch.inf)
+        # A query that sees nothing (of a row that is not in use) gets zeros.
+        out[queries] = torch.einsum("hqk,khd->qhd", scores.softmax(-1).nan_to_num(), value.double()).to(q.dtype)
+    return out, torch.empty(q.shape[1], len(q))
+
+
 def forward(q, k, v, starts, key_starts, longest, longest_key, dropout, is_causal, *_, **options):
+    if options.get("block_table") is not None:
+        window = options["window_size_left"], options["window_size_right"]
+        assert not dropout and is_causal == (window == (-1, 0))
+        mixed = forward_paged(q, k, v, starts, longest, window, options["seqused_k"], options["block_table"])
+        zero = torch.zeros((), dtype=torch.uint64)
+        return *mixed, zero, zero, torch.empty(0, dtype=q.dtype)
     assert is_causal or (options["window_size_left"], options["window_size_right"]) == (-1, 0)
     assert (longest, longest_key) == (int(starts.diff().max()), int(key_starts.diff().max()))
     assert starts.dtype == key_starts.dtype == torch.int32

@@ -89,6 +89,11 @@ class Rule:
         return f"CASE WHEN {self.value_sql()} < {low} THEN {low} ELSE {high} END"
 
 
+def is_read(column: str, rules: Mapping[str, Rule]) -> bool:
+    """Whether some rule reads a column."""
+    return any(column in rule.expr for rule in rules.values())
+
+
 def any_failed_sql(rules: Mapping[str, Rule]) -> str:
     """True when at least one rule fails over the values known so far."""
     return " OR ".join(rule.failed_sql() for rule in rules.values()) or "false"

@@ -140,8 +140,13 @@ class RayWorker:
         return {"receipt": [json.dumps(receipt)]}
 
 
+_ours = False
+"""Whether this process's connection to Ray is ours to end."""
+
+
 def start_ray() -> int:
-    """Connect to RAY_ADDRESS, or start a private local Ray; returns its CPUs."""
+    """Connect to RAY_ADDRESS, or start a private local Ray; returns its CPUs. A Ray that the caller has is used."""
+    global _ours
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     import ray
     import ray.data
@@ -149,6 +154,7 @@ def start_ray() -> int:
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False  # ours counts items, not rows
     if not ray.is_initialized():
+        _ours = True
         address = os.environ.get("RAY_ADDRESS")
         if address:
             _connect(address)
@@ -182,11 +188,13 @@ def _connect(address: str) -> None:
 
 
 def stop_ray() -> None:
-    """Leave Ray, if it was started."""
-    if "ray" in sys.modules:
+    """Leave the Ray that `start_ray` has started or joined. A notebook's own goes on."""
+    global _ours
+    if _ours:
         import ray
 
         ray.shutdown()
+        _ours = False
 
 
 @contextlib.contextmanager

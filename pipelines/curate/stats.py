@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from reelmill.config import nearest
+from reelmill.config import nearest, read_toml
 from reelmill.errors import ConfigError
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries
@@ -52,7 +52,7 @@ def gather(out: Path, selection: str = "default") -> dict[str, list[dict[str, An
 
 
 def print_stats(out: Path, console: Console, selection: str = "default") -> None:
-    """Tables of items, funnel and tokens; says loudly when the aesthetic rule was off."""
+    """Tables of items, funnel and tokens; says loudly when an aesthetic rule was off."""
     found = gather(out, selection)
     titles = {
         "fetches": "Fetched URLs",
@@ -71,10 +71,16 @@ def print_stats(out: Path, console: Console, selection: str = "default") -> None
     if found["failures"]:
         print_table(console, found["failures"], "Kept samples without tokens")
     (unscored,) = found["unscored"]
-    if unscored["samples"]:
+    if unscored["samples"] and _judges_taste(out):
         say(
             console,
             "they have no aesthetic_score (`reelmill models list` shows the weights it needs).",
             head=f"The aesthetic rule is OFF for {unscored['samples']} kept samples:",
             style="bold yellow",
         )
+
+
+def _judges_taste(out: Path) -> bool:
+    """Whether a rule of the run's recipe reads the aesthetic score; an earlier version's recipe is read too."""
+    rules = read_toml(RunFolder(out).recipe_path).get("rules", {})
+    return any("aesthetic_score" in rule["expr"] for rule in rules.values())

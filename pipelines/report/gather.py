@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from reelmill.curation.rules import Rule
+from reelmill.curation.rules import Rule, is_read
 from reelmill.orchestration.views import LedgerQueries
 
 Rows = list[dict[str, Any]]
@@ -90,6 +90,8 @@ def numbers(ledger: LedgerQueries, rules: Mapping[str, Rule], fingerprint: str) 
     (made,) = ledger.rows(_MADE, [fingerprint])
     judged = ledger.rows(_JUDGED)
     totals = {**items, **_totals(judged), **made}
+    if not is_read("aesthetic_score", rules):
+        totals["without_aesthetic_score"] = 0
     return {
         "totals": totals,
         "funnel": _funnel(judged, rules, totals),

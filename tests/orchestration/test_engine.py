@@ -11,7 +11,7 @@ import pytest
 from dumps import curate, curate_here, everything, light_recipe, rows, write_dump
 
 from reelmill.errors import MachineError
-from reelmill.orchestration.engine import EngineConfig, gpu_share, run_tasks, start_ray
+from reelmill.orchestration.engine import EngineConfig, gpu_share, run_tasks, start_ray, stop_ray
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries
 from reelmill.pipelines.ledger.verify import verify
@@ -159,6 +159,8 @@ def test_workers_see_the_gpus_that_they_asked_for(monkeypatch, asked, seen):
         by_worker = {}
         for receipt in receipts:
             by_worker.setdefault(receipt["pid"], set()).add(receipt["gpus"])
+        stop_ray()
+        assert ray.is_initialized(), "a Ray that was there before is its owner's"
     finally:
         ray.shutdown()
     assert by_worker

@@ -14,11 +14,13 @@ import torch
 from dumps import TABLES, everything, light_recipe, rows, still_dump, write_dump
 from rich.console import Console
 
+from reelmill.config import to_toml
 from reelmill.curation.ledger import read_table, write_table
 from reelmill.curation.scorers.image_quality import Colourfulness
 from reelmill.errors import ConfigError, DataError
 from reelmill.files import checksum_path, write_atomically
 from reelmill.orchestration.plan import extend_plan
+from reelmill.orchestration.recipe import load_recipe
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries
 from reelmill.pipelines import cli
@@ -30,6 +32,8 @@ from reelmill.pipelines.curate.stats import gather, print_stats
 from reelmill.pipelines.ledger.select import SelectOptions, print_selected
 from reelmill.pipelines.ledger.select import select as run_select
 from reelmill.pipelines.ledger.verify import verify
+from reelmill.pipelines.report import gather as gather_report
+from reelmill.pipelines.report.card import limits
 from reelmill.tokenize import vision
 from reelmill.tokenize.shards import ShardIndex, read_footer
 from reelmill.tokenize.vision.movq import MoVQ
@@ -152,9 +156,21 @@ def test_stats_as_json_and_as_tables(made, monkeypatch, capsys):
         "duration",
         "not_a_video",
         "CC0-1.0",
-        "The aesthetic rule is OFF for 5 kept samples",
     ):
         assert words in printed
+    assert "aesthetic rule" not in printed, "the recipe has none"
+
+
+def test_stats_say_that_a_rule_had_no_weights(out, monkeypatch, capsys):
+    recipe = load_recipe(out)
+    recipe.rules["aesthetic"] = recipes.load("video").rules["aesthetic"]
+    RunFolder(out).commit_text(out / "recipe.toml", to_toml(recipe))
+    _, printed, _ = command(monkeypatch, capsys, "stats", out)
+    assert "The aesthetic rule is OFF for 5 kept samples" in printed
+    with LedgerQueries(out) as ledger:
+        said = limits(gather_report.numbers(ledger, recipe.rules, ""))
+        assert any("aesthetic rule was off for 5" in sentence for sentence in said)
+        assert not any("aesthetic" in each for each in limits(gather_report.numbers(ledger, {}, "")))
 
 
 def test_stats_of_a_selection_that_is_not_there(made):

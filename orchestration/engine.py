@@ -14,7 +14,6 @@ import logging
 import math
 import os
 import socket
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,13 +139,12 @@ class RayWorker:
         return {"receipt": [json.dumps(receipt)]}
 
 
-_ours = False
-"""Whether this process's connection to Ray is ours to end."""
+_ours = contextlib.ExitStack()
+"""Ends the Ray that this process has started or joined for itself."""
 
 
 def start_ray() -> int:
     """Connect to RAY_ADDRESS, or start a private local Ray; returns its CPUs. A Ray that the caller has is used."""
-    global _ours
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     import ray
     import ray.data
@@ -154,7 +152,7 @@ def start_ray() -> int:
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False  # ours counts items, not rows
     if not ray.is_initialized():
-        _ours = True
+        _ours.callback(ray.shutdown)
         address = os.environ.get("RAY_ADDRESS")
         if address:
             _connect(address)
@@ -189,12 +187,7 @@ def _connect(address: str) -> None:
 
 def stop_ray() -> None:
     """Leave the Ray that `start_ray` has started or joined. A notebook's own goes on."""
-    global _ours
-    if _ours:
-        import ray
-
-        ray.shutdown()
-        _ours = False
+    _ours.close()
 
 
 @contextlib.contextmanager

@@ -14,10 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from reelmill.curation.ledger import write_table
-from reelmill.files import write_atomically
+from reelmill.files import remove, write_atomically
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries
 from reelmill.tokenize.shards import Footer, read_footer, write_shard
+from reelmill.written_log import read_written
 
 _BY_SAMPLE, _BY_ITEM = ("captions", "annotations", "failures", "tokens"), ("audio", "transcripts")
 _LISTS = (*((table, "sample_id") for table in _BY_SAMPLE), *((table, "item_id") for table in _BY_ITEM))
@@ -32,6 +33,7 @@ _ORPHANS = f"""WITH known AS MATERIALIZED (SELECT DISTINCT sample_id, item_id FR
 
 def prune(folder: RunFolder) -> int:
     """Remove orphaned rows, file by file, each whole or not at all; returns how many samples they belonged to."""
+    _let_go_of_timings(folder)
     with LedgerQueries(folder.root) as ledger:
         found = ledger.table(_ORPHANS)
     orphans, items = (
@@ -47,6 +49,14 @@ def prune(folder: RunFolder) -> int:
     for path in sorted((folder.root / "tokens").rglob("unit-*.parquet")):
         _rewrite(folder, path, orphans, partial(_write_tokens, footer=read_footer(path)[1]))
     return len(orphans)
+
+
+def _let_go_of_timings(folder: RunFolder) -> None:
+    """CPU times are measured once: a file of them that is gone is no longer missed."""
+    for name in read_written(folder.root).files:
+        path = folder.root / name
+        if name.startswith("timings/") and not path.exists():
+            remove(folder.root, path)
 
 
 def drop_machine_failures(folder: RunFolder) -> None:

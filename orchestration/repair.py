@@ -81,7 +81,7 @@ def _cure_of_file(name: str) -> Cure | None:
         selection = path.stem
         return Cure(here, AGAIN if selection == "default" else f"then run `reelmill select` for {selection!r} again")
     if table == "timings":
-        return Cure(here, "nothing is lost but CPU times that `reelmill stats` shows")
+        return Cure(here, f"{AGAIN} (only CPU times are lost)")
     if name in ("plan.parquet", "recipe.toml"):
         return Cure((), f"{name}: {COPY}")
     return Cure(here, "the next run that writes to the folder writes it anew") if name == ".epoch" else None

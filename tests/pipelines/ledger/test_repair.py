@@ -38,7 +38,9 @@ def damage(path):
     path.write_bytes(data)
 
 
-@pytest.mark.parametrize("table", ["samples", "items", "captions", "tokens", "verdicts", "schemas", "run.json"])
+@pytest.mark.parametrize(
+    "table", ["samples", "items", "captions", "tokens", "timings", "verdicts", "schemas", "run.json"]
+)
 def test_the_cure_of_a_damaged_file(made, out, table):
     before = everything(out)
     damage(out / table if (out / table).is_file() else min((out / table).rglob("*.parquet")))

@@ -41,7 +41,7 @@ def video_clips(source: Source, options: dict[str, Any]) -> Iterator[wire.Messag
                 decoded = shown.at(clip["start_s"] + k / clip["fps"])
                 frames[k] = renderer.upright(decoded, clip["width"], clip["height"], "bicubic")
                 if k % TICK_FRAMES == 0:
-                    yield {"type": "tick"}, {}
+                    yield wire.tick(decoded.time_s, video.declared_s)
             yield {"type": "clip", "key": clip["key"]}, {"frames": frames}
     finally:
         video.close()

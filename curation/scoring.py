@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC
 from functools import partial
@@ -128,7 +128,13 @@ def score_fingerprint(config: ScoreConfig) -> str:
 class ItemScorer:
     """Scores items one after another with one child process and one set of scorers. Not thread safe."""
 
-    def __init__(self, config: ScoreConfig, rules: Mapping[str, Rule]) -> None:
+    def __init__(
+        self,
+        config: ScoreConfig,
+        rules: Mapping[str, Rule],
+        on_position: Callable[[float, float | None], None] | None = None,
+    ) -> None:
+        """`on_position` is told how far in an item the child is (`Child`)."""
         self._config = config
         self._schema = samples_schema(score_columns(config))
         self.fingerprint = score_fingerprint(config)
@@ -138,7 +144,7 @@ class ItemScorer:
             "keyframes": to_dict(config.keyframes),
         }
         self._measurer = Measurer(make_scorers(config), RuleFilter(rules, judged_schema(score_columns(config))))
-        self._child = Child(config.isolation)
+        self._child = Child(config.isolation, on_position)
 
     @property
     def samples_schema(self) -> pa.Schema:

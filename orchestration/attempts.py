@@ -7,7 +7,6 @@ count: there the driver was killed.
 
 from __future__ import annotations
 
-import contextlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,15 +65,6 @@ class Attempts:
             return _Note(self._epoch)
         except OSError as error:
             raise os_failure(error, f"cannot read {self._path}") from None
-
-
-def in_progress(folder: RunFolder) -> list[str]:
-    """The ids of the items that this run's workers are at."""
-    found = []
-    for path in sorted((folder.root / "running").glob("unit-*.json")):
-        with contextlib.suppress(OSError):  # its unit has ended meanwhile
-            found.append(_read(path, folder.epoch).current)
-    return [item for item in found if item is not None]
 
 
 def _read(path: Path, epoch: int) -> _Note:

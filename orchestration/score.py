@@ -23,6 +23,7 @@ from reelmill.orchestration.engine import Receipt, Task
 from reelmill.orchestration.fetched import outdated_units, resolved, waiting_units
 from reelmill.orchestration.forgotten import forgotten_hashes, tombstone
 from reelmill.orchestration.plan import unit_items
+from reelmill.orchestration.positions import Positions
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries
 
@@ -79,7 +80,8 @@ class ScoreWorker:
         self._folder = RunFolder(Path(settings["out"]), settings["epoch"])
         rules = {name: from_dict(Rule, rule) for name, rule in settings["rules"].items()}
         self._config = from_dict(ScoreConfig, settings["score"])
-        self._scorer = ItemScorer(self._config, rules)
+        self._scorer = ItemScorer(self._config, rules, self._at)
+        self._positions: Positions | None = None
         self._plan = self._folder.read(self._folder.plan_path)
         self._forgotten = forgotten_hashes(self._plan)
 
@@ -91,10 +93,10 @@ class ScoreWorker:
         """Score and commit one unit."""
         began = time.process_time()
         unit = task["unit"]
-        attempts = Attempts(self._folder, unit)
+        attempts, self._positions = Attempts(self._folder, unit), Positions(self._folder, unit)
         items, samples = [], []
         planned = resolved(self._folder, unit, unit_items(self._plan, unit))
-        for item, row, rows in self._scored(planned, attempts):
+        for item, row, rows in self._scored(planned, attempts, self._positions):
             row["sha256"] = row["sha256"] or item.get("fetched_sha256")
             reason = item["problem"] if is_forgotten(item["problem"]) else self._forgotten.get(row["sha256"])
             items.append(row if reason is None else tombstone(row, reason))
@@ -106,11 +108,16 @@ class ScoreWorker:
         folder.commit(folder.unit_path("timings", unit), self._timings(unit, items, began))
         folder.commit(folder.unit_path("items", unit), pa.Table.from_pylist(items, schema=ITEMS))
         attempts.end()
+        self._positions.end()
         bad = sum(row["status"] == "refused" for row in items)
         cpu_s = time.process_time() - began
         return {"unit": unit, "items": len(items), "samples": len(samples), "refused": bad, "cpu_s": cpu_s}
 
-    def _scored(self, items: Sequence[dict[str, Any]], attempts: Attempts) -> Iterator[_Scored]:
+    def _at(self, at_s: float, of_s: float | None) -> None:
+        if self._positions is not None:
+            self._positions.at(at_s, of_s)
+
+    def _scored(self, items: Sequence[dict[str, Any]], attempts: Attempts, positions: Positions) -> Iterator[_Scored]:
         """Each item with its rows. After a death items go one by one, so that it is known on which one."""
         expander = None if attempts.has_deaths else self._config.expanders.get("text")
         for batch in batches(items, expander):
@@ -120,6 +127,7 @@ class ScoreWorker:
                 yield item, self._scorer.refused(item, failure), []
                 continue
             attempts.begin(item["item_id"])
+            positions.begin(item["item_id"])
             found = self._scorer.score_texts(batch) if len(batch) > 1 else [self._scorer.score(item)]
             for one, (row, rows) in zip(batch, found, strict=True):
                 yield one, row, rows

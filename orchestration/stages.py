@@ -10,8 +10,8 @@ from rich.console import Console
 
 from reelmill.config import to_dict
 from reelmill.curation.scoring import score_fingerprint
-from reelmill.orchestration.attempts import in_progress
 from reelmill.orchestration.engine import EngineConfig, Receipt, Task, run_tasks
+from reelmill.orchestration.positions import positions
 from reelmill.orchestration.progress import follow
 from reelmill.orchestration.recipe import Recipe
 from reelmill.orchestration.runfolder import RunFolder
@@ -62,13 +62,16 @@ class StageRunner:
 
     def _doing(self) -> str:
         """The items that workers are at, for the stages that note them."""
-        items = in_progress(self.folder)
-        if not items:
+        found = positions(self.folder)
+        if not found:
             return ""
         if self._names is None:
             plan = self.folder.read(self.folder.plan_path)
             self._names = dict(zip(plan["item_id"].to_pylist(), plan["uri"].to_pylist(), strict=True))
-        names = [str(self._names.get(item) or item) for item in items]
+        names = [
+            " ".join(filter(None, (str(self._names.get(position.item_id) or position.item_id), position.words)))
+            for position in found
+        ]
         more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
         return f"at {', '.join(names[:SHOWN])}{more}"
 

@@ -28,6 +28,7 @@ from reelmill.orchestration.changed import MARK
 from reelmill.orchestration.decoding_worker import DecodingWorker
 from reelmill.orchestration.engine import Receipt, Task
 from reelmill.orchestration.plan import group_by
+from reelmill.orchestration.positions import Positions
 from reelmill.orchestration.recipe import Recipe
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.stages import StageRunner
@@ -209,7 +210,9 @@ class TokenWorker(DecodingWorker):
         failed: dict[str, ItemFailed] = {}
         scored = self._scored(task["unit"])
         items = sorted(group_by(task["rows"], "item_id"), key=lambda item: reading_order(self._sources[item[0]]))
+        self._positions = Positions(self._folder, task["unit"])
         for item_id, samples in items:
+            self._positions.begin(item_id)
             made = self._item(scored.get(item_id, {}), samples)
             rows.extend(made.rows)
             failed.update(made.failures)
@@ -224,6 +227,7 @@ class TokenWorker(DecodingWorker):
         seconds = {"decode": self._child.cpu_s - decoding, "encode": time.process_time() - began}
         self._commit_timings(task, tag, seconds)
         self._commit(task["unit"], tag, rows, failures)
+        self._positions.end()
         tokens = sum(row["n_tokens"] for row in rows)
         counts = {"items": len(task["rows"]), "documents": len(rows), "tokens": tokens, "failed": len(failures)}
         return {"unit": task["unit"], **counts}

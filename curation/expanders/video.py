@@ -94,7 +94,7 @@ class Pass:
                 yield from self._close(decoded.index)
             if time.monotonic() - ticked > TICK_S:
                 ticked = time.monotonic()
-                yield {"type": "tick"}, {}
+                yield wire.tick(decoded.time_s, self._video.declared_s)
         yield from self._finish(finder, None)
 
     def _note_flaws(self, decoded: Decoded) -> None:
@@ -189,7 +189,7 @@ class GivenSpans(Pass):
                 self._note_flaws(decoded)
             if time.monotonic() - ticked > TICK_S:
                 ticked = time.monotonic()
-                yield {"type": "tick"}, {}
+                yield wire.tick(decoded.time_s, self._video.declared_s)
         if self._look is not None:
             self._left = [(start, min(end, self._video.end_s)) for start, end in self._left]
             yield from self._ended(self._video.end_s, None)

@@ -43,11 +43,11 @@ _NAME = Text(64, r"[\w.+-]+")
 _FRAMES = ArraySpec("uint8", ("N", "H", "W", 3))
 
 ALWAYS: Kinds = {
-    "tick": Kind(most=MAX_TICKS),
+    "tick": Kind({"at_s": Maybe(_SECONDS), "of_s": Maybe(_SECONDS)}, most=MAX_TICKS),
     "end": Kind(),
     "refused": Kind({"reason_class": Text(10, "item|machine"), "reason": Text(1000)}),
 }
-"""Heartbeats, and how a job ends."""
+"""Heartbeats, which may say how far in the item the job is, and how it ends."""
 
 SAMPLES: Kinds = {
     "sample": Kind(

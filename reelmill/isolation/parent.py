@@ -66,8 +66,11 @@ class Child:
     Not thread safe. Use as a context manager, or `close` it.
     """
 
-    def __init__(self, config: IsolationConfig) -> None:
-        self._config = config
+    def __init__(
+        self, config: IsolationConfig, on_position: Callable[[float, float | None], None] | None = None
+    ) -> None:
+        """`on_position` is told how far a job is: seconds in the item, and how many it has where it says so."""
+        self._config, self._on_position = config, on_position
         self._unpacker: Unpacker | None = None
         self.cpu_s = 0.0
         """CPU seconds of the jobs that came to an end, by the system's clock."""
@@ -146,6 +149,8 @@ class Child:
                     raise ItemFailed(body["reason_class"], body["reason"])
                 if body["type"] != "tick":
                     yield body, arrays
+                elif self._on_position is not None and body["at_s"] is not None:
+                    self._on_position(body["at_s"], body["of_s"])
             ended = server.wait()
             raise _died(ended[0]) if ended else ItemFailed("machine", SERVER_GONE)
         finally:

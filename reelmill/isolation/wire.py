@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from reelmill.isolation.messages import ArraySpec, Kinds
+from reelmill.isolation.messages import MAX_SECONDS, ArraySpec, Kinds
 from reelmill.isolation.untrusted import (
     MAX_JSON_BYTES,
     MAX_MESSAGE_BYTES,
@@ -48,6 +48,12 @@ class Reader(Protocol):
 
     def readinto(self, buffer: memoryview, /) -> int:
         """Fill a part of `buffer`; 0 at the end."""
+
+
+def tick(at_s: float, of_s: float | None) -> Message:
+    """A heartbeat that says how far in the item the job is, and the item's own length where that is possible."""
+    known = {"at_s": at_s, "of_s": of_s}
+    return {"type": "tick", **{name: s for name, s in known.items() if s is not None and 0 <= s <= MAX_SECONDS}}, {}
 
 
 def send(stream: BinaryIO, body: dict[str, Any], arrays: dict[str, Array] | None = None) -> None:

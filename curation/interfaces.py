@@ -15,6 +15,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
+from reelmill.media.details import no_details
+
 Kind = Literal["video", "image", "text", "audio"]
 ColumnType = Literal["DOUBLE", "BIGINT", "VARCHAR", "BOOLEAN"]
 
@@ -28,11 +30,14 @@ class Frames:
     `times`: float64 [N], seconds from the start of the source.
     `runs`: uint8 [M, 3, h, w], gray, three neighboring NATIVE frames beginning at a sampled frame (M <= N), as
     small as the cut detectors see it (256 wide as stored), never across a cut; they reveal shake.
+    `details`: uint8 [N, 9, S, S], luma, squares of each frame's own pixels, not scaled (`media/details.py`); rows are
+    rows as they are stored in a video.
     """
 
     images: npt.NDArray[np.uint8]
     times: npt.NDArray[np.float64]
     runs: npt.NDArray[np.uint8]
+    details: npt.NDArray[np.uint8] = field(default_factory=no_details)
 
 
 @dataclass

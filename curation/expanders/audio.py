@@ -10,6 +10,7 @@ import numpy as np
 from reelmill.errors import Refused
 from reelmill.isolation import wire
 from reelmill.media.audio import RATE, sound
+from reelmill.media.details import no_details
 from reelmill.media.source import Source
 
 
@@ -27,6 +28,7 @@ def expand(source: Source, options: dict[str, Any]) -> Iterator[wire.Message]:
         "images": np.zeros((0, 1, 1, 3), np.uint8),
         "times": np.zeros(0, np.float64),
         "runs": np.zeros((0, 3, 1, 1), np.uint8),
+        "details": no_details(),
     }
     facts = {"width": 0, "height": 0, "fps": 0.0}
     yield {"type": "sample", "start_s": 0.0, "end_s": count / RATE, **facts}, none

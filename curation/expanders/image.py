@@ -11,6 +11,7 @@ from PIL import Image
 
 from reelmill.curation.expanders import video
 from reelmill.isolation import wire
+from reelmill.media.details import details
 from reelmill.media.geometry import fit
 from reelmill.media.limits import Limits
 from reelmill.media.pictures import is_animation, open_picture, opened
@@ -30,6 +31,7 @@ def expand(source: Source, options: dict[str, Any]) -> Iterator[wire.Message]:
         "images": np.asarray(image.resize(size, Image.Resampling.BILINEAR))[None],
         "times": np.zeros(1, np.float64),
         "runs": np.zeros((0, 3, 1, 1), np.uint8),
+        "details": details(np.asarray(image.convert("L")))[None],
     }
     span = {"start_s": 0.0, "end_s": 0.0, "width": facts.width, "height": facts.height, "fps": 0.0}
     yield {"type": "sample", **span, "damaged_frames": int(bool(facts.errors))}, arrays

@@ -14,6 +14,7 @@ from reelmill.curation.expanders.video import RUN, Pass, Sampled
 from reelmill.curation.keyframe_picker import Candidate, Keyframe, KeyframePicker
 from reelmill.curation.keyframes import KeyframesConfig, Problem
 from reelmill.isolation import wire
+from reelmill.media.details import no_details
 from reelmill.media.limits import Limits
 from reelmill.media.moving import Moving
 from reelmill.media.opening import open_moving
@@ -45,6 +46,7 @@ class _Narrated(Pass):
         self._picker = KeyframePicker(self._keyframes)
         self._held: list[Keyframe] = []
         self._runs: list[wire.Array] = []
+        self._details: dict[float, wire.Array] = {}
         self._size: dict[str, Any] = {}
         self._span = (0.0, 0.0)
 
@@ -72,9 +74,10 @@ class _Narrated(Pass):
                 "images": np.stack(images) if images else np.zeros((0, 1, 1, 3), np.uint8),
                 "times": np.array([k.candidate.time_s for k in good], np.float64),
                 "runs": np.stack(self._runs) if self._runs else np.zeros((0, RUN, 1, 1), np.uint8),
+                "details": np.stack([self._details[k.candidate.time_s] for k in good]) if good else no_details(),
             },
         )
-        self._held, self._runs, self._span = [], [], (end_s, end_s)
+        self._held, self._runs, self._details, self._span = [], [], {}, (end_s, end_s)
 
     def _scene(self, sampled: list[Sampled], start_s: float, end_s: float) -> Iterator[wire.Message]:
         size = self._sizes()
@@ -85,6 +88,7 @@ class _Narrated(Pass):
         picked = self._picker.scene(start_s, end_s, candidates)
         times = {k.candidate.time_s for k in picked if k.problem is Problem.NONE}
         self._runs += [np.stack(s.run) for s in sampled if s.time_s in times and len(s.run) == RUN]
+        self._details |= {s.time_s: s.details for s in sampled if s.time_s in times}
         self._held += picked
         self._span = (self._span[0], end_s)
         if end_s - self._span[0] >= self._keyframes.span_s:

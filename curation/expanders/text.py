@@ -16,6 +16,7 @@ from reelmill.curation.texts.masking import mask
 from reelmill.curation.texts.splitting import spans
 from reelmill.errors import Refused, brief
 from reelmill.isolation import wire
+from reelmill.media.details import no_details
 from reelmill.media.encoding import Decoded, decode
 from reelmill.media.source import Source
 
@@ -25,6 +26,7 @@ _NO_FRAMES: dict[str, wire.Array] = {
     "images": np.zeros((0, 1, 1, 3), np.uint8),
     "times": np.zeros(0, np.float64),
     "runs": np.zeros((0, 3, 1, 1), np.uint8),
+    "details": no_details(),
 }
 
 

@@ -15,11 +15,13 @@ from reelmill.config import from_dict
 from reelmill.curation.cut_finder import CutFinder
 from reelmill.curation.scenes import ScenesConfig, detect_size, divide
 from reelmill.isolation import wire
+from reelmill.media.details import details, no_details
 from reelmill.media.geometry import fit
 from reelmill.media.impossible import impossible_share
 from reelmill.media.limits import Limits
 from reelmill.media.moving import Decoded, Look, Moving, Renderer
 from reelmill.media.opening import open_moving
+from reelmill.media.planes import luma
 from reelmill.media.rights import video_rights
 from reelmill.media.source import Source
 
@@ -31,11 +33,12 @@ LOOKED_AT = 3
 
 @dataclass
 class Sampled:
-    """A frame that scorers see, and the run of native frames that begins at it."""
+    """A frame that scorers see, squares of its own pixels, and the run of native frames that begins at it."""
 
     index: int
     time_s: float
     image: wire.Array
+    details: wire.Array
     run: list[wire.Array] = field(default_factory=list)
 
 
@@ -140,6 +143,7 @@ class Pass:
                 "images": np.stack([s.image for s in inside]) if inside else np.zeros((0, 1, 1, 3), np.uint8),
                 "times": np.array([s.time_s for s in inside], np.float64),
                 "runs": np.stack(runs) if runs else np.zeros((0, RUN, 1, 1), np.uint8),
+                "details": np.stack([s.details for s in inside]) if inside else no_details(),
             }
             found = self._flaws_between(start, end)
             yield {"type": "sample", "start_s": start, "end_s": end, **size, **found}, arrays
@@ -238,7 +242,7 @@ class _Sampler:
         if decoded.time_s >= self._next * self._step - 1e-6:
             self._next = int(decoded.time_s / self._step + 1e-6) + 1
             image = self._renderer.upright(decoded, *fit(look.width, look.height, *self._sides), "fast_bilinear")
-            self._kept.append(Sampled(decoded.index, decoded.time_s, image))
+            self._kept.append(Sampled(decoded.index, decoded.time_s, image, details(luma(decoded.frame))))
         if self._kept:
             last = self._kept[-1]
             if len(last.run) < RUN and decoded.index == last.index + len(last.run):

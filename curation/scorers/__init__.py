@@ -16,6 +16,7 @@ SCORERS: dict[str, str] = {
     "motion_jitter": "reelmill.curation.scorers.jitter:Jitter",
     "colourfulness": "reelmill.curation.scorers.image_quality:Colourfulness",
     "quality": "reelmill.curation.scorers.image_quality:Quality",
+    "artifacts": "reelmill.curation.scorers.artifacts:Artifacts",
     "phash": "reelmill.curation.scorers.perceptual_hash:PerceptualHash",
     "borders": "reelmill.curation.scorers.borders:Borders",
     "stillness": "reelmill.curation.scorers.stillness:Stillness",

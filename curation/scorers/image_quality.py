@@ -54,7 +54,12 @@ def quality(image: Rgb) -> float:
 
 
 def sharpness(luma: npt.NDArray[np.float32]) -> float:
-    """The share of the local variation that an extra blur takes away, over 0.6, at most 1.
+    """The share of the local variation that an extra blur takes away (1 - `blur_effect`), over 0.6, at most 1."""
+    return min(1.0, (1 - blur_effect(luma)) / 0.6)
+
+
+def blur_effect(luma: npt.NDArray[np.float32]) -> float:
+    """The share of the local variation that an extra blur leaves, 0 to 1: near 0.3 is sharp, 1 has no edges.
 
     Crete et al., "The blur effect" (2007): the differences between neighbors before and after a 9-tap mean filter are
     compared; a sharp picture loses most of them, a blurred one hardly any, whatever the contrast. The worse direction
@@ -68,7 +73,7 @@ def sharpness(luma: npt.NDArray[np.float32]) -> float:
         after = np.abs(np.diff(cv2.blur(smooth, kernel), axis=axis))
         total = float(before.sum())
         losses.append(float(np.maximum(before - after, 0).sum()) / total if total > 0 else 0.0)
-    return min(1.0, min(losses) / 0.6)
+    return 1 - min(losses)
 
 
 def exposure(luma: npt.NDArray[np.float32]) -> float:

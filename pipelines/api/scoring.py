@@ -19,6 +19,7 @@ from reelmill.curation.interfaces import Frames, Kind, Sample, Scorer
 from reelmill.curation.scenes import detect_size
 from reelmill.curation.scoring import DecodeConfig
 from reelmill.errors import ConfigError, DataError
+from reelmill.media.details import details
 from reelmill.media.geometry import fit
 
 RUN = 3
@@ -107,6 +108,7 @@ def _sample(frames: Pictures, fps: float | None, alt: str | None) -> Sample:
         images=np.stack([_scaled(frames[index], size) for index in chosen]),
         times=np.array(times, np.float64),
         runs=np.stack(runs) if runs else np.zeros((0, RUN, 1, 1), np.uint8),
+        details=np.stack([details(cv2.cvtColor(frames[index], cv2.COLOR_RGB2GRAY)) for index in chosen]),
     )
     kind: Kind = "video" if count > 1 else "image"
     return Sample("", "", kind, 0.0, end_s if kind == "video" else 0.0, width, height, fps or 0.0, seen, alt=alt)

@@ -34,6 +34,7 @@ def video() -> Recipe:
     scorers: dict[str, dict[str, Any]] = {
         "colourfulness": {},
         "quality": {},
+        "artifacts": {},
         "phash": {},
         "motion_dis": {},
         "motion_jitter": {},
@@ -60,6 +61,7 @@ def image() -> Recipe:
     scorers: dict[str, dict[str, Any]] = {
         "colourfulness": {},
         "quality": {},
+        "artifacts": {},
         "phash": {},
         "aesthetic": {},
         "text": {"skip_if": f"aesthetic_score >= 5.5 OR width * height < 262144 OR NOT {colourful}"},
@@ -68,6 +70,7 @@ def image() -> Recipe:
     image_only: list[Kind] = ["image"]
     rules = damage | {
         "image_resolution": Rule("width * height", min=262_144.0, stage="decode", kinds=image_only),
+        **_artifacts(),
         "image_aesthetic": Rule(
             "coalesce(aesthetic_score, 0)",
             min=5.5,
@@ -89,11 +92,12 @@ def sample() -> Recipe:
     recipe = video()
     recipe.name = "sample"
     recipe.duplicates = DuplicatesConfig()  # the dump shows some of its rendered scenes twice
-    del recipe.score.scorers["phash"]
+    for scorer in ("phash", "artifacts"):
+        del recipe.score.scorers[scorer]
     recipe.plan = PlanConfig(unit_items=4, unit_mb=64)
     recipe.score.scorers["motion_raft"]["spaced"] = 2
     recipe.score.scenes = ScenesConfig(max_s=10.0)
-    recipe.rules = _rules(tokens_fps=8.0)
+    recipe.rules = {name: rule for name, rule in _rules(tokens_fps=8.0).items() if name not in _artifacts()}
     recipe.rules["duration"].min = 2.0
     recipe.rules["resolution"].min = 128.0
     recipe.rules["motion"].min = 0.01
@@ -300,11 +304,26 @@ def _rules(tokens_fps: float) -> dict[str, Rule]:
         "image_resolution": Rule("width * height", min=262_144.0, stage="decode", kinds=image_only),  # Emu3: 512 x 512
         "colour": Rule("colourfulness", min=5.0, stage="looks"),  # ours
         "quality": Rule("quality_score", min=0.3, stage="looks"),  # ours
+        **_artifacts(),
         "text": Rule("text_area", max=0.03, stage="text"),  # ours; Emu3's is not disclosed
         "jitter": Rule("motion_jitter", max=0.3, stage="motion", kinds=video_only, null="keep"),  # ours
         "motion": Rule("motion_score", min=0.04, max=0.5, stage="motion", kinds=video_only),  # Emu3, figure 10; ours
         "aesthetic": Rule("aesthetic_score", min=5.0, stage="looks", kinds=video_only, null="keep"),  # Emu3
         "image_aesthetic": Rule("aesthetic_score", min=5.5, stage="looks", kinds=image_only, null="keep"),  # Emu3
+    }
+
+
+def _artifacts() -> dict[str, Rule]:
+    """Ours: what photographs reach when they are spoilt so that it shows (tests/curation/test_scorers_artifacts.py).
+
+    A picture of more than 1,024 x 1,024 may be soft at its own pixels: it is scaled down before a model sees it.
+    """
+    own_pixels = "CASE WHEN width * height <= 1048576 THEN blur END"
+    return {
+        "blur": Rule(own_pixels, max=0.7, stage="artifacts", null="keep"),
+        "noise": Rule("noise", max=12.0, stage="artifacts", null="keep"),
+        "blockiness": Rule("blockiness", max=0.8, stage="artifacts", null="keep"),
+        "combing": Rule("combing", max=0.1, stage="artifacts", kinds=["video"], null="keep"),
     }
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from reelmill.isolation.untrusted import Field, Flag, Integer, Maybe, Number, Text
+from reelmill.media.details import SQUARES
 
 MAX_SIDE = 1 << 16
 MAX_SECONDS = 1e7
@@ -60,6 +61,7 @@ SAMPLES: Kinds = {
             "images": _FRAMES,
             "times": ArraySpec("float64", ("N",)),
             "runs": ArraySpec("uint8", ("M", 3, "h", "w")),
+            "details": ArraySpec("uint8", ("N", SQUARES, "side", "side")),
         },
         MAX_SAMPLES,
     ),

@@ -7,12 +7,10 @@ without any redundancy (VP8, VP9, HEVC, HuffYUV) decode such streams without com
 
 from __future__ import annotations
 
-from functools import cache
-
 import numpy as np
-import numpy.typing as npt
-from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
+
+from reelmill.media.planes import is_planar_yuv, plane
 
 MARGIN = 64
 """Levels, of 256, by which R, G or B must leave their range: more than ringing, and than another matrix, would."""
@@ -30,28 +28,12 @@ def impossible_share(frame: VideoFrame) -> float | None:
         return None
     rows, columns = frame.planes[1].height, frame.planes[1].width
     step = max(int((rows * columns / MOST_SAMPLES) ** 0.5 + 0.999), 1)
-    u, v = (_plane(frame, which)[::step, ::step].astype(np.int16) - 128 for which in (1, 2))
+    u, v = (plane(frame, which)[::step, ::step].astype(np.int16) - 128 for which in (1, 2))
     down, across = -(-frame.height // rows) * step, -(-frame.width // columns) * step
-    y = _plane(frame, 0)[::down, ::across][: u.shape[0], : u.shape[1]].astype(np.int16)
+    y = plane(frame, 0)[::down, ::across][: u.shape[0], : u.shape[1]].astype(np.int16)
     u, v = u[: y.shape[0], : y.shape[1]], v[: y.shape[0], : y.shape[1]]
     red, blue = (v * 45) >> 5, (u * 57) >> 5
     green = (u * 11 + v * 23) >> 5
     low = np.minimum(np.minimum(red, blue), -green) + y
     high = np.maximum(np.maximum(red, blue), -green) + y
     return float(np.count_nonzero((low < -MARGIN) | (high > 255 + MARGIN)) / low.size) if low.size else None
-
-
-def _plane(frame: VideoFrame, which: int) -> npt.NDArray[np.uint8]:
-    """A plane as a view of the frame's memory; of values of more than 8 bits the upper 8."""
-    plane, bits = frame.planes[which], frame.format.components[which].bits
-    values: npt.NDArray[np.uint8] = np.frombuffer(plane, np.uint8)  # type: ignore[call-overload]
-    if bits == 8:
-        return values.reshape(plane.height, -1)[:, : plane.width]
-    return (values.view("<u2").reshape(plane.height, -1)[:, : plane.width] >> (bits - 8)).astype(np.uint8)
-
-
-@cache
-def is_planar_yuv(pixels: str) -> bool:
-    """Whether a pixel format has planes of Y, U and V, little end first."""
-    kind = VideoFormat(pixels, 16, 16)
-    return pixels.startswith("yuv") and kind.is_planar and not kind.is_big_endian and len(kind.components) >= 3

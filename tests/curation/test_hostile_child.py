@@ -83,7 +83,7 @@ BAD = {
     # arrays
     "arrays that are an object": sample(arrays={}),
     "an array that is not described": sample(arrays=[*SHAPES[:2], 3]),
-    "a name that is a number": shaped(SHAPES[0], SHAPES[1], [3, "uint8", [0, 3, 1, 1]]),
+    "a name that is a number": shaped(SHAPES[0], SHAPES[1], [3, "uint8", [0, 3, 1, 1]], SHAPES[3]),
     "an array too few": shaped(*SHAPES[:2], arrays=ARRAYS[:2]),
     "an array too many": shaped(*SHAPES, ["more", "uint8", [1]], arrays=[*ARRAYS, b"\0"]),
     "an array twice": shaped(SHAPES[0], SHAPES[0], SHAPES[1], arrays=[ARRAYS[0], ARRAYS[0], ARRAYS[1]]),
@@ -97,9 +97,11 @@ BAD = {
     "a broken side": shaped(["images", "uint8", [1.0, 2, 2, 3]], *SHAPES[1:]),
     "an image of 12 GB": shaped(["images", "uint8", [1000, 2000, 2000, 3]], *SHAPES[1:]),
     "an empty image of 3 EB": shaped(["images", "uint8", [0, 2**30, 2**30, 3]], *SHAPES[1:]),
-    "runs that lift a message over the bound": shaped(*SHAPES[:2], ["runs", "uint8", [400, 3, 1000, 1000]]),
-    "more times than images": shaped(SHAPES[0], ["times", "float64", [2]], SHAPES[2], arrays=[bytes(28)] * 3),
-    "a time in an array that is NaN": message(SAMPLE, ARRAYS[0], np.array([np.nan]).tobytes(), b"") + GOOD_ITEM + END,
+    "runs that lift a message over the bound": shaped(*SHAPES[:2], ["runs", "uint8", [400, 3, 1000, 1000]], SHAPES[3]),
+    "details of fewer frames": shaped(*SHAPES[:3], ["details", "uint8", [0, 9, 2, 2]], arrays=[*ARRAYS[:3], b""]),
+    "details that are no squares": shaped(*SHAPES[:3], ["details", "uint8", [1, 9, 4, 1]]),
+    "more times than images": shaped(SHAPES[0], ["times", "float64", [2]], *SHAPES[2:], arrays=[bytes(28)] * 4),
+    "a time in an array that is NaN": message(SAMPLE, ARRAYS[0], np.array([np.nan]).tobytes(), *ARRAYS[2:]),
     "half an array": message(SAMPLE, bytes(5)),
     # the item
     "no item": GOOD_SAMPLE + END,

@@ -57,6 +57,8 @@ def test_the_columns_are_those_of_the_samples_view():
     columns = [column for scorer in scorers if scorer.kinds != ("text",) for column in scorer.columns]
     assert sorted(columns) == [
         "aesthetic_score",
+        "blockiness",
+        "blur",
         "border_share",
         "camera",
         "camera_pan",
@@ -64,6 +66,7 @@ def test_the_columns_are_those_of_the_samples_view():
         "camera_tilt",
         "camera_zoom",
         "colourfulness",
+        "combing",
         "crop_bottom",
         "crop_left",
         "crop_right",
@@ -78,6 +81,7 @@ def test_the_columns_are_those_of_the_samples_view():
         "motion_raft_error",
         "motion_raft_side",
         "mps_score",
+        "noise",
         "phash",
         "quality_score",
         "repeated_frames",

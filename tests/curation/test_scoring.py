@@ -109,6 +109,7 @@ def frames(value=100):
         "images": np.full((2, 4, 4, 3), value, np.uint8),
         "times": np.zeros(2),
         "runs": np.zeros((0, 3, 4, 4), np.uint8),
+        "details": np.full((2, 9, 4, 4), value, np.uint8),
     }
 
 

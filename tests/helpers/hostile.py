@@ -10,8 +10,13 @@ from reelmill.curation.expanders import text
 MARK = b"taken over:"
 
 # A sound item with one sample, as a child says it, and the bytes of the sample's arrays.
-SHAPES = [["images", "uint8", [1, 2, 2, 3]], ["times", "float64", [1]], ["runs", "uint8", [0, 3, 1, 1]]]
-ARRAYS = (bytes(12), bytes(8), b"")
+SHAPES = [
+    ["images", "uint8", [1, 2, 2, 3]],
+    ["times", "float64", [1]],
+    ["runs", "uint8", [0, 3, 1, 1]],
+    ["details", "uint8", [1, 9, 2, 2]],
+]
+ARRAYS = (bytes(12), bytes(8), b"", bytes(36))
 SAMPLE = {"type": "sample", "start_s": 0.0, "end_s": 1.0, "width": 2, "height": 2, "fps": 25.0, "arrays": SHAPES}
 ITEM = {
     "type": "item", "width": 2, "height": 2, "fps": 25.0, "duration_s": 1.0, "codec": "h264", "sha256": "0" * 64,

@@ -50,6 +50,8 @@ TRAIN_FREE = {
     "data": {"micro_rows"},
     "log": {"tensorboard", "wandb"},
     "parallel": {"attention", "compile", "context", "recompute", "shard", "tensor", "timeout_s"},
+    # These change what comes after they are turned on; a checkpoint has what they have left out.
+    "spikes": {"action", "most", "sigmas", "window"},
 }
 VISION_FREE = {
     "": {"device", "log_every", "steps"},

@@ -15,7 +15,7 @@ import json
 import re
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -72,6 +72,8 @@ class TrainState(RunState):
     """Predictions trained on so far."""
     learned: list[str] | None = None
     """What its documents teach (`data/subjects.py`), and those of the run it started from; None: not known."""
+    spikes: dict[str, Any] = field(default_factory=dict)
+    """Batches left out, and what later steps are compared with (`spikes.py`); empty where neither was asked for."""
 
 
 State = TypeVar("State", bound=RunState)

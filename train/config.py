@@ -12,6 +12,7 @@ from reelmill.train.objectives import settings_tables
 from reelmill.train.optimizer import OptimizerConfig
 from reelmill.train.parallel import Device, ParallelConfig, Precision
 from reelmill.train.saver import CheckpointConfig
+from reelmill.train.spikes import SpikeConfig
 from reelmill.train.trackers import LogConfig
 
 
@@ -49,6 +50,8 @@ class TrainConfig:
     """Captions of images that are generated at each validation, into RUN/samples/step-N."""
     checkpoint: CheckpointConfig = free_table(CheckpointConfig)
     log: LogConfig = free_table(LogConfig)
+    spikes: SpikeConfig = free_table(SpikeConfig)
+    """What becomes of loss spikes; a run that has begun may turn it on."""
 
     def __post_init__(self) -> None:
         self.settings = settings_tables(self.objective, self.settings, [f.name for f in fields(self)])

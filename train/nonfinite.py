@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,11 +16,23 @@ from reelmill.train.objectives.interface import DataSource
 from reelmill.train.parallel import Layout, Ranks
 
 _MOST = 8
-_WHAT_TO_DO = "Nothing was updated and the last checkpoint is sound."
 
 
-def loss_error(step: int, losses: Sequence[tuple[Batch, Tensor]], source: DataSource, layout: Layout) -> ReelmillError:
-    """The error for a step whose loss is not finite; `losses` are the rank's micro-batches with their tokens' NLLs.
+class NotFinite(NamedTuple):
+    """What is not finite and where, and what to do about it."""
+
+    reason: str
+    cure: str
+
+    def error(self, step: int) -> ReelmillError:
+        """The error for a step, from 0, that cannot be made."""
+        return ReelmillError(
+            f"step {step + 1}: {self.reason}. Nothing was updated and the last checkpoint is sound. {self.cure}"
+        )
+
+
+def examine_loss(losses: Sequence[tuple[Batch, Tensor]], source: DataSource, layout: Layout) -> NotFinite:
+    """Of a step whose loss is not finite; `losses` are the rank's micro-batches with their tokens' NLLs.
 
     All ranks call this and get the same: the documents on all ranks, at most 8, in which the NLL is not finite.
     """
@@ -31,14 +44,15 @@ def loss_error(step: int, losses: Sequence[tuple[Batch, Tensor]], source: DataSo
         ]
     )
     where = f"in {_listed(found)}" if found else "in their sum; each token's is"
-    return ReelmillError(
-        f"step {step + 1}: the loss is not finite {where}. {_WHAT_TO_DO} If it is always the same document, "
-        "look at it (`reelmill verify`) and leave it out; if not, train again with a lower optimizer.lr."
+    return NotFinite(
+        f"the loss is not finite {where}",
+        "If it is always the same document, look at it (`reelmill verify`) and leave it out; if not, train again with "
+        "a lower optimizer.lr.",
     )
 
 
-def gradient_error(step: int, loss: float, norm: float, model: nn.Module, ranks: Ranks) -> ReelmillError:
-    """The error for a step whose loss is finite and whose gradient is not: at most 8 parameters, in backward order.
+def examine_gradient(loss: float, norm: float, model: nn.Module, ranks: Ranks) -> NotFinite:
+    """Of a step whose loss is finite and whose gradient is not: at most 8 parameters, in backward order.
 
     Where each gradient is finite and only the norm of all overflows, the one that is largest on the first rank. All
     ranks call this and get the same.
@@ -47,9 +61,9 @@ def gradient_error(step: int, loss: float, norm: float, model: nn.Module, ranks:
     names = list(dict.fromkeys(ranks.gather([name for name, size in norms.items() if not np.isfinite(size)])))
     if not names:
         names = ranks.gather([max(norms, key=lambda name: norms[name])])[:1]
-    return ReelmillError(
-        f"step {step + 1}: the loss is {loss:.4g}, but the gradient's norm is {norm} because of {_listed(names)}. "
-        f"{_WHAT_TO_DO} Train again with a lower optimizer.lr, a longer warm-up or another seed."
+    return NotFinite(
+        f"the loss is {loss:.4g}, but the gradient's norm is {norm} because of {_listed(names)}",
+        "Train again with a lower optimizer.lr, a longer warm-up or another seed.",
     )
 
 

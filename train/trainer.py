@@ -25,7 +25,7 @@ from reelmill.train.init_from import learned_by, load_init_weights
 from reelmill.train.meter import Meter
 from reelmill.train.metrics import format_step
 from reelmill.train.model import Decoder
-from reelmill.train.nonfinite import gradient_error, loss_error
+from reelmill.train.nonfinite import NotFinite, examine_gradient, examine_loss
 from reelmill.train.objectives import objective_class
 from reelmill.train.objectives.interface import DataSource
 from reelmill.train.optimizer import make_optimizer
@@ -33,6 +33,7 @@ from reelmill.train.parallel import Layout, Ranks, clip_gradients, sharded_decod
 from reelmill.train.resume import last_sound
 from reelmill.train.saver import Saver
 from reelmill.train.signals import STOP_FILE, StopRequest, stop_requests, stopped
+from reelmill.train.spikes import Spike, SpikeGuard
 from reelmill.train.trackers import Tracker, trackers
 
 SampleFn = Callable[[Decoder, Path], None]
@@ -64,6 +65,7 @@ class Trainer:
         self.model = sharded_decoder(config.model, layout, config.precision, config.seed)
         self.optimizer = make_optimizer(self.model, config.optimizer, self.objective.apart)
         self.saver = Saver(out / "checkpoints", config.checkpoint, ranks)
+        self.spikes = SpikeGuard(config.spikes)
         self._batches = Ahead(self.objective.micro_batches)
         self.meter = Meter(config.model, config.precision, ranks.device, ranks.size, config.steps)
         self.trackers: list[Tracker] = []
@@ -91,12 +93,17 @@ class Trainer:
             state = checkpoint.read_state(last)
             defaults = TrainConfig(objective=self.config.objective)
             more = checkpoint.check_same_run(state, self.config, defaults, self.source.fingerprint, last)
-        checkpoint.load_weights(last / "model", self.model)
-        checkpoint.load_optimizer(last / "optimizer", self.model, self.optimizer)
-        self.next_step, self.saved_step, self.tokens = state.step, state.step, state.tokens
+        self._take(last, state)
+        self.spikes.load(state.spikes)
         self.learned = state.learned
         self._learn()
         self.log_fn(f"resumed from {last}{more}")
+
+    def _take(self, last: Path, state: checkpoint.TrainState) -> None:
+        """Stand where a checkpoint was written."""
+        checkpoint.load_weights(last / "model", self.model)
+        checkpoint.load_optimizer(last / "optimizer", self.model, self.optimizer)
+        self.next_step, self.saved_step, self.tokens = state.step, state.step, state.tokens
 
     def _learn(self) -> None:
         if self.learned is not None:
@@ -110,9 +117,7 @@ class Trainer:
         """
         stop = self.config.steps if until is None else min(until, self.config.steps)
         self._describe()
-        with self.ranks.together():
-            if self.ranks.is_first:
-                self.trackers = trackers(self.out, self.config.log, to_dict(self.config), self.next_step)
+        self._open_log()
         try:
             with stop_requests(self.out / STOP_FILE if self.ranks.is_first else None) as request:
                 self._train(stop, request)
@@ -122,12 +127,24 @@ class Trainer:
             for tracker in self.trackers:
                 tracker.close()
 
+    def _open_log(self) -> None:
+        """Open the trackers; lines of steps that will be made again are dropped."""
+        with self.ranks.together():
+            if self.ranks.is_first:
+                for tracker in self.trackers:
+                    tracker.close()
+                self.trackers = trackers(self.out, self.config.log, to_dict(self.config), self.next_step)
+
     def _train(self, stop: int, request: StopRequest) -> None:
         self.model.train()
         while self.next_step < stop:
             if self.ranks.any(request.signal is not None or self.saver.failed):
                 self._end_early(request)
-            self._log(self.step(self.next_step, more=self.next_step + 1 < stop))
+            made = self.step(self.next_step, more=self.next_step + 1 < stop)
+            if isinstance(made, Spike):
+                self._answer(made)
+                continue
+            self._log(made)
             self.next_step += 1
             if self.next_step % self.config.validate_every == 0 or self.next_step == self.config.steps:
                 self._log(self.validate())
@@ -146,8 +163,27 @@ class Trainer:
             self.save()
         self.saver.wait()
 
-    def step(self, step: int, *, more: bool = False) -> dict[str, Any]:
-        """One optimizer step over a global batch; returns its line for the log.
+    def _answer(self, spike: Spike) -> None:
+        """Leave out the batch of a spike, or go back to the last checkpoint and leave out all batches since."""
+        self.optimizer.zero_grad()
+        first, then = spike.batch, f"batch {spike.batch + 1} is left out and the step is made with the next"
+        last = None
+        if self.config.spikes.action == "rollback":
+            self.saver.wait()
+            last = last_sound(self.out / "checkpoints", self.ranks, self.log_fn)
+        if last is not None:
+            state = checkpoint.read_state(last)
+            first = self.spikes.batch(state.step)
+            then = f"the run goes back to {last}, and batches {first + 1} to {spike.batch + 1} are left out"
+        self.log_fn(f"step {spike.step + 1} is a spike: {spike.reason}; {then}")
+        self.spikes.leave_out(spike, first)
+        if last is not None:
+            self._take(last, state)
+            self.spikes.load(state.spikes, history_only=True)
+            self._open_log()
+
+    def step(self, step: int, *, more: bool = False) -> dict[str, Any] | Spike:
+        """One optimizer step over a global batch; returns its line for the log, or why it was not made.
 
         With `more` the next step's batches are made in the meantime.
         """
@@ -155,17 +191,18 @@ class Trainer:
         # Dropout follows from the seed, the step and the rank: a resumed run draws what an undisturbed one does.
         seeds = np.random.SeedSequence([self.config.seed, step, self.ranks.rank])
         torch.manual_seed(int(seeds.generate_state(1, np.uint64)[0] >> 1))
-        batches = self._batches.get(step, more=more)
+        number = self.spikes.batch(step)
+        batches = self._batches.get(number, more=more)
         # Normalized by the whole global batch: the same whatever ranks and micro-batches it is cut into.
         own = np.sum([[*self.objective.denominators(batch), *_sizes(batch)] for batch in batches], axis=0)
         own = torch.from_numpy(own / self.config.parallel.context).to(self.ranks.device)
         *denominators, tokens, squares = self.layout.sum(own).tolist()
         losses: list[tuple[Batch, Tensor]] = []
         sums: list[Tensor] = []
-        for number, micro_batch in enumerate(batches, 1):
+        for count, micro_batch in enumerate(batches, 1):
             if isinstance(self.model, FSDPModule):
                 # Copies of the weights (HSDP) sum their gradients once a step, not once a micro-batch.
-                self.model.set_requires_all_reduce(number == len(batches))
+                self.model.set_requires_all_reduce(count == len(batches))
             total, part, nll = self.objective.loss(self.model, micro_batch, denominators)
             # FSDP averages gradients over the ranks with other tokens; the loss is a sum over them.
             (total * self.layout.tokens_size).backward()  # type: ignore[no-untyped-call]
@@ -175,10 +212,15 @@ class Trainer:
         metrics = self.objective.metrics(self.layout.sum(torch.stack(sums).sum(0)))
         loss = metrics["loss"]
         if not math.isfinite(loss):
-            raise loss_error(step, losses, self.source, self.layout)
+            return self._refused(step, number, examine_loss(losses, self.source, self.layout))
         norm = clip_gradients(self.model, self.config.optimizer.grad_clip)
         if not math.isfinite(norm):
-            raise gradient_error(step, loss, norm, self.model, self.ranks)
+            return self._refused(step, number, examine_gradient(loss, norm, self.model, self.ranks))
+        if self.spikes.is_on:
+            reason = self.spikes.reason(loss, norm)
+            if self.ranks.any(reason is not None):  # all decide alike, whatever the last bit of a rank's sum
+                return Spike(step, number, reason or "another rank says so")
+            self.spikes.made(loss, norm)
         rate = self.config.optimizer.rate(step, self.config.steps)
         factor, factor_apart = self.objective.rate_factors(step)
         for group in self.optimizer.param_groups:
@@ -192,9 +234,16 @@ class Trainer:
             "lr": rate,
             "grad_norm": norm,
             **self.meter.end(step, tokens, squares),
-            "epoch": self.objective.epoch(step),
+            "epoch": self.objective.epoch(number),
             "tokens": self.tokens,
+            **({"batches_left_out": self.spikes.batches_left_out} if self.spikes.batches_left_out else {}),
         }
+
+    def _refused(self, step: int, number: int, found: NotFinite) -> Spike:
+        """What is not finite is a spike where spikes are answered, else an error."""
+        if not self.spikes.is_on:
+            raise found.error(step)
+        return Spike(step, number, found.reason)
 
     def _fill_gradients(self) -> None:
         """What an objective left alone in this step has gradients of 0: so the optimizer's state is of all parameters,
@@ -229,6 +278,7 @@ class Trainer:
             version=__version__,
             tokens=self.tokens,
             learned=self.learned,
+            spikes=self.spikes.state(),
         )
         # In this order: `state_dict` splits what FSDP still holds gathered; the optimizer knows split parameters only.
         parts = {"model": dict(self.model.state_dict())}

@@ -121,7 +121,12 @@ def engine_request(served: ServedModel, request: ChatRequest) -> Request:
         asked = _of_chat(served, request, found, sampling)
     if found.answer:
         asked = begun(asked, _beginning(served, request, found.answer))
-    room = max(1, served.engine.capacity - max(map(len, asked.prompts)))
+    room = served.engine.capacity - (longest := max(map(len, asked.prompts)))
+    if room < 1:
+        raise ConfigError(
+            f"the conversation is {longest:,} tokens long, and a row of this server holds {served.engine.capacity:,}: "
+            "leave out turns or pictures, or start it with a larger --context-tokens"
+        )
     return replace(
         asked, max_new_tokens=request.max_new_tokens or (room if request.may_draw else min(room, TEXT_TOKENS))
     )

@@ -315,6 +315,8 @@ def test_a_conversation_has_turns_pictures_and_bounds(client):
     longer = talk(client, turns, max_tokens=1).usage.prompt_tokens
     prompt = "Be brief. USER: What is it?. ASSISTANT: This: USER: And why?. ASSISTANT:"
     assert longer == 1 + len(prompt) + 8 * 9 + 7
+    with pytest.raises(openai.BadRequestError, match=r"is [\d,]+ tokens long, and a row .* larger --context-tokens"):
+        talk(client, turns * 40)
 
 
 BAD_PICTURES = {

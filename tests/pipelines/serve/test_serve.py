@@ -316,7 +316,7 @@ def test_a_conversation_has_turns_pictures_and_bounds(client):
     prompt = "Be brief. USER: What is it?. ASSISTANT: This: USER: And why?. ASSISTANT:"
     assert longer == 1 + len(prompt) + 8 * 9 + 7
     with pytest.raises(openai.BadRequestError, match=r"is [\d,]+ tokens long, and a row .* larger --context-tokens"):
-        talk(client, turns * 40)
+        talk(client, [*turns[:3], {"role": "user", "content": "why? " * 10_000}])
 
 
 BAD_PICTURES = {

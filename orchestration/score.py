@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -154,5 +153,9 @@ class ScoreWorker:
 
 
 def _tasks(folder: RunFolder, wanted: Callable[[int], bool]) -> list[Task]:
-    counts = Counter(folder.read(folder.plan_path)["unit"].to_pylist())
-    return [{"unit": unit, "items": counts[unit]} for unit in sorted(counts) if wanted(unit)]
+    """The most bytes first, so that no worker begins the longest unit when the others end."""
+    units = (
+        folder.read(folder.plan_path).group_by("unit").aggregate([("size", "sum"), ("item_id", "count")]).to_pylist()
+    )
+    units.sort(key=lambda row: (-(row["size_sum"] or 0), row["unit"]))
+    return [{"unit": row["unit"], "items": row["item_id_count"]} for row in units if wanted(row["unit"])]

@@ -130,9 +130,10 @@ def token_tasks(
 ) -> list[Task]:
     """One task per unit: kept samples of `selection` that have neither tokens nor a failure under this fingerprint.
 
-    A video or image has its turn when it has a good caption, and an answer, good or junk, of each `required` (source,
-    model). With `narrated` a video or recording needs none; with `for_words` it has its turn when it is transcribed,
-    with `annotations`, a fingerprint, when it is annotated.
+    The unit with the most seconds comes first, so that no worker begins it when the others end. A video or image has
+    its turn when it has a good caption, and an answer, good or junk, of each `required` (source, model). With
+    `narrated` a video or recording needs none; with `for_words` it has its turn when it is transcribed, with
+    `annotations`, a fingerprint, when it is annotated.
     """
     with LedgerQueries(folder.root) as ledger:
         rows = ledger.rows(
@@ -151,7 +152,8 @@ def token_tasks(
                 *(narrated, for_words, annotations),
             ],
         )
-    return [{"unit": unit, "items": len(group), "rows": group} for unit, group in group_by(rows, "unit")]
+    tasks = [{"unit": unit, "items": len(group), "rows": group} for unit, group in group_by(rows, "unit")]
+    return sorted(tasks, key=lambda task: -sum((row["end_s"] or 0) - (row["start_s"] or 0) for row in task["rows"]))
 
 
 def stale_tasks(folder: RunFolder, selection: str, fingerprint: str) -> list[Task]:

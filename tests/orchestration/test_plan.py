@@ -11,6 +11,7 @@ from reelmill.errors import DataError
 from reelmill.orchestration.forgotten import bury
 from reelmill.orchestration.plan import PlanConfig, Planned, extend_plan, unit_items
 from reelmill.orchestration.runfolder import RunFolder
+from reelmill.orchestration.score import score_tasks
 
 
 @pytest.fixture
@@ -47,6 +48,15 @@ def test_large_items_close_a_unit(folder, dump):
             stream.truncate(1024**2)  # a hole: no bytes on the disk
     extend_plan(folder, dump, PlanConfig(unit_items=64, unit_mb=1))
     assert units(folder) == [["0.txt"], ["1.txt"], ["2.txt"], ["3.txt", "4.txt"], ["5.txt"], ["6.txt"]]
+
+
+def test_the_unit_of_the_most_bytes_is_scored_first(small_run, tmp_path):
+    out = RunFolder(small_run(tmp_path))
+    tasks = score_tasks(out, "another fingerprint")
+    sizes = [sum(row["size"] for row in unit_items(plan(out), task["unit"])) for task in tasks]
+    assert len(sizes) > 1
+    assert sizes == sorted(sizes, reverse=True)
+    assert sum(task["items"] for task in tasks) == len(plan(out))
 
 
 def test_a_second_look_changes_nothing(folder, dump):

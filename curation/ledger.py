@@ -156,9 +156,15 @@ OF_THE_SOUND: dict[str, ColumnType] = {
     "words_per_s": "DOUBLE",
     "language": "VARCHAR",
     "words_repeated": "DOUBLE",
+    "words_entropy": "DOUBLE",
+    "speech_perplexity": "DOUBLE",
 }
 """Columns that the view `samples` takes from `audio` and `transcripts`: rules may judge by them. NULL where no sound
 was measured, or none transcribed."""
+
+OF_THE_KEYFRAMES: dict[str, ColumnType] = {"keyframes_repeated": "DOUBLE", "keyframes_elsewhere": "DOUBLE"}
+"""Columns that the view `samples` takes from `alike`: shares of a narrated video's key frames. NULL where they have no
+hashes."""
 
 KEYFRAME = pa.struct(
     [
@@ -360,11 +366,26 @@ DUPLICATES = pa.schema(
 """Pairs of samples of two items that are copies, the other one in this or another run folder; which of them stays is
 for the verdicts to say."""
 
+ALIKE = pa.schema(
+    [
+        ("unit", pa.int32()),
+        ("sample_id", pa.string()),
+        ("item_id", pa.string()),
+        ("time_s", pa.float64()),
+        ("other_unit", pa.int32()),
+        ("other_item_id", pa.string()),
+        ("other_time_s", pa.float64()),
+        ("bits", pa.int32()),
+    ]
+)
+"""Key frames that look like an earlier one of their video, or like one of another video."""
+
 
 RESERVED = {
     *(name for name, _ in _SAMPLE_FACTS),
     *VERDICTS.names,
     *OF_THE_SOUND,
+    *OF_THE_KEYFRAMES,
     *("caption", "caption_source", "motion_score", "failed", "selection", "uri", "source", "licence", "url", "alt"),
 }
 """Names that a scorer may not give to a column: the views have them already."""
@@ -378,7 +399,7 @@ def samples_schema(score_columns: Mapping[str, ColumnType]) -> pa.Schema:
 
 def judged_schema(score_columns: Mapping[str, ColumnType]) -> pa.Schema:
     """The columns that rules may judge by: those of `samples/`, and what later stages add to the view."""
-    later = [(name, ARROW_TYPES[kind]) for name, kind in OF_THE_SOUND.items()]
+    later = [(name, ARROW_TYPES[kind]) for name, kind in {**OF_THE_SOUND, **OF_THE_KEYFRAMES}.items()]
     return pa.schema([*samples_schema(score_columns), *later])
 
 

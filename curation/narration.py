@@ -31,6 +31,9 @@ class NarrationConfig:
     """A longer sentence ends with the next word; ours, for recognisers that set no punctuation."""
     timestamps: bool = False
     """Whether each sentence begins with its second, as text: `[12.5s] Now fold it.`"""
+    distinct: bool = False
+    """Whether key frames are left out that look like an earlier one of the video (the table `alike`, by the hashes of
+    scorer `phash`)."""
     carry: list[str] = field(default_factory=list)
     """Annotations that documents carry beside the transcript, by the models of `[annotations]`. `captions`: a scene's
     caption before its first key frame, as a thought (BOC, EOC). `summaries`: the summary of the whole and those of the

@@ -20,13 +20,16 @@ _HOST = "lower(regexp_extract(coalesce(i.page_url, i.url), '^[a-zA-Z][a-zA-Z0-9+
 
 @dataclass
 class Quota:
-    """Of the kept samples for which `per` gives the same, keep at most `most`."""
+    """Of the kept samples for which `per` gives the same, keep at most `most`, or a `share` of all kept ones."""
 
     per: str
     """SQL over the columns of `samples`, those of its item, `host` (of page_url, else url) and `duplicate_cluster`;
     where it is NULL or empty there is no quota."""
-    most: int
-    """Samples that are kept of each."""
+    most: int = 0
+    """Samples that are kept of each; 0 where `share` says how many."""
+    share: float = 0.0
+    """Share of all kept samples of `kinds` that those of each may have, once those beyond it are gone; at least one
+    stays. Where all samples have the same `per` there is nothing to balance, and all stay."""
     by: str = ""
     """SQL: the greater the sooner a sample is kept. Where it is empty or equal a draw by sample_id decides, which a
     rerun repeats."""
@@ -36,12 +39,23 @@ class Quota:
     def __post_init__(self) -> None:
         if not self.per.strip():
             raise ConfigError("a quota has an empty per: give SQL over the columns of samples, such as host")
-        if self.most < 1:
+        if self.share and (self.most or not 0 < self.share < 1):
+            raise ConfigError(
+                f"the quota per {self.per!r} keeps a share of {self.share:g}; give one from 0 to 1, or most"
+            )
+        if not self.share and self.most < 1:
             raise ConfigError(f"the quota per {self.per!r} keeps {self.most}; most must be at least 1")
 
     def order_sql(self) -> str:
         """In which order the samples of a group are kept."""
         return f"({self.by}) DESC NULLS LAST, sample_id" if self.by.strip() else "sample_id"
+
+    def most_sql(self) -> str:
+        """How many are kept of a group of `size` samples, of `all_` that count."""
+        if not self.share:
+            return str(self.most)
+        others = f"floor((all_ - size) * {self.share!r} / {1 - self.share!r} + 1e-9)"
+        return f"CASE WHEN size = all_ THEN all_ ELSE greatest({others}, 1) END"
 
 
 def keep_within(connection: duckdb.DuckDBPyConnection, decided: pa.Table, quotas: Mapping[str, Quota]) -> pa.Table:
@@ -81,13 +95,14 @@ WITH candidates AS (
     FROM decided d JOIN scored s USING (sample_id) JOIN items i ON i.item_id = s.item_id
     WHERE d.status = 'kept' AND s.kind IN ({", ".join(map(quoted, quota.kinds))})
 ), places AS (
-    SELECT sample_id, row_number() OVER (PARTITION BY per ORDER BY {quota.order_sql()}) AS place
-    FROM (SELECT *, CAST(({quota.per}) AS VARCHAR) AS per FROM candidates) WHERE per <> ''
-), beyond AS (SELECT sample_id, place FROM places WHERE place > {quota.most})
+    SELECT sample_id, per, row_number() OVER (PARTITION BY per ORDER BY {quota.order_sql()}) AS place,
+        count(*) OVER (PARTITION BY per) AS size, count(*) OVER () AS all_
+    FROM (SELECT *, coalesce(CAST(({quota.per}) AS VARCHAR), '') AS per FROM candidates)
+), beyond AS (SELECT sample_id, place, {quota.most_sql()} AS most FROM places WHERE per <> '' AND place > most)
 SELECT d.* REPLACE (
     CASE WHEN b.place IS NULL THEN d.status ELSE 'rejected' END AS status,
     CASE WHEN b.place IS NULL THEN d.stage ELSE {quoted(STAGE)} END AS stage,
     CASE WHEN b.place IS NULL THEN d.rule ELSE {quoted(name)} END AS rule,
     CASE WHEN b.place IS NULL THEN d.value ELSE b.place END AS value,
-    CASE WHEN b.place IS NULL THEN d.threshold ELSE {quota.most} END AS threshold)
+    CASE WHEN b.place IS NULL THEN d.threshold ELSE b.most END AS threshold)
 FROM decided d LEFT JOIN beyond b USING (sample_id) ORDER BY d.sample_id"""

@@ -52,7 +52,8 @@ class Carried:
         first: dict[float | None, Block] = {}
         for block in frames:
             first.setdefault(block.scene_s, block)
-        scenes = [(first[row["start_s"]].frame, row["text"]) for row in rows if row["kind"] == "scene"]
+        shown = (row for row in rows if row["kind"] == "scene" and row["start_s"] in first)
+        scenes = [(first[row["start_s"]].frame, row["text"]) for row in shown]
         captions = {frame: text for frame, text in scenes if frame is not None}
         return cls(captions, [(r["start_s"], r["end_s"], r["text"]) for r in rows if r["kind"] != "scene"])
 
@@ -98,7 +99,7 @@ class NarratedWorker(TokenWorker):
         """The token rows of a sample: its key frames, and the sentences whose middle lies in its span."""
         start_s, end_s = sample["start_s"], sample["end_s"]
         inside = [s for s in spoken if start_s <= s.middle_s < end_s]
-        frames = keyframe_blocks(sample["keyframes"] or ()) if sample["kind"] == "video" else []
+        frames = self._frames(sample) if sample["kind"] == "video" else []
         if not (inside or frames):
             raise ItemFailed("item", "nothing_to_tell: no key frame and no word")
         codes = self._codes(source, sample, frames)
@@ -108,6 +109,16 @@ class NarratedWorker(TokenWorker):
         if not groups:
             raise ItemFailed("item", f"too_long: no block has at most {most} tokens (tokens.narration.max_tokens)")
         return [self._row(sample, part, group, codes, carried) for part, group in enumerate(groups)]
+
+    def _frames(self, sample: dict[str, Any]) -> list[Block]:
+        """The key frames that documents show."""
+        frames = keyframe_blocks(sample["keyframes"] or ())
+        if not self._config.narration.distinct:
+            return frames
+        with LedgerQueries(self._folder.root) as ledger:
+            query = "SELECT DISTINCT time_s FROM alike WHERE sample_id = $1 AND other_item_id = item_id"
+            repeated = {row["time_s"] for row in ledger.rows(query, [sample["sample_id"]])}
+        return [block for block in frames if block.start_s not in repeated]
 
     def _codes(self, source: Source, sample: dict[str, Any], frames: Sequence[Block]) -> dict[int, Codes]:
         """Codes [H, W] of each key frame by its index."""

@@ -38,6 +38,8 @@ class Recipe:
     duplicates: DuplicatesConfig = field(default_factory=DuplicatesConfig)
     quotas: dict[str, Quota] = field(default_factory=dict)
     """How many of a kind, host or language are kept at most: quotas in the order in which they count."""
+    selections: dict[str, list[str]] = field(default_factory=dict)
+    """Named selections that each run decides beside `default`: assignments as of `reelmill select --set`."""
     captions: CaptionConfig = field(default_factory=CaptionConfig)
     annotations: AnnotationConfig = field(default_factory=AnnotationConfig)
     tokens: TokensConfig = field(default_factory=TokensConfig)

@@ -14,7 +14,9 @@ AGAIN = "then run the same `reelmill curate` again"
 COPY = "put it back from a copy; without one, curate into another --out"
 
 _IMPORTED = " (what was imported: import it again)"
-_MADE_AGAIN = dict.fromkeys(("failures", "audio", "transcripts", "annotations", "duplicates", "schemas"), "") | {
+_MADE_AGAIN = dict.fromkeys(
+    ("failures", "audio", "transcripts", "annotations", "duplicates", "alike", "schemas"), ""
+) | {
     "tokens": _IMPORTED,
     "captions": _IMPORTED,
     "fetched": " (addresses are fetched again)",

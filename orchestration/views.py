@@ -25,6 +25,7 @@ import pyarrow as pa
 from reelmill.curation.captions.config import CaptionConfig
 from reelmill.curation.interleaving import InterleavedConfig
 from reelmill.curation.ledger import (
+    ALIKE,
     ANNOTATIONS,
     AUDIO,
     DUPLICATES,
@@ -54,7 +55,7 @@ TABLES = {
         name: f"{name}/*.parquet"
         for name in (
             *("items", "samples", "verdicts", "captions", "failures", "timings"),
-            *("audio", "transcripts", "annotations", "duplicates"),
+            *("audio", "transcripts", "annotations", "duplicates", "alike"),
         )
     },
     "tokens": "tokens/**/*.parquet",
@@ -75,17 +76,23 @@ VIEWS = {  # {table} is the table's files, a SQL list; {prefer}, {languages}, {m
             FROM (SELECT *, {heard} AS place FROM transcripts WHERE problem IS NULL
                 AND (item_id, sha256) IN (SELECT (item_id, sha256) FROM items)))
         WHERE place = best""",
+    "alike": "SELECT * FROM read_parquet({alike}, union_by_name = true)",
     "scored": """WITH spans AS (SELECT * FROM read_parquet({samples}, union_by_name = true)
             WHERE unit IN (SELECT DISTINCT unit FROM items)
             UNION ALL BY NAME SELECT NULL::{keyframe}[] AS keyframes, NULL::VARCHAR AS phash, NULL::VARCHAR AS minhash,
                 NULL::VARCHAR AS thumbnail, NULL::VARCHAR AS span_alt, {text} WHERE false),
-        words AS (SELECT item_id, language, lower(w.text) AS word, (w.start_s + w.end_s) / 2 AS said_s
-            FROM (SELECT item_id, language, unnest(words) AS w FROM chosen_transcripts)),
-        said AS (SELECT s.sample_id, w.language, word || ' ' || lead(word) OVER later || ' ' || lead(word, 2) OVER later
+        words AS (SELECT item_id, language, logprob, lower(w.text) AS word, (w.start_s + w.end_s) / 2 AS said_s
+            FROM (SELECT item_id, language, logprob, unnest(words) AS w FROM chosen_transcripts)),
+        said AS (SELECT s.sample_id, w.language, word, logprob,
+                word || ' ' || lead(word) OVER later || ' ' || lead(word, 2) OVER later
                 AS three FROM spans s JOIN words w ON w.item_id = s.item_id AND said_s >= s.start_s AND said_s < s.end_s
             WINDOW later AS (PARTITION BY s.sample_id ORDER BY said_s)),
         spoken AS (SELECT sample_id, count(*) AS n_words, mode(language) AS language,
-            1 - count(DISTINCT three) / nullif(count(three), 0) AS words_repeated FROM said GROUP BY sample_id),
+            1 - count(DISTINCT three) / nullif(count(three), 0) AS words_repeated,
+            entropy(word) / nullif(log2(count(*)), 0) AS words_entropy, exp(-avg(logprob)) AS speech_perplexity
+            FROM said GROUP BY sample_id),
+        seen_again AS (SELECT sample_id, count(DISTINCT time_s) FILTER (other_item_id = item_id) AS here,
+            count(DISTINCT time_s) FILTER (other_item_id <> item_id) AS elsewhere FROM alike GROUP BY sample_id),
         asked AS (SELECT item_id, bool_or(problem IS NULL) AS has_words,
                 list(DISTINCT concat(source, '=', model)) AS sources FROM transcripts GROUP BY item_id),
         answered AS (SELECT item_id FROM asked WHERE has_words OR list_has_all(sources, {sources})
@@ -96,9 +103,13 @@ VIEWS = {  # {table} is the table's files, a SQL list; {prefer}, {languages}, {m
             CASE WHEN h.item_id IS NOT NULL THEN coalesce(w.n_words, 0) END AS n_words,
             CASE WHEN h.item_id IS NOT NULL AND s.end_s > s.start_s THEN
                 coalesce(w.n_words, 0) / (s.end_s - s.start_s) END AS words_per_s,
-            w.language, w.words_repeated
+            w.language, w.words_repeated, w.words_entropy, w.speech_perplexity,
+            CASE WHEN s.phash IS NOT NULL THEN coalesce(k.here, 0)
+                / nullif(len([f FOR f IN s.keyframes IF f.problem IS NULL]), 0) END AS keyframes_repeated,
+            CASE WHEN s.phash IS NOT NULL THEN coalesce(k.elsewhere, 0)
+                / nullif(len([f FOR f IN s.keyframes IF f.problem IS NULL]), 0) END AS keyframes_elsewhere
         FROM spans s LEFT JOIN audio a ON a.item_id = s.item_id LEFT JOIN answered h ON h.item_id = s.item_id
-        LEFT JOIN spoken w ON w.sample_id = s.sample_id""",
+        LEFT JOIN spoken w ON w.sample_id = s.sample_id LEFT JOIN seen_again k ON k.sample_id = s.sample_id""",
     "verdicts": """SELECT * EXCLUDE (filename),
         regexp_extract(filename, '([^/\\\\]+)[.]parquet$', 1) AS selection
         FROM (SELECT * FROM read_parquet({verdicts}, filename = true, union_by_name = true)
@@ -113,7 +124,12 @@ VIEWS = {  # {table} is the table's files, a SQL list; {prefer}, {languages}, {m
             NOT list_contains({models}, caption_source || '=' || model))::BIGINT) * (1::BIGINT << 52)
             - epoch_us(created) AS place FROM captions WHERE problem IS NULL)
         WHERE place IS NOT NULL GROUP BY sample_id""",
-    "keyframes": "SELECT item_id, sample_id, unnest(k) FROM (SELECT *, unnest(keyframes) AS k FROM scored)",
+    "keyframes": """SELECT k.*, a.repeats_s, coalesce(a.other_videos, 0) AS other_videos
+        FROM (SELECT item_id, sample_id, unnest(k)
+            FROM (SELECT item_id, sample_id, unnest(keyframes) AS k FROM scored)) k
+        LEFT JOIN (SELECT sample_id, time_s, min(other_time_s) FILTER (other_item_id = item_id) AS repeats_s,
+                count(DISTINCT other_item_id) FILTER (other_item_id <> item_id) AS other_videos
+            FROM alike GROUP BY ALL) a USING (sample_id, time_s)""",
     "samples": """SELECT s.* EXCLUDE (thumbnail, minhash, span_alt), v.status, v.stage, v.rule, v.value, v.threshold,
         v.duplicate_of, v.duplicate_cluster, v.duplicate_similarity, v.duplicate_method, v.duplicate_reason,
         v.second_chance, c.caption, c.caption_source, i.uri, i.source, i.licence, i.url,
@@ -160,6 +176,7 @@ EMPTY = {
     "annotations": ANNOTATIONS,
     "duplicates": DUPLICATES,
     "fetches": FETCHES,
+    "alike": ALIKE,
 }
 """Tables that other views join: a folder of an earlier version has them without rows."""
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from reelmill.config import at_least, from_dict, nearest, override, read_toml, to_dict
+from reelmill.config import at_least, differences, from_dict, nearest, override, read_toml, to_dict
 from reelmill.curation import quotas, rules
 from reelmill.curation.annotations import config as annotation_config
 from reelmill.curation.captions import config as caption_config
@@ -16,6 +17,7 @@ from reelmill.curation.fetching import config as fetching
 from reelmill.curation.interfaces import Kind
 from reelmill.curation.ledger import judged_schema
 from reelmill.curation.narration import CARRY
+from reelmill.curation.quotas import Quota
 from reelmill.curation.rules import Rule
 from reelmill.curation.scenes import ScenesConfig
 from reelmill.curation.scoring import EXPANDERS, NARRATED, ScoreConfig, make_scorers, score_columns
@@ -108,12 +110,13 @@ def sample() -> Recipe:
 def emu3_5() -> Recipe:
     """Emu3.5's interleaved videos (paper section 3.1.1): key frames and spoken words in order of time.
 
-    Its filter of the first stage, whose bounds are not disclosed: length and resolution, silence, one large face that
-    stays, and pictures that hardly change. A picture has 1,024 codes at 512 x 512, as in Emu3.5's first stage:
-    its vision tokenizer too has 16 x 16 pixels a code and no time axis.
+    Its basic filter, whose bounds are not disclosed: length and resolution, one large face that stays, pictures that
+    hardly change, and quotas that balance silent videos and languages. Its two stages are selections of one ledger. A
+    picture has 1,024 codes at 512 x 512, as in Emu3.5's first stage: its vision tokenizer too has 16 x 16 pixels a code
+    and no time axis.
     """
     video_only: list[Kind] = ["video"]
-    score = ScoreConfig(scorers={"colourfulness": {}, "quality": {}, "faces": {}})
+    score = ScoreConfig(scorers={"colourfulness": {}, "quality": {}, "phash": {}, "faces": {}})
     score.decode.sample_fps = 4.0  # ours: the key frame is the sharpest of those around it
     score.expanders |= {"video": NARRATED, "audio": "reelmill.curation.expanders.audio:expand"}
     rules = {
@@ -130,12 +133,47 @@ def emu3_5() -> Recipe:
             kinds=video_only,
         ),
         "quality": Rule("quality_score", min=0.3, stage="pictures", kinds=video_only),  # ours
-        "words": Rule("words_per_s", min=0.3, stage="speech", kinds=["video", "audio"]),  # ours
+        "heard": Rule("words_per_s", min=0.0, stage="speech", kinds=video_only),  # it waits for its transcript
+        "words": Rule("words_per_s", min=0.3, stage="speech", kinds=["audio"]),  # ours
+    }
+    balance = {  # ours
+        "silent": Quota("CASE WHEN words_per_s < 0.3 THEN 'silent' END", share=0.1, kinds=video_only),
+        "language": Quota("language", share=0.8, kinds=["video", "audio"]),
     }
     transcripts = TranscriptConfig(sources=["subtitles", "whisper"])
     tokens = TokensConfig("reelmill-tok16-s", documents="narrated", layout="emu3.5")
     sound = SoundConfig(measure=True)
-    return Recipe(name="emu3_5", score=score, sound=sound, transcripts=transcripts, rules=rules, tokens=tokens)
+    return Recipe(
+        name="emu3_5",
+        score=score,
+        sound=sound,
+        transcripts=transcripts,
+        rules=rules,
+        quotas=balance,
+        selections={"stage1": [], "stage2": list(STAGE2)},
+        tokens=tokens,
+    )
+
+
+STAGE2 = (
+    'rules.quality={expr = "quality_score", min = 0.5, stage = "pictures", kinds = ["video"]}',
+    "rules.steady.max=0.5",
+    'rules.repeated_pictures={expr = "keyframes_repeated", max = 0.3, stage = "pictures", null = "keep"}',
+    'rules.shared_pictures={expr = "keyframes_elsewhere", max = 0.3, stage = "pictures", null = "keep"}',
+    'rules.pace={expr = "words_per_s", min = 0.8, max = 5.0, stage = "speech", kinds = ["video", "audio"]}',
+    'rules.repeated={expr = "words_repeated", max = 0.3, stage = "speech", null = "keep"}',
+    'rules.entropy={expr = "words_entropy", min = 0.7, stage = "speech", null = "keep"}',
+    'rules.unsure={expr = "speech_perplexity", max = 2.0, stage = "speech", null = "keep"}',
+    "duplicates.near=true",
+    "tokens.narration.distinct=true",
+)
+"""Emu3.5's advanced filter of its second stage (section 3.1.1), over a run of recipe `emu3_5`.
+
+Disclosed: filters of frame quality, of near-equal key frames and of the transcript, without their bounds; models that
+need a hub (DeQA, DINO, FG-CLIP, an LLM). Here the columns that every run has, with bounds of ours: sharper frames, key
+frames that differ from the one before, from earlier ones and from other videos', speech at the pace of telling
+something, not the same again, of which the recogniser is sure.
+"""
 
 
 def text() -> Recipe:
@@ -171,6 +209,9 @@ def web() -> Recipe:
     recipe.tokens = TokensConfig(documents="interleaved", layout="emu3.5", area=256 * 256)
     return recipe
 
+
+DEFAULT = "default"
+"""The selection that a run's own rules make."""
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "video": video,
@@ -215,6 +256,7 @@ def check(recipe: Recipe) -> None:
     skips = {name: skip_if for name, skip_if, _ in make_scorers(recipe.score) if skip_if}
     rules.check(recipe.rules, judged_schema(score_columns(recipe.score)), skips)
     quotas.check(recipe.quotas, judged_schema(score_columns(recipe.score)))
+    _check_selections(recipe)
     caption_config.check(recipe.captions)
     _check_annotations(recipe)
     _check_numbers(recipe)
@@ -223,6 +265,38 @@ def check(recipe: Recipe) -> None:
         raise ConfigError("duplicates.near compares hashes; add [score.scorers.phash] or [score.scorers.minhash]")
     if any(name != speech.SUBTITLES for name in recipe.transcripts.sources) and not recipe.sound.measure:
         raise ConfigError("transcripts.sources hear speech, which sound.measure = true finds; set it")
+
+
+def selected(base: Recipe, assignments: Iterable[str]) -> Recipe:
+    """The recipe of a selection: `base` with assignments. ConfigError where they change more than a selection may."""
+    recipe = changed(base, assignments)
+    outside = [line for line in differences(base, recipe) if not line.startswith(_OF_A_SELECTION)]
+    if outside:
+        raise ConfigError(
+            f"a selection changes rules, duplicates, quotas, tokens and annotations only; not {'; '.join(outside)}"
+        )
+    check(replace(recipe, selections={}))
+    return recipe
+
+
+_OF_A_SELECTION = ("rules.", "duplicates.", "quotas.", "tokens.", "annotations.", "engine.")
+
+
+def check_name(name: str) -> None:
+    """Raise ConfigError for a name that no selection may have."""
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name) or name in (DEFAULT, "schema"):
+        raise ConfigError(
+            f"a selection is named in letters, digits, - and _, not {name!r} ({DEFAULT} is the run's own)"
+        )
+
+
+def _check_selections(recipe: Recipe) -> None:
+    for name, assignments in recipe.selections.items():
+        check_name(name)
+        try:
+            selected(recipe, assignments)
+        except ConfigError as error:
+            raise ConfigError(f"selections.{name}: {error}") from None
 
 
 def _check_annotations(recipe: Recipe) -> None:

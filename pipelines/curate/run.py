@@ -16,6 +16,7 @@ from reelmill import weights
 from reelmill.config import differences, identity, to_toml
 from reelmill.curation import scorers
 from reelmill.curation.ledger import (
+    ALIKE,
     ANNOTATIONS,
     AUDIO,
     CAPTIONS,
@@ -45,8 +46,16 @@ from reelmill.orchestration.stages import StageRunner
 from reelmill.pipelines.curate import annotations as annotation
 from reelmill.pipelines.curate import captions as caption
 from reelmill.pipelines.curate import speech
+from reelmill.pipelines.curate.recipes import DEFAULT
 from reelmill.pipelines.curate.remote import COPIES, copied, objects_at
-from reelmill.pipelines.curate.verdicts import DEFAULT, assignments_of, decide_again, recover, write_verdicts
+from reelmill.pipelines.curate.verdicts import (
+    assignments_of,
+    decide_again,
+    forget_selections,
+    recover,
+    write_all_verdicts,
+    write_verdicts,
+)
 from reelmill.pipelines.report.card import refresh as refresh_card
 from reelmill.terminal import LOG, log_to, say
 from reelmill.tokenize.shards import TOKENS_SCHEMA
@@ -128,7 +137,7 @@ def complete_selection(runner: StageRunner, selection: str, *, is_second: bool =
     folder, recipe = runner.folder, runner.recipe
     score_skipped(runner, selection)
     if speech.transcribe(runner, selection):
-        write_verdicts(folder, selection, recipe, assignments_of(folder, selection))
+        _decide_once_more(runner, selection)
     caption.caption_selection(runner, selection)
     annotation.annotate(runner, selection)
     fingerprint, tokenizer = tokens.tokenize_selection(runner, selection, caption.required(recipe))
@@ -143,6 +152,15 @@ def complete_selection(runner: StageRunner, selection: str, *, is_second: bool =
     speech.require_transcripts(runner, selection)
     annotation.require_annotations(runner, selection)
     caption.require_captions(runner, selection)
+
+
+def _decide_once_more(runner: StageRunner, selection: str) -> None:
+    """With what was measured of kept samples; for the run itself all its selections."""
+    folder, recipe = runner.folder, runner.recipe
+    if selection == DEFAULT:
+        write_all_verdicts(folder, recipe, runner.console)
+    else:
+        write_verdicts(folder, selection, recipe, assignments_of(folder, selection))
 
 
 def _check_places(dumps: Sequence[Path | str], folder: RunFolder, recipe: Recipe) -> None:
@@ -191,10 +209,13 @@ def _require_weights(recipe: Recipe) -> None:
 def _prepare(runner: StageRunner) -> None:
     """Recipe, empty tables and views: a folder that answers queries before its first row."""
     folder, recipe = runner.folder, runner.recipe
+    if folder.exists():
+        forget_selections(folder, load_recipe(folder.root), recipe)
     folder.commit_text(folder.recipe_path, to_toml(recipe))
     columns = samples_schema(score_columns(recipe.score))
     tables = {"items": ITEMS, "samples": columns, "captions": CAPTIONS, "failures": FAILURES, "audio": AUDIO}
     tables |= {"transcripts": TRANSCRIPTS, "annotations": ANNOTATIONS, "duplicates": DUPLICATES, "fetches": FETCHES}
+    tables |= {"alike": ALIKE}
     folder.prepare({**tables, "timings": TIMINGS, "verdicts": VERDICTS, "tokens": TOKENS_SCHEMA})
     runner.database.write()
 

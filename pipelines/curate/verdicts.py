@@ -10,16 +10,16 @@ from rich.console import Console
 from reelmill.curation.decide import decide
 from reelmill.curation.ledger import read_schema
 from reelmill.errors import ConfigError
+from reelmill.orchestration.alike import find_alike
 from reelmill.orchestration.changed import send_back
 from reelmill.orchestration.duplicates import find_duplicates
 from reelmill.orchestration.forgotten import carry_out
 from reelmill.orchestration.recipe import Recipe
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries
-from reelmill.pipelines.curate.recipes import changed
+from reelmill.pipelines.curate.recipes import DEFAULT, changed
 from reelmill.terminal import say
 
-DEFAULT = "default"
 _ASSIGNMENTS = "reelmill.set"
 
 
@@ -57,18 +57,32 @@ def assignments_of(folder: RunFolder, selection: str) -> list[str]:
     return found
 
 
+def forget_selections(folder: RunFolder, before: Recipe, after: Recipe) -> None:
+    """Remove selections of a recipe as it was before, which nobody has changed since, where it now says otherwise."""
+    for name, assignments in before.selections.items():
+        path = folder.root / "verdicts" / f"{name}.parquet"
+        if after.selections.get(name) != assignments and path.is_file() and assignments_of(folder, name) == assignments:
+            folder.remove(path)
+
+
 def decide_again(folder: RunFolder, recipe: Recipe, console: Console) -> None:
-    """Decide anew for the default and for every named selection; one whose rules no longer fit is named and stays.
+    """Decide anew for the default, the recipe's selections and every other one; one whose rules no longer fit is named
+    and stays.
 
     Units that are new or have changed are compared with all others first, where samples have hashes.
     """
     find_duplicates(folder, recipe.duplicates.against, recipe.duplicates.exclude)
+    find_alike(folder)
+    write_all_verdicts(folder, recipe, console)
+
+
+def write_all_verdicts(folder: RunFolder, recipe: Recipe, console: Console) -> None:
+    """The same without looking for copies: where only what later stages measured is new."""
     write_verdicts(folder, DEFAULT, recipe)
-    for path in sorted((folder.root / "verdicts").glob("*.parquet")):
-        if path.stem in (DEFAULT, "schema"):
-            continue
-        assignments = assignments_of(folder, path.stem)
+    names = [path.stem for path in sorted((folder.root / "verdicts").glob("*.parquet"))]
+    there = {name: assignments_of(folder, name) for name in names if name not in (DEFAULT, "schema")}
+    for name, assignments in {**recipe.selections, **there}.items():
         try:
-            write_verdicts(folder, path.stem, changed(recipe, assignments), assignments)
+            write_verdicts(folder, name, changed(recipe, assignments), assignments)
         except ConfigError as error:
-            say(console, str(error), head=f"selection {path.stem} is as it was:", style="bold yellow")
+            say(console, str(error), head=f"selection {name} is as it was:", style="bold yellow")

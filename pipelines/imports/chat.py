@@ -31,7 +31,8 @@ from reelmill.orchestration.recipe import Recipe
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.tokens_config import TokensConfig
 from reelmill.orchestration.views import write_database
-from reelmill.pipelines.curate.verdicts import DEFAULT, write_verdicts
+from reelmill.pipelines.curate.recipes import DEFAULT
+from reelmill.pipelines.curate.verdicts import write_verdicts
 from reelmill.pipelines.imports.chat_rows import ChatRow, Frame, Part, Picture, chat_files, chat_rows
 from reelmill.pipelines.imports.folder import Row
 from reelmill.pipelines.imports.frames import FrameReader

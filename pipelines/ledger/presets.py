@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from reelmill.config import nearest
 from reelmill.errors import ConfigError
+from reelmill.pipelines.curate.recipes import STAGE2
 from reelmill.pipelines.ledger.ranking import Ranking
 
 QFT_AREA = 720 * 720
@@ -42,19 +43,9 @@ def qft() -> Preset:
 def emu3_5_stage2() -> Preset:
     """Emu3.5's advanced filter of its second stage (section 3.1.1), over a run of recipe `emu3_5`, which is the first.
 
-    Disclosed: filters of frame quality, of repeated key frames and of the transcript, without their bounds; models that
-    need a hub (DeQA, DINO, FG-CLIP, an LLM). Here the columns that every run has, with bounds of ours: sharper frames,
-    at most half of them like the one before, speech at the pace of telling something, and not the same again.
+    Recipe `emu3_5` decides it as selection `stage2`, too; `STAGE2` says what is disclosed and what is ours.
     """
-    return Preset(
-        (
-            'rules.quality={expr = "quality_score", min = 0.5, stage = "pictures", kinds = ["video"]}',
-            "rules.steady.max=0.5",
-            'rules.pace={expr = "words_per_s", min = 0.8, max = 5.0, stage = "speech", kinds = ["video", "audio"]}',
-            'rules.repeated={expr = "words_repeated", max = 0.3, stage = "speech", null = "keep"}',
-        ),
-        None,
-    )
+    return Preset(STAGE2, None)
 
 
 PRESETS: dict[str, Callable[[], Preset]] = {"qft": qft, "emu3_5_stage2": emu3_5_stage2}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any
 
 from rich.console import Console
 
-from reelmill.config import differences
 from reelmill.curation.ledger import samples_schema
 from reelmill.curation.scoring import score_columns
 from reelmill.errors import ConfigError
@@ -18,9 +16,9 @@ from reelmill.orchestration.recipe import Recipe, load_recipe
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.stages import StageRunner
 from reelmill.orchestration.views import LedgerQueries
-from reelmill.pipelines.curate.recipes import changed, check
+from reelmill.pipelines.curate.recipes import DEFAULT, check_name, selected
 from reelmill.pipelines.curate.run import complete_selection, score_skipped
-from reelmill.pipelines.curate.verdicts import DEFAULT, recover, write_verdicts
+from reelmill.pipelines.curate.verdicts import recover, write_verdicts
 from reelmill.pipelines.ledger.presets import Preset, preset
 from reelmill.pipelines.ledger.ranking import Ranking, rank
 from reelmill.pipelines.tables import print_table
@@ -48,9 +46,10 @@ class SelectOptions:
     scores: Sequence[str] = ()
     complete: bool = False
 
-    def changes(self) -> Preset:
-        """The preset's changes, then the user's own; a share is kept only where one of them says so."""
-        base = preset(self.preset) if self.preset else Preset((), None)
+    def changes(self, own: Sequence[str] = ()) -> Preset:
+        """The preset's changes, or the `own` ones of a selection of the recipe; then the user's. A share is kept only
+        where one of them says so."""
+        base = preset(self.preset) if self.preset else Preset(tuple(own), None)
         ranking = base.ranking
         if self.keep is not None:
             ranking = replace(ranking or Ranking(1.0), share=self.keep)
@@ -81,13 +80,11 @@ def select(out: Path, name: str, options: SelectOptions, console: Console) -> Se
     under another fingerprint.
     """
     folder = RunFolder(out).require()
-    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name) or name in (DEFAULT, "schema"):
-        raise ConfigError(
-            f"a selection is named in letters, digits, - and _, not {name!r} ({DEFAULT} is the run's own)"
-        )
-    base, changes = load_recipe(folder.root), options.changes()
+    check_name(name)
+    base = load_recipe(folder.root)
+    changes = options.changes(base.selections.get(name, ()))
     assignments = list(changes.assignments)
-    recipe = _changed(base, assignments)
+    recipe = selected(base, assignments)
     with folder.lock() as locked, log_to(locked.root, f"select {name}: {'; '.join(assignments) or 'as the run'}"):
         recover(locked, base, console)
         if changes.ranking is not None:
@@ -95,7 +92,7 @@ def select(out: Path, name: str, options: SelectOptions, console: Console) -> Se
                 write_verdicts(locked, name, recipe, assignments)
                 score_skipped(StageRunner(locked, recipe, console), name)
             assignments += _ranks(locked, recipe, changes.ranking, console)
-            recipe = _changed(base, assignments)
+            recipe = selected(base, assignments)
         write_verdicts(locked, name, recipe, assignments)
         runner = StageRunner(locked, recipe, console)
         runner.database.write()
@@ -106,19 +103,6 @@ def select(out: Path, name: str, options: SelectOptions, console: Console) -> Se
     with LedgerQueries(folder.root) as ledger:
         (lacking,) = ledger.rows(_LACKING, [name, fingerprint])
         return Selected(name, ledger.rows(_CHANGED, [DEFAULT, name]), lacking["samples"], fingerprint)
-
-
-def _changed(base: Recipe, assignments: Sequence[str]) -> Recipe:
-    """The recipe with the assignments; ConfigError where they change more than a selection may, or do not bind."""
-    recipe = changed(base, assignments)
-    check(recipe)
-    allowed = ("rules.", "duplicates.", "quotas.", "tokens.", "annotations.", "engine.")
-    outside = [line for line in differences(base, recipe) if not line.startswith(allowed)]
-    if outside:
-        raise ConfigError(
-            f"a selection changes rules, duplicates, quotas, tokens and annotations only; not {'; '.join(outside)}"
-        )
-    return recipe
 
 
 def _ranks(folder: RunFolder, recipe: Recipe, ranking: Ranking, console: Console) -> list[str]:

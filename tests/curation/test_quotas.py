@@ -1,12 +1,16 @@
 """Quotas: at most so many of each, the same ones at every rerun."""
 
+from collections import Counter
+
 import duckdb
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from reelmill.curation.decide import decide
-from reelmill.curation.ledger import ITEMS, samples_schema
-from reelmill.curation.quotas import Quota, check
+from reelmill.curation.ledger import ITEMS, VERDICTS, samples_schema
+from reelmill.curation.quotas import Quota, check, keep_within
 from reelmill.curation.rules import Rule
 from reelmill.errors import ConfigError
 
@@ -68,7 +72,37 @@ def test_kinds_that_a_quota_does_not_count_stay():
     assert kept(decided(URLS, {"clips": Quota("kind", 1, kinds=["video"])})) == "abcdef"
 
 
+@settings(max_examples=12, deadline=None)
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=4), st.sampled_from([0.1, 0.3, 0.5, 0.8]))
+def test_a_share_is_that_of_what_is_kept_and_one_group_alone_stays(sizes, share):
+    groups = [f"g{n}" for n, size in enumerate(sizes) for _ in range(size)]
+    columns = {"sample_id": [str(n) for n in range(len(groups))], "language": groups}
+    table = pa.table({**columns, "item_id": columns["sample_id"], "kind": ["image"] * len(groups)})
+    verdict = pa.table({name: pa.nulls(len(groups)).cast(VERDICTS.field(name).type) for name in VERDICTS.names})
+    verdict = verdict.set_column(0, "sample_id", table["sample_id"])
+    verdict = verdict.set_column(1, "status", pa.array(["kept"] * len(groups)))
+    with duckdb.connect() as connection:
+        connection.register("scored", table)
+        connection.register(
+            "items",
+            pa.Table.from_pylist(
+                [{**dict.fromkeys(ITEMS.names), "item_id": n} for n in columns["sample_id"]], schema=ITEMS
+            ),
+        )
+        rows = keep_within(connection, verdict, {"language": Quota("language", share=share)}).to_pylist()
+    left = Counter(groups[int(row["sample_id"])] for row in rows if row["status"] == "kept")
+    for n, size in enumerate(sizes):
+        others = sum(sizes) - size
+        wanted = size if not others else min(size, max(int(others * share / (1 - share) + 1e-9), 1))
+        assert left[f"g{n}"] == wanted
+    assert all(row["value"] > row["threshold"] == left[groups[int(row["sample_id"])]] for row in rows if row["stage"])
+
+
 def test_wrong_quotas_are_named():
+    with pytest.raises(ConfigError, match=r"a share of 1\.5; give one from 0 to 1, or most"):
+        Quota("host", share=1.5)
+    with pytest.raises(ConfigError, match="or most"):
+        Quota("host", 3, share=0.5)
     with pytest.raises(ConfigError, match="most must be at least 1"):
         Quota("host", 0)
     with pytest.raises(ConfigError, match="empty per"):

@@ -13,6 +13,7 @@ from rich.console import Console
 from voices import write_spoken_video, write_wav
 
 from reelmill.curation.narration import Block, NarrationConfig, sentences, split
+from reelmill.orchestration.alike import find_alike
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries
 from reelmill.pipelines.curate import recipes
@@ -39,6 +40,9 @@ def out(tmp_path_factory):
     subtitles(dump / "speaker.srt", ("I am here.", "I am still here.", "I talk and talk.", "Good bye."))
     write_wav(dump / "radio.wav", speech())
     subtitles(dump / "radio.srt", ("This is the radio.", "This is the radio again."))
+    again = [frame for picture in (0, 6, 0) for frame in how_to(picture)]
+    write_spoken_video(dump / "again.mp4", again, speech()[: 12 * 16_000], fps=8)
+    subtitles(dump / "again.srt", ("Fold the sheet.", "Turn it round.", "Fold it again."))
     settings = ["engine.executor=inline", "tokens.tokenizer=reelmill-tok-xs", "tokens.text=bytes", "tokens.area=4096"]
     recipe = recipes.load("emu3_5", [*settings, "tokens.narration.max_tokens=200"])
     curate([dump], folder / "out", recipe, CurateOptions(), Console(quiet=True))
@@ -53,6 +57,7 @@ def rows(out, query):
 def test_the_how_to_is_kept_and_the_speaker_is_not(out):
     verdicts = {r["uri"]: (r["status"], r["rule"]) for r in rows(out, "SELECT uri, status, rule FROM samples")}
     assert verdicts == {
+        "again.mp4": ("kept", None),
         "plane.mp4": ("kept", None),
         "radio.wav": ("kept", None),
         "speaker.mp4": ("rejected", "steady"),
@@ -62,7 +67,8 @@ def test_the_how_to_is_kept_and_the_speaker_is_not(out):
 
 def test_three_words_that_come_again_are_counted(out):
     found = {r["uri"]: r["words_repeated"] for r in rows(out, "SELECT uri, words_repeated FROM samples")}
-    assert found == {"plane.mp4": 0.0, "radio.wav": pytest.approx(1 / 7), "speaker.mp4": None}  # "this is the"
+    assert found["plane.mp4"] == 0.0 and found["speaker.mp4"] is None
+    assert found["radio.wav"] == pytest.approx(1 / 7)  # "this is the"
 
 
 def test_documents_hold_pictures_and_sentences_in_order_of_time(out):
@@ -141,17 +147,45 @@ def test_a_recording_has_words_in_place_of_a_picture(out, tmp_path):
 
 
 def test_the_second_stage_is_a_selection_of_the_same_run(out):
-    select(out, "stage2", SelectOptions(preset="emu3_5_stage2"), Console(quiet=True))
-    found = rows(
-        out,
-        """SELECT uri, v.status, v.rule FROM verdicts v JOIN scored USING (sample_id) JOIN items USING (item_id)
-        WHERE selection = 'stage2' ORDER BY uri""",
-    )
+    query = """SELECT uri, v.status, v.rule FROM verdicts v JOIN scored USING (sample_id) JOIN items USING (item_id)
+        WHERE selection = '{}' ORDER BY uri"""
+    assert rows(out, query.format("stage1")) == rows(out, query.format("default"))
+    found = rows(out, query.format("stage2"))
+    select(out, "mine", SelectOptions(preset="emu3_5_stage2"), Console(quiet=True))
+    assert rows(out, query.format("mine")) == found
     assert [tuple(row.values()) for row in found] == [
+        ("again.mp4", "rejected", "repeated_pictures"),
         ("plane.mp4", "kept", None),
         ("radio.wav", "rejected", "pace"),  # 9 words in 16 s
         ("speaker.mp4", "rejected", "steady"),
     ]
+
+
+def test_pictures_that_come_again_are_counted_and_left_out_of_documents_that_are_to_differ(out):
+    shares = (
+        "SELECT uri, keyframes_repeated AS here, keyframes_elsewhere AS elsewhere FROM samples WHERE kind = 'video'"
+    )
+    found = {row["uri"]: (row["here"], row["elsewhere"]) for row in rows(out, shares)}
+    assert found["plane.mp4"] == (0.0, 0.25)
+    assert found["again.mp4"] == (pytest.approx(1 / 3), pytest.approx(2 / 3))
+    query = "SELECT time_s, repeats_s, other_videos FROM keyframes JOIN items USING (item_id) WHERE uri = 'again.mp4'"
+    first, other, second = rows(out, f"{query} ORDER BY time_s")
+    assert (first["repeats_s"], other["repeats_s"], second["repeats_s"]) == (None, None, first["time_s"])
+    assert (first["other_videos"], other["other_videos"], second["other_videos"]) == (1, 0, 1)
+    options = SelectOptions(assignments=["tokens.narration.distinct=true"], complete=True)
+    fingerprint = select(out, "distinct", options, Console(quiet=True)).fingerprint
+    query = "SELECT blocks FROM tokens WHERE uri = 'again.mp4' AND fingerprint {} '{}' ORDER BY part"
+    for sign, images in (("<>", 3), ("=", 2)):
+        blocks = [block for row in rows(out, query.format(sign, fingerprint)) for block in row["blocks"]]
+        assert [block["kind"] for block in blocks].count("image") == images
+        assert [block["kind"] for block in blocks].count("text") == 3
+    assert find_alike(RunFolder(out)) == 0 and verify(RunFolder(out)).problems == []
+
+
+def test_how_varied_and_how_sure_the_words_are(out):
+    found = {row["uri"]: row for row in rows(out, "SELECT uri, words_entropy, speech_perplexity FROM samples")}
+    assert found["plane.mp4"]["words_entropy"] > 0.9 > found["radio.wav"]["words_entropy"]
+    assert found["plane.mp4"]["speech_perplexity"] is None  # subtitles are not guessed
 
 
 def test_sentences_end_with_punctuation_or_a_pause_and_none_is_divided():

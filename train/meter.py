@@ -1,9 +1,7 @@
-"""Throughput, utilization, memory and remaining time of a run."""
+"""Throughput, utilization and remaining time of a run."""
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from collections import deque
 from typing import Any
@@ -45,16 +43,8 @@ def peak_flops(device: torch.device) -> float | None:
     return next((peak for name, peak in PEAK_FLOPS.items() if f" {name} " in f" {words.replace('-', ' ')} "), None)
 
 
-def peak_memory(device: torch.device) -> int:
-    """Peak memory of this process in bytes: of tensors on a GPU, of the whole process on a CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most * 1024
-
-
 class Meter:
-    """Turns steps into tokens a second, MFU, memory and time left.
+    """Turns steps into tokens a second, MFU and time left.
 
     MFU is that of `estimate.CONVENTION` over the documents as they are (pairs that the document mask forbids are not
     counted), against `PEAK_FLOPS` of all devices; in float32, or without a known peak, there is none.
@@ -63,7 +53,7 @@ class Meter:
     def __init__(
         self, model: ModelConfig, precision: Precision, device: torch.device, devices: int, steps: int
     ) -> None:
-        self._model, self._device, self._steps = model, device, steps
+        self._model, self._steps = model, steps
         peak = peak_flops(device)
         self.peak = peak * devices if peak and precision == "bfloat16" else None
         self._begun = time.monotonic()
@@ -86,7 +76,6 @@ class Meter:
         mean = (self._marks[-1] - self._marks[0]) / (len(self._marks) - 1)
         line = {
             "tokens_per_s": rate,
-            "memory_gib": peak_memory(self._device) / 2**30,
             "eta_s": mean * (self._steps - step - 1),
         }
         if self.peak and tokens:

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+SHOWN_WAIT = 0.1
+"""Share of a step from which on waiting for data is shown."""
+
 
 def format_step(metrics: dict[str, Any], shown: Sequence[str], steps: int) -> str:
     """The line of a step: `shown` are the metrics beside the loss, `steps` the length of the run."""
     parts = " ".join(f"{name} {metrics[name]:.3f}" for name in shown if name in metrics)
     mfu = f"  MFU {metrics['mfu']:.1%}" if "mfu" in metrics else ""
+    waited = f"  waited {metrics['data_wait']:.0%} for data" if metrics.get("data_wait", 0.0) >= SHOWN_WAIT else ""
     return (
         f"step {metrics['step']}/{steps}  loss {metrics['loss']:.4f} ({parts})  lr {metrics['lr']:.2e}  "
         f"grad {metrics['grad_norm']:.2f}  {metrics['tokens_per_s']:,.0f} tokens/s{mfu}  "
-        f"{metrics['memory_gib']:.1f} GiB  epoch {metrics['epoch']:.2f}, {_short(metrics['tokens'])} tokens  "
+        f"{metrics['memory_gib']:.1f} GiB{waited}  epoch {metrics['epoch']:.2f}, {_short(metrics['tokens'])} tokens  "
         f"{_duration(metrics['eta_s'])} left"
     )
 

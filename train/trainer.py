@@ -21,6 +21,7 @@ from reelmill.train.config import TrainConfig
 from reelmill.train.data.batches import Batch
 from reelmill.train.estimate import CONVENTION
 from reelmill.train.gather_full import gather_full_decoder
+from reelmill.train.health import Health
 from reelmill.train.init_from import learned_by, load_init_weights
 from reelmill.train.meter import Meter
 from reelmill.train.metrics import format_step
@@ -68,6 +69,7 @@ class Trainer:
         self.spikes = SpikeGuard(config.spikes)
         self._batches = Ahead(self.objective.micro_batches)
         self.meter = Meter(config.model, config.precision, ranks.device, ranks.size, config.steps)
+        self.health = Health(ranks)
         self.trackers: list[Tracker] = []
         self.next_step = 0
         self.saved_step = 0
@@ -146,6 +148,8 @@ class Trainer:
                 continue
             self._log(made)
             self.next_step += 1
+            if warning := self.health.warning():
+                self.log_fn(warning)
             if self.next_step % self.config.validate_every == 0 or self.next_step == self.config.steps:
                 self._log(self.validate())
                 self._write_samples()
@@ -192,7 +196,8 @@ class Trainer:
         seeds = np.random.SeedSequence([self.config.seed, step, self.ranks.rank])
         torch.manual_seed(int(seeds.generate_state(1, np.uint64)[0] >> 1))
         number = self.spikes.batch(step)
-        batches = self._batches.get(number, more=more)
+        with self.health.waiting_for_data():
+            batches = self._batches.get(number, more=more)
         # Normalized by the whole global batch: the same whatever ranks and micro-batches it is cut into.
         own = np.sum([[*self.objective.denominators(batch), *_sizes(batch)] for batch in batches], axis=0)
         own = torch.from_numpy(own / self.config.parallel.context).to(self.ranks.device)
@@ -234,6 +239,7 @@ class Trainer:
             "lr": rate,
             "grad_norm": norm,
             **self.meter.end(step, tokens, squares),
+            **self.health.line(),
             "epoch": self.objective.epoch(number),
             "tokens": self.tokens,
             **({"batches_left_out": self.spikes.batches_left_out} if self.spikes.batches_left_out else {}),

@@ -15,7 +15,7 @@ from reelmill.train.run import train
 from reelmill.train.saver import CheckpointConfig
 
 silent = {"log_fn": lambda _: None}
-TIMINGS = {"tokens_per_s", "memory_gib", "eta_s"}
+TIMINGS = {"tokens_per_s", "memory_gib", "eta_s", "data_wait", "lag_s"}
 
 
 def tensors_of(path):

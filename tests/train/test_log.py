@@ -30,6 +30,8 @@ def test_the_line_for_a_person():
     )
     assert "tokens/s  MFU 41.2%  61.2 GiB" in format_step({**LINE, "mfu": 0.412}, SHOWN, 100_000)
     assert format_step({**LINE, "eta_s": 3725.0, "tokens": 900}, SHOWN, 12).endswith("900 tokens  1 h 02 min left")
+    assert "61.2 GiB  waited 25% for data  epoch" in format_step({**LINE, "data_wait": 0.25}, SHOWN, 12)
+    assert "waited" not in format_step({**LINE, "data_wait": 0.05}, SHOWN, 12)
     assert format_step({**LINE, "eta_s": 80.4}, SHOWN, 12).endswith("1 min 20 s left")
 
 
@@ -54,16 +56,13 @@ def test_the_peak_is_that_of_the_device_or_unknown(monkeypatch, name, peak):
 def test_mfu_counts_the_documents_as_they_are(monkeypatch):
     """Two devices make 1,000 predictions in documents of 100 tokens in a second."""
     monkeypatch.setattr(meter, "peak_flops", lambda device: 1e12)
-    monkeypatch.setattr(meter, "peak_memory", lambda device: 3 * 2**30)
     now = iter([10.0, 11.0, 12.0, 14.0])
     monkeypatch.setattr(meter.time, "monotonic", lambda: next(now, 10.0))
     config = ModelConfig(vocab_size=1000)
     made = meter.Meter(config, "bfloat16", torch.device("cuda"), 2, steps=10)
     made.begin()
     line = made.end(0, tokens=1000, squares=10 * 100**2)
-    assert line == pytest.approx(
-        {"tokens_per_s": 1000, "memory_gib": 3, "eta_s": 9, "mfu": 1000 * flops_per_token(config, 100) / 2e12}
-    )
+    assert line == pytest.approx({"tokens_per_s": 1000, "eta_s": 9, "mfu": 1000 * flops_per_token(config, 100) / 2e12})
     assert meter.Meter(config, "float32", torch.device("cuda"), 2, steps=10).peak is None
 
 

@@ -18,7 +18,7 @@ from reelmill.train.run import train
 from reelmill.train.spikes import Spike, SpikeConfig, SpikeGuard
 from reelmill.train.trainer import Trainer
 
-TIMINGS = {"tokens_per_s", "memory_gib", "eta_s"}
+TIMINGS = {"tokens_per_s", "memory_gib", "eta_s", "data_wait", "lag_s"}
 EAGER = SpikeConfig(action="skip", window=4, sigmas=1.0, most=99)
 """So strict that what is no more than chance is a spike."""
 

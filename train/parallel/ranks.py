@@ -71,6 +71,13 @@ class Ranks:
         dist.all_gather(parts, padded)
         return [str(word) for part in parts for word in json.loads(bytes(part.tolist()))]
 
+    def table(self, numbers: Sequence[float]) -> Tensor:
+        """float64 [ranks, numbers]: those of all ranks, in host memory."""
+        own = torch.tensor(numbers, dtype=torch.float64)
+        rows = [torch.empty_like(own) for _ in range(dist.get_world_size())]
+        dist.all_gather(rows, own)
+        return torch.stack(rows)
+
     @contextmanager
     def together(self) -> Iterator[None]:
         """Wraps work without collectives: if it fails on one rank, all ranks raise that error.

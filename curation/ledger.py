@@ -165,6 +165,12 @@ was measured, or none transcribed."""
 OF_THE_KEYFRAMES: dict[str, ColumnType] = {"keyframes_repeated": "DOUBLE", "keyframes_elsewhere": "DOUBLE"}
 """Columns that the view `samples` takes from `alike`: shares of a narrated video's key frames. NULL where they have no
 hashes."""
+OF_THE_JUDGES: dict[str, ColumnType] = {
+    "speech_score": "DOUBLE",
+    "talking_head": "DOUBLE",
+    "speech_agreement": "DOUBLE",
+}
+"""Columns that the view `samples` takes from `judgements`. NULL where no judge was asked, or none gave a value."""
 
 KEYFRAME = pa.struct(
     [
@@ -311,6 +317,24 @@ ANNOTATIONS = pa.schema(
 )
 """What models say of a narrated sample: `segment`, `scene` and `summary`; `problem` says why one is junk."""
 
+JUDGEMENTS = pa.schema(
+    [
+        ("unit", pa.int32()),
+        ("sample_id", pa.string()),
+        ("item_id", pa.string()),
+        ("judge", pa.string()),
+        ("value", pa.float64()),
+        ("text", pa.string()),
+        ("model", pa.string()),
+        ("problem", pa.string()),
+        ("basis", pa.string()),
+        ("fingerprint", pa.string()),
+        ("created", pa.timestamp("us", tz="UTC")),
+    ]
+)
+"""What models judge of a narrated sample: `speech`, `talking_head` and `agreement`; `problem` says why there is no
+value."""
+
 FAILURES = pa.schema(
     [
         ("unit", pa.int32()),
@@ -386,6 +410,7 @@ RESERVED = {
     *VERDICTS.names,
     *OF_THE_SOUND,
     *OF_THE_KEYFRAMES,
+    *OF_THE_JUDGES,
     *("caption", "caption_source", "motion_score", "failed", "selection", "uri", "source", "licence", "url", "alt"),
 }
 """Names that a scorer may not give to a column: the views have them already."""
@@ -399,7 +424,7 @@ def samples_schema(score_columns: Mapping[str, ColumnType]) -> pa.Schema:
 
 def judged_schema(score_columns: Mapping[str, ColumnType]) -> pa.Schema:
     """The columns that rules may judge by: those of `samples/`, and what later stages add to the view."""
-    later = [(name, ARROW_TYPES[kind]) for name, kind in {**OF_THE_SOUND, **OF_THE_KEYFRAMES}.items()]
+    later = [(name, ARROW_TYPES[kind]) for name, kind in {**OF_THE_SOUND, **OF_THE_KEYFRAMES, **OF_THE_JUDGES}.items()]
     return pa.schema([*samples_schema(score_columns), *later])
 
 

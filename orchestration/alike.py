@@ -20,7 +20,7 @@ from reelmill.orchestration.views import LedgerQueries
 
 FILE = "alike/keyframes.parquet"
 _DIGESTS = b"reelmill.compared"
-_NARRATED = "FROM scored WHERE kind = 'video' AND keyframes IS NOT NULL AND phash IS NOT NULL"
+_NARRATED = "FROM spans WHERE kind = 'video' AND keyframes IS NOT NULL AND phash IS NOT NULL"
 _UNITS = f"""SELECT unit, md5(string_agg(concat(sample_id, phash), '' ORDER BY sample_id)) AS digest {_NARRATED}
 GROUP BY unit"""
 _FRAMES = f"""SELECT unit, sample_id, item_id, phash, [k.time_s FOR k IN keyframes IF k.problem IS NULL] AS times

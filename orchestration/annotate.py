@@ -24,18 +24,14 @@ from reelmill.curation.captions import checks
 from reelmill.curation.captions.config import CaptionConfig
 from reelmill.curation.captions.contract import AnswerSettings, ModelCaptioner, Question, Unavailable
 from reelmill.curation.captions.frames import jpeg
-from reelmill.curation.clip_messages import Decoded, decode_clips
-from reelmill.curation.clips import VIDEO_JOB
 from reelmill.curation.ledger import ANNOTATIONS
-from reelmill.curation.narration import keyframe_blocks, sentences
+from reelmill.curation.narration import keyframe_blocks
 from reelmill.isolation.failures import failure_of
 from reelmill.isolation.parent import ItemFailed
-from reelmill.media.geometry import fit
-from reelmill.orchestration.decoding_worker import DecodingWorker
 from reelmill.orchestration.engine import Receipt, Task
 from reelmill.orchestration.plan import group_by
 from reelmill.orchestration.runfolder import RunFolder
-from reelmill.orchestration.tokens_config import TokensConfig
+from reelmill.orchestration.stories import StoryWorker
 from reelmill.orchestration.views import LedgerQueries, content_tag
 
 WORKER = "reelmill.orchestration.annotate:AnnotateWorker"
@@ -84,13 +80,12 @@ class _Part:
     part: int = 0
 
 
-class AnnotateWorker(DecodingWorker):
+class AnnotateWorker(StoryWorker):
     """Asks about a task's samples: segments and scenes, then the whole; commits what was answered."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
         super().__init__(settings)
         self._config = config = from_dict(AnnotationConfig, settings["annotations"])
-        self._narration = from_dict(TokensConfig, settings["tokens"]).narration
         self._fingerprint = annotation_config.fingerprint(config)
         self._prompts = load_prompts(config.prompts)
         self._models = {kind: self._model(kind) for kind in _KINDS}
@@ -128,13 +123,11 @@ class AnnotateWorker(DecodingWorker):
         return model
 
     def _story(self, ledger: LedgerQueries, row: dict[str, Any]) -> Story:
-        words = "SELECT words FROM chosen_transcripts WHERE item_id = $1 ORDER BY segment"
-        segments = ledger.rows(words, [row["item_id"]])
         answered = ledger.rows(
             "SELECT * FROM annotations WHERE sample_id = $1 AND fingerprint = $2 AND basis = $3 ORDER BY kind, part",
             [row["sample_id"], self._fingerprint, row["basis"]],
         )
-        spoken = [s for s in sentences(segments, self._narration) if row["start_s"] <= s.middle_s < row["end_s"]]
+        spoken = self._sentences(ledger, row)
         keyframes = row["keyframes"] or ()
         seen = scenes(keyframes, keyframe_blocks(keyframes), self._config.frames)
         language = self._config.language or ("zh" if (row["language"] or "").startswith("zh") else "en")
@@ -158,26 +151,18 @@ class AnnotateWorker(DecodingWorker):
         """A question a part; a scene that cannot be decoded is junk, or a failure of the machine."""
         for number, part in enumerate(parts):
             try:
-                frames = self._pictures(part) if kind == "scene" else []
+                frames = self._jpegs(part) if kind == "scene" else []
             except Exception as error:
                 self._undecodable(part, failure_of(error))
                 continue
             asked[number] = part
             yield Question({"number": number}, part.story.question(kind, part.part), [frames])
 
-    def _pictures(self, part: _Part) -> list[bytes]:
+    def _jpegs(self, part: _Part) -> list[bytes]:
         """The key frames of a scene as JPEG files. Raises ItemFailed."""
-        config, sample = self._config, part.story.sample
-        width, height = fit(sample["width"], sample["height"], config.short_side, 3 * config.short_side)
-        size = {"fps": 1.0, "frames": 1, "width": width, "height": height}
         blocks = part.story.scenes[part.part].frames
-        clips = [{"key": str(block.frame), "start_s": block.start_s, **size} for block in blocks]
-
-        def pictures(decoded: Iterator[Decoded]) -> dict[str, bytes]:
-            return {clip["key"]: jpeg(frames[0], config.jpeg_quality) for clip, frames in decoded}
-
-        made = decode_clips(self._child, VIDEO_JOB, self._sources[sample["item_id"]], self._options, clips, pictures)
-        return [made[str(block.frame)] for block in blocks]
+        pictures = self._pictures(part.story.sample, blocks, self._config.short_side)
+        return [jpeg(picture, self._config.jpeg_quality) for picture in pictures]
 
     def _undecodable(self, part: _Part, failure: ItemFailed) -> None:
         if failure.reason_class == "item":

@@ -10,6 +10,7 @@ from reelmill.curation.annotations.config import AnnotationConfig
 from reelmill.curation.captions.config import CaptionConfig
 from reelmill.curation.duplicates.config import DuplicatesConfig
 from reelmill.curation.fetching.config import FetchConfig
+from reelmill.curation.judging.config import JudgingConfig
 from reelmill.curation.quotas import Quota
 from reelmill.curation.rules import Rule
 from reelmill.curation.scoring import ScoreConfig
@@ -40,6 +41,7 @@ class Recipe:
     """How many of a kind, host or language are kept at most: quotas in the order in which they count."""
     selections: dict[str, list[str]] = field(default_factory=dict)
     """Named selections that each run decides beside `default`: assignments as of `reelmill select --set`."""
+    judging: JudgingConfig = field(default_factory=JudgingConfig)
     captions: CaptionConfig = field(default_factory=CaptionConfig)
     annotations: AnnotationConfig = field(default_factory=AnnotationConfig)
     tokens: TokensConfig = field(default_factory=TokensConfig)

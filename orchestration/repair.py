@@ -15,7 +15,7 @@ COPY = "put it back from a copy; without one, curate into another --out"
 
 _IMPORTED = " (what was imported: import it again)"
 _MADE_AGAIN = dict.fromkeys(
-    ("failures", "audio", "transcripts", "annotations", "duplicates", "alike", "schemas"), ""
+    ("failures", "audio", "transcripts", "judgements", "annotations", "duplicates", "alike", "schemas"), ""
 ) | {
     "tokens": _IMPORTED,
     "captions": _IMPORTED,

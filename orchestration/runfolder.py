@@ -34,7 +34,7 @@ FETCHED = "fetched"
 """The folder of what was fetched (`orchestration/fetched.py`)."""
 TABLES = (
     *(FETCHED, "items", "samples", "captions", "failures", "tokens", "verdicts", "timings"),
-    *("audio", "transcripts", "annotations", "duplicates", "alike"),
+    *("audio", "transcripts", "judgements", "annotations", "duplicates", "alike"),
 )
 SCHEMAS = "schemas"
 READ = frozenset({*TABLES, SCHEMAS, "plan.parquet", "recipe.toml", "run.json"} - {"timings"})

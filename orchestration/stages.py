@@ -39,6 +39,7 @@ class StageRunner:
             "transcripts": to_dict(recipe.transcripts),
             "captions": to_dict(recipe.captions),
             "annotations": to_dict(recipe.annotations),
+            "judging": to_dict(recipe.judging),
             "tokens": to_dict(recipe.tokens),
         }
 

@@ -30,6 +30,7 @@ from reelmill.curation.ledger import (
     AUDIO,
     DUPLICATES,
     FETCHES,
+    JUDGEMENTS,
     KEYFRAME,
     OF_THE_TEXT,
     PAGE_IMAGE,
@@ -55,7 +56,7 @@ TABLES = {
         name: f"{name}/*.parquet"
         for name in (
             *("items", "samples", "verdicts", "captions", "failures", "timings"),
-            *("audio", "transcripts", "annotations", "duplicates", "alike"),
+            *("audio", "transcripts", "judgements", "annotations", "duplicates", "alike"),
         )
     },
     "tokens": "tokens/**/*.parquet",
@@ -77,11 +78,20 @@ VIEWS = {  # {table} is the table's files, a SQL list; {prefer}, {languages}, {m
                 AND (item_id, sha256) IN (SELECT (item_id, sha256) FROM items)))
         WHERE place = best""",
     "alike": "SELECT * FROM read_parquet({alike}, union_by_name = true)",
-    "scored": """WITH spans AS (SELECT * FROM read_parquet({samples}, union_by_name = true)
+    "spans": """SELECT * FROM read_parquet({samples}, union_by_name = true)
             WHERE unit IN (SELECT DISTINCT unit FROM items)
             UNION ALL BY NAME SELECT NULL::{keyframe}[] AS keyframes, NULL::VARCHAR AS phash, NULL::VARCHAR AS minhash,
-                NULL::VARCHAR AS thumbnail, NULL::VARCHAR AS span_alt, {text} WHERE false),
-        words AS (SELECT item_id, language, logprob, lower(w.text) AS word, (w.start_s + w.end_s) / 2 AS said_s
+                NULL::VARCHAR AS thumbnail, NULL::VARCHAR AS span_alt, {text} WHERE false""",
+    "narrations": """SELECT sample_id, md5(concat_ws('|', said,
+            [[k.time_s, k.scene_start_s, k.scene_end_s] FOR k IN keyframes IF k.problem IS NULL]::VARCHAR)) AS basis
+        FROM spans LEFT JOIN (SELECT item_id,
+                string_agg(concat_ws(' ', start_s, end_s, text), chr(10) ORDER BY segment) AS said
+            FROM chosen_transcripts GROUP BY item_id) USING (item_id)""",
+    "judgements": "SELECT * EXCLUDE (unit) FROM read_parquet({judgements}, union_by_name = true)",
+    "chosen_judgements": """SELECT j.* FROM judgements j JOIN narrations USING (sample_id, basis)
+        QUALIFY row_number() OVER (PARTITION BY sample_id, judge ORDER BY created DESC) = 1""",
+    "scored": """WITH words AS (SELECT item_id, language, logprob, lower(w.text) AS word,
+                (w.start_s + w.end_s) / 2 AS said_s
             FROM (SELECT item_id, language, logprob, unnest(words) AS w FROM chosen_transcripts)),
         said AS (SELECT s.sample_id, w.language, word, logprob,
                 word || ' ' || lead(word) OVER later || ' ' || lead(word, 2) OVER later
@@ -91,6 +101,10 @@ VIEWS = {  # {table} is the table's files, a SQL list; {prefer}, {languages}, {m
             1 - count(DISTINCT three) / nullif(count(three), 0) AS words_repeated,
             entropy(word) / nullif(log2(count(*)), 0) AS words_entropy, exp(-avg(logprob)) AS speech_perplexity
             FROM said GROUP BY sample_id),
+        judged AS (SELECT sample_id, any_value(value) FILTER (judge = 'speech') AS speech_score,
+            any_value(value) FILTER (judge = 'talking_head') AS talking_head,
+            any_value(value) FILTER (judge = 'agreement') AS speech_agreement
+            FROM chosen_judgements GROUP BY sample_id),
         seen_again AS (SELECT sample_id, count(DISTINCT time_s) FILTER (other_item_id = item_id) AS here,
             count(DISTINCT time_s) FILTER (other_item_id <> item_id) AS elsewhere FROM alike GROUP BY sample_id),
         asked AS (SELECT item_id, bool_or(problem IS NULL) AS has_words,
@@ -107,9 +121,11 @@ VIEWS = {  # {table} is the table's files, a SQL list; {prefer}, {languages}, {m
             CASE WHEN s.phash IS NOT NULL THEN coalesce(k.here, 0)
                 / nullif(len([f FOR f IN s.keyframes IF f.problem IS NULL]), 0) END AS keyframes_repeated,
             CASE WHEN s.phash IS NOT NULL THEN coalesce(k.elsewhere, 0)
-                / nullif(len([f FOR f IN s.keyframes IF f.problem IS NULL]), 0) END AS keyframes_elsewhere
+                / nullif(len([f FOR f IN s.keyframes IF f.problem IS NULL]), 0) END AS keyframes_elsewhere,
+            j.speech_score, j.talking_head, j.speech_agreement
         FROM spans s LEFT JOIN audio a ON a.item_id = s.item_id LEFT JOIN answered h ON h.item_id = s.item_id
-        LEFT JOIN spoken w ON w.sample_id = s.sample_id LEFT JOIN seen_again k ON k.sample_id = s.sample_id""",
+        LEFT JOIN spoken w ON w.sample_id = s.sample_id LEFT JOIN seen_again k ON k.sample_id = s.sample_id
+        LEFT JOIN judged j ON j.sample_id = s.sample_id""",
     "verdicts": """SELECT * EXCLUDE (filename),
         regexp_extract(filename, '([^/\\\\]+)[.]parquet$', 1) AS selection
         FROM (SELECT * FROM read_parquet({verdicts}, filename = true, union_by_name = true)
@@ -137,11 +153,6 @@ VIEWS = {  # {table} is the table's files, a SQL list; {prefer}, {languages}, {m
         FROM scored s JOIN items i USING (item_id)
         LEFT JOIN verdicts v ON v.sample_id = s.sample_id AND v.selection = 'default'
         LEFT JOIN chosen_captions c ON c.sample_id = s.sample_id""",
-    "narrations": """SELECT sample_id, md5(concat_ws('|', said,
-            [[k.time_s, k.scene_start_s, k.scene_end_s] FOR k IN keyframes IF k.problem IS NULL]::VARCHAR)) AS basis
-        FROM scored LEFT JOIN (SELECT item_id,
-                string_agg(concat_ws(' ', start_s, end_s, text), chr(10) ORDER BY segment) AS said
-            FROM chosen_transcripts GROUP BY item_id) USING (item_id)""",
     "annotations": "SELECT * EXCLUDE (unit) FROM read_parquet({annotations}, union_by_name = true)",
     "chosen_annotations": """SELECT a.* FROM annotations a JOIN narrations USING (sample_id, basis)
         WHERE problem IS NULL QUALIFY fingerprint = arg_max(fingerprint, created) OVER (PARTITION BY sample_id)""",
@@ -177,6 +188,7 @@ EMPTY = {
     "duplicates": DUPLICATES,
     "fetches": FETCHES,
     "alike": ALIKE,
+    "judgements": JUDGEMENTS,
 }
 """Tables that other views join: a folder of an earlier version has them without rows."""
 

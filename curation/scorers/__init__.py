@@ -23,6 +23,7 @@ SCORERS: dict[str, str] = {
     "camera": "reelmill.curation.scorers.camera:Camera",
     "minhash": "reelmill.curation.scorers.minhash:MinHash",
     "aesthetic": "reelmill.curation.scorers.aesthetic:Aesthetic",
+    "clip_repeats": "reelmill.curation.scorers.clip_repeats:ClipRepeats",
     "faces": "reelmill.curation.scorers.faces:Faces",
     "hps": "reelmill.curation.scorers.preference:HPS",
     "language": "reelmill.curation.scorers.language:Language",

@@ -15,6 +15,7 @@ from reelmill.curation.captions import config as caption_config
 from reelmill.curation.duplicates.config import CANDIDATES, DuplicatesConfig
 from reelmill.curation.fetching import config as fetching
 from reelmill.curation.interfaces import Kind
+from reelmill.curation.judging import config as judging_config
 from reelmill.curation.ledger import judged_schema
 from reelmill.curation.narration import CARRY
 from reelmill.curation.quotas import Quota
@@ -126,6 +127,7 @@ def emu3_5() -> Recipe:
             "len([k FOR k IN keyframes IF k.problem IS NULL])", min=2.0, stage="pictures", kinds=video_only
         ),
         "talking_head": Rule("face_steady", max=0.6, stage="pictures", kinds=video_only, null="keep"),  # ours
+        "talking_head_seen": Rule("talking_head", max=0.5, stage="judges", kinds=video_only, null="keep"),
         "steady": Rule(  # ours: one speaker before one camera, a slide that stays
             "len([k FOR k IN keyframes IF k.difference < 12]) / greatest(len(keyframes) - 1, 1)",
             max=0.8,
@@ -164,6 +166,8 @@ STAGE2 = (
     'rules.repeated={expr = "words_repeated", max = 0.3, stage = "speech", null = "keep"}',
     'rules.entropy={expr = "words_entropy", min = 0.7, stage = "speech", null = "keep"}',
     'rules.unsure={expr = "speech_perplexity", max = 2.0, stage = "speech", null = "keep"}',
+    'rules.speech={expr = "speech_score", min = 3.0, stage = "judges", kinds = ["video"], null = "keep"}',
+    'rules.agreement={expr = "speech_agreement", min = 0.18, stage = "judges", kinds = ["video"], null = "keep"}',
     "duplicates.near=true",
     "tokens.narration.distinct=true",
 )
@@ -172,7 +176,7 @@ STAGE2 = (
 Disclosed: filters of frame quality, of near-equal key frames and of the transcript, without their bounds; models that
 need a hub (DeQA, DINO, FG-CLIP, an LLM). Here the columns that every run has, with bounds of ours: sharper frames, key
 frames that differ from the one before, from earlier ones and from other videos', speech at the pace of telling
-something, not the same again, of which the recogniser is sure.
+something, not the same again, of which the recogniser is sure; and what judges say, where `judging.ask` names them.
 """
 
 
@@ -258,6 +262,7 @@ def check(recipe: Recipe) -> None:
     quotas.check(recipe.quotas, judged_schema(score_columns(recipe.score)))
     _check_selections(recipe)
     caption_config.check(recipe.captions)
+    judging_config.check(recipe.judging)
     _check_annotations(recipe)
     _check_numbers(recipe)
     speech.check(recipe.transcripts)
@@ -273,13 +278,14 @@ def selected(base: Recipe, assignments: Iterable[str]) -> Recipe:
     outside = [line for line in differences(base, recipe) if not line.startswith(_OF_A_SELECTION)]
     if outside:
         raise ConfigError(
-            f"a selection changes rules, duplicates, quotas, tokens and annotations only; not {'; '.join(outside)}"
+            "a selection changes rules, duplicates, quotas, judging, tokens and annotations only; not "
+            + "; ".join(outside)
         )
     check(replace(recipe, selections={}))
     return recipe
 
 
-_OF_A_SELECTION = ("rules.", "duplicates.", "quotas.", "tokens.", "annotations.", "engine.")
+_OF_A_SELECTION = ("rules.", "duplicates.", "quotas.", "judging.", "tokens.", "annotations.", "engine.")
 
 
 def check_name(name: str) -> None:

@@ -24,6 +24,7 @@ from reelmill.curation.ledger import (
     FAILURES,
     FETCHES,
     ITEMS,
+    JUDGEMENTS,
     TIMINGS,
     TRANSCRIPTS,
     VERDICTS,
@@ -45,7 +46,7 @@ from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.stages import StageRunner
 from reelmill.pipelines.curate import annotations as annotation
 from reelmill.pipelines.curate import captions as caption
-from reelmill.pipelines.curate import speech
+from reelmill.pipelines.curate import judging, speech
 from reelmill.pipelines.curate.recipes import DEFAULT
 from reelmill.pipelines.curate.remote import COPIES, copied, objects_at
 from reelmill.pipelines.curate.verdicts import (
@@ -138,6 +139,8 @@ def complete_selection(runner: StageRunner, selection: str, *, is_second: bool =
     score_skipped(runner, selection)
     if speech.transcribe(runner, selection):
         _decide_once_more(runner, selection)
+    if judging.judge(runner, selection):
+        _decide_once_more(runner, selection)
     caption.caption_selection(runner, selection)
     annotation.annotate(runner, selection)
     fingerprint, tokenizer = tokens.tokenize_selection(runner, selection, caption.required(recipe))
@@ -215,7 +218,7 @@ def _prepare(runner: StageRunner) -> None:
     columns = samples_schema(score_columns(recipe.score))
     tables = {"items": ITEMS, "samples": columns, "captions": CAPTIONS, "failures": FAILURES, "audio": AUDIO}
     tables |= {"transcripts": TRANSCRIPTS, "annotations": ANNOTATIONS, "duplicates": DUPLICATES, "fetches": FETCHES}
-    tables |= {"alike": ALIKE}
+    tables |= {"alike": ALIKE, "judgements": JUDGEMENTS}
     folder.prepare({**tables, "timings": TIMINGS, "verdicts": VERDICTS, "tokens": TOKENS_SCHEMA})
     runner.database.write()
 

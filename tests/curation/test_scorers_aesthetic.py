@@ -5,10 +5,13 @@ import logging
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny_clip import tiny_clip
 
 from reelmill import weights
 from reelmill.curation.interfaces import Frames, Sample
+from reelmill.curation.judging.agreement import Agreement, said_near
+from reelmill.curation.judging.config import ClipConfig
 from reelmill.curation.scorers import aesthetic, create
 from reelmill.errors import WeightsError
 
@@ -16,7 +19,7 @@ TINY = {
     "embed_dim": 24,
     "quick_gelu": True,
     "vision_cfg": {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 8},
-    "text_cfg": {"context_length": 8, "vocab_size": 64, "width": 32, "heads": 2, "layers": 1},
+    "text_cfg": {"context_length": 8, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
 }
 
 
@@ -53,22 +56,24 @@ def sample(images, kind="video"):
     return Sample("s", "i", kind, 0.0, 1.0, 64, 64, 30.0, frames)
 
 
-def reference(tiny, images):
-    """The same by hand: resize, centre crop and normalise with PIL and torch, CLIP's tower, unit length, the head."""
-    from PIL import Image
-
-    _, clip, head = tiny
+def preprocessed(images):
+    """Pictures as CLIP sees them, by hand: resize, centre crop and normalise with PIL and torch."""
     mean = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)
     spread = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
-    scores = []
+    shown = []
     for image in images:
         small = np.asarray(Image.fromarray(image).resize((44, 32), Image.Resampling.BICUBIC))[:, 6:38]
-        pixels = (torch.from_numpy(small.copy()).permute(2, 0, 1) / 255 - mean) / spread
-        with torch.no_grad():
-            features = clip.visual(pixels[None])
-            unit = features / features.norm(dim=1, keepdim=True)
-            scores.append(float(unit @ head.weight.T + head.bias))
-    return scores
+        shown.append((torch.from_numpy(small.copy()).permute(2, 0, 1) / 255 - mean) / spread)
+    return torch.stack(shown)
+
+
+def reference(tiny, images):
+    """The same by hand: what CLIP sees, CLIP's tower, unit length, the head."""
+    _, clip, head = tiny
+    with torch.no_grad():
+        features = clip.visual(preprocessed(images))
+        unit = features / features.norm(dim=1, keepdim=True)
+        return (unit @ head.weight.T + head.bias)[:, 0].tolist()
 
 
 def test_an_image_scores_what_a_plain_reference_gives(installed, tiny):
@@ -103,3 +108,40 @@ def test_a_head_of_another_width_is_refused(tiny, tmp_path):
     torch.save(torch.nn.Linear(768, 1).state_dict(), tmp_path / "head.pth")
     with pytest.raises(WeightsError, match="768"):
         aesthetic.Predictor("tiny-clip", folder / "clip.safetensors", tmp_path / "head.pth")
+
+
+def test_frames_that_show_the_same_again_are_counted(tiny, tmp_path):
+    folder, *_ = tiny
+    images = pictures(3, seed=2)
+    again = images[[0, 1, 0, 2, 1]]
+    own = {"model": "tiny-clip", "checkpoint": str(folder / "clip.safetensors")}
+    scorer = create("clip_repeats", {**own, "alike": 0.9999})
+    scorer.setup()
+    row, nothing = scorer.score([sample(again), sample(again[:0])])
+    assert (row, nothing) == ({"clip_repeated": pytest.approx(2 / 5)}, {"clip_repeated": None})
+    everything = create("clip_repeats", {**own, "alike": -1.0})
+    everything.setup()
+    assert everything.score([sample(images)]) == [{"clip_repeated": pytest.approx(2 / 3)}]  # all but the first
+    absent = create("clip_repeats", {"checkpoint": str(tmp_path / "none.pt")})
+    absent.setup()
+    assert "which score.scorers.clip_repeats.checkpoint names" in absent.available()
+    assert absent.score([sample(again)]) == [{"clip_repeated": None}]
+
+
+def test_pictures_are_compared_with_what_is_said_near_them(tiny, tmp_path):
+    folder, clip, _ = tiny
+    images, said = list(pictures(3, seed=3)), ["a mill", "", "a wheel"]
+    config = ClipConfig("tiny-clip", str(folder / "clip.safetensors"))
+    found = Agreement(config).judge(images, said)
+    import open_clip
+
+    tokens = open_clip.get_tokenizer("tiny-clip")(["a mill", "a wheel"])
+    with torch.no_grad():
+        told = torch.nn.functional.normalize(clip.encode_text(tokens), dim=1)
+        seen = torch.nn.functional.normalize(clip.encode_image(preprocessed([images[0], images[2]])), dim=1)
+    assert found.value == pytest.approx(float((told * seen).sum(dim=1).mean()), abs=1e-4)
+    assert Agreement(config).judge(images, ["", "", ""]).problem == "nothing_said"
+    words = [{"text": text, "start_s": n * 1.0, "end_s": n + 0.9} for n, text in enumerate(["one", "two", "three"])]
+    assert said_near(words, 0.0, 2.0) == "one two" and said_near(words, 9.0, 2.0) == ""
+    with pytest.raises(WeightsError, match=r"judging\.clip\.checkpoint"):
+        Agreement(ClipConfig(checkpoint=str(tmp_path / "none.pt")))

@@ -65,6 +65,7 @@ def test_the_columns_are_those_of_the_samples_view():
         "camera_roll",
         "camera_tilt",
         "camera_zoom",
+        "clip_repeated",
         "colourfulness",
         "combing",
         "crop_bottom",

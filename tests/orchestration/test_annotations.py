@@ -1,13 +1,15 @@
-"""Annotations of narrated videos by an endpoint: three kinds of questions, checks, what is left to do, documents."""
+"""Annotations and judgements of narrated videos by an endpoint: questions, checks, what is left to do, documents."""
 
 import json
 import shutil
 
 import numpy as np
 import pytest
+import torch
 from chat_server import ChatServer, completion, pictures, words
 from narrated import STEPS, how_to, speech, subtitles
 from rich.console import Console
+from tiny_clip import tiny_clip
 from voices import write_spoken_video, write_wav
 
 from reelmill.curation.annotations.answers import notes
@@ -15,8 +17,10 @@ from reelmill.curation.annotations.config import AnnotationConfig
 from reelmill.curation.annotations.prompts import load_prompts
 from reelmill.curation.annotations.story import Story
 from reelmill.curation.captions.contract import Answer
+from reelmill.curation.judging.answers import judgement
 from reelmill.curation.narration import Block
-from reelmill.errors import ConfigError, MachineError
+from reelmill.errors import ConfigError, MachineError, WeightsError
+from reelmill.orchestration.recipe import load_recipe
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries
 from reelmill.pipelines.curate import recipes
@@ -248,3 +252,127 @@ def test_the_settings_are_checked_before_anything_is_asked(tmp_path):
     known = [carry, "annotations.text={model='m', url='http://x/v1'}"]
     with pytest.raises(ConfigError, match="no prompts for zh"):
         recipes.load("emu3_5", [*known, f"annotations.prompts={tmp_path / 'prompts.toml'}"])
+
+
+def judge_kind(request):
+    return "talking_head" if pictures(request) else "speech"
+
+
+def sober(_, request):
+    """A judge that does as it is asked."""
+    if judge_kind(request) == "talking_head":
+        return completion('<think>A sheet.</think>{"talking_head": false, "reason": "A sheet is folded."}')
+    return completion('```json\n{"score": 4, "reason": "Steps in order."}\n```')
+
+
+def judged(out, url, *assignments, ask=("speech", "talking_head"), complete=True):
+    model = f"{{url = '{url}', model = 'judge', tries = 2, backoff_s = 0.01}}"
+    own = [f"judging.ask={json.dumps(ask)}", f"judging.text={model}", f"judging.vision={model}"]
+    options = SelectOptions(assignments=[*own, "judging.short_side=64", *assignments], complete=complete)
+    return select(out, "judged", options, Console(quiet=True))
+
+
+def judgements(out):
+    return rows(out, "SELECT judge, value, text, model, problem FROM judgements ORDER BY judge, created")
+
+
+def verdict(out):
+    (row,) = rows(out, """SELECT v.status, v.rule FROM verdicts v JOIN samples s USING (sample_id)
+        WHERE selection = 'judged' AND uri = 'plane.mp4'""")  # fmt: skip
+    return row["status"], row["rule"]
+
+
+SPEECH = 'rules.speech={expr = "speech_score", min = 3.0, stage = "judges", null = "keep"}'
+
+
+def test_judges_are_asked_once_and_what_they_say_are_columns(out):
+    with ChatServer(sober) as server:
+        judged(out, server.url, SPEECH)
+        judged(out, server.url, SPEECH)
+        asked = {judge_kind(request): request for request in server.requests}
+        assert len(server.requests) == 2  # recordings are not looked at
+    assert all(step in words(asked["speech"]) for step in STEPS) and "from 1 to 5" in words(asked["speech"])
+    assert [picture.size for picture in pictures(asked["talking_head"])] == [(85, 64)] * 4
+    assert [tuple(row.values()) for row in judgements(out)] == [
+        ("speech", 4.0, "Steps in order.", "judge", None),
+        ("talking_head", 0.0, "A sheet is folded.", "judge", None),
+    ]
+    query = "SELECT speech_score, talking_head, speech_agreement FROM samples WHERE uri = 'plane.mp4'"
+    assert [tuple(row.values()) for row in rows(out, query)] == [(4.0, 0.0, None)]
+    assert verdict(out) == ("kept", None)
+    assert verify(RunFolder(out)).problems == []
+
+
+def test_what_judges_say_decides(out):
+    def stern(number, request):
+        said = sober(number, request)
+        text = said["choices"][0]["message"]["content"]
+        return completion(text.replace("false", "true").replace("4", "2"))
+
+    with ChatServer(stern) as server:
+        judged(out, server.url, SPEECH, ask=("speech",))
+        assert verdict(out) == ("rejected", "speech")
+        judged(out, server.url, ask=("talking_head",))
+        assert verdict(out) == ("rejected", "talking_head_seen")  # a rule of the recipe
+        before = len(server.requests)
+        curate([out.parent / "none"][:0], out, load_recipe(out), CurateOptions(), Console(quiet=True))
+        assert len(server.requests) == before and verdict(out) == ("rejected", "talking_head_seen")
+
+
+def test_a_judge_that_cannot_be_asked_is_asked_again_and_nothing_is_tokenized_before(out):
+    def moody(number, request):
+        return (500, {"error": "busy"}) if judge_kind(request) == "speech" else sober(number, request)
+
+    fresh = "tokens.narration.timestamps=true"
+    with (
+        ChatServer(moody) as server,
+        pytest.raises(MachineError, match=r"(?s)1 kept samples wait for the judge of spe"),
+    ):
+        judged(out, server.url, fresh)
+    assert judgements(out) == [] and rows(out, "SELECT DISTINCT fingerprint FROM tokens OFFSET 1") == []
+    with ChatServer(sober) as server:
+        fingerprint = judged(out, server.url, fresh).fingerprint
+    documents, _ = told(out, "plane.mp4", fingerprint)
+    assert ("text", f"[1.0s] {STEPS[0]}") in documents[0]
+
+
+@pytest.mark.parametrize(
+    ("said", "problem"),
+    [
+        ("I like it.", "not_json"),
+        ('{"score": 9}', "wrong_schema"),
+        ('{"score": 3.5}', "wrong_schema"),
+        ('{"score": true}', "wrong_schema"),
+        ('{"talking_head": true}', "wrong_schema"),
+        ("[" * 100_000, "not_json"),
+    ],
+)
+def test_a_judgement_of_another_form_has_no_value(said, problem):
+    found = judgement("speech", Answer(said, cut_off=False))
+    assert (found.value, found.problem) == (None, problem)
+    assert judgement("talking_head", Answer('{"talking_head": "yes"}', cut_off=False)).problem == "wrong_schema"
+    assert judgement("speech", Answer('{"score": ', cut_off=True)).problem == "cut_off"
+
+
+def test_pictures_are_compared_with_words_by_clip(out, tmp_path):
+    text = {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
+    vision = {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16}
+    clip = tiny_clip(tmp_path, "tiny-judge", {"embed_dim": 16, "vision_cfg": vision, "text_cfg": text})
+    torch.save(clip.state_dict(), tmp_path / "clip.pt")
+    model = f"judging.clip={{model = 'tiny-judge', checkpoint = '{tmp_path / 'clip.pt'}'}}"
+    judged(out, "http://127.0.0.1:9/v1", model, ask=("agreement",))
+    (row,) = rows(out, "SELECT speech_agreement AS value FROM samples WHERE uri = 'plane.mp4'")
+    assert -1 <= row["value"] <= 1 and judgements(out)[0]["model"] == "tiny-judge"
+    with pytest.raises(WeightsError, match=r"none\.pt"):
+        judged(out, "http://x/v1", "judging.clip={checkpoint = 'none.pt'}", ask=("agreement",))
+
+
+def test_the_settings_of_judges_are_checked(tmp_path):
+    with pytest.raises(ConfigError, match="unknown 'speach'; did you mean 'speech'"):
+        recipes.load("emu3_5", ['judging.ask=["speach"]'])
+    with pytest.raises(ConfigError, match=r"judging\.text\.model is empty; name the model that judges speech"):
+        recipes.load("emu3_5", ['judging.ask=["speech"]'])
+    (tmp_path / "prompts.toml").write_text('[en]\nspeech="x"\ntalking_head="y"\n[zh]\nspeech="x"\ntalking_head="y"\n')
+    known = ['judging.ask=["speech"]', "judging.text={model='m', url='http://x/v1'}"]
+    with pytest.raises(ConfigError, match=r"en\.speech has no \{transcript\}"):
+        recipes.load("emu3_5", [*known, f"judging.prompts={tmp_path / 'prompts.toml'}"])

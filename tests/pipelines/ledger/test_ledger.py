@@ -372,7 +372,7 @@ def test_a_skip_that_no_rule_can_undo_is_not_tried_for_ever(dump, recipe, tmp_pa
         (
             "a",
             ("plan.unit_items=2",),
-            r"duplicates, quotas, tokens and annotations only; not plan\.unit_items: \d+ -> 2",
+            r"duplicates, quotas, judging, tokens and annotations only; not plan\.unit_items: \d+ -> 2",
         ),
         ("a", ("rules.duration.mim=2",), r"unknown key 'rules\.duration\.mim'; did you mean 'min'"),
         ("a", ("rules.mine.expr=widht", "rules.mine.min=1"), r"rules\.mine\.expr = 'widht': .*widht"),

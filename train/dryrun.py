@@ -80,9 +80,11 @@ def estimate(config: TrainConfig, machine: Machine, document: float = 0.0) -> Es
     """The figures of a recipe whose model.vocab_size is known.
 
     `document` is the tokens of a packed document, for attention's FLOPs; 0: rows are one document each. Raises
-    ConfigError where the ranks or the batch cannot be shared as [parallel] and [data] say.
+    ConfigError where the ranks or the batch cannot be shared as [parallel] and [data] say, or not with this objective.
     """
     model, data, layout = config.model, config.data, config.parallel
+    objective = objective_class(config.objective)
+    objective.check(config)
     model.check()
     layout.check(model, data.context, machine.gpus)
     data_ranks = machine.gpus // (layout.tensor * layout.context)
@@ -92,7 +94,7 @@ def estimate(config: TrainConfig, machine: Machine, document: float = 0.0) -> Es
             f"{data_ranks} ranks that share rows on {machine.gpus} GPUs; change one of them."
         )
     shard = layout.shard or data_ranks
-    copied = objective_class(config.objective).copied
+    copied = objective.copied
     computed = replace(config, data=replace(data, context=round(data.context * (1 + copied))))
     flops = (1 + copied) * flops_per_token(model, document or data.context)
     tokens_per_step = data.batch_rows * data.context

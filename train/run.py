@@ -45,7 +45,9 @@ def train(
     was saved.
     """
     _check_numbers(config)
-    source = objective_class(config.objective).read(config, data, selection)
+    objective = objective_class(config.objective)
+    objective.check(config)
+    source = objective.read(config, data, selection)
     config, sizes = with_init_sizes(config, out)
     config = with_vocabulary(config, source)
     if config.init and checkpoint.latest(out / "checkpoints") is None:

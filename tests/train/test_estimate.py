@@ -18,6 +18,7 @@ from reelmill.train.model import Decoder, ModelConfig
 from reelmill.train.optimizer import OptimizerConfig, make_optimizer
 from reelmill.train.parallel import Layout, ParallelConfig, join_ranks, sharded_decoder
 from reelmill.train.recipes import recipe
+from reelmill.train.run import train
 
 TOY = ModelConfig(
     vocab_size=20_000, hidden=128, layers=6, heads=4, kv_heads=2, mlp=448, dropout=0.0, attention_dropout=0.0
@@ -113,7 +114,8 @@ def test_ranks_share_what_they_say():
 @pytest.mark.parametrize("objective", ["dida", "diagonal"])
 def test_copies_of_pictures_are_counted(objective):
     """As if each row were twice as long: that is what a row of nothing but pictures is computed as."""
-    config = TrainConfig(model=TOY, data=DataConfig(context=512, batch_rows=8), objective=objective)
+    model = replace(TOY, vertical_layers=int(objective == "diagonal"))
+    config = TrainConfig(model=model, data=DataConfig(context=512, batch_rows=8), objective=objective)
     machine = Machine(gpus=1)
     found = estimate(config, machine, document=100)
     long = replace(config, objective="next_token", data=replace(config.data, context=1024))
@@ -147,6 +149,16 @@ def test_batches_and_layouts_that_do_not_divide_are_refused():
         estimate(recipe("1b"), Machine(gpus=7))
     with pytest.raises(ConfigError, match="9 ranks are no multiple"):
         estimate(recipe("emu3_stage2"), Machine(gpus=9))
+
+
+@pytest.mark.parametrize(("name", "key"), [("diagonal", "context"), ("diagonal", "tensor"), ("dida", "context")])
+def test_what_an_objective_cannot_share_is_refused_before_the_data_are_read(name, key, tmp_path):
+    config = replace(recipe(name), parallel=ParallelConfig(**{key: 2}))
+    message = rf"parallel\.{key} is 2; the objective {name} needs whole rows"
+    with pytest.raises(ConfigError, match=message):
+        estimate(config, Machine())
+    with pytest.raises(ConfigError, match=message):
+        train(config, [tmp_path / "nothing"], tmp_path / "run")
 
 
 def reelmill(*words):

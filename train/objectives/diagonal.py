@@ -109,8 +109,13 @@ class Diagonal(NextToken):
 
     def __init__(self, config: TrainConfig, source: Corpus, layout: Layout) -> None:
         super().__init__(config, source, layout)
-        self.settings.check()
         self.frozen_steps = round(self.settings.frozen * config.steps)
+
+    @classmethod
+    def check(cls, config: TrainConfig) -> None:
+        """Raise ConfigError for settings that mean nothing, for a model without a second head, and for rows or heads
+        that ranks share."""
+        cls.settings_of(config).check()
         if not config.model.vertical_layers:
             raise ConfigError("model.vertical_layers is 0; the objective diagonal trains a second head, of at least 1.")
         for name in ("context", "tensor"):

@@ -96,6 +96,11 @@ class Objective(ABC, Generic[S]):
         return from_dict(cls.Config, config.settings.get(cls.name, {}), cls.name)
 
     @classmethod
+    def check(cls, config: TrainConfig) -> None:
+        """Raise ConfigError for a recipe that this objective cannot train, whatever the data and the machine."""
+        cls.settings_of(config)
+
+    @classmethod
     @abstractmethod
     def read(cls, config: TrainConfig, folders: Sequence[Path], selection: str | None) -> S:
         """The data in `folders`; DataError where it is missing or does not fit together."""

@@ -21,7 +21,6 @@ from reelmill.errors import ConfigError
 from reelmill.tokenize.vision import load_by_fingerprint
 from reelmill.train.config import TrainConfig
 from reelmill.train.data.batches import Batch
-from reelmill.train.data.corpus import Corpus
 from reelmill.train.model import Decoder
 from reelmill.train.objectives.by_kind import KIND_NAMES, as_tensors, sums_by_kind
 from reelmill.train.objectives.copies import backend_of_copies
@@ -29,7 +28,6 @@ from reelmill.train.objectives.dida.noise import NoisyBatch, with_noise
 from reelmill.train.objectives.dida.path import LATEST, MetricPath, fitted_path, shifted
 from reelmill.train.objectives.interface import BatchLoss
 from reelmill.train.objectives.next_token import NextToken
-from reelmill.train.parallel import Layout
 from reelmill.train.two_streams import PictureCopy, TwoStreams
 
 
@@ -61,9 +59,10 @@ class Dida(NextToken):
     copied: ClassVar[float] = 1.0
     Config: ClassVar[type] = DidaConfig
 
-    def __init__(self, config: TrainConfig, source: Corpus, layout: Layout) -> None:
-        super().__init__(config, source, layout)
-        self.settings.check()
+    @classmethod
+    def check(cls, config: TrainConfig) -> None:
+        """Raise ConfigError for settings that mean nothing, and for rows that ranks share."""
+        cls.settings_of(config).check()
         if config.parallel.context > 1:
             raise ConfigError(f"parallel.context is {config.parallel.context}; the objective dida needs whole rows: 1.")
 

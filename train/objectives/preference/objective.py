@@ -44,9 +44,6 @@ class Preference(Objective[PairCorpus]):
     def __init__(self, config: TrainConfig, source: PairCorpus, layout: Layout) -> None:
         super().__init__(config, source, layout)
         self.preference: PreferenceConfig = self.settings
-        self.preference.check()
-        if config.z_loss:
-            raise ConfigError("z_loss is for the next token alone; with the objective preference set it to 0.")
         training, heldout = (np.flatnonzero(part) for part in (~source.heldout, source.heldout))
         self.loader = PairLoader(source, training, config.data, config.seed, layout.data_size)
         self.heldout: PairLoader | None = None
@@ -54,6 +51,13 @@ class Preference(Objective[PairCorpus]):
             self.heldout = PairLoader(source, heldout, config.data, config.seed, layout.data_size)
         self.frozen: Decoder | None = None
         self.stored: Tensor | None = None
+
+    @classmethod
+    def check(cls, config: TrainConfig) -> None:
+        """Raise ConfigError for settings that mean nothing, and for a z loss."""
+        cls.settings_of(config).check()
+        if config.z_loss:
+            raise ConfigError("z_loss is for the next token alone; with the objective preference set it to 0.")
 
     @classmethod
     def read(cls, config: TrainConfig, folders: Sequence[Path], selection: str | None) -> PairCorpus:

@@ -1,18 +1,20 @@
 """PySceneDetect's detectors fed frame by frame, cuts settled early. Runs inside the untrusted child.
 
-Its minimum scene of 0.6 s is kept, so that the cuts equal those of its command. Fades are found by ThresholdDetector;
-where a content cut lies within 3 frames of a fade's middle, they are one event and the content cut stands.
+Its command's minimum scene of 0.6 s is kept. Of changes that lie closer than that the strongest is the cut, where the
+command takes the last; elsewhere the cuts equal the command's. Fades are found by ThresholdDetector; where a content
+cut lies within 3 frames of a fade's middle, they are one event and the content cut stands.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from scenedetect import AdaptiveDetector, ContentDetector, FrameTimecode, SceneDetector, ThresholdDetector
+from scenedetect import AdaptiveDetector, ContentDetector, FrameTimecode, ThresholdDetector
 
 from reelmill.curation.scenes import ScenesConfig
 
@@ -30,7 +32,9 @@ class CutFinder:
         self._fade_detector = (
             ThresholdDetector(threshold=config.fade_threshold, min_scene_len=DETECTOR_MIN_S) if config.fades else None
         )
-        self._lag = math.ceil(DETECTOR_MIN_S * fps) + 3
+        self._apart = math.ceil(DETECTOR_MIN_S * fps - 1e-6)
+        self._late = self._cut_detector.event_buffer_length  # frames after which a change at a frame is known
+        self._changes: list[Change] = []  # the last ones, each less than a minimum scene from the one before
         self._cuts: set[int] = set()
         self._fades: set[int] = set()
         self._index = -1
@@ -40,7 +44,12 @@ class CutFinder:
         """The next frame, uint8 [h, w, 3] BGR, about 256 wide."""
         self._index += 1
         now = FrameTimecode(self._index, fps=self._fps)
-        self._cuts.update(cut.frame_num for cut in self._cut_detector.process_frame(now, bgr))
+        for cut in self._cut_detector.process_frame(now, bgr):
+            # The scene before the first cut has the minimum length too.
+            if cut.frame_num >= self._apart:
+                self._changes.append(Change(cut.frame_num, self._cut_detector.score_of(cut.frame_num)))
+        if self._changes and self._index - self._late - self._changes[-1].frame >= self._apart:
+            self._choose()
         if self._fade_detector is not None:
             # The fade detector looks at the mean over pixels and channels alone: a picture of one pixel has it too.
             mean = np.array(cv2.mean(bgr)[:3])
@@ -48,8 +57,7 @@ class CutFinder:
 
     def finish(self) -> None:
         """No more frames: everything found is settled."""
-        last = FrameTimecode(max(self._index, 0), fps=self._fps)
-        self._cuts.update(cut.frame_num for cut in self._cut_detector.post_process(last))
+        self._choose()
         self._finished = True
 
     def settled(self, after: int) -> list[int]:
@@ -61,36 +69,67 @@ class CutFinder:
         found = sorted(c for c in self._cuts | fades if after < c <= self._index)
         if self._finished:
             return found
-        # Content cuts come at most `lag` frames late; a fade's cut comes when the picture is back.
-        horizon = self._index - self._lag
+        # A change is known a little late, and is no cut before all that it is compared with are known; a fade's cut
+        # comes when the picture is back.
+        horizon = self._index - self._late
+        if self._changes:
+            horizon = min(horizon, self._changes[0].frame - 1)
         if self._fade_detector is not None and self._fade_detector.last_fade["type"] == "out":
             horizon = min(horizon, self._fade_detector.last_fade["frame"].frame_num - 1)
         return [c for c in found if c <= horizon - (near if c in fades else 0)]
 
+    def _choose(self) -> None:
+        self._cuts.update(strongest(self._changes, self._apart))
+        self._changes = []
+
+
+class Change(NamedTuple):
+    """A frame that differs from the one before by more than the threshold, and by how much."""
+
+    frame: int
+    score: float
+
+
+def strongest(changes: Sequence[Change], apart: int) -> list[int]:
+    """The frames of the strongest changes that lie at least `apart` frames from each other; of equals the earliest."""
+    chosen: list[int] = []
+    for change in sorted(changes, key=lambda change: (-change.score, change.frame)):
+        if all(abs(change.frame - frame) >= apart for frame in chosen):
+            chosen.append(change.frame)
+    return sorted(chosen)
+
 
 class _Content(ContentDetector):  # type: ignore[misc]  # PySceneDetect has no types
     """PySceneDetect's detector; its frame score (mean absolute difference of hue, saturation and value) in one call of
-    OpenCV, at a third of the cost of its own function, which has the same result."""
+    OpenCV, at a third of the cost of its own function, which has the same result. Gives every frame above the
+    threshold."""
 
-    # Overrides a method of its inside: were it renamed there, cuts would cost more and be the same.
+    # Overrides a method of its inside: were it renamed there, `score_of` would know no score.
     _last_hsv: npt.NDArray[np.uint8] | None = None
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(min_scene_len=0, **options)
+        self._scores: dict[int, float] = {}
+
+    def score_of(self, frame: int) -> float:
+        """By how much a frame differs from the one before; known of the last 8."""
+        return self._scores[frame]
 
     def _calculate_frame_score(self, timecode: FrameTimecode, frame_img: npt.NDArray[np.uint8]) -> float:
         hsv = cv2.cvtColor(frame_img, cv2.COLOR_BGR2HSV)
         last, self._last_hsv = self._last_hsv, hsv
-        return 0.0 if last is None else cv2.norm(hsv, last, cv2.NORM_L1) / hsv.size
+        score = 0.0 if last is None else cv2.norm(hsv, last, cv2.NORM_L1) / hsv.size
+        self._scores[timecode.frame_num] = score
+        self._scores.pop(timecode.frame_num - 8, None)
+        return score
 
 
 class _Adaptive(_Content, AdaptiveDetector):  # type: ignore[misc]
     pass
 
 
-def _detector(config: ScenesConfig) -> SceneDetector:
-    options: dict[str, Any] = {"min_scene_len": DETECTOR_MIN_S}
+def _detector(config: ScenesConfig) -> Any:
+    given = {} if config.threshold is None else {"threshold": config.threshold}
     if config.detector == "adaptive":
-        if config.threshold is not None:
-            options["adaptive_threshold"] = config.threshold
-        return _Adaptive(**options)
-    if config.threshold is not None:
-        options["threshold"] = config.threshold
-    return _Content(**options)
+        return _Adaptive(**{f"adaptive_{name}": value for name, value in given.items()})
+    return _Content(**given)

@@ -75,6 +75,15 @@ DAMAGE: dict[str, ColumnType] = {
 }
 """Columns of samples: what the expander found damaged in their span."""
 
+OF_THE_SCENE: dict[str, ColumnType] = {
+    "scene": "BIGINT",
+    "trim_start_s": "DOUBLE",
+    "trim_end_s": "DOUBLE",
+    "frozen_share": "DOUBLE",
+}
+"""Columns of samples of videos: the scene that a clip is of, what is left out of it, what of the clip stands still.
+NULL in runs of earlier versions."""
+
 OF_THE_TEXT: dict[str, ColumnType] = {
     "text_first": "BIGINT",
     "text_last": "BIGINT",
@@ -196,7 +205,7 @@ _SAMPLE_FACTS = [
     ("fps", pa.float64()),
     *_COLOUR_AND_CLOCK,
     ("n_frames", pa.int32()),
-    *((name, ARROW_TYPES[kind]) for name, kind in DAMAGE.items()),
+    *((name, ARROW_TYPES[kind]) for name, kind in {**DAMAGE, **OF_THE_SCENE}.items()),
     *((name, ARROW_TYPES[kind]) for name, kind in OF_THE_TEXT.items()),
     ("keyframes", pa.list_(KEYFRAME)),
     ("span_alt", pa.string()),

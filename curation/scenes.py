@@ -29,6 +29,8 @@ class ScenesConfig:
     """Longer scenes are divided into equal parts of at most this length, seconds."""
     max_open_s: float = 300.0
     """A scene is closed here at the latest, so that memory does not grow with the video."""
+    trim: bool = True
+    """Whether black and frozen frames at a scene's ends are left out of its clips."""
 
 
 def detect_size(width: int, height: int) -> tuple[int, int]:

@@ -22,6 +22,7 @@ from reelmill.curation.ledger import (
     DAMAGE,
     ITEMS,
     OF_THE_ITEM,
+    OF_THE_SCENE,
     OF_THE_TEXT,
     RESERVED,
     judged_schema,
@@ -349,5 +350,5 @@ def _sample(item: Mapping[str, Any], alt: str | None, body: Mapping[str, Any], f
     size = (body["width"], body["height"], body["fps"])
     kind = body.get("kind") or item["kind"]  # an animation is an image's file and may be a video
     sample = Sample(identity, item["item_id"], kind, start, end, *size, frames, alt=alt)
-    sample.columns.update({"unit": item["unit"], **{name: body.get(name) for name in DAMAGE}})
+    sample.columns.update({"unit": item["unit"], **{name: body.get(name) for name in (*DAMAGE, *OF_THE_SCENE)}})
     return sample

@@ -32,6 +32,7 @@ from reelmill.curation.ledger import (
     FETCHES,
     JUDGEMENTS,
     KEYFRAME,
+    OF_THE_SCENE,
     OF_THE_TEXT,
     PAGE_IMAGE,
     TRANSCRIPTS,
@@ -81,7 +82,7 @@ VIEWS = {  # {table} is the table's files, a SQL list; {prefer}, {languages}, {m
     "spans": """SELECT * FROM read_parquet({samples}, union_by_name = true)
             WHERE unit IN (SELECT DISTINCT unit FROM items)
             UNION ALL BY NAME SELECT NULL::{keyframe}[] AS keyframes, NULL::VARCHAR AS phash, NULL::VARCHAR AS minhash,
-                NULL::VARCHAR AS thumbnail, NULL::VARCHAR AS span_alt, {text} WHERE false""",
+                NULL::VARCHAR AS thumbnail, NULL::VARCHAR AS span_alt, {since} WHERE false""",
     "narrations": """SELECT sample_id, md5(concat_ws('|', said,
             [[k.time_s, k.scene_start_s, k.scene_end_s] FOR k IN keyframes IF k.problem IS NULL]::VARCHAR)) AS basis
         FROM spans LEFT JOIN (SELECT item_id,
@@ -389,7 +390,7 @@ def _view_queries(root: Path, place: str) -> dict[str, str]:
         "{page_image}": _duckdb_type(PAGE_IMAGE),
         "{decorations}": quoted(interleaved.decorations),
         **{f"{{{name}}}": repr(getattr(interleaved, name)) for name in ("max_pages", "min_side", "max_ratio")},
-        "{text}": ", ".join(f"NULL::{kind} AS {name}" for name, kind in OF_THE_TEXT.items()),
+        "{since}": ", ".join(f"NULL::{kind} AS {name}" for name, kind in {**OF_THE_SCENE, **OF_THE_TEXT}.items()),
         "{decided}": empty_sql(VERDICTS),
         "{languages}": _list(captions.languages),
         "{models}": _list(f"{source}={model}" for source, model in captions.requested()),

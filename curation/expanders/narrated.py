@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from reelmill.config import from_dict
-from reelmill.curation.expanders.video import RUN, Pass, Sampled
+from reelmill.curation.expanders.video import RUN, Pass, Scene
 from reelmill.curation.keyframe_picker import Candidate, Keyframe, KeyframePicker
 from reelmill.curation.keyframes import KeyframesConfig, Problem
 from reelmill.isolation import wire
@@ -79,16 +79,16 @@ class _Narrated(Pass):
         )
         self._held, self._runs, self._details, self._span = [], [], {}, (end_s, end_s)
 
-    def _scene(self, sampled: list[Sampled], start_s: float, end_s: float) -> Iterator[wire.Message]:
-        size = self._sizes()
+    def _scene(self, scene: Scene) -> Iterator[wire.Message]:
+        size, start_s, end_s = self._sizes(), scene.start_s, scene.end_s
         if size != self._size:
             yield from self.flush()
             self._size, self._span = size, (start_s, start_s)
-        candidates = [Candidate(s.time_s, s.image) for s in sampled if start_s <= s.time_s < end_s]
+        candidates = [Candidate(s.time_s, s.image) for s in scene.sampled if start_s <= s.time_s < end_s]
         picked = self._picker.scene(start_s, end_s, candidates)
         times = {k.candidate.time_s for k in picked if k.problem is Problem.NONE}
-        self._runs += [np.stack(s.run) for s in sampled if s.time_s in times and len(s.run) == RUN]
-        self._details |= {s.time_s: s.details for s in sampled if s.time_s in times}
+        self._runs += [np.stack(s.run) for s in scene.sampled if s.time_s in times and len(s.run) == RUN]
+        self._details |= {s.time_s: s.details for s in scene.sampled if s.time_s in times}
         self._held += picked
         self._span = (self._span[0], end_s)
         if end_s - self._span[0] >= self._keyframes.span_s:

@@ -14,6 +14,7 @@ import numpy as np
 from reelmill.config import from_dict
 from reelmill.curation.cut_finder import CutFinder
 from reelmill.curation.scenes import ScenesConfig, detect_size, divide
+from reelmill.curation.trimming import Seen, Watcher, frozen_share, trimmed
 from reelmill.isolation import wire
 from reelmill.media.details import details, no_details
 from reelmill.media.geometry import fit
@@ -40,6 +41,16 @@ class Sampled:
     image: wire.Array
     details: wire.Array
     run: list[wire.Array] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The frames between two cuts: all that were seen, in their order, and those that are sampled."""
+
+    start_s: float
+    end_s: float
+    seen: list[Seen]
+    sampled: list[Sampled]
 
 
 class _Flaw(NamedTuple):
@@ -72,28 +83,30 @@ class Pass:
         self._config = from_dict(ScenesConfig, options["scenes"])
         self._renderer = Renderer()
         self._sampler = _Sampler(self._renderer, options["sample_fps"], options["short_side"], options["long_side"])
-        self._times: deque[tuple[int, float]] = deque()  # (index, seconds) of the frames since the open scene began
+        self._watcher = Watcher(self._config.fade_threshold)
+        self._seen: deque[Seen] = deque()  # the frames since the open scene began
         self._flaws: deque[_Flaw] = deque()  # of those frames
         self._look: Look | None = None
         self._start = self._first = 0  # frames at which the open scene and the frames of this size begin
+        self._scenes = 0
 
     def samples(self) -> Iterator[wire.Message]:
         """Samples as scenes close, and ticks."""
         finder = self._new_finder()
         ticked = time.monotonic()
         for decoded in self._video.frames():
-            if decoded.follows_loss and self._times:
-                self._flaws.append(_Flaw(self._times[-1][1], 1))  # that frame is seen in place of those
+            if decoded.follows_loss and self._seen:
+                self._flaws.append(_Flaw(self._seen[-1].time_s, 1))  # that frame is seen in place of those
             if decoded.look is not self._look:
                 yield from self._finish(finder, decoded)
                 finder, self._look = self._new_finder(), decoded.look
             small = self._renderer.small(decoded, *detect_size(*decoded.look.stored))
             finder.feed(small)
             self._sampler.feed(decoded, small)
-            self._times.append((decoded.index, decoded.time_s))
+            self._seen.append(self._watcher.look(decoded.index, decoded.time_s, small))
             self._note_flaws(decoded)
             yield from self._settled(finder)
-            if decoded.time_s - self._times[0][1] >= self._config.max_open_s:
+            if decoded.time_s - self._seen[0].time_s >= self._config.max_open_s:
                 yield from self._close(decoded.index)
             if time.monotonic() - ticked > TICK_S:
                 ticked = time.monotonic()
@@ -115,38 +128,52 @@ class Pass:
 
     def _close(self, cut: int) -> Iterator[wire.Message]:
         """End the open scene before frame `cut`."""
-        start_s = self._times[0][1]
-        while self._times[0][0] < cut:
-            self._times.popleft()
+        seen = []
+        while self._seen[0].index < cut:
+            seen.append(self._seen.popleft())
         self._start = cut
-        yield from self._scene(self._sampler.take(cut), start_s, self._times[0][1])
+        yield from self._scene(Scene(seen[0].time_s, self._seen[0].time_s, seen, self._sampler.take(cut)))
 
     def _finish(self, finder: CutFinder, following: Decoded | None) -> Iterator[wire.Message]:
         """End everything before the frame `following`, or at the end."""
-        if self._times:
+        if self._seen:
             finder.finish()
             yield from self._settled(finder)
             end_s = self._video.end_s if following is None else following.time_s
             if following is None and self._video.errors_at_end:
-                self._flaws.append(_Flaw(self._times[-1][1], self._video.errors_at_end))
-            yield from self._scene(self._sampler.take(None), self._times[0][1], end_s)
-            self._times.clear()
+                self._flaws.append(_Flaw(self._seen[-1].time_s, self._video.errors_at_end))
+            seen = list(self._seen)
+            self._seen.clear()
+            yield from self._scene(Scene(seen[0].time_s, end_s, seen, self._sampler.take(None)))
         if following is not None:
             self._start = self._first = following.index
 
-    def _scene(self, sampled: list[Sampled], start_s: float, end_s: float) -> Iterator[wire.Message]:
-        size = self._sizes()
+    def _scene(self, scene: Scene) -> Iterator[wire.Message]:
+        """The samples of a scene: what is left when its ends are trimmed, divided where it is long."""
+        start_s, end_s = scene.start_s, scene.end_s
+        if self._config.trim:
+            start_s, end_s = trimmed(scene.seen, end_s)
         for start, end in divide(start_s, end_s, self._config.max_s):
-            inside = [s for s in sampled if start <= s.time_s < end]
-            runs = [np.stack(s.run) for s in inside if len(s.run) == RUN]
-            arrays = {
-                "images": np.stack([s.image for s in inside]) if inside else np.zeros((0, 1, 1, 3), np.uint8),
-                "times": np.array([s.time_s for s in inside], np.float64),
-                "runs": np.stack(runs) if runs else np.zeros((0, RUN, 1, 1), np.uint8),
-                "details": np.stack([s.details for s in inside]) if inside else no_details(),
+            trims = {
+                "trim_start_s": start_s - scene.start_s if start == start_s else 0.0,
+                "trim_end_s": scene.end_s - end_s if end == end_s else 0.0,
             }
-            found = self._flaws_between(start, end)
-            yield {"type": "sample", "start_s": start, "end_s": end, **size, **found}, arrays
+            yield self._sample(scene, start, end, {"scene": self._scenes, **trims})
+        self._scenes += 1
+
+    def _sample(self, scene: Scene, start: float, end: float, place: dict[str, Any]) -> wire.Message:
+        """What is said of a part of a scene; `place` is its place in it."""
+        inside = [s for s in scene.sampled if start <= s.time_s < end]
+        runs = [np.stack(s.run) for s in inside if len(s.run) == RUN]
+        arrays = {
+            "images": np.stack([s.image for s in inside]) if inside else np.zeros((0, 1, 1, 3), np.uint8),
+            "times": np.array([s.time_s for s in inside], np.float64),
+            "runs": np.stack(runs) if runs else np.zeros((0, RUN, 1, 1), np.uint8),
+            "details": np.stack([s.details for s in inside]) if inside else no_details(),
+        }
+        frozen = frozen_share([frame for frame in scene.seen if start <= frame.time_s < end], end)
+        facts = {**self._sizes(), **self._flaws_between(start, end), **place, "frozen_share": frozen}
+        return {"type": "sample", "start_s": start, "end_s": end, **facts}, arrays
 
     def _sizes(self) -> dict[str, Any]:
         """Size and rate of the frames of now, as a sample states them."""
@@ -173,7 +200,6 @@ class GivenSpans(Pass):
     def __init__(self, video: Moving, options: dict[str, Any]) -> None:
         super().__init__(video, options)
         most = self._config.max_open_s
-        self._config = replace(self._config, max_s=most)
         parts = [part for start, end in options["spans"] for part in divide(start, end, most)]
         self._left = sorted(set(parts), key=lambda span: (span[1], span[0]))
 
@@ -189,7 +215,9 @@ class GivenSpans(Pass):
                 yield from self._split(decoded)
                 self._look = decoded.look
             if any(start <= decoded.time_s for start, _ in self._left):
-                self._sampler.feed(decoded, self._renderer.small(decoded, *detect_size(*decoded.look.stored)))
+                small = self._renderer.small(decoded, *detect_size(*decoded.look.stored))
+                self._sampler.feed(decoded, small)
+                self._seen.append(self._watcher.look(decoded.index, decoded.time_s, small))
                 self._note_flaws(decoded)
             if time.monotonic() - ticked > TICK_S:
                 ticked = time.monotonic()
@@ -203,12 +231,14 @@ class GivenSpans(Pass):
         ended = [span for span in self._left if span[1] <= now_s]
         for start, end in ended:
             if start < end:
-                yield from self._scene(self._sampler.between(start, end, index), start, end)
+                scene = Scene(start, end, list(self._seen), self._sampler.between(start, end, index))
+                yield self._sample(scene, start, end, {})
         if ended:
             self._left = [span for span in self._left if span[1] > now_s]
             first = min((start for start, _ in self._left), default=now_s)
             self._sampler.forget(first)
             self._flaws = deque(flaw for flaw in self._flaws if flaw.time_s >= first)
+            self._seen = deque(frame for frame in self._seen if frame.time_s >= first)
 
     def _split(self, decoded: Decoded) -> Iterator[wire.Message]:
         """Where the size changes, spans that have begun end, and begin anew."""

@@ -388,6 +388,14 @@ def _rules(tokens_fps: float) -> dict[str, Rule]:
         "text": Rule("text_area", max=0.03, stage="text"),  # ours; Emu3's is not disclosed
         "jitter": Rule("motion_jitter", max=0.3, stage="motion", kinds=video_only, null="keep"),  # ours
         "motion": Rule("motion_score", min=0.04, max=0.5, stage="motion", kinds=video_only),  # Emu3, figure 10; ours
+        # Ours. A clip that is still throughout is for `motion` to judge; samples of earlier versions pass.
+        "frozen": Rule(
+            "CASE WHEN frozen_share < 1 THEN frozen_share * (end_s - start_s) END",
+            max=1.0,
+            stage="motion",
+            kinds=video_only,
+            null="keep",
+        ),
         "aesthetic": Rule("aesthetic_score", min=5.0, stage="looks", kinds=video_only, null="keep"),  # Emu3
         "image_aesthetic": Rule("aesthetic_score", min=5.5, stage="looks", kinds=image_only, null="keep"),  # Emu3
     }

@@ -65,12 +65,17 @@ class Verdict:
     side: Side | None = None
 
 
-def scene_samples(lengths: Sequence[int], fps: float, verdict: Verdict | None = None) -> tuple[SampleFact, ...]:
-    """Samples of a video whose scenes are `lengths` frames long: long scenes divided, short ones rejected."""
+def scene_samples(
+    lengths: Sequence[int], fps: float, verdict: Verdict | None, black: Sequence[tuple[float, float]]
+) -> tuple[SampleFact, ...]:
+    """Samples of a video whose scenes are `lengths` frames long: long scenes divided, short ones rejected.
+
+    `black` are the seconds at the beginning and the end of each scene that no sample has.
+    """
     samples = []
     start = 0
-    for length in lengths:
-        start_s, seconds = start / fps, length / fps
+    for length, (before_s, after_s) in zip(lengths, black, strict=True):
+        start_s, seconds = start / fps + before_s, length / fps - before_s - after_s
         parts = max(math.ceil(seconds / MAX_SCENE_S - 1e-6), 1)
         for part in range(parts):
             span = (start_s + part * seconds / parts, start_s + (part + 1) * seconds / parts)

@@ -19,11 +19,13 @@ TAR = "shards/crawl-000000.tar"
 
 @dataclass(frozen=True)
 class Shot:
-    """A scene filmed for `seconds`: `scene(width, height)` gives the painter, `effect` spoils it."""
+    """A scene filmed for `seconds`: `scene(width, height)` gives the painter, `effect` spoils it. `black`: seconds of
+    black at its beginning and at its end."""
 
     scene: Callable[[int, int], Painter]
     seconds: float
     effect: effects.Effect = lambda painter: painter
+    black: tuple[float, float] = (0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class Video:
             return ItemFact(self.uri, "video", "refused", self.refusal, caption=self.caption)
         lengths = self.lengths()
         cuts = tuple(int(cut) for cut in np.cumsum(lengths)[:-1])
-        samples = scene_samples(lengths, self.fps, self.verdict)
+        samples = scene_samples(lengths, self.fps, self.verdict, [shot.black for shot in self.shots])
         if times := self.encoding.times_ms:
             samples = (SampleFact(0.0, times[-1] / 1000 + 1 / self.fps),)
         return ItemFact(
@@ -92,7 +94,8 @@ _WINDMILL = (
     "A white windmill with four red-brown sails turning clockwise on a green hill; white clouds drift to the right "
     "across a blue sky."
 )
-_FADE = {"fade_s": 0.5, "black_s": 0.125}
+_BLACK_S = 0.125
+_FADE = {"fade_s": 0.5, "black_s": _BLACK_S}
 _SUBTITLES = (
     "The river rose in the night\nand the miller could not sleep.",
     "In the morning the wheel\nstood deep in brown water.",
@@ -216,8 +219,15 @@ VIDEOS: tuple[Video, ...] = (
         240,
         24,
         (
-            Shot(partial(land.valley, light=land.MIST, seed=51, speed=0.24), 3, effects.fade_out(3, **_FADE)),
-            Shot(partial(land.valley, light=land.MIST, seed=61, speed=-0.24), 3, effects.fade_in(**_FADE)),
+            Shot(
+                partial(land.valley, light=land.MIST, seed=51, speed=0.24),
+                3,
+                effects.fade_out(3, **_FADE),
+                (0, _BLACK_S),
+            ),
+            Shot(
+                partial(land.valley, light=land.MIST, seed=61, speed=-0.24), 3, effects.fade_in(**_FADE), (_BLACK_S, 0)
+            ),
         ),
         "Pale brown hills in morning mist; the camera travels to the right, then, after a fade to black, to the left.",
     ),

@@ -55,7 +55,9 @@ SAMPLES: Kinds = {
         {
             **{"start_s": _SECONDS, "end_s": _SECONDS, **_SIZE, "kind": Maybe(Text(5, "video|image"))},
             **dict.fromkeys(("damaged_frames", "missing_frames"), Maybe(_COUNT)),
-            "impossible_colours": Maybe(Number(0.0, 1.0)),
+            **dict.fromkeys(("impossible_colours", "frozen_share"), Maybe(Number(0.0, 1.0))),
+            **dict.fromkeys(("trim_start_s", "trim_end_s"), Maybe(_SECONDS)),
+            "scene": Maybe(_COUNT),
         },
         {
             "images": _FRAMES,

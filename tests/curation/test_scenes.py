@@ -1,4 +1,5 @@
-"""Cuts equal PySceneDetect's own command within two frames; settled early; long scenes divided evenly."""
+"""Cuts equal PySceneDetect's own command within two frames; settled early; of changes that lie close the strongest is
+the cut; long scenes divided evenly."""
 
 import csv
 import itertools
@@ -52,7 +53,7 @@ def command_cuts(path, folder, *detectors):
 
 @pytest.fixture(scope="module")
 def cut_video(tmp_path_factory):
-    scenes = [(1, 40), (2, 31), (3, 50), (4, 9), (5, 60)]
+    scenes = [(1, 40), (2, 31), (3, 50), (4, 19), (5, 60)]
     return write_video(tmp_path_factory.mktemp("v") / "cuts.mp4", scene_frames(scenes, 240, 320))
 
 
@@ -85,6 +86,48 @@ def test_the_frame_score_is_pyscenedetects(detector):
     finder.finish()
     assert finder.settled(after=0) == [cut.frame_num for cut in expected]
     assert 3 < len(expected) < len(shares) - 1
+
+
+def blended(*parts):
+    """Frames that are `share` of one picture and the rest of another, (share, frames) after (share, frames)."""
+    one, other = textured(1, 144, 256).astype(float), textured(2, 144, 256).astype(float)
+    return [(one * (1 - share) + other * share).astype(np.uint8) for share, count in parts for _ in range(count)]
+
+
+def cuts_of(frames, fps=25.0, detector="content"):
+    finder = CutFinder(ScenesConfig(detector, fades=False), fps)
+    for frame in frames:
+        finder.feed(frame)
+    finder.finish()
+    return finder.settled(after=0)
+
+
+@pytest.mark.parametrize("detector", ["content", "adaptive"])
+@pytest.mark.parametrize("shares", [(0, 1, 0.4), (0, 0.6, -0.4), (0, 0.5, 1.5, 0.9)])
+def test_of_changes_within_the_minimum_scene_the_strongest_is_the_cut(detector, shares):
+    """Eight frames, 0.32 s, lie between the changes: the command takes the first or the last."""
+    lengths = [40, *([8] * (len(shares) - 2)), 60]
+    steps = [abs(after - before) for before, after in itertools.pairwise(shares)]
+    strongest = 40 + 8 * steps.index(max(steps))
+    assert cuts_of(blended(*zip(shares, lengths, strict=True)), detector=detector) == [strongest]
+
+
+def test_changes_a_minimum_scene_apart_are_cuts_each():
+    """15 frames, 0.6 s, are enough; and a weak change between two strong ones gives way to both."""
+    assert cuts_of(blended((0, 40), (1, 15), (0, 40))) == [40, 55]
+    assert cuts_of(blended((0, 40), (1, 8), (0.5, 8), (1.6, 40))) == [40, 56]
+
+
+def test_flicker_is_settled_when_it_ends():
+    """What flickers for seconds is divided at least every other minimum scene, and holds nothing back afterwards."""
+    frames = blended((0, 40), *(((1, 2), (0, 2)) * 30), (1, 60))
+    finder = CutFinder(ScenesConfig(fades=False), 25.0)
+    known = {}
+    for index, frame in enumerate(frames):
+        finder.feed(frame)
+        known |= dict.fromkeys(finder.settled(after=max(known, default=0)), index)
+    assert all(15 <= after - before < 30 for before, after in itertools.pairwise(known))
+    assert max(known.values()) <= 40 + 120 + 15
 
 
 def faded(seconds_black, fps=24):

@@ -32,8 +32,9 @@ class WhisperConfig:
     """Whisper by faster-whisper, in workers of its own (`pip install 'reelmill[asr]'`)."""
 
     model: str = "whisper-base"
-    """`whisper-base` of the registry, a folder of a model for CTranslate2, or a name that faster-whisper downloads,
-    such as `large-v2` (Emu3.5's)."""
+    """`whisper-base` of the registry; a folder of a model for CTranslate2, or of a checkpoint of Transformers; an
+    address of either on the hub, such as `openai/whisper-large-v3`; or a name that faster-whisper downloads, such as
+    `large-v2` (Emu3.5's)."""
     language: str = ""
     """Language of all speech, such as `en`; where it is empty the model says so for each item."""
     beam: int = 5

@@ -12,6 +12,7 @@ import numpy as np
 
 from reelmill import weights
 from reelmill.curation.captions.contract import Resources
+from reelmill.curation.speech.checkpoints import whisper_folder
 from reelmill.curation.speech.config import WhisperConfig
 from reelmill.curation.speech.contract import Clip, Segment, Transcriber, Word
 from reelmill.errors import ConfigError
@@ -23,7 +24,7 @@ _FRAMES_PER_S = 100
 
 
 class WhisperTranscriber(Transcriber):
-    """Any Whisper for CTranslate2. Languages are the model's own guess, once for each item."""
+    """Any Whisper for CTranslate2 or Transformers. Languages are the model's own guess, once for each item."""
 
     Config: ClassVar[type[Any]] = WhisperConfig
 
@@ -38,9 +39,11 @@ class WhisperTranscriber(Transcriber):
             raise ConfigError(f"{table}.model is empty; name the model whose transcripts these are")
 
     def require(self) -> None:
-        """The weights of the registry's model are here."""
+        """The weights of the registry's model are here; a checkpoint of Transformers is converted."""
         for card in _CARDS if self.config.model == OWN else ():
             weights.path(card)
+        if self.config.model != OWN:
+            whisper_folder(self.config.model)
 
     def setup(self) -> None:
         """Load the model: float16 on a GPU, int8 on one thread of a CPU."""
@@ -59,7 +62,7 @@ class WhisperTranscriber(Transcriber):
                     (Path(folder) / file.name).symlink_to(file)
                 model = WhisperModel(folder, **options)
         else:
-            model = WhisperModel(self.config.model, **options)
+            model = WhisperModel(str(whisper_folder(self.config.model) or self.config.model), **options)
         self._pipeline: Any = BatchedInferencePipeline(model)
 
     def transcribe(self, clips: Sequence[Clip]) -> list[Segment]:

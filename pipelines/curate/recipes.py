@@ -194,6 +194,25 @@ def text() -> Recipe:
     return Recipe(name="text", plan=plan, score=score, rules=text_rules(), duplicates=near, tokens=TokensConfig())
 
 
+def chinese() -> Recipe:
+    """Recipe `text`, for what is Chinese of a dump: a share of the training recipe `emu3_bilingual`."""
+    return _in_language("chinese", "zh", "zh-Hant")
+
+
+def english() -> Recipe:
+    """Recipe `text`, for what is English of a dump: a share of the training recipe `emu3_bilingual`."""
+    return _in_language("english", "en")
+
+
+def _in_language(name: str, *codes: str) -> Recipe:
+    recipe = text()
+    recipe.name = name
+    listed = ", ".join(repr(code) for code in codes)
+    rule = Rule(f"(text_language IN ({listed}))::INTEGER", min=1.0, stage="language", kinds=["text"])
+    recipe.rules = {"languages": rule, **recipe.rules}
+    return recipe
+
+
 def web() -> Recipe:
     """For crawls: pages with their pictures in reading order, and pictures with captions (Emu3.5's interleaved data).
 
@@ -223,6 +242,8 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "sample": sample,
     "emu3_5": emu3_5,
     "text": text,
+    "chinese": chinese,
+    "english": english,
     "web": web,
 }
 

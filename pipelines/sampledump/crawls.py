@@ -10,6 +10,7 @@ import io
 import json
 import uuid
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
@@ -36,7 +37,7 @@ The wind has been turning this mill since morning.
 Before it turns to the west, the miller takes in the sails.
 """
 }
-_SIDE = (640, 480)
+SIDE = (640, 480)
 _TRAIN, _BALLOON = "A red train passes brown hills.", "A balloon over hills in the morning."
 
 
@@ -55,7 +56,7 @@ def packed() -> dict[str, Packed]:
 
 
 def _image(uri: str, caption: str = "") -> ItemFact:
-    width, height = _SIDE
+    width, height = SIDE
     return ItemFact(uri, "image", width=width, height=height, samples=(SampleFact(0.0, 0.0),), caption=caption)
 
 
@@ -64,19 +65,29 @@ def _text(uri: str) -> ItemFact:
 
 
 def _wheel() -> bytes:
-    return saved(mills.waterwheel(*_SIDE, seed=501)(0.7), "JPEG", quality=85)
+    return saved(mills.waterwheel(*SIDE, seed=501)(0.7), "JPEG", quality=85)
 
 
 def _boat() -> bytes:
-    return saved(land.sunset_boat(*_SIDE, seed=502)(1.0), "JPEG", quality=85)
+    return saved(land.sunset_boat(*SIDE, seed=502)(1.0), "JPEG", quality=85)
 
 
 def _train() -> bytes:
-    return saved(things.train(*_SIDE, land.NOON, seed=503)(1.2), "JPEG", quality=85)
+    return saved(things.train(*SIDE, land.NOON, seed=503)(1.2), "JPEG", quality=85)
 
 
 def _balloon() -> bytes:
-    return saved(things.balloon(*_SIDE, land.NOON, seed=504)(0.8), "JPEG", quality=85)
+    return saved(things.balloon(*SIDE, land.NOON, seed=504)(0.8), "JPEG", quality=85)
+
+
+PICTURES: dict[str, Callable[[], bytes]] = {"wheel": _wheel, "boat": _boat, "train": _train, "balloon": _balloon}
+"""The pictures, as JPEG, by their names."""
+CAPTIONS = {
+    "wheel": "A wooden wheel under a grey wall",
+    "boat": "A boat at sunset",
+    "train": _TRAIN,
+    "balloon": _BALLOON,
+}
 
 
 def _warc() -> Packed:

@@ -19,6 +19,7 @@ PRETRAINING: dict[str, Callable[[], TrainConfig]] = {
     "small": pretraining.small,
     "1b": pretraining.one_billion,
     "emu3_stage1": pretraining.emu3_stage1,
+    "emu3_bilingual": pretraining.emu3_bilingual,
     "emu3_stage2": pretraining.emu3_stage2,
     "emu3_sft": pretraining.emu3_sft,
     "emu3_5_stage1": emu3_5.emu3_5_stage1,

@@ -85,6 +85,17 @@ def emu3_stage1() -> TrainConfig:
     )
 
 
+def emu3_bilingual() -> TrainConfig:
+    """`emu3_stage1` with its texts in two languages: run folders of pictures, Chinese and English texts, in this order.
+
+    Emu3's texts are Chinese and English (section 2.1); their shares are not disclosed. Here three quarters of an
+    epoch's tokens are those of pictures with their captions, and the rest is halved. Recipes `chinese` and `english`
+    of `curate` make the run folders of texts.
+    """
+    first = emu3_stage1()
+    return replace(first, data=replace(first.data, shares=[0.75, 0.125, 0.125]))
+
+
 def emu3_stage2() -> TrainConfig:
     """Emu3's second stage: video too, in a context of 131,072, from the weights of the first stage (`init`).
 

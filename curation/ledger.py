@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -464,10 +464,28 @@ def write_table(path: Path, table: pa.Table) -> None:
             writer.write_table(table)
 
 
-def read_table(path: Path) -> pa.Table:
-    """Read a Parquet table, page checksums verified. DataError where it is damaged, MachineError where the disk is."""
+def write_batches(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
+    """As `write_table`, of rows that are never all in memory: a row group a batch."""
+    with pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True) as writer:
+        for batch in batches:
+            if len(batch):
+                writer.write_batch(batch.cast(schema))
+
+
+def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """Read a Parquet table, or some columns, page checksums verified.
+
+    DataError where it is damaged, MachineError where the disk is.
+    """
     with _damage(path):
-        return pq.read_table(path, page_checksum_verification=True)
+        return pq.read_table(path, columns=columns, page_checksum_verification=True)
+
+
+def check_table(path: Path) -> None:
+    """Read a Parquet table through and keep nothing; errors as of `read_table`."""
+    with _damage(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
+        for _ in file.iter_batches():
+            pass
 
 
 def read_schema(path: Path) -> pa.Schema:

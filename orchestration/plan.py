@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from reelmill.archives.columns import URLS
-from reelmill.curation.ledger import PLAN, is_forgotten, item_id
+from reelmill.curation.ledger import PLAN, item_id, read_table
 from reelmill.curation.readers import find_reader, names
 from reelmill.curation.readers.contract import Reader
 from reelmill.curation.readers.item import Item
 from reelmill.draws import uniform_of
 from reelmill.errors import DataError
 from reelmill.media.source import Packed, Place, Source
+from reelmill.orchestration.listed import Asked, Listed, note, unchanged
+from reelmill.orchestration.listing import Comparison, ListingWriter
 from reelmill.orchestration.runfolder import RunFolder
 
 BEGINNING = 64 * 1024
@@ -27,9 +29,6 @@ UNITS_A_WORKER = 2
 """At least, where several workers share a dump: one that has had a long unit is caught up with."""
 SHOWN = 8
 """Suffixes of ignored files that are named one by one."""
-_STAYS = ("unit", "position", "item_id", "uri", "kind", "problem", "forgotten_sha256")
-_PLACE = [name for name in PLAN.names if name not in _STAYS]
-"""Where an item lies; all that may change. Its `problem` stays: a forgotten item is not brought back by a stage."""
 
 
 @dataclass
@@ -87,79 +86,115 @@ def extend_plan(
     given). A known uri whose size differs is another item under the same name: DataError says to use a prefix. A dump
     that moved keeps its items; their places, and those of their sidecars, are updated.
     """
-    plan = _plan_of(folder)
-    known = {row["item_id"]: row for row in plan.select(["item_id", "problem", *_PLACE]).to_pylist()}
-    root = str(dump.resolve())
+    _require_plan(folder)
     reader = find_reader(dump, config.readers, config.columns)
-    fresh: list[dict[str, Any]] = []
-    seen: set[str] = set()
-    moved = False
-    ignored: Counter[str] = Counter()
-    for item in reader.items(dump):
-        if item.is_address and not with_addresses:
-            ignored[URLS] += 1
-            continue
-        if item.kind not in kinds:
-            ignored[names.label(item.uri)] += 1
-            continue
-        row = _row(item, root, prefix, reader)
-        identity = row["item_id"]
-        if identity in seen or uniform_of(identity) >= share:
-            continue
-        if limit is not None and len(seen) >= limit:
-            break
-        seen.add(identity)
-        if identity in known:
-            _same_item(row, known[identity])
-            row["known"] = None if is_forgotten(known[identity]["problem"]) else row["known"]
-            moved = moved or any(known[identity][name] != row[name] for name in _PLACE)
-        else:
-            fresh.append(row)
-    if moved:
-        plan = _moved(plan, dump, prefix, config)
-    first = (pc.max(plan["unit"]).as_py() + 1) if len(plan) else 0
-    rows = [
-        {**row, "unit": first + number, "position": position}
-        for number, unit in enumerate(_units(fresh, config, workers))
-        for position, row in enumerate(unit)
-    ]
-    if rows or moved or not folder.plan_path.is_file():
-        added = pa.Table.from_pylist(rows, schema=PLAN)
-        folder.commit(folder.plan_path, pa.concat_tables([plan, added], promote_options="default"))
-    units = rows[-1]["unit"] - first + 1 if rows else 0
-    return Planned(len(rows), len(seen) - len(rows), units, dict(reader.ignored + ignored))
+    readers = tuple(config.readers)
+    asked = Asked(dump, readers, config.columns, prefix, limit, share, frozenset(kinds), with_addresses)
+    if (before := unchanged(folder, asked)) is not None:
+        return Planned(0, before.items, 0, before.ignored)
+    look = asked.look()
+    with ListingWriter(folder) as listing:
+        ignored = _list(reader, asked, listing)
+        with Comparison(folder, listing.path) as found:
+            for row in found.doubtful():
+                _same_item(row)
+            new, known = found.counts()
+            moved = found.has_moved()
+            if moved and (limit is not None or share < 1):
+                _move_all(folder, asked)
+            units = (
+                _commit(folder, found, config, new, workers) if new or moved or not folder.plan_path.is_file() else 0
+            )
+    note(folder, asked, look, Listed(known + new, ignored))
+    return Planned(new, known, units, ignored)
 
 
-def _plan_of(folder: RunFolder) -> pa.Table:
-    """The plan so far. DataError where it is gone: another one beside its units would mix their items up."""
+def _require_plan(folder: RunFolder) -> None:
+    """DataError where the plan is gone: another one beside its units would mix their items up, or is damaged."""
     if folder.plan_path.is_file():
-        return folder.read(folder.plan_path)
-    if any((folder.root / "items").glob("unit-*.parquet")):
+        folder.require_plan()
+    elif any((folder.root / "items").glob("unit-*.parquet")):
         raise DataError(
             f"{folder.plan_path} is gone, but units of it were scored; put it back from a copy, or choose another --out"
         )
-    return PLAN.empty_table()
+
+
+def _list(reader: Reader, asked: Asked, listing: ListingWriter) -> dict[str, int]:
+    """Write what the dump holds of what is asked for; returns what is passed over, by suffix."""
+    root = str(asked.dump.resolve())
+    ignored: Counter[str] = Counter()
+    first: set[str] = set()  # of the items, where there is a limit
+    for item in reader.items(asked.dump):
+        if item.is_address and not asked.with_addresses:
+            ignored[URLS] += 1
+            continue
+        if item.kind not in asked.kinds:
+            ignored[names.label(item.uri)] += 1
+            continue
+        row = _row(item, root, asked.prefix, reader)
+        if uniform_of(row["item_id"]) >= asked.share:
+            continue
+        if asked.limit is not None:
+            if row["item_id"] not in first and len(first) >= asked.limit:
+                break
+            first.add(row["item_id"])
+        listing.add(row)
+    listing.finish()
+    return dict(reader.ignored + ignored)
+
+
+def _move_all(folder: RunFolder, asked: Asked) -> None:
+    """A dump that moved has moved whole, however little of it is asked for."""
+    reader = find_reader(asked.dump, asked.readers, asked.columns)
+    with ListingWriter(folder) as listing:
+        _list(reader, replace(asked, limit=None, share=1.0), listing)
+        with Comparison(folder, listing.path) as found:
+            folder.commit_batches(folder.plan_path, PLAN, found.planned())
+
+
+def _commit(folder: RunFolder, found: Comparison, config: PlanConfig, new: int, workers: int) -> int:
+    """Write the plan with the items that it lacks; the number of their units."""
+    first = _next_unit(folder)
+    shared = -(-new // (workers * UNITS_A_WORKER)) if workers > 1 else new
+    units = _Units(first, min(config.unit_items, shared), config.unit_mb * 1024**2)
+    batches = itertools.chain(found.planned(), map(units.placed, found.fresh()))
+    folder.commit_batches(folder.plan_path, PLAN, batches)
+    return units.last - first + 1
+
+
+def _next_unit(folder: RunFolder) -> int:
+    if not folder.plan_path.is_file():
+        return 0
+    units = pc.max(read_table(folder.plan_path, ["unit"])["unit"]).as_py()
+    return 0 if units is None else units + 1
+
+
+class _Units:
+    """Cuts rows that come in order into units: the first bound that is reached closes one."""
+
+    def __init__(self, first: int, most: int, most_bytes: int) -> None:
+        self.last = first - 1
+        self._most, self._most_bytes = most, most_bytes
+        self._items, self._bytes = most, 0
+
+    def placed(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """The rows, as the plan has them, with their units and positions."""
+        places = [self._place(size) for size in batch["size"].to_pylist()]
+        units, positions = (pa.array(column, pa.int32()) for column in zip(*places, strict=True))
+        own = {"unit": units, "position": positions, "forgotten_sha256": pa.nulls(len(places), pa.string())}
+        return pa.record_batch([own[name] if name in own else batch[name] for name in PLAN.names], schema=PLAN)
+
+    def _place(self, size: int) -> tuple[int, int]:
+        if self._items >= self._most or (self._items and self._bytes + size > self._most_bytes):
+            self.last, self._items, self._bytes = self.last + 1, 0, 0
+        self._items, self._bytes = self._items + 1, self._bytes + size
+        return self.last, self._items - 1
 
 
 def unit_items(plan: pa.Table, unit: int) -> list[dict[str, Any]]:
     """The plan's rows of one unit, in position order."""
     rows: list[dict[str, Any]] = plan.filter(pc.equal(plan["unit"], unit)).sort_by("position").to_pylist()
     return rows
-
-
-def _units(rows: list[dict[str, Any]], config: PlanConfig, workers: int) -> Iterator[list[dict[str, Any]]]:
-    shared = -(-len(rows) // (workers * UNITS_A_WORKER)) if workers > 1 else len(rows)
-    most = min(config.unit_items, shared)
-    unit: list[dict[str, Any]] = []
-    size = 0
-    for row in rows:
-        if unit and (len(unit) >= most or size + row["size"] > config.unit_mb * 1024**2):
-            yield unit
-            unit, size = [], 0
-        unit.append(row)
-        size += row["size"]
-    if unit:
-        yield unit
 
 
 def _row(item: Item, root: str, prefix: str, reader: Reader) -> dict[str, Any]:
@@ -181,19 +216,18 @@ def _place(prefix: str, place: Place | None) -> dict[str, Any]:
     return {f"{prefix}path": place.path, f"{prefix}offset": offset, f"{prefix}size": place.size}
 
 
-def _same_item(row: dict[str, Any], known: dict[str, Any]) -> None:
+def _same_item(row: dict[str, Any]) -> None:
     """DataError when the item known under this uri is another one, by its URL, or its size and its first bytes."""
-    if row["url"] is not None and row["url"] != known["url"]:
+    if row["url"] is not None:
         raise DataError(
-            f"{row['uri']} is already in this run as the row of {known['url'] or known['path']}; it is that of "
+            f"{row['uri']} is already in this run as the row of {row['was_url'] or row['was_path']}; it is that of "
             f"{row['url']} now. A table may grow at its end; give another table a name with --prefix NAME."
         )
-    if row["url"] is not None:
-        return
-    if row["size"] == known["size"] and (row["path"] == known["path"] or _begin_alike(row, known)):
+    was = {name: row[f"was_{name}"] for name in ("path", "offset", "size", "member")}
+    if row["size"] == was["size"] and (row["path"] == was["path"] or _begin_alike(row, was)):
         return
     raise DataError(
-        f"{row['uri']} is already in this run, from {known['dump']}, with {known['size']} bytes; the one in "
+        f"{row['uri']} is already in this run, from {row['was_dump']}, with {was['size']} bytes; the one in "
         f"{row['dump']} has {row['size']} bytes and is not the same. If it is another item, give this dump a name with "
         "--prefix NAME; if the item has changed, curate into a new --out."
     )
@@ -211,21 +245,6 @@ def _beginning(row: dict[str, Any]) -> bytes:
     size = row["size"] if row["member"] is None else Path(row["path"]).stat().st_size
     with Source(row["path"], row["offset"], size).open() as stream:
         return stream.read(BEGINNING)
-
-
-def _moved(plan: pa.Table, dump: Path, prefix: str, config: PlanConfig) -> pa.Table:
-    """The plan with the places of this dump's items as they are now."""
-    root = str(dump.resolve())
-    places = {}
-    reader = find_reader(dump, config.readers, config.columns)
-    for item in reader.items(dump):
-        row = _row(item, root, prefix, reader)
-        places[row["item_id"]] = {name: row[name] for name in _PLACE}
-    rows = [
-        {**row, **places.get(row["item_id"], {}), **({"known": None} if is_forgotten(row["problem"]) else {})}
-        for row in plan.to_pylist()
-    ]
-    return pa.Table.from_pylist(rows, schema=PLAN)
 
 
 def group_by(rows: Iterable[dict[str, Any]], key: str) -> Iterator[tuple[Any, list[dict[str, Any]]]]:

@@ -16,13 +16,13 @@ another epoch in the folder and does not commit.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from reelmill.curation.ledger import PLAN, PLAN_SINCE, read_schema, read_table, write_table
+from reelmill.curation.ledger import PLAN, PLAN_SINCE, check_table, read_schema, read_table, write_batches, write_table
 from reelmill.errors import ConfigError, DataError, MachineError
 from reelmill.files import changed_files, damaged_files, remove, sweep, write_atomically, write_text
 from reelmill.locks import lock
@@ -105,6 +105,15 @@ class RunFolder:
 
         write_atomically(path, write, root=self.root)
 
+    def commit_batches(self, path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
+        """As `commit`, of rows that are never all in memory."""
+
+        def write(temporary: Path) -> None:
+            write_batches(temporary, schema, batches)
+            self.check_epoch()
+
+        write_atomically(path, write, root=self.root)
+
     def commit_text(self, path: Path, text: str) -> None:
         """A small text file, whole or not at all."""
         write_text(path, text, root=self.root)
@@ -133,11 +142,23 @@ class RunFolder:
 
     def read(self, path: Path) -> pa.Table:
         """A committed table, page checksums verified. DataError where it is damaged, MachineError where the disk is."""
-        table = read_table(path)
-        if path != self.plan_path:
-            return table
-        if not set(PLAN.names) - {*PLAN_SINCE} <= set(table.column_names):
-            raise DataError(f"{path} is damaged: it is no plan; `reelmill verify {self.root}` says what else is")
+        if path == self.plan_path:
+            return self._with_later_columns(read_table(path))
+        return read_table(path)
+
+    def require_plan(self) -> None:
+        """Read the plan through, as `read`, and keep nothing of it."""
+        check_table(self.plan_path)
+        self._require_columns(read_schema(self.plan_path).names)
+
+    def _require_columns(self, names: list[str]) -> None:
+        if not set(PLAN.names) - {*PLAN_SINCE} <= set(names):
+            raise DataError(
+                f"{self.plan_path} is damaged: it is no plan; `reelmill verify {self.root}` says what else is"
+            )
+
+    def _with_later_columns(self, table: pa.Table) -> pa.Table:
+        self._require_columns(table.column_names)
         for name in PLAN_SINCE:
             if name not in table.column_names:
                 table = table.append_column(PLAN.field(name), pa.nulls(len(table), PLAN.field(name).type))

@@ -1,5 +1,7 @@
 """Plans: units of fixed content, what a second look at a dump changes, and what it must not."""
 
+import io
+import os
 import shutil
 import tarfile
 
@@ -64,6 +66,43 @@ def test_a_second_look_changes_nothing(folder, dump):
     before = folder.plan_path.read_bytes()
     assert extend_plan(folder, dump, PlanConfig(unit_items=2)) == Planned(0, 7, 0, {})
     assert folder.plan_path.read_bytes() == before
+
+
+def test_what_has_not_changed_is_not_listed_again(folder, tmp_path):
+    place = tmp_path / "dump" / "a.jsonl"
+    place.parent.mkdir()
+    for words in ("one", "two"):  # the same size and time: only a look inside would tell them apart
+        place.write_text(f'{{"text": "{words}"}}\n')
+        os.utime(place, (1e9, 1e9))
+        assert extend_plan(folder, place.parent, PlanConfig()).new_items == (words == "one")
+    place.write_text("not JSON at all\n")
+    os.utime(place, (1e9, 1e9))
+    assert extend_plan(folder, place.parent, PlanConfig(unit_items=1)) == Planned(0, 1, 0, {})
+    place.write_text('{"text": "one"}\n{"text": "three"}\n')
+    os.utime(place, (1e9, 1e9))
+    assert extend_plan(folder, place.parent, PlanConfig()) == Planned(1, 1, 1, {})
+
+
+def test_another_question_lists_again(folder, dump):
+    assert extend_plan(folder, dump, PlanConfig(), limit=2) == Planned(2, 0, 1, {})
+    assert extend_plan(folder, dump, PlanConfig()) == Planned(5, 2, 1, {})
+    assert extend_plan(folder, dump, PlanConfig(), kinds=("image",)) == Planned(0, 0, 0, {".txt": 7})
+    assert extend_plan(folder, dump, PlanConfig(), prefix="b") == Planned(7, 0, 1, {})
+    folder.plan_path.unlink()  # and so does a plan that is gone
+    assert extend_plan(folder, dump, PlanConfig()) == Planned(7, 0, 1, {})
+    (folder.root / ".listed.json").write_text('{"cut off')
+    assert extend_plan(folder, dump, PlanConfig()) == Planned(0, 7, 0, {})
+
+
+def test_of_two_rows_with_one_name_the_first_counts(folder, tmp_path):
+    place = tmp_path / "twice.tar"
+    with tarfile.open(place, "w") as tar:
+        for words in (b"first", b"other", b"third"):
+            member = tarfile.TarInfo("a.txt" if words != b"other" else "b.txt")
+            member.size = len(words)
+            tar.addfile(member, io.BytesIO(words))
+    planned = extend_plan(folder, place, PlanConfig())
+    assert planned.new_items == len(plan(folder)) == len(set(plan(folder)["item_id"].to_pylist()))
 
 
 def test_what_an_archive_says_of_a_forgotten_item_is_forgotten_too(folder, tmp_path):

@@ -12,18 +12,20 @@ import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from reelmill.curation.fetching.client import Client
 from reelmill.curation.fetching.config import FetchConfig
-from reelmill.curation.fetching.outcome import Fetched, Wanted
+from reelmill.curation.fetching.outcome import Fetched, Said, Wanted
 from reelmill.curation.ledger import FETCHES
 from reelmill.curation.readers.names import KINDS
 from reelmill.errors import ConfigError
+from reelmill.media.source import Source
 from reelmill.orchestration.engine import Receipt, Task
-from reelmill.orchestration.fetched import UnitWriter, sweep_tars
+from reelmill.orchestration.fetched import UnitWriter, rows_of, sweep_tars
 from reelmill.orchestration.forgotten import forgotten_hashes
 from reelmill.orchestration.runfolder import FETCHED, RunFolder
 from reelmill.orchestration.views import LedgerQueries
@@ -37,15 +39,24 @@ _CONDITIONS = ("etag", "last_modified")
 BUSY_BYTES = 4 * 1024**2
 """Larger bodies are copied by a thread of their own, meanwhile others are fetched."""
 
-_LEFT = """SELECT p.unit, p.item_id, p.url, p.known, f.etag, f.last_modified
-FROM plan p LEFT JOIN fetches f USING (item_id)
-WHERE p.url IS NOT NULL AND p.problem IS NULL AND (f.item_id IS NULL OR ($1 AND f.outcome = 'fetched')
-    OR ($2 AND f.outcome = 'failed') OR list_contains($3::VARCHAR[], split_part(f.reason, ':', 1)))
-ORDER BY p.unit, p.position"""
+_LEFT = """WITH wanted AS (SELECT unit, position, item_id, url, known,
+    first_value({unit: unit, item_id: item_id}) OVER (PARTITION BY url ORDER BY unit, position) AS first
+    FROM plan WHERE url IS NOT NULL AND problem IS NULL)
+SELECT w.unit, w.item_id, w.url, w.known, f.etag, f.last_modified, w.item_id <> w.first.item_id AS is_repeated,
+    w.first.unit AS first_unit, w.first.item_id AS first_item_id
+FROM wanted w LEFT JOIN fetches f USING (item_id)
+WHERE f.item_id IS NULL OR ($1 AND f.outcome = 'fetched')
+    OR ($2 AND f.outcome = 'failed') OR list_contains($3::VARCHAR[], split_part(f.reason, ':', 1))
+ORDER BY is_repeated, w.unit, w.position"""
+_OF_THE_ROW = ("too_small", "wrong_digest")
+"""Reasons that lie in what a row states of its URL, and not in what the URL gives."""
 
 
 def fetch_tasks(folder: RunFolder, retry: Collection[str] = (), *, again: bool = False) -> list[Task]:
-    """One task per unit with addresses that lack a row, or whose row `retry` names; `again`: what was fetched too."""
+    """One task per unit with addresses that lack a row, or whose row `retry` names; `again`: what was fetched too.
+
+    Rows that repeat the URL of an earlier one come last, in tasks of their own: they take what that one got.
+    """
     sweep_tars(folder)
     reasons = [reason for name, _, reason in (entry.partition(":") for entry in retry) if name == RETRY and reason]
     with LedgerQueries(folder.root) as ledger:
@@ -56,9 +67,10 @@ def fetch_tasks(folder: RunFolder, retry: Collection[str] = (), *, again: bool =
 def _by_unit(rows: pa.Table) -> Iterator[Task]:
     """The tasks of sorted rows, which stay in Arrow's form until their unit is begun: there may be millions."""
     start = 0
-    for unit, same in itertools.groupby(rows["unit"].to_pylist()):
+    keys = zip(rows["is_repeated"].to_pylist(), rows["unit"].to_pylist(), strict=True)
+    for (is_repeated, unit), same in itertools.groupby(keys):
         count = len(list(same))
-        yield {"unit": unit, "items": count, "wanted": rows.slice(start, count)}
+        yield {"unit": unit, "items": count, "is_repeated": is_repeated, "wanted": rows.slice(start, count)}
         start += count
 
 
@@ -130,7 +142,9 @@ class _Stage:
         return found
 
     async def _feed(self) -> None:
-        for task in self._tasks:
+        for number, task in enumerate(self._tasks):
+            if task["is_repeated"] and (number == 0 or not self._tasks[number - 1]["is_repeated"]):
+                await asyncio.gather(*self._running - {asyncio.current_task()}, return_exceptions=True)
             await self._units.acquire()
             for _ in range(min(task["items"], self._most)):
                 await self._room.acquire()
@@ -149,7 +163,7 @@ class _Stage:
             self._units.release()
 
     async def _unit(self, task: Task) -> Receipt:
-        work = _Work(UnitWriter(self._folder, task["unit"]), self._kinds, self._forgotten)
+        work = _Work(self._folder, task, self._kinds, self._forgotten)
         work.held = min(task["items"], self._most)
         try:
             async with asyncio.TaskGroup() as group:
@@ -165,7 +179,12 @@ class _Stage:
     async def _one(self, work: _Work, wanted: Mapping[str, Any]) -> None:
         stated = json.loads(wanted["known"] or "{}")
         stated = {name: stated.get(name) for name in ("digest", "side")}
-        found = await self._client.fetch(Wanted(wanted["url"], **stated, **{n: wanted[n] for n in _CONDITIONS}))
+        asked = Wanted(wanted["url"], **stated, **{n: wanted[n] for n in _CONDITIONS})
+        first = work.first_of(wanted)
+        if first is None:
+            found = await self._client.fetch(asked)
+        else:
+            found = await asyncio.to_thread(_taken_over, self._client, asked, first, self._folder.root / FETCHED)
         try:
             await work.keep(wanted, found)
         finally:
@@ -179,11 +198,18 @@ class _Stage:
 class _Work:
     """A unit under way: what its addresses have given so far."""
 
-    def __init__(self, writer: UnitWriter, kinds: Collection[str], forgotten: Mapping[str, str]) -> None:
-        self.writer, self._kinds, self._forgotten = writer, kinds, forgotten
+    def __init__(self, folder: RunFolder, task: Task, kinds: Collection[str], forgotten: Mapping[str, str]) -> None:
+        self.writer, self._kinds, self._forgotten = UnitWriter(folder, task["unit"]), kinds, forgotten
+        units = task["wanted"]["first_unit"].to_pylist() if task["is_repeated"] else []
+        self._firsts = {name: row for unit in set(units) for name, row in rows_of(folder, unit).items()}
         self._one_at_a_time = asyncio.Lock()
         self.held = 0  # of the room for addresses under way
         self.counts = dict.fromkeys(("fetched", "refused", "failed"), 0)
+
+    def first_of(self, wanted: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The row of the item that has the same URL and came first, where it says what this one would get too."""
+        row = self._firsts.get(wanted["first_item_id"]) if wanted["is_repeated"] else None
+        return None if row is None or (row["reason"] or "").partition(":")[0] in _OF_THE_ROW else row
 
     async def keep(self, wanted: Mapping[str, Any], found: Fetched) -> None:
         """Keep what became of an address. Bytes that are here stay, where it fails today or gives the same."""
@@ -210,6 +236,15 @@ class _Work:
                 await asyncio.to_thread(self.writer.add, row, found.suffix, found.body.file)
             else:
                 self.writer.add(row, found.suffix, found.body.file)
+
+
+def _taken_over(client: Client, wanted: Wanted, first: Mapping[str, Any], folder: Path) -> Fetched:
+    """What an item gets whose URL was fetched for another one: the same bytes, or the same reason."""
+    said = Said(**{name: first[name] for name in vars(Said())})
+    if first["outcome"] != "fetched":
+        return Fetched(first["outcome"], first["reason"], said=said)
+    with Source(str(folder / first["tar"]), first["offset"], first["bytes"]).open() as file:
+        return client.copied(wanted, said, file)
 
 
 def _row(wanted: Mapping[str, Any], found: Fetched, kinds: Collection[str]) -> dict[str, Any]:

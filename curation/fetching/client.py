@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpcore2
 
@@ -20,6 +20,7 @@ from reelmill.curation.fetching.headers import check_wishes, retry_after, said_b
 from reelmill.curation.fetching.hosts import KEEP_ALIVE_S, Host, Hosts
 from reelmill.curation.fetching.network import CheckedNetwork, Names
 from reelmill.curation.fetching.outcome import Body, Fetched, NotFetched, Said, Wanted, refused
+from reelmill.curation.fetching.reservations import Reservations
 from reelmill.curation.fetching.robots import MAX_BYTES, Robots
 from reelmill.errors import brief
 from reelmill.media.containers import HEAD
@@ -56,6 +57,7 @@ class Client:
 
         self._hosts = Hosts(config, new_pool)
         self._robots = Robots(self._small_text)
+        self._reservations = Reservations(self._small_text)
         self._slots = asyncio.Semaphore(config.total)
         self._command = Command(config, folder) if config.command else None
 
@@ -82,6 +84,18 @@ class Client:
             found.seconds, found.attempts = time.monotonic() - began, attempt
             return found
 
+    def copied(self, wanted: Wanted, said: Said, file: IO[bytes]) -> Fetched:
+        """As `fetch`, where another item's bytes are those of the same URL: they lie in `file`."""
+        body = self._new_body(wanted)
+        try:
+            self._check_side(wanted)
+            while data := file.read(MIB):
+                body.add(data, HEAD)
+            return Fetched("fetched", suffix=self._checked(body, wanted), body=body, said=said)
+        except NotFetched as failure:
+            body.close()
+            return Fetched(failure.outcome, str(failure), said=said)
+
     def _wait_s(self, failure: NotFetched, attempt: int) -> float | None:
         """How long to wait before another attempt; None for none."""
         if not failure.is_transient or attempt >= self._config.tries:
@@ -91,19 +105,13 @@ class Client:
 
     async def _attempt(self, wanted: Wanted, said: Said) -> Fetched:
         address = address_of(wanted.url)
-        if wanted.side is not None and wanted.side < self._config.min_side:
-            raise refused(f"too_small: the table states {wanted.side:g} pixels, wanted {self._config.min_side}")
+        self._check_side(wanted)
         if self._command is not None and self._command.is_for(address):
             await self._names.addresses(address.host)
-            if self._config.robots:
-                (await self._robots.rules(address)).check(address, self._program)
+            await self._allowed(address)
             return await self._command.fetch(address)
         for _ in range(self._config.redirects + 1):
-            step_s = 0.0
-            if self._config.robots:
-                rules = await self._robots.rules(address)
-                rules.check(address, self._program)
-                step_s = rules.delay_s(self._program)
+            step_s = await self._allowed(address)
             async with self._answer(address, wanted, step_s) as (response, host):
                 said.__dict__.update(vars(said_by(response.status, address.url, response.headers)))
                 if response.status in REDIRECTS:
@@ -116,6 +124,33 @@ class Client:
                     check_wishes(said, self._program)
                 return await self._body(response, wanted, said)
         raise refused(f"redirects: more than {self._config.redirects}, the last to {brief(address.url, 200)}")
+
+    def _check_side(self, wanted: Wanted) -> None:
+        """Raise NotFetched for what its table states to be smaller than is wanted."""
+        if wanted.side is not None and wanted.side < self._config.min_side:
+            raise refused(f"too_small: the table states {wanted.side:g} pixels, wanted {self._config.min_side}")
+
+    def _new_body(self, wanted: Wanted) -> Body:
+        most = int(self._config.max_mb * MIB)
+        return Body(self._folder, most, (wanted.digest or "sha256").partition(":")[0])
+
+    def _checked(self, body: Body, wanted: Wanted) -> str:
+        """What whole bytes are. NotFetched where they are no media, or not those that the table means."""
+        suffix = _suffix(body)
+        if self._config.check_digest:
+            _check_digest(body, wanted.digest)
+        return suffix
+
+    async def _allowed(self, address: Address) -> float:
+        """Raise NotFetched for what the origin's files do not allow; seconds between two requests that they ask for."""
+        step_s = 0.0
+        if self._config.robots:
+            rules = await self._robots.rules(address)
+            rules.check(address, self._program)
+            step_s = rules.delay_s(self._program)
+        if self._config.opt_outs:
+            await self._reservations.check(address)
+        return step_s
 
     @asynccontextmanager
     async def _answer(
@@ -181,16 +216,14 @@ class Client:
         length = value_of(response.headers, "content-length") or ""
         if length.isascii() and length.isdigit() and len(length) < 19 and int(length) > most:
             raise refused(f"too_large: {length} bytes, allowed {most}")
-        body = Body(self._folder, most, (wanted.digest or "sha256").partition(":")[0])
+        body, is_known = self._new_body(wanted), False
         try:
-            suffix: str | None = None
             async for data in response.aiter_stream():
                 body.add(data, HEAD)
-                if suffix is None and len(body.head) >= HEAD:
-                    suffix = _suffix(body)
-            suffix = suffix or _suffix(body)
-            if self._config.check_digest:
-                _check_digest(body, wanted.digest)
+                if not is_known and len(body.head) >= HEAD:
+                    _suffix(body)  # the rest of what is no media is not read
+                    is_known = True
+            suffix = self._checked(body, wanted)
         except BaseException:
             body.close()
             raise

@@ -44,7 +44,8 @@ class FetchConfig:
     robots: bool = True
     """Whether robots.txt is asked."""
     opt_outs: bool = True
-    """Whether `X-Robots-Tag: noai`, `noimageai` and `tdm-reservation: 1` are honored; they are recorded anyway."""
+    """Whether `X-Robots-Tag: noai`, `noimageai`, `tdm-reservation: 1` and /.well-known/tdmrep.json are honored; what
+    answers say is recorded anyway."""
     min_side: int = 0
     """Pixels of the shorter side; what a table states to be smaller is not fetched."""
     check_digest: bool = True

@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import hashlib
 import ipaddress
+import json
 import os
 import sys
 import time
@@ -18,6 +19,7 @@ from reelmill.curation.fetching.addresses import address_of, why_not
 from reelmill.curation.fetching.client import Client
 from reelmill.curation.fetching.config import FetchConfig
 from reelmill.curation.fetching.outcome import NotFetched, Wanted
+from reelmill.curation.fetching.reservations import fits
 from reelmill.isolation import landlock
 
 PICTURE = jpeg(1)
@@ -26,6 +28,7 @@ PICTURE = jpeg(1)
 def fetch(folder, *urls, digest=None, together=True, **options):
     """What became of the URLs, bodies as bytes in `data`."""
     quick = {"allow_private": True, "backoff_s": 0.01, "host_rate": 0.0, "first_byte_s": 5.0, "robots": False}
+    quick["opt_outs"] = False
 
     async def run():
         async with Client(FetchConfig(**{**quick, **options}), folder) as client:
@@ -287,11 +290,60 @@ def test_wishes_in_headers_are_heard_and_recorded(tmp_path):
     }
     with site(pages) as served:
         urls = [f"{served.url}{path}" for path in pages]
-        found, anyway = fetch(tmp_path, *urls), fetch(tmp_path, *urls, opt_outs=False)
+        found, anyway = fetch(tmp_path, *urls, opt_outs=True), fetch(tmp_path, *urls)
     assert [keyword(one) for one in found] == ["opted_out", "opted_out", "", "opted_out", "opted_out", "opted_out", ""]
     assert {one.outcome for one in anyway} == {"fetched"}
     assert [one.said.tdm_reservation for one in anyway[-2:]] == ["1", "0"]
     assert anyway[0].said.robots_tag == "noindex, noai"
+
+
+RESERVED = [
+    {"location": "/free/*.jpg$", "tdm-reservation": 0},
+    {"location": "/images/private*", "tdm-reservation": 1, "tdm-policy": "https://x.test/policy.json"},
+    {"location": "/images", "tdm-reservation": "0"},
+    {"location": "/free", "tdm-reservation": 1},
+    {"location": 7, "tdm-reservation": 1},
+    "nonsense",
+]
+
+
+def test_what_an_origin_reserves_is_asked_once_and_not_fetched(tmp_path):
+    paths = {
+        "/images/private/a.jpg": "opted_out",
+        "/images/a.jpg": "",
+        "/free/a.jpg": "",
+        "/free/a.jpg.png": "opted_out",
+    }
+    file = "/.well-known/tdmrep.json"
+    with site({file: answer(json.dumps(RESERVED).encode()), **dict.fromkeys(paths, answer(PICTURE))}) as served:
+        urls = [f"{served.url}{path}" for path in paths]
+        found = fetch(tmp_path, *urls, *urls, opt_outs=True)
+        anyway = fetch(tmp_path, *urls)
+    assert [keyword(one) for one in found] == [*paths.values()] * 2
+    assert "reserves /images/private*" in found[0].reason
+    assert {one.outcome for one in anyway} == {"fetched"}
+    assert served.seen[file] == 1
+    assert served.seen["/images/private/a.jpg"] == 1  # by `anyway` alone
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[", b"[" * 100_000, b"{}", b"\xff\xfe", b'[{"location": "/"}]', b" " * 600_000]
+)
+def test_a_reservation_that_is_none_reserves_nothing(tmp_path, body):
+    with site({"/.well-known/tdmrep.json": answer(body), "/a.jpg": answer(PICTURE)}) as served:
+        (found,) = fetch(tmp_path, f"{served.url}/a.jpg", opt_outs=True)
+    assert found.outcome == "fetched"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path", "does"),
+    [
+        ("/", "/a", True), ("/a$", "/a", True), ("/a$", "/ab", False), ("/*/c", "/a/b/c/d", True),
+        ("*.png$", "/a.png", True), ("*.png$", "/a.png.png", True), ("*a*a$", "/a", False), ("", "/x", True),
+    ],
+)  # fmt: skip
+def test_patterns_of_reservations(pattern, path, does):
+    assert fits(pattern, path) == does
 
 
 ROBOTS = b"User-agent: *\nDisallow: /private\nCrawl-delay: 0.2\n\nUser-agent: reelmill\nDisallow: /no\n" + (

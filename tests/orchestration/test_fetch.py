@@ -1,5 +1,6 @@
 """Rows of URL tables become items like any other: fetched into the run folder, once, and kept through kills."""
 
+import hashlib
 import io
 import json
 import shutil
@@ -109,7 +110,7 @@ def test_urls_become_samples_with_what_their_rows_say(tmp_path, served):
     before = served.seen.total()
     again = curate(tmp_path, served, ["/0.jpg", "/1.jpg", "/2.jpg", "/gone.jpg", "/0.jpg?again", "/3.jpg"])
     assert "1 new items" in again
-    assert served.seen.total() == before + 2  # robots.txt, and the new one
+    assert served.seen.total() == before + 3  # robots.txt, tdmrep.json, and the new one
     assert verify(RunFolder(tmp_path / "out")).problems == []
 
 
@@ -266,6 +267,33 @@ def test_many_urls_side_by_side_each_have_one_outcome(tmp_path, served):
     assert {url: data[-2:] for url, data in found.items()} == {
         f"{served.url}/n{n}": bytes([n % 256, n // 256]) for n in range(300)
     }
+
+
+def test_a_url_of_several_rows_is_fetched_once(tmp_path, served):
+    served.pages["/page"] = answer(b"<html>")
+    paths = ["/0.jpg", "/gone", "/1.jpg", "/0.jpg", "/page", "/0.jpg", "/gone", "/page"]
+    wrong = [
+        {"url": f"{served.url}/1.jpg", "sha256": "0" * 64},
+        {"url": f"{served.url}/2.jpg", "width": 1, "height": 1},
+    ]
+    again = [{"url": f"{served.url}/2.jpg", "width": 90, "height": 90}]
+    plan(tmp_path / "out", write_table(tmp_path / "dump", served, paths, [*wrong, *again]))
+    receipts = fetch_all(tmp_path / "out", min_side=50)
+    assert served.seen == dict.fromkeys(["/.well-known/tdmrep.json", "/0.jpg", "/gone", "/1.jpg", "/page", "/2.jpg"], 1)
+    found = rows(
+        tmp_path,
+        """SELECT p.position + 2 * p.unit AS n, coalesce(split_part(f.reason, ':', 1), f.outcome) AS word,
+        f.http_status, f.sha256, f.attempts FROM plan p JOIN fetches f USING (item_id) ORDER BY n""",
+    )
+    fetched = ["fetched", "status_404", "fetched", "fetched", "not_media", "fetched", "status_404", "not_media"]
+    assert [row["word"] for row in found] == [*fetched, "wrong_digest", "too_small", "fetched"]
+    assert [row["attempts"] for row in found] == [1, 1, 1, 0, 1, 0, 0, 0, 0, 1, 1]
+    assert found[3]["http_status"] == 200
+    assert {found[n]["sha256"] for n in (0, 3, 5)} == {hashlib.sha256(PICTURES[0]).hexdigest()}
+    assert sum(sum(receipt[name] for name in ("fetched", "refused", "failed")) for receipt in receipts) == 11
+    assert not fetch_all(tmp_path / "out", min_side=50)
+    fetch_all(tmp_path / "out", ["fetch:status_404"])
+    assert served.seen["/gone"] == 2
 
 
 def test_what_is_to_be_fetched_is_counted_before(tmp_path, served):

@@ -67,10 +67,10 @@ VISION_FREE = {
 @pytest.mark.parametrize(
     ("name", "assignments", "score", "tokens"),
     [
-        ("video", [], "325f145854016769", "77ec19fae7f9b7cd01c2c1de26edce9a1c7732f989f1b252c1af89fb0c35dfab"),
-        ("sample", [], "cc67d29773379db6", "c293eff1d70502bffb14b14115431796ff75d1e20bf752139fb6dd2bca35be03"),
-        ("video", ['score.scorers.motion_raft.pairs="all"', "tokens.fps=12.0"], "b8cf735e7807cbc1", None),
-        ("video", ["score.isolation.stall_s=5.0", "engine.workers=3"], "325f145854016769", None),
+        ("video", [], "b635d5bd2116cbed", "77ec19fae7f9b7cd01c2c1de26edce9a1c7732f989f1b252c1af89fb0c35dfab"),
+        ("sample", [], "1b221751b45c9e15", "c293eff1d70502bffb14b14115431796ff75d1e20bf752139fb6dd2bca35be03"),
+        ("video", ['score.scorers.motion_raft.pairs="all"', "tokens.fps=12.0"], "1da7f7ad7a199fd9", None),
+        ("video", ["score.isolation.stall_s=5.0", "engine.workers=3"], "b635d5bd2116cbed", None),
     ],
 )
 def test_fingerprints_stay(name, assignments, score, tokens):

@@ -15,6 +15,7 @@ SCORERS: dict[str, str] = {
     "motion_raft": "reelmill.curation.scorers.motion:RaftMotion",
     "motion_jitter": "reelmill.curation.scorers.jitter:Jitter",
     "colourfulness": "reelmill.curation.scorers.image_quality:Colourfulness",
+    "tones": "reelmill.curation.scorers.image_quality:Tones",
     "quality": "reelmill.curation.scorers.image_quality:Quality",
     "artifacts": "reelmill.curation.scorers.artifacts:Artifacts",
     "phash": "reelmill.curation.scorers.perceptual_hash:PerceptualHash",

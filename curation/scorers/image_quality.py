@@ -1,4 +1,4 @@
-"""Image quality by plain formulas: colourfulness, and how sharp, well exposed and rich in contrast a picture is."""
+"""Image quality by plain formulas: colors and light, and how sharp, well exposed and rich in contrast a picture is."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import numpy.typing as npt
 from reelmill.curation.interfaces import Sample, Scorer
 
 Rgb = npt.NDArray[np.uint8]
+VIVID_CHROMA, VIVIDNESS = 45.0, 75.0
+"""From where a color is vivid (CIELAB). Saddle brown has 49 and 61, a clear red of (220, 30, 30) 75 and 89."""
 
 
 class Colourfulness(Scorer):
@@ -22,6 +24,27 @@ class Colourfulness(Scorer):
     def score(self, samples: Sequence[Sample]) -> list[dict[str, Any]]:
         """One dict per sample; None without frames."""
         return [{"colourfulness": _mean(colourfulness, sample)} for sample in samples]
+
+
+class Tones(Scorer):
+    """`luma`: mean brightness, 0 black to 255 white; `chroma`: mean distance from gray in CIELAB, 0 to about 130;
+    `vivid_share`: share of the pixels that are far from gray and from black. Means over the frames.
+
+    Vividness is a color's distance from black in CIELAB (Berns, "Extending CIELAB: vividness, depth, and clarity",
+    2014): brown has the chroma of many a bright color, and is not vivid.
+    """
+
+    columns: ClassVar = {"luma": "DOUBLE", "chroma": "DOUBLE", "vivid_share": "DOUBLE"}
+
+    def score(self, samples: Sequence[Sample]) -> list[dict[str, Any]]:
+        """One dict per sample; None without frames."""
+        return [self._score(sample.frames.images) for sample in samples]
+
+    def _score(self, images: npt.NDArray[np.uint8]) -> dict[str, float | None]:
+        if not len(images):
+            return dict.fromkeys(self.columns)
+        values = np.mean([tones(image) for image in images], axis=0)
+        return dict(zip(self.columns, map(float, values), strict=True))
 
 
 class Quality(Scorer):
@@ -45,6 +68,16 @@ def colourfulness(image: Rgb) -> float:
     spread = np.hypot(red_green.std(), yellow_blue.std())
     offset = np.hypot(red_green.mean(), yellow_blue.mean())
     return float(spread + 0.3 * offset)
+
+
+def tones(image: Rgb) -> tuple[float, float, float]:
+    """Luma, chroma and share of vivid pixels of an RGB image, see `Tones`."""
+    luma = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB).astype(np.float32)  # of 8 bits: L times 2.55, a and b plus 128
+    chroma = np.hypot(lab[..., 1] - 128, lab[..., 2] - 128)
+    vividness = np.hypot(lab[..., 0] / 2.55, chroma)
+    is_vivid = (chroma >= VIVID_CHROMA) & (vividness >= VIVIDNESS)
+    return float(luma.mean()), float(chroma.mean()), float(is_vivid.mean())
 
 
 def quality(image: Rgb) -> float:

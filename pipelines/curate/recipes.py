@@ -36,6 +36,7 @@ def video() -> Recipe:
     failed = {"skip_if": "failed"}
     scorers: dict[str, dict[str, Any]] = {
         "colourfulness": {},
+        "tones": {},
         "quality": {},
         "artifacts": {},
         "phash": {},
@@ -63,6 +64,7 @@ def image() -> Recipe:
     low_text, colourful = "text_area <= 0.03", "colourfulness >= 5"
     scorers: dict[str, dict[str, Any]] = {
         "colourfulness": {},
+        "tones": {},
         "quality": {},
         "artifacts": {},
         "phash": {},
@@ -223,7 +225,7 @@ def web() -> Recipe:
     recipe.name = "web"
     recipe.plan = PlanConfig()
     recipe.score.expanders |= {"image": EXPANDERS["image"]}
-    recipe.score.scorers |= {"colourfulness": {}, "quality": {}, "phash": {}}
+    recipe.score.scorers |= {"colourfulness": {}, "tones": {}, "quality": {}, "phash": {}}
     recipe.rules |= {
         "page_images": Rule("n_images", max=30.0, stage="pages", kinds=["text"], null="keep"),
         "damage": _damage()["damage"],

@@ -16,7 +16,7 @@ HONEST = [
     "A white windmill with four red-brown sails on an autumn hill under white clouds.",
     "Snow falls at night on a village of small houses with yellow windows under a full moon.",
     "A red barn, a blue sky, green grass, a white fence, two horses, and a dog on the left.",
-    "A landscape video, 4.0 seconds, colourful, with gentle motion.",
+    "A horizontal video, 4.0 seconds, in vivid colors, with some motion.",
     "Star trails over Mount Fuji",
     "texture 3 drifts",
     "I could not see the match, so we filmed the crowd",  # a person's words, no model's refusal of a task

@@ -65,6 +65,7 @@ def test_the_columns_are_those_of_the_samples_view():
         "camera_roll",
         "camera_tilt",
         "camera_zoom",
+        "chroma",
         "clip_repeated",
         "colourfulness",
         "combing",
@@ -76,6 +77,7 @@ def test_the_columns_are_those_of_the_samples_view():
         "face_count",
         "face_steady",
         "hps_score",
+        "luma",
         "motion_dis",
         "motion_jitter",
         "motion_raft",
@@ -91,6 +93,7 @@ def test_the_columns_are_those_of_the_samples_view():
         "text_boxes",
         "text_frames",
         "thumbnail",
+        "vivid_share",
     ]
 
 

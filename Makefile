@@ -1,5 +1,7 @@
 # Every target first makes the environment (VENV) and pulls the default weights if they are missing.
 #   make curate [DUMP=folder] [OUT=out/sample] [RECIPE=sample|video|text|web|emu3_5]      make train [DATA=out/sample] [RECIPE=tiny]
+#   make demo     draws, curates and learns a small world of landscapes in about ten CPU-minutes, draws prompts that are new to
+#                 it and serves the page to draw on; PAGE= leaves the page out
 #   make test   make test-slow   make check   make bench
 #   make torture [MINUTES=10] [SEED=N]
 #   make docs   the documentation as a site, build/site/index.html
@@ -19,10 +21,11 @@ NARRATED := $(filter emu3_5,$(RECIPE))
 SAMPLE := build/$(if $(NARRATED),narrated,sample)-dump
 OUT ?= out/$(if $(DUMP),$(notdir $(patsubst %/,%,$(DUMP))),$(if $(NARRATED),narrated,sample))
 DATA ?= out/sample
+PAGE ?= yes
 
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: curate train test test-slow torture check lint types docs bench clean
+.PHONY: curate train demo test test-slow torture check lint types docs bench clean
 
 curate: $(VENV)/.ready
 	$(if $(DUMP),,test -f $(SAMPLE)/.complete || { $(BIN)/reelmill sample-dump $(SAMPLE) $(if $(NARRATED),--narrated) && touch $(SAMPLE)/.complete; })
@@ -32,6 +35,14 @@ train: RECIPE = tiny
 train: $(VENV)/.ready
 	test -f $(DATA)/run.json || $(MAKE) curate OUT=$(DATA) RECIPE=sample
 	$(BIN)/reelmill train $(RECIPE) --data $(DATA)
+
+demo: $(VENV)/.ready
+	test -f build/landscapes/new.txt || $(BIN)/python examples/landscapes/draw.py build/landscapes
+	$(BIN)/reelmill curate build/landscapes/pictures --out out/landscapes --recipe examples/landscapes/curate.toml
+	$(BIN)/reelmill train examples/landscapes/train.toml --data out/landscapes --out runs/landscapes
+	$(BIN)/reelmill generate runs/landscapes --prompts build/landscapes/new.txt --temperature 0.6 --out runs/landscapes/new/drawn.png
+	$(BIN)/python examples/landscapes/sheet.py runs/landscapes/new.png runs/landscapes/new/*.png
+	$(if $(PAGE),$(BIN)/reelmill serve runs/landscapes)
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "not slow and not gpu" -n $(JOBS) --dist loadfile --no-loadscope-reorder

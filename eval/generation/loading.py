@@ -47,6 +47,16 @@ def find_model(folder: Path) -> Path:
     return found
 
 
+def never_drew_unprompted(place: Path) -> bool:
+    """Whether a checkpoint was trained from nothing and never without captions or questions: guidance, which goes away
+    from what is drawn without a prompt, then goes astray. False where that is not known."""
+    if is_hf_folder(place):
+        return False
+    recipe = checkpoint.read_state(place).recipe
+    data = recipe.get("data", {})
+    return not (recipe.get("init") or data.get("caption_drop") or data.get("question_drop"))
+
+
 def load_decoder(folder: Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> tuple[Decoder, Vocabulary]:
     """The decoder and vocabulary of any folder that `find_model` finds, in evaluation mode."""
     place = find_model(folder)

@@ -21,10 +21,13 @@ LARGEST_SIDE = 1 << 14
 
 
 def read_media(path: Path, area: int, multiple: int, fps: float, seconds: float) -> Clip:
-    """Read a picture, or the last `seconds` of a video at `fps`: its first bytes say which. Raises DataError."""
-    if media_file(path).is_video:
-        return read_clip(path, area, multiple, fps, seconds)
-    return read_image(path, area, multiple)
+    """Read a picture, or the last `seconds` of a video at `fps`, all of a shorter one: its first bytes say which.
+
+    Raises DataError for what cannot be read.
+    """
+    if not media_file(path).is_video:
+        return read_image(path, area, multiple)
+    return Clip(np.stack(_last_frames(path, area, multiple, fps, seconds)), fps)
 
 
 def read_image(path: Path, area: int, multiple: int) -> Clip:
@@ -34,16 +37,26 @@ def read_image(path: Path, area: int, multiple: int) -> Clip:
 
 def read_clip(path: Path, area: int, multiple: int, fps: float, seconds: float) -> Clip:
     """Read the last `seconds` of a video at `fps`, frames of about `area` pixels; DataError if it is shorter."""
-    required = max(1, round(seconds * fps))
-    frames: list[Frames] = []
-    for frame in frames_at(MediaFile(path), fps, LARGEST_SIDE):
-        frames.append(fit(frame[None], area, multiple)[0])
-        del frames[:-required]
-    if len(frames) < required:
+    frames = _last_frames(path, area, multiple, fps, seconds)
+    if len(frames) < _count(seconds, fps):
         raise DataError(
             f"{path} has {len(frames) / fps:g} s at {fps:g} frames/s, less than the {seconds:g} s requested"
         )
     return Clip(np.stack(frames), fps)
+
+
+def _last_frames(path: Path, area: int, multiple: int, fps: float, seconds: float) -> list[Frames]:
+    frames: list[Frames] = []
+    for frame in frames_at(MediaFile(path), fps, LARGEST_SIDE):
+        frames.append(fit(frame[None], area, multiple)[0])
+        del frames[: -_count(seconds, fps)]
+    if not frames:
+        raise DataError(f"{path} has no frames")
+    return frames
+
+
+def _count(seconds: float, fps: float) -> int:
+    return max(1, round(seconds * fps))
 
 
 def write_clip(clip: Clip, path: Path, settings: Mapping[str, Any]) -> None:

@@ -1,8 +1,8 @@
-"""A small world of landscapes, for `make demo`: python draw.py FOLDER [--pictures 2000]
+"""A small world of landscapes, for `make demo`: python draw.py FOLDER [--pictures 768]
 
-Writes FOLDER/pictures, a dump for `reelmill curate`: 00000.png, its caption 00000.txt, and so on. A picture shows two of
-three things beside each other, in one of four lands and one of three lights. The scenes of `NEW` are not among them, their
-captions are in FOLDER/new.txt: a model that draws these puts together what it has seen apart.
+Writes FOLDER/pictures, a dump for `reelmill curate`: 00000.png, its caption 00000.txt, and so on. A picture shows two
+of three things beside each other, in one of four lands and one of three lights. The scenes of `NEW` are not among them,
+their captions are in FOLDER/new.txt: a model that draws these puts together what it has seen apart.
 """
 
 import argparse
@@ -19,6 +19,8 @@ LIGHTS = ("by day", "at sunset", "at night")
 SCENES = list(itertools.product(THINGS, THINGS, LANDS, LIGHTS))
 NEW = random.Random(3).sample(SCENES, 12)
 """Never drawn, though each of their things is, on its side and in their land and light, beside another one."""
+PHASES = (0.0, 2.0)
+SHIFTS = (-0.03, 0.03)
 SIDE = 128
 FINE = 3
 """Pictures are drawn so many times as large, which smooths their edges."""
@@ -66,7 +68,12 @@ class Canvas:
 
     def disc(self, x, y, radius):
         """The sun or the moon."""
-        corners = [(x - radius) * self.side, (y - radius) * self.side, (x + radius) * self.side, (y + radius) * self.side]
+        corners = [
+            (x - radius) * self.side,
+            (y - radius) * self.side,
+            (x + radius) * self.side,
+            (y + radius) * self.side,
+        ]
         self.draw.ellipse(corners, fill=self.orb)
 
     def finished(self):
@@ -74,13 +81,13 @@ class Canvas:
         return self.image.resize((SIDE, SIDE), Image.Resampling.BOX)
 
 
-def paint(left, right, land, light, rng):
-    """A picture, 128 x 128; `rng` places what is in it."""
+def paint(left, right, land, light, phase, *shifts):
+    """A picture, 128 x 128: the waves of the land begin at `phase`, the things stand to the left or right by `shifts`."""
     canvas = Canvas(light)
     canvas.disc(*ORBS[light], 0.085)
-    paint_land(canvas, land, rng.choice((0.0, 2.0)))
-    for thing, x in ((left, 0.25), (right, 0.75)):
-        paint_thing(canvas, thing, x + rng.choice((-0.03, 0.03)), 0.92)
+    paint_land(canvas, land, phase)
+    for thing, x, shift in zip((left, right), (0.25, 0.75), shifts, strict=True):
+        paint_thing(canvas, thing, x + shift, 0.92)
     return canvas.finished()
 
 
@@ -130,14 +137,15 @@ def main():
     """Write the dump."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--pictures", type=int, default=2_000)
+    parser.add_argument("--pictures", type=int, default=768)
     args = parser.parse_args()
     pictures = args.folder / "pictures"
     pictures.mkdir(parents=True, exist_ok=True)
     seen = [scene for scene in SCENES if scene not in NEW]
-    for number in range(args.pictures):
-        scene = seen[number % len(seen)]
-        paint(*scene, random.Random(number)).save(pictures / f"{number:05}.png")
+    views = list(itertools.product(seen, PHASES, SHIFTS, SHIFTS))
+    random.Random(0).shuffle(views)
+    for number, (scene, *places) in enumerate(views[: args.pictures]):
+        paint(*scene, *places).save(pictures / f"{number:05}.png")
         (pictures / f"{number:05}.txt").write_text(caption(*scene), encoding="utf-8")
     (args.folder / "new.txt").write_text("".join(caption(*scene) + "\n" for scene in NEW), encoding="utf-8")
 

@@ -6,7 +6,7 @@ import textwrap
 
 from PIL import Image, ImageDraw, ImageFont
 
-SIDE, TEXT, ACROSS = 192, 44, 4
+SIDE, TEXT, ACROSS = 192, 58, 4
 
 sheet_file, *files = sys.argv[1:]
 down = -(-len(files) // ACROSS)

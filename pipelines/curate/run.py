@@ -34,7 +34,7 @@ from reelmill.curation.readers import find_reader
 from reelmill.curation.readers.folder import LINKS
 from reelmill.curation.scoring import score_columns, score_fingerprint
 from reelmill.curation.speech.voice import WEIGHTS as VOICE
-from reelmill.errors import ConfigError
+from reelmill.errors import ConfigError, DataError
 from reelmill.isolation.confinement import available
 from reelmill.orchestration import fetch, score
 from reelmill.orchestration.changed import has_changed
@@ -94,9 +94,15 @@ def curate(
             runner = StageRunner(locked, recipe, console)
             _prepare(runner)
             recover(locked, recipe, console)
+            found = []
             for dump in dumps:
                 here = dump if isinstance(dump, Path) else copied(dump, locked.root, console)
-                _plan(locked, here, recipe, options, console)
+                found.append(f"{dump}: {_plan(locked, here, recipe, options, console)}")
+            if not locked.read(locked.plan_path).num_rows:
+                raise DataError(
+                    f"there is nothing to curate in {'; '.join(found)}. Videos, pictures, texts, archives and tables "
+                    "of them are read: docs/dumps.md"
+                )
             _fetch(runner, options)
             runner.run("score", score.WORKER, score.score_tasks(locked, runner.score_fingerprint, options.retry))
             prune(locked)
@@ -238,15 +244,15 @@ def plan_dump(folder: RunFolder, dump: Path, recipe: Recipe, options: CurateOpti
     )
 
 
-def _plan(folder: RunFolder, dump: Path, recipe: Recipe, options: CurateOptions, console: Console) -> None:
+def _plan(folder: RunFolder, dump: Path, recipe: Recipe, options: CurateOptions, console: Console) -> Planned:
     planned = plan_dump(folder, dump, recipe, options)
     say(console, f"{dump}: {planned}", head="plan")
     if LINKS in planned.ignored:
         advice = "links to folders are not followed: name the folders themselves as dumps"
         say(console, advice, head="plan", style="bold yellow")
     if not planned.new_items + planned.known_items:
-        advice = f"nothing to curate in {dump}; docs/formats.md, plan, says what is read"
-        say(console, advice, head="plan", style="bold yellow")
+        say(console, f"nothing to curate in {dump}", head="plan", style="bold yellow")
+    return planned
 
 
 def _fetch(runner: StageRunner, options: CurateOptions) -> None:

@@ -26,7 +26,7 @@ from reelmill.pipelines.shared_options import (
     Steps,
     VisionTokenizerName,
 )
-from reelmill.terminal import echo
+from reelmill.terminal import echo, tell_beside
 
 MAX_TOKENS, ANSWER_TOKENS = 4096, 256
 """The most tokens of a page and of an answer to `ask`, if neither an option nor a preset says otherwise."""
@@ -175,7 +175,10 @@ def ask(
         context_seconds=context_seconds,
         max_tokens=max_tokens or ANSWER_TOKENS,
     )
-    echo(run.ask(options))
+    answer = run.ask(options)
+    if not answer.strip():
+        tell_beside(f"{model} ends without a word: it learned few captions or answers, or none (docs/post-training.md)")
+    echo(answer)
 
 
 def _given(**options: float | str | None) -> dict[str, Any]:

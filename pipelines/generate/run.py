@@ -12,13 +12,14 @@ from typing import Any
 import reelmill
 from reelmill.errors import ConfigError, DataError
 from reelmill.eval.generation import Clip, GenerationProgress, Studio
-from reelmill.eval.generation.loading import find_model
+from reelmill.eval.generation.loading import find_model, never_drew_unprompted
 from reelmill.eval.generation.media_files import read_clip, read_image, read_media, write_clip
 from reelmill.eval.generation.pages import GrowingPages, write_page
 from reelmill.eval.generation.request import Cost
 from reelmill.eval.generation.studio import PagePart
 from reelmill.pipelines.generate.options import AUTO, SQUARE, AskOptions, GenerateOptions
 from reelmill.pipelines.generate.progress import LiveProgress
+from reelmill.terminal import tell_beside
 from reelmill.tokenize.documents import Header, grid_for_ratio
 
 
@@ -34,6 +35,11 @@ def generate(options: GenerateOptions) -> Iterator[str]:
     if not mine:
         return
     model = find_model(options.model)
+    if rank == 0 and options.sampling.guidance != 1 and never_drew_unprompted(model):
+        tell_beside(
+            f"guidance {options.sampling.guidance:g} leads away from what a model draws without a prompt, and "
+            f"{options.model} never learned that: leave it out, or train with --set data.caption_drop=0.1"
+        )
     studio = Studio.open(
         model,
         options.tokenizer,

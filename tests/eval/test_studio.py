@@ -7,7 +7,7 @@ from PIL import Image
 
 from reelmill.errors import DataError
 from reelmill.eval.generation import Clip, SamplingParams, Studio, TokenSampling, image_request
-from reelmill.eval.generation.media_files import read_clip, read_image, read_settings, write_clip
+from reelmill.eval.generation.media_files import read_clip, read_image, read_media, read_settings, write_clip
 from reelmill.tokenize.documents import Header
 from reelmill.tokenize.vision import load
 from reelmill.tokenize.vocabulary import Vocabulary
@@ -118,6 +118,7 @@ def test_files_hold_what_they_were_made_from(studio, tmp_path):
     assert read_image(tmp_path / "a.png", 64 * 96, 8).frames.shape == (1, 64, 96, 3)
     with pytest.raises(DataError, match="has 1 s"):
         read_clip(tmp_path / "deep/a.mp4", 32 * 48, 8, 8.0, 3.0)
+    assert read_media(tmp_path / "deep/a.mp4", 32 * 48, 8, 8.0, 3.0).frames.shape == (8, 32, 48, 3)
     with pytest.raises(DataError, match="not_an_image"):
         read_image(tmp_path / "deep/a.mp4", 64, 8)
     with pytest.raises(DataError, match="there is no"):

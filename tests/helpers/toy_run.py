@@ -23,7 +23,7 @@ def reelmill(*arguments):
     return done.output
 
 
-def toy_run(out, steps=1):
+def toy_run(out, steps=1, caption_drop=0.0):
     """The folder of a training run with a checkpoint after each of its steps; its data lie beside it."""
     fingerprint = vision.load("reelmill-tok-xs").fingerprint
     tokens = documents.image_document(VOCAB, np.arange(6).reshape(2, 3), "six codes")
@@ -33,7 +33,7 @@ def toy_run(out, steps=1):
     write_shard(folder / "unit-000000.parquet", [row], VOCAB, fingerprint)
     config = TrainConfig(
         model=ModelConfig(hidden=16, layers=1, heads=2, kv_heads=1, mlp=24),
-        data=DataConfig(context=64, batch_rows=1, heldout=0.0),
+        data=DataConfig(context=64, batch_rows=1, heldout=0.0, caption_drop=caption_drop),
         steps=steps,
         precision="float32",
         device="cpu",

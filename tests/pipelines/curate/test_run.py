@@ -2,9 +2,11 @@
 
 import io
 
+import pytest
 from dumps import light_recipe
 from rich.console import Console
 
+from reelmill.errors import DataError
 from reelmill.pipelines.curate import recipes
 from reelmill.pipelines.curate.run import CurateOptions, curate
 
@@ -24,10 +26,14 @@ def test_a_folder_of_links_to_folders_says_so(tmp_path):
         (dump / name).symlink_to(tmp_path / "real")
     (dump / "phone.heic").write_text("x")
     recipe = light_recipe(tmp_path / "light.toml")
-    lines = told(dump, tmp_path / "out", recipe)
-    assert "0 new items in 0 units, 0 known; not read: 2 links to folders, 1 .heic" in lines
-    assert "links to folders are not followed: name the folders themselves as dumps" in lines
-    assert "nothing to curate in" in lines
+    with pytest.raises(
+        DataError, match=r"nothing to curate in .*dump: 0 new .*; not read: 2 links to folders, 1 \.heic\. "
+    ):
+        told(dump, tmp_path / "out", recipe)
     lines = told(dump / "one", tmp_path / "out", recipe)
     assert "1 new items in 1 units" in lines
     assert "nothing to curate" not in lines
+    lines = told(dump, tmp_path / "out", recipe)  # beside what is there already
+    assert "0 new items in 0 units, 0 known; not read: 2 links to folders, 1 .heic" in lines
+    assert "links to folders are not followed: name the folders themselves as dumps" in lines
+    assert "nothing to curate in" in lines

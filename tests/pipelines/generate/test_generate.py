@@ -38,6 +38,17 @@ def test_pictures_of_several_prompts_carry_their_settings(checkpoint, tmp_path):
     assert read_settings(files[2]).items() >= {**expected, "checkpoint": str(checkpoint)}.items()
 
 
+def test_guidance_of_a_model_that_never_drew_unprompted_is_warned_of(checkpoint, tmp_path, monkeypatch, capsys):
+    command = CommandLine(monkeypatch, capsys)
+    asked = ("generate", checkpoint, "--prompt", "a", "--area", 16 * 16, "--out", tmp_path / "x.png")
+    assert "guidance" not in command(*asked).err
+    ended = command(*asked, "--guidance", 2)
+    assert ended.code == 0
+    assert "guidance 2 leads away from what a model draws without a prompt" in " ".join(ended.err.split())
+    dropping = toy_run(tmp_path / "dropping", caption_drop=0.5)
+    assert "guidance" not in command(*asked[:1], dropping, *asked[2:], "--guidance", 2).err
+
+
 def test_decoding_in_parallel_is_written_into_the_file_and_reproduces(checkpoint, tmp_path):
     asked = ("--prompt", "a", "--area", 24 * 24, "--decode", "exact-parallel", "--seed", 3)
     for name in ("x", "y"):

@@ -259,7 +259,8 @@ def test_uncommitted_units_are_invisible(out):
 def test_any_name_of_a_run_folder(dump, recipe, tmp_path, name):
     empty = tmp_path / "dump [red]"
     empty.mkdir()
-    curate(empty, tmp_path / name, recipe)
+    with pytest.raises(DataError, match="nothing to curate"):
+        curate(empty, tmp_path / name, recipe)
     assert number(tmp_path / name, "SELECT count(*) FROM samples") == 0
     with contextlib.chdir(tmp_path / name), duckdb.connect("reelmill.duckdb", read_only=True) as plain:
         assert plain.execute("SELECT count(*) FROM tokens").fetchone() == (0,)

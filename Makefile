@@ -1,7 +1,7 @@
 # Every target first makes the environment (VENV) and pulls the default weights if they are missing.
 #   make curate [DUMP=folder] [OUT=out/sample] [RECIPE=sample|video|text|web|emu3_5]      make train [DATA=out/sample] [RECIPE=tiny]
-#   make demo     draws, curates and learns a small world of landscapes in about ten CPU-minutes, draws prompts that are new to
-#                 it and serves the page to draw on; PAGE= leaves the page out
+#   make demo     a small world of landscapes: drawn, curated, learned; then what is new to it is drawn, and the page to draw
+#                 on is served (PAGE= leaves that out). About 6 CPU-minutes
 #   make test   make test-slow   make check   make bench
 #   make torture [MINUTES=10] [SEED=N]
 #   make docs   the documentation as a site, build/site/index.html

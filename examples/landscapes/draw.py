@@ -82,7 +82,7 @@ class Canvas:
 
 
 def paint(left, right, land, light, phase, *shifts):
-    """A picture, 128 x 128: the waves of the land begin at `phase`, the things stand to the left or right by `shifts`."""
+    """A picture, 128 x 128. `phase`: of the waves of the land; `shifts`: of the two things, to the right."""
     canvas = Canvas(light)
     canvas.disc(*ORBS[light], 0.085)
     paint_land(canvas, land, phase)

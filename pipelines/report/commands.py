@@ -20,13 +20,20 @@ def register(app: typer.Typer) -> None:
     app.command("explain")(explain)
 
 
-def report(out: Out, check: Check = False, as_json: Json = False) -> None:
+def report(
+    out: Out,
+    beside: Annotated[
+        str, typer.Option(help="A second vision tokenizer, whose reconstructions are shown beside the run's own.")
+    ] = "",
+    check: Check = False,
+    as_json: Json = False,
+) -> None:
     """One self-contained page about a run folder, OUT/report/index.html, and its dataset card, OUT/README.md."""
     from reelmill.orchestration.runfolder import RunFolder
     from reelmill.pipelines.report.page import write_report
 
     RunFolder(out).require_sound(check)
-    written = write_report(out)
+    written = write_report(out, beside)
     if as_json:
         facts = {"page": str(written.page), "card": str(written.card), "bytes": written.bytes}
         echo_json({**facts, "tiles": written.tiles, "pairs": written.pairs})

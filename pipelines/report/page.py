@@ -32,10 +32,10 @@ class Written:
     pairs: int
 
 
-def write_report(out: Path) -> Written:
+def write_report(out: Path, beside: str = "") -> Written:
     """Write the page and the card of a run folder; nothing else in it changes.
 
-    Clips are decoded anew from the dump; where it is gone, tiles say so.
+    Clips are decoded anew from the dump; where it is gone, tiles say so. `beside`: `pairs.pairs`.
     """
     folder = RunFolder(out).require()
     recipe = load_recipe(folder.root)
@@ -45,7 +45,7 @@ def write_report(out: Path) -> Written:
         figures = thresholds.figures(ledger, recipe.rules)
         kept = sheets.kept(ledger, pictures)
         rejected = sheets.rejected(ledger, recipe.rules, pictures)
-        shown = pairs.pairs(ledger, recipe.tokens, run, pictures)
+        shown = pairs.pairs(ledger, recipe.tokens, run, pictures, beside)
         told = narration_page.told(ledger, out, pictures)
         decoding = floor.measure(ledger, pictures) if found["timings"] else None
     page = render(

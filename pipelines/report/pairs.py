@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from reelmill.errors import WeightsError
@@ -32,8 +33,15 @@ FROM (SELECT *, row_number() OVER (PARTITION BY item_id ORDER BY sample_id) AS n
 ORDER BY nth, t.sample_id LIMIT $3"""
 
 
-def pairs(ledger: LedgerQueries, config: TokensConfig, run: Mapping[str, Any], pictures: Pictures) -> dict[str, Any]:
-    """{"pairs": tiles, "problem": why there are none}; `run` is `gather.run_facts`."""
+def pairs(
+    ledger: LedgerQueries, config: TokensConfig, run: Mapping[str, Any], pictures: Pictures, beside: str = ""
+) -> dict[str, Any]:
+    """{"pairs": tiles, "problem": why there are none}; `run` is `gather.run_facts`.
+
+    `beside` names another vision tokenizer, whose reconstruction of the same frames comes third. Raises WeightsError
+    where it cannot be loaded.
+    """
+    other = vision.load(beside) if beside else None
     made_by = run.get("vision_tokenizer", {}).get("fingerprint", "")
     torch.set_num_threads(1)  # small pictures: several threads only wait for one another
     try:
@@ -46,12 +54,16 @@ def pairs(ledger: LedgerQueries, config: TokensConfig, run: Mapping[str, Any], p
     fingerprint = run.get("tokens_fingerprint", "")
     most = {"video": VIDEOS, "image": IMAGES}
     rows = [row for kind, number in most.items() for row in ledger.rows(_SHOWN, [fingerprint, kind, number])]
-    made = [pair for pair in (_pair(row, config, tokenizer, pictures) for row in rows) if pair]
+    made = [pair for pair in (_pair(row, config, tokenizer, other, pictures) for row in rows) if pair]
     return {"pairs": made, "problem": "" if made else "There are no documents whose pictures can be shown."}
 
 
 def _pair(
-    row: dict[str, Any], config: TokensConfig, tokenizer: vision.VisionTokenizer, pictures: Pictures
+    row: dict[str, Any],
+    config: TokensConfig,
+    tokenizer: vision.VisionTokenizer,
+    other: vision.VisionTokenizer | None,
+    pictures: Pictures,
 ) -> dict[str, Any] | None:
     codes = parse(vocabulary(config, tokenizer), np.array(row["tokens"], np.int32)).codes
     height, width = row["grid_h"] * tokenizer.spatial, row["grid_w"] * tokenizer.spatial
@@ -66,5 +78,22 @@ def _pair(
     decoded = tokenizer.decode(codes[:latents]) if row["kind"] == "video" else tokenizer.decode_image(codes[0])[None]
     seconds = len(original) / row["fps"] if row["kind"] == "video" else 1.0
     facts = {key: row[key] for key in ("sample_id", "uri", "kind", "n_tokens", "grid_t", "grid_h", "grid_w", "caption")}
-    shown = {"original": strip(original, seconds, PAIR_BYTES), "decoded": strip(decoded, seconds, PAIR_BYTES)}
+    shown: dict[str, Any] = {
+        "original": strip(original, seconds, PAIR_BYTES),
+        "decoded": strip(decoded, seconds, PAIR_BYTES),
+        "beside": _beside(other, original, row["kind"], seconds),
+    }
     return {**facts, **shown, "psnr": psnr(original, decoded), "width": width, "height": height, "fps": row["fps"]}
+
+
+def _beside(
+    other: vision.VisionTokenizer | None, original: npt.NDArray[np.uint8], kind: str, seconds: float
+) -> dict[str, Any] | None:
+    """What another tokenizer makes of the frames, uint8 [T, H, W, 3]."""
+    if other is None:
+        return None
+    if kind == "video":
+        again = other.decode(other.encode(original), original.shape[:3])
+    else:
+        again = other.decode_image(other.encode_image(original[0]), original.shape[1:3])[None]
+    return {"name": other.name, "strip": strip(again, seconds, PAIR_BYTES), "psnr": psnr(original, again)}

@@ -197,7 +197,13 @@ def test_a_dump_that_is_gone_leaves_tiles_that_say_so(out, tmp_path):
 
 def test_the_command_says_where_the_page_is(out, monkeypatch, capsys):
     reelmill = CommandLine(monkeypatch, capsys)
-    found = json.loads(reelmill("report", out, "--json").out)
+    unknown = reelmill("report", out, "--beside", "reelmill-tok-z")
+    assert unknown.code == 3 and "reelmill-tok-z" in unknown.err
+    found = json.loads(reelmill("report", out, "--beside", "reelmill-tok-s", "--json").out)
+    assert (
+        len(re.findall(r"dB PSNR, reelmill-tok-s \d\d\.\d dB", (out / "report/index.html").read_text()))
+        == found["pairs"]
+    )
     assert found["page"] == str(out / "report" / "index.html") and found["tiles"] > 10 and found["pairs"] >= 4
     wrong = reelmill("report", out.parent)
     assert wrong.code == 4 and "no run folder" in wrong.err

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from reelmill.curation.syntax import sentence_starts
+
 _ENDS = ".!?…。！？｡؟।"
 _CLOSING = "\"'”’»)]」』）】"
 _WIDE_FROM = "\u3000"
@@ -29,6 +31,9 @@ class NarrationConfig:
     """A longer pause ends a sentence; ours."""
     sentence_s: float = 30.0
     """A longer sentence ends with the next word; ours, for recognisers that set no punctuation."""
+    spacy: str = ""
+    """A spaCy pipeline by name or folder, such as `xx_sent_ud_sm`, which divides sentences by syntax too; where it is
+    empty they end with punctuation and pauses alone."""
     timestamps: bool = False
     """Whether each sentence begins with its second, as text: `[12.5s] Now fold it.`"""
     distinct: bool = False
@@ -64,18 +69,9 @@ class Block:
 
 def sentences(segments: Iterable[Mapping[str, Any]], config: NarrationConfig) -> list[Block]:
     """Sentences of an item's segments (rows of `chosen_transcripts`), by the times of their words."""
-    found: list[Block] = []
-    open_: list[Mapping[str, Any]] = []
     words = [word for segment in segments for word in segment["words"] or ()]
-    for word in sorted(words, key=lambda word: float(word["start_s"])):
-        if open_ and word["start_s"] - open_[-1]["end_s"] > config.pause_s:
-            found.append(_sentence(open_))
-            open_ = []
-        open_.append(word)
-        if _ends(word["text"]) or word["end_s"] - open_[0]["start_s"] > config.sentence_s:
-            found.append(_sentence(open_))
-            open_ = []
-    return [*found, _sentence(open_)] if open_ else found
+    stretches = _stretches(sorted(words, key=lambda word: float(word["start_s"])), config.pause_s)
+    return [_sentence(part) for stretch in stretches for part in _divided(stretch, config)]
 
 
 def keyframe_blocks(keyframes: Sequence[Mapping[str, Any]]) -> list[Block]:
@@ -132,6 +128,35 @@ def _border(held: Sequence[Block], costs: Sequence[int], following: Block) -> in
         if scenes[at] is not None and scenes[at] != before:
             return at
     return len(held)
+
+
+def _stretches(words: Iterable[Mapping[str, Any]], pause_s: float) -> Iterator[list[Mapping[str, Any]]]:
+    """Words between pauses."""
+    open_: list[Mapping[str, Any]] = []
+    for word in words:
+        if open_ and word["start_s"] - open_[-1]["end_s"] > pause_s:
+            yield open_
+            open_ = []
+        open_.append(word)
+    if open_:
+        yield open_
+
+
+def _divided(words: Sequence[Mapping[str, Any]], config: NarrationConfig) -> Iterator[list[Mapping[str, Any]]]:
+    """The words of each sentence of a stretch without a pause."""
+    said = [word["text"] for word in words]
+    starts = sentence_starts(config.spacy, said, joined(said)) if config.spacy else ()
+    open_: list[Mapping[str, Any]] = []
+    for place, word in enumerate(words):
+        if open_ and place in starts:
+            yield open_
+            open_ = []
+        open_.append(word)
+        if _ends(word["text"]) or word["end_s"] - open_[0]["start_s"] > config.sentence_s:
+            yield open_
+            open_ = []
+    if open_:
+        yield open_
 
 
 def _sentence(words: Sequence[Mapping[str, Any]]) -> Block:

@@ -54,6 +54,8 @@ def tokens_fingerprint(config: TokensConfig, tokenizer_fingerprint: str, annotat
     settings = identity(config)
     if not config.narration.carry:
         del settings["narration"]["carry"]
+    if not config.narration.spacy:
+        del settings["narration"]["spacy"]
     if not config.narration.distinct:
         del settings["narration"]["distinct"]
     if config.documents == "interleaved":

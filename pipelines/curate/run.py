@@ -14,7 +14,7 @@ from rich.console import Console
 import reelmill
 from reelmill import weights
 from reelmill.config import differences, identity, to_toml
-from reelmill.curation import scorers
+from reelmill.curation import scorers, syntax
 from reelmill.curation.ledger import (
     ALIKE,
     ANNOTATIONS,
@@ -207,12 +207,14 @@ def _agree(folder: RunFolder, recipe: Recipe, update: bool, console: Console) ->
 
 
 def _require_weights(recipe: Recipe) -> None:
-    """Fail before the work, naming the command, when a scorer's weights are missing."""
+    """Fail before the work, naming the command, when weights or a pipeline of spaCy are missing."""
     for name, options in recipe.score.scorers.items():
         for card in scorers.scorer_class(options.get("use", name)).weights:
             weights.path(card)
     if recipe.sound.measure:
         weights.path(VOICE)
+    if recipe.tokens.narration.spacy:
+        syntax.require(recipe.tokens.narration.spacy)
 
 
 def _prepare(runner: StageRunner) -> None:

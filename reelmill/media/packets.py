@@ -6,6 +6,7 @@ import math
 import statistics
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from itertools import chain, islice, pairwise
 from typing import Any, TypeAlias, cast
 
@@ -107,11 +108,12 @@ class Packets:
             now_s = self._read_s(packet)
             since_step = since_step + 1 if 0 <= now_s - before_s <= LONGEST_STEP_S else 0
             before_s = now_s
-            if self._skip_to_s == -math.inf or since_step <= REORDERED or not has_begun():
+            is_settled = since_step > REORDERED or self._never_steps
+            if self._skip_to_s == -math.inf or not is_settled or not has_begun():
                 yield packet
                 continue
             target_s, self._skip_to_s, before_s = self._skip_to_s - offset_s(), -math.inf, math.nan
-            if not (self._indexed and self._index_is_steady()):
+            if not self._never_steps:
                 found, has_left = self._read_on(chain([packet], packets), target_s)
                 if has_left:
                     left()
@@ -188,11 +190,12 @@ class Packets:
         self._head.clear()
         return True
 
-    def _index_is_steady(self) -> bool:
-        """Whether the file's clock makes no step, by the index."""
-        ticks = [entry.timestamp for entry in self._stream.index_entries]
+    @cached_property
+    def _never_steps(self) -> bool:
+        """Whether an index of all packets shows that the file's clock makes no step and never stands still."""
+        ticks = [entry.timestamp for entry in self._stream.index_entries] if self._indexed else []
         longest = LONGEST_STEP_S / self._tick_s
-        return len(ticks) > 1 and all(0 <= later - earlier <= longest for earlier, later in pairwise(ticks))
+        return len(ticks) > 1 and all(0 < later - earlier <= longest for earlier, later in pairwise(ticks))
 
     def _read_s(self, packet: VideoPacket) -> float:
         """When a packet is decoded, by the file's clock; NaN where it does not say."""

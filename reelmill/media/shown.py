@@ -5,7 +5,7 @@ from __future__ import annotations
 from reelmill.errors import Refused
 from reelmill.media.moving import Decoded, Moving
 
-SKIP_GAP_S = 5.0
+SKIP_GAP_S = 1.5
 """Frames are left out, where that can be done, when nothing is wanted for longer than this."""
 
 

@@ -164,6 +164,22 @@ def test_frames_that_are_left_out_change_no_time(tmp_path, kind):
     assert later.index < 200  # most were left out
 
 
+@pytest.mark.parametrize("kind", ["mp4", "mkv", "ts"])
+def test_frames_between_those_that_are_wanted_every_few_seconds_are_left_out(tmp_path, kind):
+    images = pictures(200, 64, 48)
+    path = film(tmp_path / f"v.{kind}", images, codec="libx264", options={"g": "15", "bf": "3", "keyint_min": "1"})
+    shown, whole = (Shown(open_moving(source(path), Limits())) for _ in range(2))
+    number = 0
+    for wanted in range(5, 200, 25):  # every 2.5 s, a key frame every 1.5 s
+        later = shown.at(wanted / FPS)
+        while number <= wanted:
+            decoded = whole.at(number / FPS)
+            number += 1
+        assert later.time_s == decoded.time_s == pytest.approx(wanted / FPS)
+        assert np.array_equal(later.frame.to_ndarray(format="rgb24"), decoded.frame.to_ndarray(format="rgb24"))
+    assert later.index < 150 or kind != "mp4"  # of a file with an index many were left out
+
+
 def test_a_step_of_the_clock_is_seen_though_frames_are_left_out(tmp_path):
     images = pictures(300, 64, 48)
     path = film(tmp_path / "v.mkv", images, move=Moved(150, 700))

@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+import sys
 from itertools import pairwise
 
 import av
@@ -13,6 +14,7 @@ from rich.console import Console
 from voices import write_spoken_video, write_wav
 
 from reelmill.curation.narration import Block, NarrationConfig, sentences, split
+from reelmill.errors import ConfigError
 from reelmill.orchestration.alike import find_alike
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries
@@ -112,6 +114,19 @@ def test_the_words_spoken_around_a_key_frame(out):
     assert [row["said"] for row in found] == list(STEPS)
 
 
+def test_the_words_spoken_around_a_picture_of_a_document(out):
+    found = rows(
+        out,
+        """SELECT part, b.start AS token, string_agg(w.text, ' ' ORDER BY w.start_s) AS said
+        FROM (SELECT uri, fingerprint, part, unnest(blocks) AS b FROM tokens)
+        JOIN (SELECT item_id, unnest(words) AS w FROM chosen_transcripts) t
+            ON t.item_id = b.item_id AND w.start_s < b.start_s + 2 AND w.end_s > b.start_s - 2
+        WHERE b.kind = 'image' AND uri = 'plane.mp4' GROUP BY ALL ORDER BY part, token""",
+    )
+    assert [row["said"] for row in found] == list(STEPS)
+    assert found[0]["token"] == 1  # behind BOS
+
+
 def test_explain_shows_what_is_seen_and_said_in_order_of_time(out):
     told = explain(out, "plane.mp4")["narration"]
     assert [row["text"] or row["what"] for row in told] == [part for step in STEPS for part in (step, "picture")]
@@ -206,6 +221,29 @@ def test_sentences_end_with_punctuation_or_a_pause_and_none_is_divided():
         [1, "stop", 2],
     ]
     assert list(split([Block(0.0, 1.0, "too much")], lambda block: 31, 30)) == []
+
+
+def test_a_pipeline_of_spacy_divides_what_has_no_punctuation(tmp_path):
+    spacy = pytest.importorskip("spacy")
+    pipeline = spacy.blank("en")
+    pipeline.add_pipe("sentencizer", config={"punct_chars": ["then"]})  # stands in for a parser's borders
+    pipeline.to_disk(tmp_path / "borders")
+    text = "fold it and then open it and then fold it again"
+    words = [{"text": word, "start_s": n * 0.3, "end_s": n * 0.3 + 0.3} for n, word in enumerate(text.split())]
+    plain = sentences([{"words": words}], NarrationConfig())
+    assert [block.text for block in plain] == [text]
+    found = sentences([{"words": words}], NarrationConfig(spacy=str(tmp_path / "borders")))
+    assert [block.text for block in found] == ["fold it and then", "open it and then", "fold it again"]
+    assert [block.start_s for block in found] == pytest.approx([0.0, 1.2, 2.4])
+    with pytest.raises(ConfigError, match="spaCy cannot load 'no_such_pipeline'"):
+        sentences([{"words": words}], NarrationConfig(spacy="no_such_pipeline"))
+
+
+def test_without_spacy_its_pipelines_are_refused_with_what_to_do(monkeypatch):
+    monkeypatch.setitem(sys.modules, "spacy", None)
+    words = [{"text": "fold", "start_s": 0.0, "end_s": 0.3}]
+    with pytest.raises(ConfigError, match=r"pip install 'reelmill\[spacy\]'"):
+        sentences([{"words": words}], NarrationConfig(spacy="xx_sent_ud_sm"))
 
 
 @pytest.mark.slow

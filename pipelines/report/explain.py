@@ -23,7 +23,7 @@ MOST = 8
 _FACTS = ("sample_id", "item_id", "kind", "uri", "start_s", "end_s", "width", "height", "fps", "n_frames")
 _ORIGIN = ("source", "licence", "url", "alt", "caption", "caption_source")
 _COPY = ("duplicate_of", "duplicate_cluster", "duplicate_similarity", "duplicate_method", "duplicate_reason")
-_NO_SCORES = ("unit", "skipped", "score_error", "keyframes")
+_NO_SCORES = ("unit", "skipped", "score_error", "keyframes", "phash")
 _VERDICT = ("status", "stage", "rule", "value", "threshold", *_COPY)
 
 

@@ -30,6 +30,8 @@ JOINED = 2
 """The mark on a packet before a join comes up to so many packets early: the parser holds one back."""
 SEEK_MARGIN_S = 1.0
 """An index has decoding times; a frame is shown by less than this later."""
+HELD = 4
+"""Frames that a decoder holds back, as a rule at most; where a packet shows more, that counts."""
 
 VideoPacket: TypeAlias = "Packet[VideoStream]"
 
@@ -65,6 +67,7 @@ class Packets:
         self._demuxed = self._demux()
         self._head = deque(islice(self._demuxed, HEAD_PACKETS))
         self._skip_to_s = -math.inf
+        self._delay_s = 0.0  # the longest that a frame is shown after it is decoded
 
     @property
     def begins_with_key(self) -> bool:
@@ -106,6 +109,8 @@ class Packets:
         before_s, since_step = math.nan, 0
         for packet in packets:
             now_s = self._read_s(packet)
+            if packet.pts is not None and packet.dts is not None:
+                self._delay_s = max(self._delay_s, (packet.pts - packet.dts) * self._tick_s)
             since_step = since_step + 1 if 0 <= now_s - before_s <= LONGEST_STEP_S else 0
             before_s = now_s
             is_settled = since_step > REORDERED or self._never_steps
@@ -181,8 +186,12 @@ class Packets:
         return held, has_left
 
     def _seek(self, now_s: float, target_s: float) -> bool:
-        """Jump to the last key frame before `target_s` by the index; False where that would be a jump back."""
-        wanted = math.floor((target_s - SEEK_MARGIN_S) / self._tick_s)
+        """Jump to the last key frame before `target_s` by the index; False where that would be a jump back.
+
+        How much later than it is decoded a frame is shown follows from how many the decoder holds back.
+        """
+        held_s = max(HELD * self._longest_step_s, self._delay_s)
+        wanted = math.floor((target_s - min(held_s, SEEK_MARGIN_S)) / self._tick_s)
         place = self._stream.index_entries.search_timestamp(wanted)
         if place < 0 or self._stream.index_entries[place].timestamp * self._tick_s <= now_s:
             return False
@@ -193,9 +202,14 @@ class Packets:
     @cached_property
     def _never_steps(self) -> bool:
         """Whether an index of all packets shows that the file's clock makes no step and never stands still."""
+        return 0 < self._longest_step_s <= LONGEST_STEP_S
+
+    @cached_property
+    def _longest_step_s(self) -> float:
+        """The longest step between packets, by the index of all of them; 0 without one, or where one is none."""
         ticks = [entry.timestamp for entry in self._stream.index_entries] if self._indexed else []
-        longest = LONGEST_STEP_S / self._tick_s
-        return len(ticks) > 1 and all(0 < later - earlier <= longest for earlier, later in pairwise(ticks))
+        steps = [later - earlier for earlier, later in pairwise(ticks)]
+        return max(steps) * self._tick_s if steps and min(steps) > 0 else 0.0
 
     def _read_s(self, packet: VideoPacket) -> float:
         """When a packet is decoded, by the file's clock; NaN where it does not say."""

@@ -1,5 +1,5 @@
 # Every target first makes the environment (VENV) and pulls the default weights if they are missing.
-#   make curate [DUMP=folder] [OUT=out/sample] [RECIPE=sample|video|text|web|emu3_5]      make train [DATA=out/sample] [RECIPE=tiny]
+#   make curate [DUMP=folder] [OUT=out/sample] [RECIPE=sample|video|text|web|emu3_5]      make train [DATA=out/sample] [RECIPE=auto]
 #   make demo     a small world of landscapes: drawn, curated, learned; then what is new to it is drawn, and the page to draw
 #                 on is served (PAGE= leaves that out). About 6 CPU-minutes
 #   make test   make test-slow   make check   make bench
@@ -28,15 +28,18 @@ export OMP_NUM_THREADS ?= 1
 .PHONY: curate train demo test test-slow torture check lint types docs bench clean
 
 curate: $(VENV)/.ready
+	$(if $(DUMP),,@echo "The sample dump: about 2 minutes on 2 cores.")
 	$(if $(DUMP),,test -f $(SAMPLE)/.complete || { $(BIN)/reelmill sample-dump $(SAMPLE) $(if $(NARRATED),--narrated) && touch $(SAMPLE)/.complete; })
 	$(BIN)/reelmill curate $(or $(DUMP),$(SAMPLE)) --out $(OUT) --recipe $(RECIPE)
 
-train: RECIPE = tiny
+train: RECIPE = auto
 train: $(VENV)/.ready
+	@echo "On out/sample about 5 CPU-minutes; every step says how long the rest will take."
 	test -f $(DATA)/run.json || $(MAKE) curate OUT=$(DATA) RECIPE=sample
 	$(BIN)/reelmill train $(RECIPE) --data $(DATA)
 
 demo: $(VENV)/.ready
+	@echo "About 6 CPU-minutes, then a page until Ctrl-C."
 	test -f build/landscapes/new.txt || $(BIN)/python examples/landscapes/draw.py build/landscapes
 	$(BIN)/reelmill curate build/landscapes/pictures --out out/landscapes --recipe examples/landscapes/curate.toml
 	$(BIN)/reelmill train examples/landscapes/train.toml --data out/landscapes --out runs/landscapes
@@ -72,6 +75,7 @@ clean:
 	rm -rf build out $(VENV)
 
 $(VENV)/.installed: pyproject.toml constraints.txt
+	@echo "Installing into $(VENV): 2 to 4 minutes, as the network allows."
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(if $(TORCH),$(BIN)/pip install -q $(PIP_ARGS) $(TORCH))
 	$(BIN)/pip install -q $(PIP_ARGS) -c constraints.txt -e .

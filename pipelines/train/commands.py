@@ -10,7 +10,10 @@ from typing import Annotated
 import typer
 
 from reelmill.pipelines.shared_options import ModelFolder
-from reelmill.terminal import echo, log_to, tell
+from reelmill.terminal import echo, log_to, tell, tell_beside
+
+AUTO = "auto"
+_NO_DATA = "there is nothing to train on: give --data OUT, a run folder with tokens, or --dry-run."
 
 
 def register(app: typer.Typer) -> None:
@@ -20,7 +23,12 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="tiny, small, 1b, emu3_stage1, dpo and other recipes, or a TOML file.")],
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            help="auto (one that fits the data and this machine), tiny, small, 1b and others, or a TOML file."
+        ),
+    ],
     data: Annotated[list[str] | None, typer.Option(help="Run folder; several are mixed, FOLDER=0.7 by share.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where checkpoints go; runs/RECIPE when not given.")] = None,
     selection: Annotated[str, typer.Option(help="Whose kept samples; `all` takes every document.")] = "default",
@@ -63,10 +71,14 @@ def train(
     from reelmill.train.config import TrainConfig
     from reelmill.train.data.config import folders_and_shares
 
+    folders, shares = folders_and_shares(data or [])
+    kept = None if selection == "all" else selection
+    fitted: list[str] = []
+    if recipe == AUTO:
+        recipe, fitted = _fitting(folders, kept)
     is_file = recipe.endswith(".toml")
     loaded = from_dict(TrainConfig, read_toml(Path(recipe))) if is_file else recipes.recipe(recipe)
-    config = override(loaded, set_ or [])
-    folders, shares = folders_and_shares(data or [])
+    config = override(loaded, [*fitted, *(set_ or [])])
     if shares:
         config.data.shares = shares
     if dry:
@@ -79,8 +91,7 @@ def train(
         dry_run(config, folders, machine, document, Console(), as_json=as_json, choose=gpus is None)
         return
     if not folders:
-        raise ConfigError("there is nothing to train on: give --data OUT, a run folder with tokens, or --dry-run.")
-    kept = None if selection == "all" else selection
+        raise ConfigError(_NO_DATA)
     if check:
         from reelmill.train.check_data import check_data
 
@@ -104,6 +115,18 @@ def train(
             train_here(settings, show)
     if is_first and not as_json:
         tell(f'Next: reelmill generate {place} --prompt "a windmill turning on a hill"')
+
+
+def _fitting(folders: list[Path], selection: str | None) -> tuple[str, list[str]]:
+    """The recipe that fits, which is said, and its settings."""
+    from reelmill.errors import ConfigError
+    from reelmill.train.fitting import fitting
+
+    if not folders:
+        raise ConfigError(_NO_DATA)
+    fit = fitting(folders, selection)
+    tell_beside(f"auto: {' '.join(fit.words)} ({fit.reason})")
+    return fit.name, fit.settings
 
 
 def export(

@@ -30,7 +30,7 @@ from reelmill.train.nonfinite import NotFinite, examine_gradient, examine_loss
 from reelmill.train.objectives import objective_class
 from reelmill.train.objectives.interface import DataSource
 from reelmill.train.optimizer import make_optimizer
-from reelmill.train.parallel import Layout, Ranks, clip_gradients, sharded_decoder
+from reelmill.train.parallel import Layout, Ranks, clip_gradients, initialize, sharded_decoder
 from reelmill.train.resume import last_sound
 from reelmill.train.saver import Saver
 from reelmill.train.signals import STOP_FILE, StopRequest, stop_requests, stopped
@@ -63,7 +63,12 @@ class Trainer:
         self.log_fn = log_fn if ranks.is_first else lambda _: None
         self.layout = layout = Layout.of(config.parallel, config.model, config.data.context, ranks)
         self.objective = objective_class(config.objective)(config, source, layout)
-        self.model = sharded_decoder(config.model, layout, config.precision, config.seed)
+        # What a checkpoint will replace is not drawn: it takes minutes at 34B.
+        with ranks.together():
+            last = checkpoint.latest(out / "checkpoints")
+        self._is_drawn = not ranks.any(last is not None)
+        seed = config.seed if self._is_drawn else None
+        self.model = sharded_decoder(config.model, layout, config.precision, seed)
         self.optimizer = make_optimizer(self.model, config.optimizer, self.objective.apart)
         self.saver = Saver(out / "checkpoints", config.checkpoint, ranks)
         self.spikes = SpikeGuard(config.spikes)
@@ -84,6 +89,8 @@ class Trainer:
     def _load(self) -> None:
         last = last_sound(self.out / "checkpoints", self.ranks, self.log_fn)
         if last is None:
+            if not self._is_drawn:  # all checkpoints are damaged
+                initialize(self.model, self.config.seed)
             if self.config.init:
                 vocab, tokenizer = self.source.vocab, self.source.tokenizer
                 found = load_init_weights(Path(self.config.init), self.model, vocab, tokenizer)

@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 
 from reelmill.config import to_toml
 from reelmill.errors import ConfigError, DataError
-from reelmill.train import checkpoint
+from reelmill.train import checkpoint, trainer
+from reelmill.train.parallel import decoder
 from reelmill.train.run import train
 from reelmill.train.saver import CheckpointConfig
 
@@ -46,6 +47,22 @@ def test_a_resumed_run_equals_an_undisturbed_one_bit_for_bit(run_folder, toy_con
     assert all(torch.equal(one[key], other[key]) for key in one)
     assert metrics_of(tmp_path / "whole") == metrics_of(tmp_path / "halves")
     assert (tmp_path / "whole/checkpoints/step-000002").is_dir()
+
+
+def test_weights_are_drawn_only_where_no_checkpoint_replaces_them(run_folder, toy_config, tmp_path, monkeypatch):
+    drawn = []
+    draw = decoder.initialize
+    for where in (decoder, trainer):
+        monkeypatch.setattr(where, "initialize", lambda model, seed: drawn.append(seed) or draw(model, seed))
+    whole = tensors_of(train(toy_config, [run_folder], tmp_path, **silent))
+    assert drawn == [0]
+    train(replace(toy_config, steps=6), [run_folder], tmp_path, **silent)
+    assert drawn == [0]
+    for damaged in (tmp_path / "checkpoints").glob("step-*/state.json"):
+        damaged.write_text("{")
+    again = tensors_of(train(toy_config, [run_folder], tmp_path, **silent))
+    assert drawn == [0, 0]
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
 
 
 def test_training_changes_the_parameters_and_lowers_the_loss(run_folder, toy_config, tmp_path):

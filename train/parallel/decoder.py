@@ -22,10 +22,11 @@ from reelmill.train.parallel.tensor import share_layers
 Precision = Literal["float32", "bfloat16"]
 
 
-def sharded_decoder(config: ModelConfig, layout: Layout, precision: Precision, seed: int) -> Decoder:
+def sharded_decoder(config: ModelConfig, layout: Layout, precision: Precision, seed: int | None) -> Decoder:
     """A new decoder in `layout`, its parameters float32 and split over the ranks, computing in `precision`.
 
-    It is shaped on the meta device and filled shard by shard, so that no rank ever holds the whole. Raises ConfigError
+    It is shaped on the meta device and filled shard by shard, so that no rank ever holds the whole. Without a seed its
+    weights are not drawn, for whoever loads all of them: each rank would draw those of the whole. Raises ConfigError
     for a float8 that this machine does not have, and where nothing would be compiled though that is asked for.
     """
     with torch.device("meta"):
@@ -44,7 +45,8 @@ def sharded_decoder(config: ModelConfig, layout: Layout, precision: Precision, s
             layer.compile()
     _split_weights(model, layout.weights, precision)
     model.to_empty(device=layout.ranks.device)
-    initialize(model, seed)
+    if seed is not None:
+        initialize(model, seed)
     return model
 
 

@@ -9,9 +9,10 @@ from reelmill.errors import DataError
 from reelmill.tokenize import documents
 from reelmill.tokenize.documents import parse
 from reelmill.tokenize.vocabulary import Vocabulary
-from reelmill.train.data.caption_dropout import SPELLING, drop_caption, lengths_without_caption, sampled
+from reelmill.train.data.caption_dropout import SPELLING, drop_caption, leading_bits, lengths_without_caption, sampled
 
 IDS = np.array([hashlib.sha256(str(n).encode()).hexdigest()[:32] for n in range(20_000)], dtype=object)
+BITS = leading_bits(IDS.tolist())
 
 
 @pytest.mark.parametrize("vocab", [Vocabulary(), Vocabulary("bytes", 64)], ids=["qwen", "bytes"])
@@ -45,18 +46,18 @@ def test_a_duration_spelt_longer_than_need_be_still_fits():
 
 
 def test_the_share_is_drawn_anew_each_epoch_by_doc_id_alone():
-    masks = [sampled(IDS, 0.05, seed=1, epoch=epoch) for epoch in range(3)]
+    masks = [sampled(BITS, 0.05, seed=1, epoch=epoch) for epoch in range(3)]
     for mask in masks:
         assert mask.mean() == pytest.approx(0.05, abs=0.006)
     assert (masks[0] & masks[1]).mean() == pytest.approx(0.0025, abs=0.0015), "epochs are independent"
     order = np.random.default_rng(0).permutation(len(IDS))
-    assert np.array_equal(sampled(IDS[order], 0.05, 1, 0), masks[0][order])
-    assert not np.array_equal(sampled(IDS, 0.05, 2, 0), masks[0])
-    assert not sampled(IDS, 0.0, 1, 0).any()
-    assert sampled(IDS, 1.0, 1, 0).all()
-    assert (sampled(IDS, 0.05, 1, 0) <= sampled(IDS, 0.2, 1, 0)).all(), "a larger share draws the same and more"
+    assert np.array_equal(sampled(BITS[order], 0.05, 1, 0), masks[0][order])
+    assert not np.array_equal(sampled(BITS, 0.05, 2, 0), masks[0])
+    assert not sampled(BITS, 0.0, 1, 0).any()
+    assert sampled(BITS, 1.0, 1, 0).all()
+    assert (sampled(BITS, 0.05, 1, 0) <= sampled(BITS, 0.2, 1, 0)).all(), "a larger share draws the same and more"
 
 
 def test_an_id_that_is_none_is_refused():
     with pytest.raises(DataError, match="32 hex digits"):
-        sampled(np.array(["not-an-id"], dtype=object), 0.5, 0, 0)
+        leading_bits(["not-an-id"])

@@ -364,6 +364,18 @@ def test_a_small_memory_shuffles_in_windows_and_decodes_row_groups_once_or_twice
     assert orders[0] != orders[1]
 
 
+def test_a_corpus_holds_a_hundred_bytes_a_document(tmp_path, shard_writer):
+    """So many that what a shard takes by itself does not count."""
+    vocab = Vocabulary("bytes", 64)
+    shard_writer(tmp_path, [documents.text_document(vocab, "ab")] * 2000)
+    corpus = Corpus([tmp_path], None, DataConfig(caption_drop=0.1))
+    (index,) = corpus._indexes
+    arrays = [value for thing in (corpus, index) for value in vars(thing).values() if isinstance(value, np.ndarray)]
+    held = index.columns.nbytes + sum(array.nbytes for array in arrays)
+    # 36 of the doc_id, 60 of numbers.
+    assert held < 120 * len(corpus)
+
+
 def test_run_folders_and_shares_from_the_command_line(tmp_path):
     odd = tmp_path / "a=0.5"
     odd.mkdir()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from reelmill.tokenize.shards.rowgroups import RowGroups
 
 _NOT_INDEXED = ("tokens", "url", "uri", "caption_source", "fingerprint")
 _INDEXED = [name for name in TOKENS_SCHEMA.names if name not in _NOT_INDEXED]
+_ALWAYS = ("kind", "n_tokens", "n_vision")
 _TOKENS_COLUMN = TOKENS_SCHEMA.names.index("tokens")
 _CACHED_TOKENS = 16_000_000
 
@@ -28,10 +30,11 @@ class ShardIndex:
     `fingerprint`: the tokenization whose shards to take, by its first digits; needed where there are several.
     `selection`: keep only documents whose sample is `kept` in `out/verdicts/SELECTION.parquet`.
     `row_groups`: where decoded row groups are kept; several indexes may share one. 64 MB of its own when not given.
+    `columns`: the short columns to hold; all when not given.
 
     `paths` are the shards. NumPy arrays of one entry a document: `file` (an index into `paths`), `row_group`, `row` (in
     its row group), `n_tokens`, `n_vision`, `kind` (an index into KINDS), `row_group_id` (its row group, numbered
-    through all shards). `row_group_tokens`: ids in each of these. `columns` is a pyarrow table with every short column.
+    through all shards). `row_group_tokens`: ids in each of these. `columns` is a pyarrow table with the short columns.
     Raises DataError where there are no shards, or shards of several vocabularies or tokenizations: the same id means
     different things in them, or a sample stands twice.
     """
@@ -43,17 +46,21 @@ class ShardIndex:
         fingerprint: str | None = None,
         selection: str | None = None,
         row_groups: RowGroups | None = None,
+        columns: Collection[str] | None = None,
     ) -> None:
         self.paths, self.footer, place, self.row_group_tokens = _survey(Path(out) / "tokens", fingerprint)
         _require_unchanged(Path(out), self.paths, selection)
-        self.columns = pa.concat_tables([_short_columns(path) for path in self.paths])
+        wanted = set(_INDEXED if columns is None else columns)
+        read = wanted | set(_ALWAYS) | ({"sample_id"} if selection is not None else set())
+        table = pa.concat_tables([_short_columns(path, read) for path in self.paths])
         if selection is not None:
-            kept = np.flatnonzero(_is_kept(self.columns["sample_id"], Path(out), selection))
-            self.columns, place = self.columns.take(kept), place[:, kept]
+            kept = np.flatnonzero(_is_kept(table["sample_id"], Path(out), selection))
+            table, place = table.take(kept), place[:, kept]
         self.file, self.row_group, self.row, self.row_group_id = place
-        self.n_tokens = self.columns["n_tokens"].to_numpy()
-        self.n_vision = self.columns["n_vision"].to_numpy()
-        self.kind = pc.index_in(self.columns["kind"], value_set=pa.array(KINDS)).to_numpy().astype(np.int8)
+        self.n_tokens = table["n_tokens"].to_numpy()
+        self.n_vision = table["n_vision"].to_numpy()
+        self.kind = pc.index_in(table["kind"], value_set=pa.array(KINDS)).to_numpy().astype(np.int8)
+        self.columns = table.select([name for name in table.column_names if name in wanted])
         self._names = [str(path) for path in self.paths]
         self._row_groups = row_groups or RowGroups(_CACHED_TOKENS)
 
@@ -97,13 +104,13 @@ def _require_unchanged(out: Path, paths: list[Path], selection: str | None) -> N
 
 def _survey(
     folder: Path, fingerprint: str | None
-) -> tuple[list[Path], Footer, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+) -> tuple[list[Path], Footer, npt.NDArray[np.int32], npt.NDArray[np.int64]]:
     """The shards of one tokenization, their common footer, places and sizes.
 
-    Places are int64 [4, documents]: file, row group, row, row group id; sizes int64 [row groups], the ids of each.
+    Places are int32 [4, documents]: file, row group, row, row group id; sizes int64 [row groups], the ids of each.
     """
     paths: list[Path] = []
-    places: list[npt.NDArray[np.int64]] = []
+    places: list[npt.NDArray[np.int32]] = []
     sizes: list[int] = []
     footers: dict[Footer, Path] = {}
     for path in sorted(folder.glob("*/unit-*.parquet")):
@@ -113,9 +120,10 @@ def _survey(
         footers.setdefault(footer, path)
         groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
         counts = [group.num_rows for group in groups]
-        rows = np.concatenate([np.empty(0, dtype=np.int64), *map(np.arange, counts)])
+        rows = np.concatenate([np.empty(0, dtype=np.int32), *map(np.arange, counts)])
         group = np.repeat(np.arange(len(groups)), counts)
-        places.append(np.stack([np.full(len(group), len(paths)), group, rows, len(sizes) + group]))
+        place = np.stack([np.full(len(group), len(paths)), group, rows, len(sizes) + group])
+        places.append(place.astype(np.int32))
         sizes += [group.column(_TOKENS_COLUMN).num_values for group in groups]
         paths.append(path)
     if not footers:
@@ -131,10 +139,11 @@ def _survey(
     return paths, next(iter(footers)), np.concatenate(places, axis=1), np.array(sizes, dtype=np.int64)
 
 
-def _short_columns(path: Path) -> pa.Table:
+def _short_columns(path: Path, names: Collection[str]) -> pa.Table:
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as parquet:
-            return with_later_columns(parquet.read(columns=_INDEXED, use_threads=False))
+            table = with_later_columns(parquet.read(columns=list(names), use_threads=False))
+            return table.select([name for name in TOKENS_SCHEMA.names if name in names])
     except UNREADABLE as error:
         raise DataError(f"{path} cannot be read: {error}. Run `reelmill verify` on its run folder.") from error
 

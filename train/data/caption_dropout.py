@@ -9,6 +9,8 @@ after the codes never change.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -42,15 +44,15 @@ def _header_tokens(vocab: Vocabulary, t: float, h: float, w: float, fps: float) 
     return len(header_ids(vocab, Header(int(h), int(w), fps, seconds_of(int(t), fps)))) + SPELLING
 
 
-def sampled(doc_ids: npt.NDArray[np.object_], share: float, seed: int, epoch: int, *more: int) -> npt.NDArray[np.bool_]:
+def sampled(bits: npt.NDArray[np.uint64], share: float, seed: int, epoch: int, *more: int) -> npt.NDArray[np.bool_]:
     """bool [documents]: which are drawn, each with probability `share`.
 
-    A pure function of (seed, epoch, more, doc_id): the first 64 bits of the id through a mixing function (splitmix64;
-    Steele et al. 2014). Raises DataError for an id that is not 32 hex digits.
+    A pure function of (seed, epoch, more, doc_id): the id's `leading_bits` through a mixing function (splitmix64;
+    Steele et al. 2014).
     """
     salt = np.random.SeedSequence([seed, epoch, *more]).generate_state(1, np.uint64)[0]
     with np.errstate(over="ignore"):
-        mixed = _leading_bits(doc_ids) + salt
+        mixed = bits + salt
         mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         mixed ^= mixed >> np.uint64(31)
@@ -58,9 +60,9 @@ def sampled(doc_ids: npt.NDArray[np.object_], share: float, seed: int, epoch: in
     return is_sampled
 
 
-def _leading_bits(doc_ids: npt.NDArray[np.object_]) -> npt.NDArray[np.uint64]:
-    """The first 16 of 32 hex digits as numbers."""
-    digits = doc_ids.astype("S32").view(np.uint8).reshape(-1, 32)
+def leading_bits(doc_ids: Sequence[str]) -> npt.NDArray[np.uint64]:
+    """uint64 [documents]: the first 16 of 32 hex digits as numbers. Raises DataError for an id that is not such."""
+    digits = np.array(doc_ids, dtype="S32").view(np.uint8).reshape(-1, 32)
     if not np.isin(digits, np.frombuffer(b"0123456789abcdef", dtype=np.uint8)).all():
         raise DataError("a doc_id is 32 hex digits; run `reelmill verify` on the run folders.")
     nibbles = (digits[:, :16] & 15) + 9 * (digits[:, :16] >> 6)

@@ -10,15 +10,19 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from reelmill.draws import uniform
 from reelmill.errors import DataError
 from reelmill.tokenize.shards import KINDS, RowGroups, ShardIndex
 from reelmill.tokenize.shards.format import token_lists
 from reelmill.train.data.binpacking import Ints
-from reelmill.train.data.caption_dropout import lengths_without_caption, sampled
+from reelmill.train.data.caption_dropout import leading_bits, lengths_without_caption, sampled
 from reelmill.train.data.config import DataConfig, Kind
 
+_COLUMNS = ("doc_id", "item_id", "fps", "grid_t", "grid_h", "grid_w", "caption_after", "answers")
+_PART = 1_000_000
+"""Documents of which something is computed at a time: it takes a hundred bytes each for a moment."""
 _VISUAL = [KINDS.index(kind) for kind in ("image", "video")]
 
 
@@ -35,7 +39,10 @@ class Corpus:
         self.window_tokens = max(1, int(config.shuffle_mb * 2**20 / 4))
         held = RowGroups(self.window_tokens)
         which = config.fingerprint or None
-        self._indexes = [ShardIndex(f, fingerprint=which, selection=selection, row_groups=held) for f in folders]
+        self._indexes = [
+            ShardIndex(folder, fingerprint=which, selection=selection, row_groups=held, columns=_COLUMNS)
+            for folder in folders
+        ]
         spaces = [(index.footer.tokenizer, index.footer.vocab) for index in self._indexes]
         footers = dict(zip(spaces, folders, strict=True))
         if len(footers) > 1:
@@ -44,10 +51,10 @@ class Corpus:
         if len(footers) < 1 or not sum(map(len, self._indexes)):
             raise DataError("there are no documents to train on; run `reelmill stats` on the run folder to see why.")
         self.tokenizer, self.vocab = spaces[0]
-        self.n_tokens = self._column("n_tokens").astype(np.int64)
+        self.n_tokens = np.concatenate([index.n_tokens for index in self._indexes]).astype(np.int64)
         self.kind = np.concatenate([index.kind for index in self._indexes])
         self._first = [0, *np.cumsum([len(index) for index in self._indexes]).tolist()]
-        self.folder = np.repeat(np.arange(len(folders)), np.diff(self._first))
+        self.folder = np.repeat(np.arange(len(folders), dtype=np.int16), np.diff(self._first))
         first_row_group = np.cumsum([0, *(len(index.row_group_tokens) for index in self._indexes)])
         self.row_group_id = np.concatenate(
             [i.row_group_id + first for i, first in zip(self._indexes, first_row_group, strict=False)]
@@ -56,6 +63,9 @@ class Corpus:
         # At either end of a window, each folder may need only a part of a row group.
         held.most_tokens += 2 * len(folders) * int(self.row_group_tokens.max())
         self.heldout = self._held_out(config.heldout)
+        for index in self._indexes:  # needed no more, and a third of what an index holds
+            index.columns = index.columns.drop_columns("item_id")
+        pa.default_memory_pool().release_unused()
 
     def __len__(self) -> int:
         return len(self.n_tokens)
@@ -65,7 +75,8 @@ class Corpus:
         """Hex digest of the training data: the vocabulary, the vision tokenizer, every document's id and length."""
         digest = hashlib.blake2b(f"{self.vocab.to_json()} {self.tokenizer}".encode(), digest_size=16)
         for index in self._indexes:
-            digest.update("\n".join(index.strings("doc_id")).encode())
+            for number, chunk in enumerate(index.columns["doc_id"].chunks):
+                digest.update(f"{chr(10) if number else ''}{chr(10).join(chunk.to_pylist())}".encode())
         digest.update(self.n_tokens.tobytes())
         return digest.hexdigest()
 
@@ -79,7 +90,7 @@ class Corpus:
         if document >= len(self):
             return f"synthetic document {document - len(self)}"
         index, number = self._place(document)
-        return f"{index.strings('doc_id')[number]} in {self.folders[int(self.folder[document])]}"
+        return f"{index.columns['doc_id'][number].as_py()} in {self.folders[int(self.folder[document])]}"
 
     def of_kinds(self, kinds: Sequence[Kind]) -> npt.NDArray[np.bool_]:
         """bool [documents]: whether it is of one of these kinds."""
@@ -128,20 +139,22 @@ class Corpus:
         """int64 [documents]: n_tokens; for a `captioned` one, an upper bound on what is left without its caption."""
         bare, of = self.n_tokens.copy(), np.flatnonzero(self.captioned)
         fps = self._column("fps").astype(np.float64)
-        bare[of] = lengths_without_caption(self.vocab, self.grid[of], fps[of], self.n_tokens[of])
+        for first in range(0, len(of), _PART):
+            part = of[first : first + _PART]
+            bare[part] = lengths_without_caption(self.vocab, self.grid[part], fps[part], self.n_tokens[part])
         return bare
 
     def captions_dropped(self, share: float, seed: int, epoch: int) -> npt.NDArray[np.bool_]:
         """bool [documents]: those that an epoch shows without their caption; never a held-out one."""
         if not share:
             return np.zeros(len(self), dtype=np.bool_)
-        return sampled(self._doc_ids, share, seed, epoch) & self.captioned & ~self.heldout
+        return sampled(self._id_bits, share, seed, epoch) & self.captioned & ~self.heldout
 
     def captions_moved(self, share: float, seed: int, epoch: int) -> npt.NDArray[np.bool_]:
         """bool [documents]: those whose caption an epoch shows behind the codes, held-out ones too."""
         if not share:
             return np.zeros(len(self), dtype=np.bool_)
-        return sampled(self._doc_ids, share, seed, epoch, 1) & self.captioned
+        return sampled(self._id_bits, share, seed, epoch, 1) & self.captioned
 
     def questions_dropped(self, share: float, seed: int, epoch: int) -> npt.NDArray[np.bool_]:
         """bool [documents]: those that an epoch shows without their question, where they are of a task; never a
@@ -149,16 +162,18 @@ class Corpus:
         if not share or not self.vocab.layout.has_spans:
             return np.zeros(len(self), dtype=np.bool_)
         asks_once: npt.NDArray[np.bool_] = np.concatenate([np.diff(offsets) == 2 for _, offsets in self._answers])
-        return sampled(self._doc_ids, share, seed, epoch, 2) & asks_once & ~self.heldout
+        return sampled(self._id_bits, share, seed, epoch, 2) & asks_once & ~self.heldout
 
     @cached_property
     def _answers(self) -> list[tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]]:
         """For each run folder, the edges of all answers and offsets [documents + 1] into them."""
         return [token_lists(index.columns["answers"]) for index in self._indexes]
 
-    @property
-    def _doc_ids(self) -> npt.NDArray[np.object_]:
-        return np.concatenate([index.strings("doc_id") for index in self._indexes])
+    @cached_property
+    def _id_bits(self) -> npt.NDArray[np.uint64]:
+        """uint64 [documents]: the first 64 bits of each doc_id."""
+        chunks = [chunk for index in self._indexes for chunk in index.columns["doc_id"].chunks]
+        return np.concatenate([leading_bits(chunk.to_pylist()) for chunk in chunks])
 
     def _place(self, document: int) -> tuple[ShardIndex, int]:
         folder = bisect_right(self._first, document) - 1
@@ -169,12 +184,18 @@ class Corpus:
 
     def _held_out(self, share: float) -> npt.NDArray[np.bool_]:
         """bool [documents]: items whose hash is below `share`; at least one of each kind that has two items or more."""
-        items = np.concatenate([index.strings("item_id") for index in self._indexes])
-        names, number = np.unique(items.astype(str), return_inverse=True)
-        hashes = np.array([uniform(name) for name in names.tolist()])
-        held = hashes < share
+        # The columns' strings are listed a shard at a time: millions at once would take gigabytes.
+        hashes = np.concatenate(
+            [
+                np.array([uniform(name) for name in chunk.to_pylist()], dtype=np.float64)
+                for index in self._indexes
+                for chunk in index.columns["item_id"].chunks
+            ]
+        )
+        held: npt.NDArray[np.bool_] = hashes < share
         for kind in np.unique(self.kind) if share > 0 else ():
-            of_kind = np.unique(number[self.kind == kind])
-            if len(of_kind) > 1 and not held[of_kind].any():
-                held[of_kind[hashes[of_kind].argmin()]] = True
-        return held[number]
+            of_kind = self.kind == kind
+            lowest = hashes[of_kind].min()
+            if not held[of_kind].any() and (hashes[of_kind] > lowest).any():
+                held |= hashes == lowest
+        return held

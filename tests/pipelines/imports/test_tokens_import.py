@@ -21,6 +21,7 @@ from reelmill.pipelines.imports import tokens as code_files
 from reelmill.pipelines.imports.tokens import import_tokens
 from reelmill.pipelines.ledger.verify import verify
 from reelmill.tokenize.documents import parse
+from reelmill.tokenize.shards import ShardIndex
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.data.config import DataConfig
 from reelmill.train.data.corpus import Corpus
@@ -234,7 +235,8 @@ def test_it_trains_beside_other_folders_of_the_same_tokenizer(tmp_path):
     corpus = Corpus([tmp_path / "one", tmp_path / "two"], "default", config)
     loader = Loader(corpus, np.arange(len(corpus)), config, seed=0)
     assert len(loader.micro_batches(0, 0)) == 1
-    assert len(set(np.concatenate([index.strings("item_id") for index in corpus._indexes]))) == 8
+    items = [ShardIndex(tmp_path / name, selection="default").strings("item_id") for name in ("one", "two")]
+    assert len(set(np.concatenate(items))) == 8
 
 
 def test_nothing_to_import_and_a_folder_that_is_there_are_refused(tmp_path):

@@ -64,6 +64,11 @@ TABLES = {
 }
 """The files of each table, in the run folder."""
 
+_SPANS = """SELECT * FROM read_parquet({samples}, union_by_name = true)
+            WHERE unit IN (SELECT DISTINCT unit FROM items)
+            UNION ALL BY NAME SELECT NULL::{keyframe}[] AS keyframes, NULL::VARCHAR AS phash, NULL::VARCHAR AS minhash,
+                NULL::VARCHAR AS thumbnail, NULL::VARCHAR AS span_alt, {since} WHERE false"""
+
 VIEWS = {  # {table} is the table's files, a SQL list; {prefer}, {languages}, {models} are the recipe's
     "plan": """SELECT * FROM read_parquet({plan}, union_by_name = true)
         UNION ALL BY NAME SELECT NULL::VARCHAR AS url WHERE false""",
@@ -78,11 +83,8 @@ VIEWS = {  # {table} is the table's files, a SQL list; {prefer}, {languages}, {m
             FROM (SELECT *, {heard} AS place FROM transcripts WHERE problem IS NULL
                 AND (item_id, sha256) IN (SELECT (item_id, sha256) FROM items)))
         WHERE place = best""",
-    "alike": "SELECT * FROM read_parquet({alike}, union_by_name = true)",
-    "spans": """SELECT * FROM read_parquet({samples}, union_by_name = true)
-            WHERE unit IN (SELECT DISTINCT unit FROM items)
-            UNION ALL BY NAME SELECT NULL::{keyframe}[] AS keyframes, NULL::VARCHAR AS phash, NULL::VARCHAR AS minhash,
-                NULL::VARCHAR AS thumbnail, NULL::VARCHAR AS span_alt, {since} WHERE false""",
+    "alike": "SELECT * EXCLUDE (unit) FROM read_parquet({alike}, union_by_name = true)",
+    "spans": _SPANS,
     "narrations": """SELECT sample_id, md5(concat_ws('|', said,
             [[k.time_s, k.scene_start_s, k.scene_end_s] FOR k IN keyframes IF k.problem IS NULL]::VARCHAR)) AS basis
         FROM spans LEFT JOIN (SELECT item_id,
@@ -91,12 +93,12 @@ VIEWS = {  # {table} is the table's files, a SQL list; {prefer}, {languages}, {m
     "judgements": "SELECT * EXCLUDE (unit) FROM read_parquet({judgements}, union_by_name = true)",
     "chosen_judgements": """SELECT j.* FROM judgements j JOIN narrations USING (sample_id, basis)
         QUALIFY row_number() OVER (PARTITION BY sample_id, judge ORDER BY created DESC) = 1""",
-    "scored": """WITH words AS (SELECT item_id, language, logprob, lower(w.text) AS word,
+    "scored": """WITH here AS ({spans}), words AS (SELECT item_id, language, logprob, lower(w.text) AS word,
                 (w.start_s + w.end_s) / 2 AS said_s
             FROM (SELECT item_id, language, logprob, unnest(words) AS w FROM chosen_transcripts)),
         said AS (SELECT s.sample_id, w.language, word, logprob,
                 word || ' ' || lead(word) OVER later || ' ' || lead(word, 2) OVER later
-                AS three FROM spans s JOIN words w ON w.item_id = s.item_id AND said_s >= s.start_s AND said_s < s.end_s
+                AS three FROM here s JOIN words w ON w.item_id = s.item_id AND said_s >= s.start_s AND said_s < s.end_s
             WINDOW later AS (PARTITION BY s.sample_id ORDER BY said_s)),
         spoken AS (SELECT sample_id, count(*) AS n_words, mode(language) AS language,
             1 - count(DISTINCT three) / nullif(count(three), 0) AS words_repeated,
@@ -106,7 +108,7 @@ VIEWS = {  # {table} is the table's files, a SQL list; {prefer}, {languages}, {m
             any_value(value) FILTER (judge = 'talking_head') AS talking_head,
             any_value(value) FILTER (judge = 'agreement') AS speech_agreement
             FROM chosen_judgements GROUP BY sample_id),
-        seen_again AS (SELECT sample_id, count(DISTINCT time_s) FILTER (other_item_id = item_id) AS here,
+        seen_again AS (SELECT sample_id, count(DISTINCT time_s) FILTER (other_item_id = item_id) AS repeated,
             count(DISTINCT time_s) FILTER (other_item_id <> item_id) AS elsewhere FROM alike GROUP BY sample_id),
         asked AS (SELECT item_id, bool_or(problem IS NULL) AS has_words,
                 list(DISTINCT concat(source, '=', model)) AS sources FROM transcripts GROUP BY item_id),
@@ -119,12 +121,12 @@ VIEWS = {  # {table} is the table's files, a SQL list; {prefer}, {languages}, {m
             CASE WHEN h.item_id IS NOT NULL AND s.end_s > s.start_s THEN
                 coalesce(w.n_words, 0) / (s.end_s - s.start_s) END AS words_per_s,
             w.language, w.words_repeated, w.words_entropy, w.speech_perplexity,
-            CASE WHEN s.phash IS NOT NULL THEN coalesce(k.here, 0)
+            CASE WHEN s.phash IS NOT NULL THEN coalesce(k.repeated, 0)
                 / nullif(len([f FOR f IN s.keyframes IF f.problem IS NULL]), 0) END AS keyframes_repeated,
             CASE WHEN s.phash IS NOT NULL THEN coalesce(k.elsewhere, 0)
                 / nullif(len([f FOR f IN s.keyframes IF f.problem IS NULL]), 0) END AS keyframes_elsewhere,
             j.speech_score, j.talking_head, j.speech_agreement
-        FROM spans s LEFT JOIN audio a ON a.item_id = s.item_id LEFT JOIN answered h ON h.item_id = s.item_id
+        FROM here s LEFT JOIN audio a ON a.item_id = s.item_id LEFT JOIN answered h ON h.item_id = s.item_id
         LEFT JOIN spoken w ON w.sample_id = s.sample_id LEFT JOIN seen_again k ON k.sample_id = s.sample_id
         LEFT JOIN judged j ON j.sample_id = s.sample_id""",
     "verdicts": """SELECT * EXCLUDE (filename),
@@ -190,8 +192,11 @@ EMPTY = {
     "fetches": FETCHES,
     "alike": ALIKE,
     "judgements": JUDGEMENTS,
+    "chosen_judgements": JUDGEMENTS,
 }
-"""Tables that other views join: a folder of an earlier version has them without rows."""
+"""Views that others join: without files they have no rows, also in a folder of an earlier version."""
+CHEAP = {"alike": "alike", "judgements": "judgements", "chosen_judgements": "judgements"}
+"""Of those the ones that most runs have no rows of, and their tables: an empty file is not even opened."""
 
 
 class Database:
@@ -383,6 +388,7 @@ def _view_queries(root: Path, place: str) -> dict[str, str]:
     interleaved = recipe.tokens.interleaved if recipe else InterleavedConfig()
     heard = [f"{source}={model}" for source, model in recipe.transcripts.requested()] if recipe else []
     values = {
+        "{spans}": _SPANS,
         "{prefer}": _place("caption_source", captions.prefer),
         "{heard}": _place("concat(source, '=', model)", heard),
         "{sources}": _list(heard),
@@ -402,7 +408,8 @@ def _view_queries(root: Path, place: str) -> dict[str, str]:
     for name, query in VIEWS.items():
         if name in LATER and not files[name]:
             continue
-        filled = empty_sql(EMPTY[name]) if name in EMPTY and not files[name] else query
+        is_empty = not _has_files(root, CHEAP[name]) if name in CHEAP else name in EMPTY and not files[name]
+        filled = empty_sql(EMPTY[name]) if is_empty else query
         for placeholder, value in values.items():
             filled = filled.replace(placeholder, value)
         queries[name] = f"CREATE OR REPLACE VIEW {name} AS {filled}"

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from reelmill.curation.decide import decide
 from reelmill.curation.ledger import read_schema
+from reelmill.curation.scoring import NARRATED
 from reelmill.errors import ConfigError
 from reelmill.orchestration.alike import find_alike
 from reelmill.orchestration.changed import send_back
@@ -72,7 +73,8 @@ def decide_again(folder: RunFolder, recipe: Recipe, console: Console) -> None:
     Units that are new or have changed are compared with all others first, where samples have hashes.
     """
     find_duplicates(folder, recipe.duplicates.against, recipe.duplicates.exclude)
-    find_alike(folder)
+    if NARRATED in recipe.score.expanders.values():
+        find_alike(folder)
     write_all_verdicts(folder, recipe, console)
 
 

@@ -44,7 +44,7 @@ ORDER BY at_s, what"""
 
 
 def explain(out: Path, wanted: str) -> dict[str, Any]:
-    """Facts, origin, scores, rules with margins, verdicts, narration, captions, documents and failures of one sample.
+    """Facts, origin, scores, rules, verdicts, narration, judgements, captions, documents, failures of one sample.
 
     `wanted` is a sample_id, its first digits, or a uri with one sample. ConfigError names the samples when several fit,
     and the item's reason when it has none.
@@ -73,6 +73,10 @@ def explain(out: Path, wanted: str) -> dict[str, Any]:
                 "SELECT selection, status, rule FROM verdicts WHERE sample_id = ? ORDER BY 1", key
             ),
             "narration": ledger.rows(_NARRATION, key) if row["keyframes"] is not None or row["kind"] == "audio" else [],
+            "judgements": ledger.rows(
+                "SELECT judge, value, model, text, problem FROM chosen_judgements WHERE sample_id = ? ORDER BY judge",
+                key,
+            ),
             "captions": _plain(ledger.rows("SELECT * FROM captions WHERE sample_id = ?", key)),
             "documents": documents,
             "failures": ledger.rows("SELECT stage, reason, reason_class FROM failures WHERE sample_id = ?", key),
@@ -90,7 +94,7 @@ def print_explained(found: Mapping[str, Any], console: Console) -> None:
         say(console, f"({origin['caption_source']})", head=f"“{origin['caption']}”")
     print_table(console, [{"score": k, "value": v} for k, v in found["scores"].items() if v is not None], "Scores")
     print_table(console, found["rules"], "Rules")
-    for title in ("narration", "documents", "captions", "selections", "failures"):
+    for title in ("narration", "judgements", "documents", "captions", "selections", "failures"):
         if found[title]:
             print_table(console, found[title], title.capitalize())
 

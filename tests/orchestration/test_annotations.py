@@ -27,6 +27,7 @@ from reelmill.pipelines.curate import recipes
 from reelmill.pipelines.curate.run import CurateOptions, curate
 from reelmill.pipelines.ledger.select import SelectOptions, select
 from reelmill.pipelines.ledger.verify import verify
+from reelmill.pipelines.report.explain import explain
 from reelmill.tokenize.documents import parse, passages
 from reelmill.tokenize.shards import read_footer
 
@@ -300,6 +301,11 @@ def test_judges_are_asked_once_and_what_they_say_are_columns(out):
     query = "SELECT speech_score, talking_head, speech_agreement FROM samples WHERE uri = 'plane.mp4'"
     assert [tuple(row.values()) for row in rows(out, query)] == [(4.0, 0.0, None)]
     assert verdict(out) == ("kept", None)
+    told = explain(out, "plane.mp4")["judgements"]
+    assert [(row["judge"], row["text"]) for row in told] == [
+        ("speech", "Steps in order."),
+        ("talking_head", "A sheet is folded."),
+    ]
     assert verify(RunFolder(out)).problems == []
 
 

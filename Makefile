@@ -2,7 +2,7 @@
 #   make curate [DUMP=folder] [OUT=out/sample] [RECIPE=sample|video|text|web|emu3_5]      make train [DATA=out/sample] [RECIPE=auto]
 #   make demo     a small world of landscapes: drawn, curated, learned; then what is new to it is drawn, and the page to draw
 #                 on is served (PAGE= leaves that out). About 6 CPU-minutes
-#   make test   make test-slow   make check   make bench
+#   make test   make test-slow   make check   make bench   make bench-peers [PEERS=...]
 #   make torture [MINUTES=10] [SEED=N]
 #   make docs   the documentation as a site, build/site/index.html
 # TORCH: what pip installs first. On a machine with a GPU: make curate TORCH="torch torchvision"; an environment that
@@ -25,7 +25,7 @@ PAGE ?= yes
 
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: curate train demo test test-slow torture check lint types docs bench clean
+.PHONY: curate train demo test test-slow torture check lint types docs bench bench-peers clean
 
 curate: $(VENV)/.ready
 	$(if $(DUMP),,@echo "The sample dump: about 2 minutes on 2 cores.")
@@ -70,6 +70,10 @@ types: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	for bench in ocr motion; do $(BIN)/python bench/$$bench.py || exit; done
+
+# PEERS="curation trl": some of them. Their environments and the table lie in build/peers.
+bench-peers: $(VENV)/.dev
+	$(BIN)/python bench/peers.py $(PEERS) --pip-args "$(PIP_ARGS)"
 
 clean:
 	rm -rf build out $(VENV)

@@ -1,6 +1,7 @@
 """What does curation cost compared with plain decoding? CPU-seconds and peak memory of whole processes.
 
     python bench/curate.py [VIDEO] [--rounds N] [--pass-only] [--raft] [--data-juicer PYTHON] [--memory] [--ray]
+        [--json]
 
 Floors and peers in the same run: PyAV decoding alone, with its fast bilinear and with its bicubic scaler (ffmpeg's
 default), the ffmpeg program decoding and scaling (where it is installed; old versions scale at three times the cost),
@@ -31,6 +32,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+from beside import Row, print_json
 
 from reelmill import weights
 from reelmill.config import to_dict
@@ -201,7 +203,7 @@ def one_pass(video: Path, folder: Path) -> dict[str, list[str]]:
 def whole_chain(video: Path) -> dict[str, list[str]]:
     """The chain without RAFT, and its processes doing nothing but start."""
     without = "motion_raft aesthetic"
-    children = "from reelmill.curation import child\nfrom reelmill.curation.expanders import image, text, video"
+    children = "from reelmill.isolation import child\nfrom reelmill.curation.expanders import image, text, video"
     return {
         CHAIN: python(SCORE, str(video), without),
         START: python(SCORE.partition("path = ")[0] + "scorer.close()", "", without),
@@ -209,8 +211,8 @@ def whole_chain(video: Path) -> dict[str, list[str]]:
     }
 
 
-def measure(jobs: dict[str, list[str]], rounds: int) -> dict[str, list[float]]:
-    """Run the jobs in turn; print all their CPU-seconds and return them by job."""
+def measure(jobs: dict[str, list[str]], rounds: int) -> dict[str, list[Cost]]:
+    """Run the jobs in turn; print all their CPU-seconds and return their costs by job."""
     runs: dict[str, list[Cost]] = {name: [] for name in jobs}
     for _ in range(rounds):
         for name, job in jobs.items():
@@ -219,7 +221,14 @@ def measure(jobs: dict[str, list[str]], rounds: int) -> dict[str, list[float]]:
         each = " ".join(f"{run.cpu:.2f}" for run in done)
         lowest, peak = min(run.cpu for run in done), max(run.memory for run in done)
         print(f"{name:46} {lowest:7.2f} CPU-s  {peak:6.0f} MB   ({each})", flush=True)
-    return {name: [run.cpu for run in done] for name, done in runs.items()}
+    return runs
+
+
+def row(work: str, peer: str, ours: list[Cost], theirs: list[Cost]) -> Row:
+    """The lowest CPU-seconds and the highest peaks of both."""
+    costs = [min(run.cpu for run in runs) for runs in (ours, theirs)]
+    peaks = [max(run.memory for run in runs) for runs in (ours, theirs)]
+    return Row(work, peer, "CPU-s", *costs, *peaks)
 
 
 def compare(what: str, ours: list[float], name: str, others: list[float]) -> None:
@@ -228,9 +237,10 @@ def compare(what: str, ours: list[float], name: str, others: list[float]) -> Non
     print(f"  {what}: {statistics.median(ratios):.2f} x {name}  ({min(ratios):.2f} to {max(ratios):.2f})", flush=True)
 
 
-def chain(video: Path, folder: Path, rounds: int, pass_only: bool, raft: bool) -> None:
+def chain(video: Path, folder: Path, rounds: int, pass_only: bool, raft: bool) -> list[Row]:
     """Floors, peers, ours."""
-    runs = measure({**one_pass(video, folder), **({} if pass_only else whole_chain(video))}, rounds)
+    measured = measure({**one_pass(video, folder), **({} if pass_only else whole_chain(video))}, rounds)
+    runs = {name: [run.cpu for run in done] for name, done in measured.items()}
     for name in (FLOOR, BICUBIC, FFMPEG, SCENEDETECT):
         if name in runs:
             compare("one pass", runs[DETECT], name, runs[name])
@@ -241,6 +251,9 @@ def chain(video: Path, folder: Path, rounds: int, pass_only: bool, raft: bool) -
         compare("chain beside starting up", busy, FLOOR, runs[FLOOR])
     if raft:
         measure({"ours: whole chain": python(SCORE, str(video), "aesthetic")}, 1)
+    peers = {SCENEDETECT: "PySceneDetect's command", FFMPEG: "ffmpeg, decoding and scaling"}
+    work = "one pass over 60 s of 720p: cuts, fades, sampled frames"
+    return [row(work, peer, measured[DETECT], measured[name]) for name, peer in peers.items() if name in measured]
 
 
 def memory(folder: Path) -> None:
@@ -271,7 +284,7 @@ def repeat(source: Path, target: Path, times: int) -> None:
                 shift += video.duration or 0
 
 
-def data_juicer(interpreter: str, folder: Path) -> None:
+def data_juicer(interpreter: str, folder: Path) -> list[Row]:
     """Data-Juicer's motion filter and ours, with the decoding and cuts that both need."""
     video = make_video(folder / "ten.mp4", 10)
     only_dis = "colourfulness quality motion_jitter text aesthetic motion_raft"
@@ -279,7 +292,8 @@ def data_juicer(interpreter: str, folder: Path) -> None:
         "peer: Data-Juicer's video_motion_score_filter": [interpreter, "-c", JUICER, str(video)],
         "ours: one pass with cuts, and motion_dis": python(SCORE, str(video), only_dis),
     }
-    measure(jobs, 1)
+    theirs, ours = measure(jobs, 1).values()
+    return [row("motion of 10 s of 720p; ours with cuts and fades", "Data-Juicer's motion filter", ours, theirs)]
 
 
 def ray(dump: Path | None, folder: Path) -> None:
@@ -308,7 +322,9 @@ def main() -> None:
     parser.add_argument("--data-juicer", metavar="PYTHON")
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--ray", action="store_true")
+    parser.add_argument("--json", action="store_true", help="rows beside peers as the last line")
     arguments = parser.parse_args()
+    rows: list[Row] = []
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         if arguments.memory:
@@ -316,10 +332,12 @@ def main() -> None:
         elif arguments.ray:
             ray(arguments.video, folder)
         elif arguments.data_juicer:
-            data_juicer(arguments.data_juicer, folder)
+            rows = data_juicer(arguments.data_juicer, folder)
         else:
             video = arguments.video or make_video(folder / "made.mp4", 60)
-            chain(video, folder, max(arguments.rounds, 1), arguments.pass_only, arguments.raft)
+            rows = chain(video, folder, max(arguments.rounds, 1), arguments.pass_only, arguments.raft)
+    if arguments.json:
+        print_json(rows)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Memory of a step of preference training, here and in TRL: same pairs, same weights, float32.
 
-    python bench/dpo.py [--vocabulary 184622] [--hidden 128] [--layers 2] [--pairs 4] [--longest 2000]
+    python bench/dpo.py [--vocabulary 184622] [--hidden 128] [--layers 2] [--pairs 4] [--longest 2000] [--json]
 
 Baseline: TRL's `DPOTrainer` (loss "sigmoid" with "sft", sdpa attention), whose collator pads, on a `LlamaForCausalLM`.
 Each runs in a process of its own with one thread: the loss of all pairs in one forward pass, and backward. Prints
@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from beside import Row, print_json
 
 from reelmill.compat import torchvision
 from reelmill.tokenize import documents
@@ -179,6 +180,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--pairs", type=int, default=4)
     parser.add_argument("--longest", type=int, default=2_000)
+    parser.add_argument("--json", action="store_true", help="rows beside peers as the last line")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -198,12 +200,17 @@ def main() -> None:
             f"{sum(lengths):,} tokens ({2 * args.pairs * max(lengths):,} padded)"
         )
         print(f"{'':32} {'CPU-s':>7} {'loss':>10} {'MB above weights, gradients':>28} {'ratio':>6}")
-        base = None
+        base, found = None, {}
         for kind, name in KINDS.items():
-            costs = child(kind, Path(place))
+            costs = found[kind] = child(kind, Path(place))
             base = base or costs["above"]
             above = f"{costs['above']:28,.0f} {costs['above'] / base:6.2f}"
             print(f"{name:32} {costs['seconds']:7.1f} {costs['loss']:10.6f} {above}", flush=True)
+    if args.json:
+        ours_now, theirs_now = found["ours"], found["trl-stored"]
+        peaks = ours_now["above"], theirs_now["above"]
+        work = "a step of preference training, stored reference"
+        print_json([Row(work, "TRL's DPOTrainer", "CPU-s", ours_now["seconds"], theirs_now["seconds"], *peaks)])
 
 
 if __name__ == "__main__":

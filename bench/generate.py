@@ -1,6 +1,6 @@
 """Image tokens per CPU-second, compared with transformers' `generate`.
 
-    python bench/generate.py [--recipe small] [--images 4] [--height 24] [--width 29] [--guidance 3]
+    python bench/generate.py [--recipe small] [--images 4] [--height 24] [--width 29] [--guidance 3] [--json]
 
 Random weights of a recipe's model, the same in both; images of HEIGHT rows of WIDTH codes under Emu3's constraint, with
 guidance (conditional and unconditional rows in one batch), top-k 2,048, float32. The peer is `Emu3ForCausalLM.generate`
@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from beside import Row, print_json
 
 from reelmill.compat import torchvision
 from reelmill.eval.generation import SamplingParams, TokenSampling, continuations, image_request
@@ -90,6 +91,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=29)
     parser.add_argument("--guidance", type=float, default=3.0)
     parser.add_argument("--check", action="store_true", help="draw the likeliest tokens and compare them")
+    parser.add_argument("--json", action="store_true", help="rows beside peers as the last line")
     args = parser.parse_args()
     torch.manual_seed(0)
     vocab = Vocabulary("qwen", 32_768)
@@ -131,6 +133,9 @@ def main() -> None:
     print(f"ours draws {rates['ours'] / rates['peer: Emu3ForCausalLM.generate']:.2f} x as many tokens a CPU-second")
     if args.check:
         print(f"the same tokens: {(one == other).mean():.2%}")
+    if args.json:
+        theirs_s, ours_s = (1000 / rate for rate in rates.values())
+        print_json([Row("drawing pictures", "transformers' generate", "CPU-s a thousand tokens", ours_s, theirs_s)])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Throughput of the loader per CPU-second, compared with other loaders and packers on the same documents.
 
-    python bench/loader.py [--peers PYTHON] [--rounds 3] [--documents 4500]
+    python bench/loader.py [--peers PYTHON] [--rounds 3] [--documents 4500] [--json]
     python bench/loader.py --row-groups 40          what a shuffle over many row groups costs
     python bench/loader.py --packing                documents a CPU-second, and rows over the fewest possible
 
@@ -28,9 +28,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+from beside import Row, print_json
 
 CONTEXT = 5120
-PEERS = ("streaming", "webdataset", "trl")
+PEERS = {"streaming": "MosaicML streaming", "webdataset": "webdataset", "trl": "TRL's packing"}
 
 
 def make_documents(count: int, seed: int = 0) -> Iterator[np.ndarray]:
@@ -160,7 +161,7 @@ def measure_peer(name: str, folder: Path) -> None:
     print(json.dumps({"tokens": tokens, "cpu_s": time.process_time() - began}))
 
 
-def compare(count: int, rounds: int, peers: str | None) -> None:
+def compare(count: int, rounds: int, peers: str | None) -> list[Row]:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         lists = list(make_documents(count))
@@ -190,6 +191,10 @@ def compare(count: int, rounds: int, peers: str | None) -> None:
     base = best.get("streaming") or best["reelmill, packed"]
     for name, rate in best.items():
         print(f"{name:45} {rate / 1e6:8.1f} M tokens a CPU-second {rate / base:8.2f}")
+    costs = {name: 1e6 / rate for name, rate in best.items()}
+    ours_s = costs["reelmill, packed"]
+    work = "an epoch of token documents"
+    return [Row(work, PEERS[name], "CPU-s a million tokens", ours_s, costs[name]) for name in PEERS if name in costs]
 
 
 def row_groups(groups: int, rounds: int) -> None:
@@ -240,6 +245,7 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=4_500)
     parser.add_argument("--row-groups", type=int, metavar="N")
     parser.add_argument("--packing", action="store_true")
+    parser.add_argument("--json", action="store_true", help="rows beside peers as the last line")
     parser.add_argument("--peer", choices=PEERS, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -250,7 +256,9 @@ def main() -> None:
     elif args.row_groups:
         row_groups(args.row_groups, args.rounds)
     else:
-        compare(args.documents, args.rounds, args.peers)
+        rows = compare(args.documents, args.rounds, args.peers)
+        if args.json:
+            print_json(rows)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Claim: the text chain reads about 1 MB of text a CPU-second, children included, and several times what datatrove
 reads by the same filters on the same texts.
 
-    python bench/text.py [FILE.jsonl ...] [--mb 3]
+    python bench/text.py [FILE.jsonl ...] [--mb 3] [--json]
 
 Texts are the `text` of JSON lines, else Python's reference manual and the descriptions of installed packages, divided
 at ends of paragraphs into at most 4,000 characters. Chain: encoding, cleaning, masks, language, Gopher's two filters,
@@ -20,6 +20,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from pydoc_data.topics import topics
 
+from beside import Row, print_json
 from datatrove.data import Document
 from datatrove.pipeline.filters import (
     c4_filters,
@@ -103,6 +104,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("files", nargs="*")
     parser.add_argument("--mb", type=float, default=3.0)
+    parser.add_argument("--json", action="store_true", help="rows beside peers as the last line")
     options = parser.parse_args()
     found, size = texts(options.files, options.mb * 1e6)
     print(f"{len(found)} texts, {size / 1e6:.2f} MB")
@@ -111,20 +113,26 @@ def main():
     print(f"reelmill: {seconds:.2f} CPU-s, {size / 1e6 / seconds:.2f} MB a CPU-second")
     for name, part in parts.items():
         print(f"  {name:20} {part:.2f}")
+    peers = {}
     if find_spec("spacy"):
         theirs(found[:1])
-        compare("datatrove, spaCy", found, size)
+        peers["datatrove, spaCy"] = compare("datatrove, spaCy", found, size)
     for module in FILTERS:
         if hasattr(module, "split_into_words"):
             module.split_into_words = lambda text, language: split_words(text)
         if hasattr(module, "split_into_sentences"):
             module.split_into_sentences = lambda text, language: text.split(". ")
-    compare("datatrove, own words", found, size)
+    peers["datatrove, our words"] = compare("datatrove, own words", found, size)
+    if options.json:
+        millions = size / 1e6
+        work = "filters of texts (ours with encodings, language, masks)"
+        print_json([Row(work, name, "CPU-s a MB", seconds / millions, cost / millions) for name, cost in peers.items()])
 
 
 def compare(name, found, size):
     seconds, kept = theirs(found)
     print(f"{name}: {seconds:.2f} CPU-s, {size / 1e6 / seconds:.2f} MB a CPU-second, {kept} texts pass")
+    return seconds
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from reelmill.media.source import Source, reading_order
 from reelmill.orchestration.changed import MARK
 from reelmill.orchestration.decoding_worker import DecodingWorker
 from reelmill.orchestration.engine import Receipt, Task
+from reelmill.orchestration.picture_batches import Codes, PictureBatches
 from reelmill.orchestration.plan import group_by
 from reelmill.orchestration.positions import Positions
 from reelmill.orchestration.recipe import Recipe
@@ -191,12 +192,17 @@ def stale_tasks(folder: RunFolder, selection: str, fingerprint: str) -> list[Tas
     ]
 
 
+Picture = tuple[dict[str, Any], Mapping[str, Any], Any]
+
+
 @dataclass
 class Made:
-    """Token rows of an item's samples, and by their ids the failures of those that have none."""
+    """Token rows of an item's samples, and by their ids the failures of those that have none. `pictures` are samples
+    whose picture is still to be encoded, with their clips and pixels [H, W, 3]."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     failures: dict[str, ItemFailed] = field(default_factory=dict)
+    pictures: list[Picture] = field(default_factory=list)
 
 
 class TokenWorker(DecodingWorker):
@@ -212,8 +218,9 @@ class TokenWorker(DecodingWorker):
     def __call__(self, task: Task) -> Receipt:
         """Tokenize and commit one unit's samples."""
         began, decoding = time.process_time(), self._child.cpu_s
-        rows: list[dict[str, Any]] = []
+        rows: list[dict[str, Any] | None] = []
         failed: dict[str, ItemFailed] = {}
+        pictures = PictureBatches(self._tokenizer)
         scored = self._scored(task["unit"])
         items = sorted(group_by(task["rows"], "item_id"), key=lambda item: reading_order(self._sources[item[0]]))
         self._positions = Positions(self._folder, task["unit"])
@@ -222,7 +229,12 @@ class TokenWorker(DecodingWorker):
             made = self._item(scored.get(item_id, {}), samples)
             rows.extend(made.rows)
             failed.update(made.failures)
-        done = {row["sample_id"] for row in rows}
+            for picture in made.pictures:
+                rows.append(None)
+                pictures.add(picture[2], partial(self._take_codes, rows, failed, len(rows) - 1, picture))
+        pictures.flush()
+        made_rows = [row for row in rows if row is not None]
+        done = {row["sample_id"] for row in made_rows}
         short = ItemFailed("item", f"too_short: less than one latent frame of {self._tokenizer.temporal} frames")
         failures = [
             self._failure(sample, failed.get(sample["sample_id"], short))
@@ -232,10 +244,10 @@ class TokenWorker(DecodingWorker):
         tag = task.get("tag") or content_tag(row["sample_id"] for row in task["rows"])
         seconds = {"decode": self._child.cpu_s - decoding, "encode": time.process_time() - began}
         self._commit_timings(task, tag, seconds)
-        self._commit(task["unit"], tag, rows, failures)
+        self._commit(task["unit"], tag, made_rows, failures)
         self._positions.end()
-        tokens = sum(row["n_tokens"] for row in rows)
-        counts = {"items": len(task["rows"]), "documents": len(rows), "tokens": tokens, "failed": len(failures)}
+        tokens = sum(row["n_tokens"] for row in made_rows)
+        counts = {"items": len(task["rows"]), "documents": len(made_rows), "tokens": tokens, "failed": len(failures)}
         return {"unit": task["unit"], **counts}
 
     def _commit(self, unit: int, tag: str, rows: list[dict[str, Any]], failures: list[dict[str, Any]]) -> None:
@@ -296,15 +308,20 @@ class TokenWorker(DecodingWorker):
             decode_clips(self._child, job, source, self._options, clips, take)
         except Exception as error:
             made.rows.clear()
+            made.pictures.clear()
             made.failures.update({sample["sample_id"]: failure_of(error) for sample in samples})
         return made
 
     def _documents(self, samples: list[dict[str, Any]], made: Made, clips: Iterator[Decoded]) -> None:
         by_id = {sample["sample_id"]: sample for sample in samples}
         made.rows.clear()
+        made.pictures.clear()
         for clip, decoded in clips:
             sample = by_id[clip["key"].partition("/")[0]]
             if sample["sample_id"] in made.failures:
+                continue
+            if sample["kind"] == "image":
+                made.pictures.append((sample, clip, decoded[0]))
                 continue
             try:
                 made.rows.append(self._document(sample, clip, decoded))
@@ -316,19 +333,37 @@ class TokenWorker(DecodingWorker):
         if sample["kind"] == "text":
             ids = documents.text_document(self._vocab, decoded)
         else:
-            ids = self._visual_document(sample, clip, decoded)
+            ids = self._clip_document(sample, clip, decoded)
+        return self._document_row(sample, clip, ids)
+
+    def _take_codes(
+        self,
+        rows: list[dict[str, Any] | None],
+        failed: dict[str, ItemFailed],
+        place: int,
+        picture: Picture,
+        codes: Codes | Exception,
+    ) -> None:
+        """A picture is encoded, or could not be: its document, in its place."""
+        sample, clip, _ = picture
+        try:
+            if isinstance(codes, Exception):
+                raise codes
+            after = documents.caption_after(sample["sample_id"], self._config.caption_after, self._config.seed)
+            ids = documents.image_document(self._vocab, codes, sample["caption"], caption_after=after)
+            rows[place] = self._document_row(sample, clip, ids)
+        except Exception as error:
+            failed[sample["sample_id"]] = failure_of(error)
+
+    def _document_row(self, sample: dict[str, Any], clip: Mapping[str, Any], ids: Any) -> dict[str, Any]:
         known = {key: sample[key] for key in ("sample_id", "licence", "source", "url", "uri", "caption_source")}
         place = {"item_id": sample["item_id"], "part": clip["part"], "start_s": clip["start_s"]}
         return document_row(self._vocab, ids, fingerprint=self._fingerprint, **known, **place)
 
-    def _visual_document(self, sample: dict[str, Any], clip: Mapping[str, Any], frames: Any) -> Any:
-        caption = sample["caption"]
+    def _clip_document(self, sample: dict[str, Any], clip: Mapping[str, Any], frames: Any) -> Any:
         after = documents.caption_after(sample["sample_id"], self._config.caption_after, self._config.seed)
-        if sample["kind"] == "image":
-            codes = self._tokenizer.encode_image(frames[0])
-            return documents.image_document(self._vocab, codes, caption, caption_after=after)
         codes = self._tokenizer.encode(frames)
-        return documents.clip_document(self._vocab, codes, caption, clip["fps"], caption_after=after)
+        return documents.clip_document(self._vocab, codes, sample["caption"], clip["fps"], caption_after=after)
 
     def _clips(self, sample: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """The parts of a sample, each at most `max_latent_frames` long; none for a clip shorter than a latent frame."""

@@ -20,6 +20,7 @@ from reelmill.orchestration.views import LedgerQueries
 from reelmill.pipelines.curate import recipes
 from reelmill.pipelines.curate.run import CurateOptions
 from reelmill.pipelines.curate.run import curate as run
+from reelmill.tokenize.vision.tokenizer import VisionTokenizer
 
 SETTINGS = (
     "rules.image_resolution.min=0",
@@ -107,14 +108,14 @@ def test_each_costs_itself(dump, recipe, tmp_path, executor, monkeypatch, capsys
 
 def failing(monkeypatch, errors):
     """Documents of the samples of these uris fail, each with its error."""
-    whole = tokens.TokenWorker._visual_document
+    whole = tokens.TokenWorker._document_row
 
-    def fail(self, sample, clip, frames):
+    def fail(self, sample, clip, ids):
         if sample["uri"] in errors:
             raise errors[sample["uri"]]
-        return whole(self, sample, clip, frames)
+        return whole(self, sample, clip, ids)
 
-    monkeypatch.setattr(tokens.TokenWorker, "_visual_document", fail)
+    monkeypatch.setattr(tokens.TokenWorker, "_document_row", fail)
 
 
 @pytest.fixture(scope="module")
@@ -160,3 +161,20 @@ def test_the_machine_s_faults_stop_the_run_and_leave_no_row(dump, recipe, sound,
             made(dump, recipe, out, "rules.image_resolution.min=0")
     made(dump, recipe, out, "rules.image_resolution.min=0")
     assert everything(out) == everything(sound)
+
+
+def test_pictures_that_are_encoded_together_make_the_same_rows(dump, recipe, sound, tmp_path, monkeypatch):
+    out, groups = shutil.copytree(sound, tmp_path / "out"), []
+    without(out, "tokens", "failures")
+    alone = VisionTokenizer.encode_images
+
+    def encode_images(self, images):
+        groups.append(len(images))
+        return np.concatenate([alone(self, image[None]) for image in images])
+
+    monkeypatch.setattr(VisionTokenizer, "pictures_at_once", 3)
+    monkeypatch.setattr(VisionTokenizer, "encode_images", encode_images)
+    made(dump, recipe, out, "rules.image_resolution.min=0")
+    assert everything(out) == everything(sound)
+    # Four of 240 x 200, in two groups, and one of another shape.
+    assert sorted(groups) == [1, 1, 3]

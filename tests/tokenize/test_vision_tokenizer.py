@@ -12,7 +12,7 @@ from reelmill.tokenize.layout import EMU3_5
 from reelmill.tokenize.vision import evaluate, load, load_by_fingerprint, names, save
 from reelmill.tokenize.vision.movq import MoVQ
 from reelmill.tokenize.vision.tiles import tiles
-from reelmill.tokenize.vision.tokenizer import WEIGHTS, RunConfig
+from reelmill.tokenize.vision.tokenizer import WEIGHTS, RunConfig, VisionTokenizer
 from reelmill.train.vision.media import MediaFile, read_picture, read_video
 
 NAME = "reelmill-tok-xs"
@@ -127,6 +127,18 @@ def test_an_image_is_four_equal_frames(tokenizer):
     assert np.array_equal(codes, tokenizer.encode(np.stack([image] * 4))[0])
     first = tokenizer.decode(codes[None])[0].astype(int)
     assert np.abs(first - tokenizer.decode_image(codes)).max() <= 1
+
+
+@pytest.mark.parametrize("name", ["reelmill-tok-xs", "reelmill-tok-s", "reelmill-tok16-s"])
+def test_pictures_of_one_size_are_encoded_together(name, monkeypatch):
+    """As a GPU does it, with a picture of tiles, and one picture left over."""
+    pictures = rendered_clip(3, 40, 536)[:, :, ::-1]
+    apart = load(name, RunConfig(tile=512))
+    expected = [apart.encode_image(picture) for picture in pictures]
+    assert np.array_equal(apart.encode_images(pictures), expected)
+    monkeypatch.setattr(VisionTokenizer, "pictures_at_once", 2)
+    # Sums in another order move few codes, if any.
+    assert np.mean(apart.encode_images(pictures) == expected) > 0.98
 
 
 @settings(max_examples=60, deadline=None)

@@ -96,6 +96,11 @@ class VisionTokenizer:
         self._encode_frames = torch.compile(encode) if run.compile else encode
         self._decode_frames = torch.compile(decode) if run.compile else decode
 
+    @property
+    def pictures_at_once(self) -> int:
+        """How many pictures of one size one call of the encoder takes; on the CPU 1, as `_features` says why."""
+        return 1 if self.run.device == "cpu" else self.run.batch
+
     def encode(self, frames: Frames) -> Codes:
         """[T, H, W, 3] uint8 RGB to [ceil(T/4), ceil(H/8), ceil(W/8)] int32 codes.
 
@@ -118,12 +123,23 @@ class VisionTokenizer:
     def encode_image(self, image: Frames) -> Codes:
         """[H, W, 3] uint8 RGB to [ceil(H/8), ceil(W/8)] int32 codes: those of 4 equal frames."""
         self._check(image, ndim=3)
-        codes = np.empty(grid((1, *image.shape[:2]), self.temporal, self.spatial)[1:], dtype=np.int32)
+        codes: Codes = self.encode_images(image[None])[0]
+        return codes
+
+    def encode_images(self, images: Frames) -> Codes:
+        """[N, H, W, 3] uint8 RGB, N pictures of one size, to [N, ceil(H/8), ceil(W/8)] int32 codes: of each those of
+        `encode_image`. They are encoded `pictures_at_once`."""
+        self._check(images, ndim=4)
+        codes = np.empty((len(images), *grid((1, *images.shape[1:3]), self.temporal, self.spatial)[1:]), dtype=np.int32)
+        together = self.pictures_at_once
         with torch.inference_mode(), self._autocast():
-            for tile in tiles(codes.shape, self.run.tile // self.spatial):
-                features = self._features(image[None][:, *tile.pixels(self.spatial)])
-                found = self._codes(features.expand(self.temporal, -1, -1, -1), Stream())
-                codes[tile.inner] = found[0, *tile.kept]
+            for first in range(0, len(images), together):
+                some = slice(first, first + together)
+                for tile in tiles(codes.shape[1:], self.run.tile // self.spatial):
+                    features = self._features(images[some][:, *tile.pixels(self.spatial)])
+                    still = features[:, None].expand(-1, self.temporal, -1, -1, -1)
+                    found = self.model.quantize.encode(self.model.merge(still, Stream()))[:, 0]
+                    codes[some][:, *tile.inner] = found.to(torch.int32).cpu().numpy()[:, *tile.kept]
         return codes
 
     def decode(self, codes: Codes, shape: tuple[int, int, int] | None = None) -> Frames:
@@ -176,7 +192,7 @@ class VisionTokenizer:
 
     def _features(self, frames: Frames) -> Tensor:
         """[n, H, W, 3] to [n, z, ceil(H/8), ceil(W/8)]."""
-        pixels = torch.tensor(frames, device=self.run.device)
+        pixels = torch.tensor(np.ascontiguousarray(frames), device=self.run.device)
         pixels = pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
         missing = [-side % self.spatial for side in pixels.shape[-2:]]
         pixels = F.pad(pixels, (0, missing[1], 0, missing[0]), mode="replicate")

@@ -1,4 +1,4 @@
-"""Captions by vLLM in the worker's own process, on GPUs: the samples of a task in one batch."""
+"""Captions by vLLM in the worker's own process, on GPUs: it answers while the next samples are decoded."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from reelmill.config import at_least
+from reelmill.curation.captions.ahead import decoded_ahead
 from reelmill.curation.captions.config import VllmConfig
 from reelmill.curation.captions.contract import (
     Answer,
@@ -17,6 +18,9 @@ from reelmill.curation.captions.contract import (
 )
 from reelmill.curation.captions.frames import conversations
 from reelmill.errors import ConfigError
+
+LEAST = 8
+"""Questions of a call, but for the last: fewer would leave most of a GPU idle."""
 
 
 class VllmCaptioner(ModelCaptioner):
@@ -51,12 +55,10 @@ class VllmCaptioner(ModelCaptioner):
         self._sampling = vllm.SamplingParams(max_tokens=settings.max_tokens, temperature=settings.temperature)
 
     def ask(self, questions: Iterator[Question]) -> Iterable[Reply]:
-        """All questions in one call."""
-        batch = list(questions)
-        messages: list[Any] = [conversation for question in batch for conversation in conversations(question)]
-        if not messages:
-            return
-        outputs = iter(self._llm.chat(messages, self._sampling, use_tqdm=False))
-        for question in batch:
-            choices = [next(outputs).outputs[0] for _ in question.parts]
-            yield Reply(question, [Answer(choice.text, choice.finish_reason == "length") for choice in choices])
+        """In calls of `LEAST` questions or more: of all that were decoded while it answered those before."""
+        for batch in decoded_ahead(questions, LEAST):
+            messages: list[Any] = [conversation for question in batch for conversation in conversations(question)]
+            outputs = iter(self._llm.chat(messages, self._sampling, use_tqdm=False))
+            for question in batch:
+                choices = [next(outputs).outputs[0] for _ in question.parts]
+                yield Reply(question, [Answer(choice.text, choice.finish_reason == "length") for choice in choices])

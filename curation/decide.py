@@ -58,7 +58,7 @@ def decide(
         raise ConfigError(f"a rule cannot be computed over these samples: {error}") from None
     if duplicates is not None and (duplicates.against or duplicates.exclude):
         decided = _without_copies_elsewhere(connection, decided, duplicates)
-    if duplicates is not None and duplicates.near:
+    if duplicates is not None and (duplicates.near or duplicates.semantic):
         decided = _without_copies(connection, decided, duplicates)
     decided = keep_within(connection, decided, quotas or {})
     return decided.select(VERDICTS.names).cast(VERDICTS)
@@ -70,7 +70,7 @@ def _without_copies_elsewhere(
     """The same verdicts, where copies of what other run folders hold are rejected."""
     connection.register("decided", decided)
     against, exclude = ([str(Path(name).resolve()) for name in names] for names in (config.against, config.exclude))
-    bounds = [config.min_text_similarity, config.min_similarity]
+    bounds = _bounds(config, near=True, semantic=False)
     found: pa.Table = connection.sql(_ELSEWHERE, params=[*bounds, against, exclude]).to_arrow_table()
     connection.unregister("decided")
     return found
@@ -79,7 +79,7 @@ def _without_copies_elsewhere(
 def _without_copies(connection: duckdb.DuckDBPyConnection, decided: pa.Table, config: DuplicatesConfig) -> pa.Table:
     """The same verdicts, where near copies of a kept sample are rejected, and clusters are named."""
     connection.register("decided", decided)
-    least = [config.min_text_similarity, config.min_similarity]
+    least = _bounds(config, config.near, config.semantic)
     pairs = [Pair(*row) for row in connection.execute(_PAIRS, least).fetchall()]
     named = list({name for pair in pairs for name in (pair.sample_id, pair.other_id)})
     members = {row[0]: Member(*row) for row in connection.execute(_MEMBERS, [named]).fetchall()}
@@ -95,14 +95,21 @@ def _without_copies(connection: duckdb.DuckDBPyConnection, decided: pa.Table, co
     return found
 
 
-_BOUND = "CASE WHEN {}method = 'minhash' THEN $1::DOUBLE ELSE $2::DOUBLE END"
+def _bounds(config: DuplicatesConfig, near: bool, semantic: bool) -> list[float | None]:
+    """Similarities from which on texts, looks and embeddings are copies; None for those that do not count."""
+    looks = [config.min_text_similarity, config.min_similarity] if near else [None, None]
+    return [*looks, config.min_semantic_similarity if semantic else None]
+
+
+_BOUND = """CASE WHEN {0}method = 'minhash' THEN $1::DOUBLE WHEN starts_with({0}method, 'embedding') THEN $3::DOUBLE
+    ELSE $2::DOUBLE END"""
 _PAIRS = f"""SELECT sample_id, other_id, similarity, method FROM duplicates
-WHERE similarity >= {_BOUND.format("")} AND other_run IS NULL"""
+WHERE similarity >= {_BOUND.format("")} AND other_run IS NULL ORDER BY NOT starts_with(method, 'embedding')"""
 _OF_THE_PAIR = ("similarity", "method", "other_run")
 _ELSEWHERE = f"""WITH found AS (
-    SELECT sample_id, bool_or(other_run IN $4) AS is_excluded,
-        {", ".join(f"max_by({name}, (other_run IN $4, similarity)) AS {name}" for name in _OF_THE_PAIR)}
-    FROM duplicates WHERE similarity >= {_BOUND.format("")} AND (other_run IN $3 OR other_run IN $4) GROUP BY sample_id
+    SELECT sample_id, bool_or(other_run IN $5) AS is_excluded,
+        {", ".join(f"max_by({name}, (other_run IN $5, similarity)) AS {name}" for name in _OF_THE_PAIR)}
+    FROM duplicates WHERE similarity >= {_BOUND.format("")} AND (other_run IN $4 OR other_run IN $5) GROUP BY sample_id
 )
 SELECT d.* EXCLUDE (now, is_excluded, similarity, method, other_run) REPLACE (
     CASE WHEN now THEN 'rejected' ELSE d.status END AS status,
@@ -124,7 +131,8 @@ WHERE list_contains($1, s.sample_id)"""
 _DROPPED = f"""SELECT d.* REPLACE (
     CASE WHEN now THEN 'rejected' ELSE d.status END AS status,
     CASE WHEN now THEN 'duplicates' ELSE d.stage END AS stage,
-    CASE WHEN now THEN 'near_duplicate' ELSE d.rule END AS rule,
+    CASE WHEN NOT now THEN d.rule WHEN starts_with(c.method, 'embedding') THEN 'semantic_duplicate'
+        ELSE 'near_duplicate' END AS rule,
     CASE WHEN now THEN c.similarity ELSE d.value END AS value,
     CASE WHEN now THEN {_BOUND.format("c.")} ELSE d.threshold END AS threshold,
     coalesce(d.duplicate_of, CASE WHEN now THEN o.item_id END) AS duplicate_of,

@@ -19,6 +19,8 @@ from reelmill.media.details import no_details
 
 Kind = Literal["video", "image", "text", "audio"]
 ColumnType = Literal["DOUBLE", "BIGINT", "VARCHAR", "BOOLEAN"]
+VECTOR = "vector"
+"""What a scorer that embeds gives beside its columns."""
 
 
 @dataclass
@@ -82,6 +84,9 @@ class Scorer(ABC):
     shares: ClassVar[Mapping[str, str]] = {}
     precedence: ClassVar[int] = 0
     approximate: ClassVar[Mapping[str, str]] = {}
+    embeds: ClassVar[bool] = False
+    """Whether a dict may have `VECTOR` too, float16 [D] of unit length, which goes into the table `embeddings`
+    with the column `embedding_model`."""
     version: ClassVar[int] = 0
     """Raised when the same options give other values; a part of the score fingerprint unless 0."""
 

@@ -420,7 +420,19 @@ RESERVED = {
     *OF_THE_SOUND,
     *OF_THE_KEYFRAMES,
     *OF_THE_JUDGES,
-    *("caption", "caption_source", "motion_score", "failed", "selection", "uri", "source", "licence", "url", "alt"),
+    *(
+        "vector",
+        "caption",
+        "caption_source",
+        "motion_score",
+        "failed",
+        "selection",
+        "uri",
+        "source",
+        "licence",
+        "url",
+        "alt",
+    ),
 }
 """Names that a scorer may not give to a column: the views have them already."""
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from reelmill.curation.interfaces import Sample, Scorer
+from reelmill.curation.interfaces import VECTOR, Sample, Scorer
 from reelmill.curation.ledger import ARROW_TYPES
 from reelmill.curation.rules import RuleFilter
 from reelmill.errors import brief
@@ -152,11 +152,15 @@ def _checked(scorer: Scorer, samples: Sequence[Sample], found: list[dict[str, An
     """What a scorer gave, as plain values of its columns' types; NaN is no score. Raises for anything else."""
     if len(found) != len(samples):
         raise ValueError(f"{len(found)} results for {len(samples)} samples")
+    vectors = [scores.pop(VECTOR, None) for scores in found] if scorer.embeds else []
     if wrong := [scores for scores in found if scores.keys() != scorer.columns.keys()]:
         raise ValueError(f"gave {sorted(wrong[0])}, its columns are {sorted(scorer.columns)}")
     schema = pa.schema([(column, ARROW_TYPES[kind]) for column, kind in scorer.columns.items()])
     plain: list[dict[str, Any]] = pa.Table.from_pylist(found, schema=schema).to_pylist()
-    return [{column: None if _is_nan(value) else value for column, value in scores.items()} for scores in plain]
+    checked = [{column: None if _is_nan(value) else value for column, value in scores.items()} for scores in plain]
+    for scores, vector in zip(checked, vectors, strict=bool(vectors)):
+        scores[VECTOR] = vector
+    return checked
 
 
 def _has_none(row: Mapping[str, Any], scorer: Scorer) -> bool:

@@ -17,10 +17,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from reelmill.curation.duplicates.clusters import CROWD
+from reelmill.curation.duplicates.config import SEMANTIC_CANDIDATES
 from reelmill.curation.duplicates.find import best_of
 from reelmill.curation.duplicates.pair import Pair
 from reelmill.curation.duplicates.texts import text_pairs
+from reelmill.curation.embeddings import close_pairs
 from reelmill.curation.ledger import DUPLICATES, read_schema
+from reelmill.orchestration.embeddings import blocks
 from reelmill.orchestration.looks import Library
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries
@@ -28,12 +32,17 @@ from reelmill.orchestration.views import LedgerQueries
 PAIRS = "duplicates/pairs.parquet"
 KINDS = ("image", "video")
 _DIGESTS = b"reelmill.compared"
+_SEMANTIC = "embeddings"
+"""What the digests name it by that embeddings were compared."""
 
 
-def find_duplicates(folder: RunFolder, against: Sequence[str] = (), exclude: Sequence[str] = ()) -> int:
+def find_duplicates(
+    folder: RunFolder, against: Sequence[str] = (), exclude: Sequence[str] = (), semantic: bool = False
+) -> int:
     """Bring the table of pairs up to date; returns how many units were new or changed.
 
-    `against`, `exclude`: run folders whose kept samples, or all of them, are looked for. DataError where one is none.
+    `against`, `exclude`: run folders whose kept samples, or all of them, are looked for. `semantic`: embeddings of this
+    folder are compared too. DataError where a folder is none.
     """
     others = {str(Path(name).resolve()): name not in exclude for name in (*against, *exclude)}
     before = _compared(folder)
@@ -47,15 +56,18 @@ def find_duplicates(folder: RunFolder, against: Sequence[str] = (), exclude: Seq
         units = ours.digests()
         compared = {str(unit): digest for unit, digest in units.items()}
         compared |= {root: _digest(other) for root, other in theirs.items()}
+        compared |= {_SEMANTIC: "compared"} if semantic else {}
         stale = {key for key, digest in before.items() if compared.get(key) != digest}
         if not stale and compared.keys() == before.keys():
             return 0
         new = sorted(unit for unit in units if before.get(str(unit)) != compared[str(unit)])
         rows = [row for row in _rows(folder) if stale.isdisjoint(_parts(row))]
         rows += _within(ours, new)
+        if semantic:
+            rows += _semantic(ours, new if _SEMANTIC in before else sorted(units))
         for root, other in theirs.items():
             rows += _elsewhere(ours, new if before.get(root) == compared[root] else sorted(units), root, other)
-    once = {(row["sample_id"], row["other_run"] or "", row["other_id"]): row for row in rows}
+    once = {(row["sample_id"], row["other_run"] or "", row["other_id"], row["method"]): row for row in rows}
     table = pa.Table.from_pylist([once[key] for key in sorted(once)], schema=DUPLICATES)
     noted = table.replace_schema_metadata({_DIGESTS: json.dumps(compared, sort_keys=True)})
     folder.commit(folder.root / PAIRS, noted)
@@ -81,6 +93,22 @@ def _within(ours: Library, new: Sequence[int]) -> Iterator[dict[str, Any]]:
         one, two = by_id[pair.sample_id], by_id[pair.other_id]
         if one["item_id"] != two["item_id"]:
             yield _row(pair, one["unit"], two["unit"])
+
+
+def _semantic(ours: Library, new: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """Rows of pairs in this folder whose embeddings are close, of which at least one sample is in a new unit."""
+    for (model, _), members in ours.embedded().items():
+        units = sorted({unit for unit, _ in members.values()})
+        added = [unit for unit in units if unit in {*new}]
+        best: dict[tuple[str, str], float] = {}
+        for asked in blocks(ours.folder, model, added, members):
+            every = blocks(ours.folder, model, units, members)
+            for one, other, cosine in close_pairs(asked, every, SEMANTIC_CANDIDATES, CROWD):
+                best[min(one, other), max(one, other)] = cosine
+        for (one, other), cosine in sorted(best.items()):
+            (unit, item), (other_unit, other_item) = members[one], members[other]
+            if item != other_item:
+                yield _row(Pair(one, other, cosine, f"embedding_{model}"), unit, other_unit)
 
 
 def _elsewhere(ours: Library, units: Sequence[int], root: str, theirs: Library) -> Iterator[dict[str, Any]]:

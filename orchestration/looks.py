@@ -21,12 +21,15 @@ BATCH_UNITS = 16
 """Units whose thumbnails are in memory at a time."""
 
 _ALL, _KEPT = "true", "sample_id IN (SELECT sample_id FROM verdicts WHERE selection = 'default' AND status = 'kept')"
-_UNITS = """SELECT unit, md5(string_agg(concat(sample_id, phash, minhash), '' ORDER BY sample_id)) AS digest
-FROM scored WHERE (phash IS NOT NULL OR minhash IS NOT NULL) AND {which} GROUP BY unit"""
+_UNITS = """SELECT unit,
+    md5(string_agg(concat(sample_id, phash, minhash, embedding_model), '' ORDER BY sample_id)) AS digest
+FROM scored WHERE (phash IS NOT NULL OR minhash IS NOT NULL OR embedding_model IS NOT NULL) AND {which} GROUP BY unit"""
 _HASHED = """SELECT sample_id, item_id, unit, phash FROM scored
 WHERE kind = $1 AND phash IS NOT NULL AND {which} ORDER BY sample_id"""
 _TEXTS = """SELECT sample_id, item_id, unit, minhash FROM scored
 WHERE minhash IS NOT NULL AND {which} ORDER BY sample_id"""
+_EMBEDDED = """SELECT sample_id, item_id, unit, kind, embedding_model FROM scored
+WHERE embedding_model IS NOT NULL AND {which} ORDER BY sample_id"""
 _COLUMNS = ["sample_id", "kind", "phash", "thumbnail"]
 
 
@@ -112,6 +115,13 @@ class Library:
     def texts(self) -> list[dict[str, Any]]:
         """sample_id, item_id, unit and minhash of the texts that have one."""
         return self.ledger.rows(self._of(_TEXTS))
+
+    def embedded(self) -> dict[tuple[str, str], dict[str, tuple[int, str]]]:
+        """Unit and item of each sample that has an embedding, by model and kind, then by sample_id."""
+        found: dict[tuple[str, str], dict[str, tuple[int, str]]] = defaultdict(dict)
+        for row in self.ledger.rows(self._of(_EMBEDDED)):
+            found[row["embedding_model"], row["kind"]][row["sample_id"]] = row["unit"], row["item_id"]
+        return found
 
     def digests(self) -> dict[int, str]:
         """Of the hashes of each unit that has any."""

@@ -20,8 +20,8 @@ from reelmill.orchestration.views import LedgerQueries
 from reelmill.tokenize.shards import Footer, read_footer, write_shard
 from reelmill.written_log import read_written
 
-_BY_SAMPLE = ("captions", "judgements", "annotations", "failures", "tokens")
-_BY_ITEM = ("audio", "transcripts")
+_REWRITTEN = ("captions", "judgements", "annotations", "failures", "embeddings")
+_BY_SAMPLE, _BY_ITEM = (*_REWRITTEN, "tokens"), ("audio", "transcripts")
 _LISTS = (*((table, "sample_id") for table in _BY_SAMPLE), *((table, "item_id") for table in _BY_ITEM))
 _ORPHANS = f"""WITH known AS MATERIALIZED (SELECT DISTINCT sample_id, item_id FROM scored)
 {
@@ -44,7 +44,7 @@ def prune(folder: RunFolder) -> int:
         _rewrite(folder, path, items, write_table, "item_id")
     if not len(orphans):
         return 0
-    for table in ("captions", "judgements", "annotations", "failures"):
+    for table in _REWRITTEN:
         for path in sorted((folder.root / table).glob("unit-*.parquet")):
             _rewrite(folder, path, orphans, write_table)
     for path in sorted((folder.root / "tokens").rglob("unit-*.parquet")):

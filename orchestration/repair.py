@@ -72,8 +72,9 @@ def _cure_of_file(name: str) -> Cure | None:
     path = PurePosixPath(name)
     here = _with_checksum(name)
     table = path.parts[0] if path.parts else ""
-    if table in ("samples", "items"):
-        return Cure((*_with_checksum(f"items/{path.name}"), *_with_checksum(f"samples/{path.name}")), AGAIN)
+    if table in ("samples", "items", "embeddings"):
+        others = _with_checksum(name) if table == "embeddings" else ()
+        return Cure((*_with_checksum(f"items/{path.name}"), *_with_checksum(f"samples/{path.name}"), *others), AGAIN)
     if table in _MADE_AGAIN or name in ("run.json", "reelmill.duckdb"):
         if table == "fetched":  # rows name the tar of their bytes: without them its addresses are left to do
             rows = _with_checksum(f"fetched/{path.name[: len('unit-000000')]}.parquet")

@@ -2,7 +2,7 @@
 
     recipe.toml run.json plan.parquet
     fetched/                       bytes of addresses in tars, and what became of each address
-    items/unit-000000.parquet      the commit mark of a unit; written after samples/unit-000000.parquet
+    items/unit-000000.parquet      the commit mark of a unit; written after its samples/ and embeddings/
     samples/ captions/ tokens/     tables by unit
     verdicts/NAME.parquet          one row per sample
     checksums/                     SHA-256 beside every table
@@ -34,7 +34,7 @@ FETCHED = "fetched"
 """The folder of what was fetched (`orchestration/fetched.py`)."""
 TABLES = (
     *(FETCHED, "items", "samples", "captions", "failures", "tokens", "verdicts", "timings"),
-    *("audio", "transcripts", "judgements", "annotations", "duplicates", "alike"),
+    *("audio", "transcripts", "judgements", "annotations", "duplicates", "alike", "embeddings"),
 )
 SCHEMAS = "schemas"
 READ = frozenset({*TABLES, SCHEMAS, "plan.parquet", "recipe.toml", "run.json"} - {"timings"})

@@ -18,6 +18,7 @@ from reelmill.curation.text_bundles import batches
 from reelmill.isolation.parent import ItemFailed
 from reelmill.orchestration.attempts import Attempts
 from reelmill.orchestration.changed import MARK
+from reelmill.orchestration.embeddings import write_vectors
 from reelmill.orchestration.engine import Receipt, Task
 from reelmill.orchestration.fetched import outdated_units, resolved, waiting_units
 from reelmill.orchestration.forgotten import forgotten_hashes, tombstone
@@ -103,6 +104,7 @@ class ScoreWorker:
         self._scorer.keep_known(samples, self._before(unit))
         schema = self._scorer.samples_schema
         folder = self._folder
+        write_vectors(folder, unit, samples)
         folder.commit(folder.unit_path("samples", unit), pa.Table.from_pylist(samples, schema=schema))
         folder.commit(folder.unit_path("timings", unit), self._timings(unit, items, began))
         folder.commit(folder.unit_path("items", unit), pa.Table.from_pylist(items, schema=ITEMS))

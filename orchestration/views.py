@@ -23,6 +23,7 @@ import duckdb
 import pyarrow as pa
 
 from reelmill.curation.captions.config import CaptionConfig
+from reelmill.curation.embeddings import EMBEDDINGS
 from reelmill.curation.interleaving import InterleavedConfig
 from reelmill.curation.ledger import (
     ALIKE,
@@ -57,7 +58,7 @@ TABLES = {
         name: f"{name}/*.parquet"
         for name in (
             *("items", "samples", "verdicts", "captions", "failures", "timings"),
-            *("audio", "transcripts", "judgements", "annotations", "duplicates", "alike"),
+            *("audio", "transcripts", "judgements", "annotations", "duplicates", "alike", "embeddings"),
         )
     },
     "tokens": "tokens/**/*.parquet",
@@ -67,7 +68,8 @@ TABLES = {
 _SPANS = """SELECT * FROM read_parquet({samples}, union_by_name = true)
             WHERE unit IN (SELECT DISTINCT unit FROM items)
             UNION ALL BY NAME SELECT NULL::{keyframe}[] AS keyframes, NULL::VARCHAR AS phash, NULL::VARCHAR AS minhash,
-                NULL::VARCHAR AS thumbnail, NULL::VARCHAR AS span_alt, {since} WHERE false"""
+                NULL::VARCHAR AS thumbnail, NULL::VARCHAR AS embedding_model, NULL::VARCHAR AS span_alt,
+                {since} WHERE false"""
 
 VIEWS = {  # {table} is the table's files, a SQL list; {prefer}, {languages}, {models} are the recipe's
     "plan": """SELECT * FROM read_parquet({plan}, union_by_name = true)
@@ -133,6 +135,7 @@ VIEWS = {  # {table} is the table's files, a SQL list; {prefer}, {languages}, {m
         regexp_extract(filename, '([^/\\\\]+)[.]parquet$', 1) AS selection
         FROM (SELECT * FROM read_parquet({verdicts}, filename = true, union_by_name = true)
             UNION ALL BY NAME {decided})""",
+    "embeddings": "SELECT * EXCLUDE (unit) FROM read_parquet({embeddings}, union_by_name = true)",
     "duplicates": "SELECT * FROM read_parquet({duplicates}, union_by_name = true)",
     "captions": """SELECT * EXCLUDE (unit) REPLACE (CASE WHEN problem IS NULL AND len({languages}) > 0
         AND language NOT IN {languages} THEN 'wrong_language' ELSE problem END AS problem)
@@ -189,6 +192,7 @@ EMPTY = {
     "transcripts": TRANSCRIPTS,
     "annotations": ANNOTATIONS,
     "duplicates": DUPLICATES,
+    "embeddings": EMBEDDINGS,
     "fetches": FETCHES,
     "alike": ALIKE,
     "judgements": JUDGEMENTS,
@@ -446,6 +450,12 @@ def empty_sql(schema: pa.Schema) -> str:
     return f"SELECT {', '.join(columns)} WHERE false"
 
 
+_PLAIN = {
+    **{"string": "VARCHAR", "double": "DOUBLE", "halffloat": "FLOAT"},
+    **{"int32": "INTEGER", "int64": "BIGINT", "bool": "BOOLEAN"},
+}
+
+
 def _duckdb_type(kind: pa.DataType) -> str:
     if pa.types.is_list(kind):
         return f"{_duckdb_type(kind.value_type)}[]"
@@ -453,9 +463,7 @@ def _duckdb_type(kind: pa.DataType) -> str:
         return f"STRUCT({', '.join(f'{field.name} {_duckdb_type(field.type)}' for field in kind)})"
     if pa.types.is_timestamp(kind):
         return "TIMESTAMPTZ"
-    return {"string": "VARCHAR", "double": "DOUBLE", "int32": "INTEGER", "int64": "BIGINT", "bool": "BOOLEAN"}[
-        str(kind)
-    ]
+    return _PLAIN[str(kind)]
 
 
 def _place(column: str, values: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ from reelmill.config import at_least, differences, from_dict, nearest, override,
 from reelmill.curation import quotas, rules
 from reelmill.curation.annotations import config as annotation_config
 from reelmill.curation.captions import config as caption_config
-from reelmill.curation.duplicates.config import CANDIDATES, DuplicatesConfig
+from reelmill.curation.duplicates.config import CANDIDATES, SEMANTIC_CANDIDATES, DuplicatesConfig
 from reelmill.curation.fetching import config as fetching
 from reelmill.curation.interfaces import Kind
 from reelmill.curation.judging import config as judging_config
@@ -291,6 +291,8 @@ def check(recipe: Recipe) -> None:
     speech.check(recipe.transcripts)
     if recipe.duplicates.near and not {"phash", "minhash"} & {*score_columns(recipe.score)}:
         raise ConfigError("duplicates.near compares hashes; add [score.scorers.phash] or [score.scorers.minhash]")
+    if recipe.duplicates.semantic and "embedding_model" not in score_columns(recipe.score):
+        raise ConfigError("duplicates.semantic compares embeddings; add [score.scorers.embedding]")
     if any(name != speech.SUBTITLES for name in recipe.transcripts.sources) and not recipe.sound.measure:
         raise ConfigError("transcripts.sources hear speech, which sound.measure = true finds; set it")
 
@@ -344,6 +346,7 @@ def _check_numbers(recipe: Recipe) -> None:
     at_least("score.decode", decode, max_duration_s=0.001, sample_fps=0.001, short_side=16, long_side=16)
     at_least("score.decode.text", decode.text, max_chars=0)
     at_least("duplicates", recipe.duplicates, min_similarity=CANDIDATES, min_text_similarity=CANDIDATES)
+    at_least("duplicates", recipe.duplicates, min_semantic_similarity=SEMANTIC_CANDIDATES)
     at_least("score.scenes", recipe.score.scenes, max_s=0.1, max_open_s=0.1)
     at_least("tokens", recipe.tokens, area=1, fps=0.001, max_latent_frames=1, caption_after=0)
 
@@ -362,6 +365,7 @@ def graph(recipe: Recipe) -> str:
         "decide    exact duplicates -> "
         + " -> ".join(recipe.rules)
         + " -> near duplicates" * recipe.duplicates.near
+        + " -> semantic duplicates" * recipe.duplicates.semantic
         + "".join(f" -> {name}" for name in recipe.quotas),
         "caption   " + ", ".join(recipe.captions.sources) + "; chosen: " + ", else ".join(recipe.captions.prefer),
         *([f"annotate  {', '.join(recipe.tokens.narration.carry)}"] if recipe.tokens.narration.carry else []),

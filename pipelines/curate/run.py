@@ -15,6 +15,7 @@ import reelmill
 from reelmill import weights
 from reelmill.config import differences, identity, to_toml
 from reelmill.curation import scorers, syntax
+from reelmill.curation.embeddings import EMBEDDINGS
 from reelmill.curation.ledger import (
     ALIKE,
     ANNOTATIONS,
@@ -226,7 +227,7 @@ def _prepare(runner: StageRunner) -> None:
     columns = samples_schema(score_columns(recipe.score))
     tables = {"items": ITEMS, "samples": columns, "captions": CAPTIONS, "failures": FAILURES, "audio": AUDIO}
     tables |= {"transcripts": TRANSCRIPTS, "annotations": ANNOTATIONS, "duplicates": DUPLICATES, "fetches": FETCHES}
-    tables |= {"alike": ALIKE, "judgements": JUDGEMENTS}
+    tables |= {"alike": ALIKE, "judgements": JUDGEMENTS, "embeddings": EMBEDDINGS}
     folder.prepare({**tables, "timings": TIMINGS, "verdicts": VERDICTS, "tokens": TOKENS_SCHEMA})
     runner.database.write()
 

@@ -72,7 +72,7 @@ def decide_again(folder: RunFolder, recipe: Recipe, console: Console) -> None:
 
     Units that are new or have changed are compared with all others first, where samples have hashes.
     """
-    find_duplicates(folder, recipe.duplicates.against, recipe.duplicates.exclude)
+    find_duplicates(folder, recipe.duplicates.against, recipe.duplicates.exclude, recipe.duplicates.semantic)
     if NARRATED in recipe.score.expanders.values():
         find_alike(folder)
     write_all_verdicts(folder, recipe, console)

@@ -1,4 +1,4 @@
-"""Commands over a run folder: `sql`, `select`, `compare`, `verify`, `forget`."""
+"""Commands over a run folder: `sql`, `select`, `compare`, `similar`, `verify`, `forget`."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ def register(app: typer.Typer) -> None:
     app.command("sql")(sql)
     app.command("select")(select)
     app.command("compare")(compare)
+    app.command("similar")(similar)
     app.command("verify")(verify)
     app.command("forget")(forget)
 
@@ -99,6 +100,29 @@ def compare(
         echo_json(asdict(found))
     else:
         print_comparison(found, Console())
+
+
+def similar(
+    out: Out,
+    wanted: Annotated[str, typer.Argument(help="sample_id, file, or words (CLIP).", show_default=False)],
+    most: Annotated[int, typer.Option(min=1, help="Samples that are shown.")] = 10,
+    model: Annotated[str, typer.Option(help="Whose embeddings, where OUT has several.")] = "",
+    check: Check = False,
+    as_json: Json = False,
+) -> None:
+    """The samples whose embeddings are nearest to that of a sample, a picture, a video or words."""
+    from rich.console import Console
+
+    from reelmill.orchestration.runfolder import RunFolder
+    from reelmill.pipelines.ledger.similar import similar as run
+    from reelmill.pipelines.tables import print_table
+
+    RunFolder(out).require_sound(check)
+    rows = run(out, wanted, most, model)
+    if as_json:
+        echo_json(rows)
+    else:
+        print_table(Console(), rows)
 
 
 def forget(

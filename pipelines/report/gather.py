@@ -12,7 +12,7 @@ from reelmill.orchestration.views import LedgerQueries
 
 Rows = list[dict[str, Any]]
 KINDS = ("video", "image", "text")
-LAST = ("copy_elsewhere", "near_duplicate")
+LAST = ("copy_elsewhere", "near_duplicate", "semantic_duplicate")
 """What judges after the rules; what is no rule otherwise comes before them."""
 MAX_ROWS = 40
 """Rows of a table on the page; what is more is counted in one line."""

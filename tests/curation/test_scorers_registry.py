@@ -73,6 +73,7 @@ def test_the_columns_are_those_of_the_samples_view():
         "crop_left",
         "crop_right",
         "crop_top",
+        "embedding_model",
         "face_area",
         "face_count",
         "face_steady",

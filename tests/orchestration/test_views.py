@@ -92,7 +92,17 @@ def test_no_file_of_a_table_is_without_rows_and_an_empty_table_has_none(out):
         files = list((out / table).rglob("*.parquet"))
         assert all(pq.read_metadata(path).num_rows for path in files)
         assert bool(files) == bool(counts(out / "reelmill.duckdb")[table])
-    later = {"timings", "audio", "transcripts", "judgements", "annotations", "duplicates", "alike", "fetches"}
+    later = {
+        "timings",
+        "audio",
+        "transcripts",
+        "judgements",
+        "annotations",
+        "duplicates",
+        "alike",
+        "fetches",
+        "embeddings",
+    }
     assert {path.stem for path in (out / "schemas").iterdir()} == {*TABLES, *later}
 
 
@@ -118,6 +128,7 @@ def test_a_folder_with_the_empty_files_among_the_others_opens_and_is_brought_up_
         "annotations",
         "duplicates",
         "alike",
+        "embeddings",
         "fetches",
     ):
         for place, suffix in ((earlier, ".parquet"), (earlier / "checksums", ".parquet.sha256")):

@@ -46,16 +46,16 @@ class Client:
         network = CheckedNetwork(self._names)
         tls = ssl.create_default_context()
 
-        def new_pool() -> httpcore2.AsyncConnectionPool:
-            return httpcore2.AsyncConnectionPool(
+        def connect(address: Address) -> httpcore2.AsyncHTTPConnection:
+            return httpcore2.AsyncHTTPConnection(
+                httpcore2.Origin(address.scheme.encode(), address.host.encode(), address.port),
                 ssl_context=tls,
-                max_connections=config.per_host,
                 keepalive_expiry=KEEP_ALIVE_S,
                 http2=True,
                 network_backend=network,
             )
 
-        self._hosts = Hosts(config, new_pool)
+        self._hosts = Hosts(config, connect)
         self._robots = Robots(self._small_text)
         self._reservations = Reservations(self._small_text)
         self._slots = asyncio.Semaphore(config.total)
@@ -174,7 +174,7 @@ class Client:
             try:
                 async with asyncio.timeout(config.total_s):
                     async with asyncio.timeout(config.connect_s + config.first_byte_s) as first:
-                        response = await host.pool.handle_async_request(request)
+                        response = await host.connections.respond(address, request)
                         first.reschedule(None)
                     host.answered()
                     yield response, host

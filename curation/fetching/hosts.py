@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import httpcore2
-
 from reelmill.curation.fetching.config import FetchConfig
+from reelmill.curation.fetching.connections import Connect, Connections
 from reelmill.curation.fetching.outcome import NotFetched
 
 MAX_IDLE = 2048
@@ -23,8 +22,8 @@ KEEP_ALIVE_S = 15.0
 class Host:
     """One origin: its connections, its pace, and how it has answered."""
 
-    def __init__(self, origin: str, config: FetchConfig, pool: httpcore2.AsyncConnectionPool) -> None:
-        self.origin, self.pool = origin, pool
+    def __init__(self, origin: str, config: FetchConfig, connections: Connections) -> None:
+        self.origin, self.connections = origin, connections
         self._step_s = 1.0 / config.host_rate if config.host_rate else 0.0
         self.users = 0
         self._config = config
@@ -71,8 +70,8 @@ class Host:
 class Hosts:
     """All origins that were met, those not asked for longest forgotten."""
 
-    def __init__(self, config: FetchConfig, new_pool: Callable[[], httpcore2.AsyncConnectionPool]) -> None:
-        self._config, self._new_pool = config, new_pool
+    def __init__(self, config: FetchConfig, connect: Connect) -> None:
+        self._config, self._connect = config, connect
         self._hosts: OrderedDict[str, Host] = OrderedDict()
 
     @asynccontextmanager
@@ -80,7 +79,7 @@ class Hosts:
         """The host of an origin, which stays as long as somebody uses it."""
         host = self._hosts.get(origin)
         if host is None:
-            host = self._hosts[origin] = Host(origin, self._config, self._new_pool())
+            host = self._hosts[origin] = Host(origin, self._config, Connections(self._connect))
         self._hosts.move_to_end(origin)
         host.users += 1
         try:
@@ -92,11 +91,11 @@ class Hosts:
     async def close(self) -> None:
         """Close all connections."""
         for host in self._hosts.values():
-            await host.pool.aclose()
+            await host.connections.close()
 
     async def _forget_oldest(self) -> None:
         while len(self._hosts) > MAX_IDLE:
             oldest = next((origin for origin, host in self._hosts.items() if not host.users), None)
             if oldest is None:
                 return
-            await self._hosts.pop(oldest).pool.aclose()
+            await self._hosts.pop(oldest).connections.close()

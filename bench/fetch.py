@@ -1,11 +1,12 @@
 """Fetching beside img2dataset: the same table, the same pictures, the same server on this machine.
 
-    python bench/fetch.py [--images 10000] [--img2dataset PYTHON] [--json]
+    python bench/fetch.py [--images 10000] [--rounds 3] [--img2dataset PYTHON] [--json]
     python bench/fetch.py --lossless 100000 [--json]
 
 `--img2dataset` names a Python that has img2dataset, in an environment of its own. Both keep the bytes as they are, with
-64 requests at a time to one host, as fast as it answers, and robots.txt is not asked. The clock runs over whole
-processes, start included; memory is the most that a process and its children held together, asked every 50 ms.
+64 requests at a time to one host, as fast as it answers, and robots.txt is not asked. They take turns, `--rounds` times
+over, so that other work on the machine meets both; what is printed is the median. The clock runs over whole processes,
+start included; memory is the most that a process and its children held together, asked every 50 ms.
 
 `--lossless`: so many URLs of which a twentieth is gone (404) and as many answer 503 once; the process is killed twice
 on the way. Afterwards each URL has one row, and each picture the bytes that belong to its URL.
@@ -18,6 +19,7 @@ import asyncio
 import hashlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -26,6 +28,7 @@ import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 from typing import ClassVar
 
 import psutil
@@ -162,24 +165,36 @@ def _children(process):
         return []
 
 
-def beside(place: Path, images: int, python: str) -> dict[str, dict[str, float]]:
-    """Both on the same table."""
-    found = {}
+def beside(place: Path, images: int, python: str, rounds: int) -> dict[str, dict[str, float]]:
+    """Both on the same table, in turns; the median of each figure."""
+    measures: dict[str, list[dict[str, float]]] = {}
     with server(False) as url:
         table = write_table(place / "table.parquet", url, images)
-        ours = [sys.executable, __file__, "--fetch", str(table), str(place / "ours")]
-        found["reelmill"] = measured(ours)
-        assert rows(place / "ours")[0] == images
-        for processes in (1, 2) if python else ():
-            out = place / f"theirs-{processes}"
-            name = f"img2dataset, processes_count={processes}"
-            environment = {**os.environ, "NO_ALBUMENTATIONS_UPDATE": "1"}
-            found[name] = measured([python, "-c", THEIRS, str(table), str(out), str(processes)], env=environment)
-            came = sum(json.loads(path.read_text())["successes"] for path in out.glob("*_stats.json"))
-            assert came == images, (name, came)
+        for turn in range(rounds):
+            out = place / f"ours-{turn}"
+            measures.setdefault("reelmill", []).append(
+                measured([sys.executable, __file__, "--fetch", str(table), str(out)])
+            )
+            assert rows(out)[0] == images
+            shutil.rmtree(out)
+            for processes in (1, 2) if python else ():
+                name = f"img2dataset, processes_count={processes}"
+                measures.setdefault(name, []).append(theirs(place, table, images, python, processes))
+    found = {name: {key: median(row[key] for row in rows) for key in rows[0]} for name, rows in measures.items()}
     for row in found.values():
         row["images_per_s"] = images / row["seconds"]
         row["images_per_cpu_s"] = images / row["cpu_s"]
+    return found
+
+
+def theirs(place: Path, table: Path, images: int, python: str, processes: int) -> dict[str, float]:
+    """img2dataset on the table."""
+    out = place / "theirs"
+    environment = {**os.environ, "NO_ALBUMENTATIONS_UPDATE": "1"}
+    found = measured([python, "-c", THEIRS, str(table), str(out), str(processes)], env=environment)
+    came = sum(json.loads(path.read_text())["successes"] for path in out.glob("*_stats.json"))
+    assert came == images, (processes, came)
+    shutil.rmtree(out)
     return found
 
 
@@ -234,6 +249,7 @@ def lossless(place: Path, urls: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--img2dataset", default="", metavar="PYTHON")
     parser.add_argument("--lossless", type=int, default=0, metavar="URLS")
     parser.add_argument("--json", action="store_true")
@@ -252,7 +268,7 @@ def main() -> None:
         if asked.lossless:
             found = {"reelmill": lossless(Path(place), asked.lossless)}
         else:
-            found = beside(Path(place), asked.images, asked.img2dataset)
+            found = beside(Path(place), asked.images, asked.img2dataset, asked.rounds)
     if asked.json:
         print(json.dumps(found))
         return

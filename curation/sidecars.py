@@ -7,7 +7,7 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from reelmill.archives.columns import BOILERPLATE, DIGEST, ENCODING, ENCODING_FROM, IMAGES, SIDE, SPANS, plain_name
@@ -101,7 +101,7 @@ class Sidecar:
 
     def to_json(self) -> str:
         """What is known, for the plan."""
-        return json.dumps({name: value for name, value in asdict(self).items() if value not in (None, ())})
+        return json.dumps({name: value for name, value in vars(self).items() if value not in (None, ())})
 
     @classmethod
     def from_json(cls, text: str) -> Sidecar:

@@ -5,6 +5,7 @@ import zipfile
 
 import pytest
 from dumps import curate_here, jpeg, light_recipe
+from moto_store import moto_store
 from objects import objects
 from rich.console import Console
 
@@ -105,3 +106,39 @@ def test_what_is_no_dump_at_an_address(tmp_path, bucket):
     assert [
         place for place in ("s3://b/x", "HTTPS://x.test/a", "a/b.zip", "file:///etc", "s3:/b") if is_remote(place)
     ] == [*("s3://b/x", "HTTPS://x.test/a")]
+
+
+def test_a_real_s3_server(tmp_path, monkeypatch):
+    """moto's answers are S3's own: tags of what came in parts, names that need quoting, errors in its words."""
+    files = {"crawl/a b+ü.txt": b"text", "crawl/pictures/a.zip": packed(), "crawler/not.txt": b"beside the prefix"}
+    with moto_store("dumps", files) as (environment, client):
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        in_parts(client, "crawl/large.bin", [b"a" * 5 * 1024**2, b"b"])
+        assert "3 objects" in said_by_copy("s3://dumps/crawl", tmp_path)
+        (root,) = (path for path in (tmp_path / remote.COPIES).iterdir() if path.is_dir())
+        assert (root / "a b+ü.txt").read_bytes() == b"text"
+        assert (root / "pictures" / "a.zip").read_bytes() == files["crawl/pictures/a.zip"]
+        assert (root / "large.bin").stat().st_size == 5 * 1024**2 + 1
+        client.put_object(Bucket="dumps", Key="crawl/a b+ü.txt", Body=b"news")
+        assert ", 1 read now" in said_by_copy("s3://dumps/crawl", tmp_path)
+        assert (root / "a b+ü.txt").read_bytes() == b"news"
+        assert "1 objects" in said_by_copy("s3://dumps/crawl/pictures/a.zip", tmp_path)
+        with pytest.raises(DataError, match="nothing is there"):
+            objects_at("s3://dumps/elsewhere")
+        with pytest.raises(DataError, match="s3://no-such-bucket/x"):
+            objects_at("s3://no-such-bucket/x")
+
+
+def in_parts(client, key, parts):
+    """Upload in several parts, as large files are: their tag is no MD5."""
+    where = {
+        "Bucket": "dumps",
+        "Key": key,
+        "UploadId": client.create_multipart_upload(Bucket="dumps", Key=key)["UploadId"],
+    }
+    tags = [
+        {"PartNumber": n, "ETag": client.upload_part(**where, PartNumber=n, Body=data)["ETag"]}
+        for n, data in enumerate(parts, 1)
+    ]
+    client.complete_multipart_upload(**where, MultipartUpload={"Parts": tags})

@@ -25,6 +25,7 @@ SCORERS: dict[str, str] = {
     "minhash": "reelmill.curation.scorers.minhash:MinHash",
     "aesthetic": "reelmill.curation.scorers.aesthetic:Aesthetic",
     "clip_repeats": "reelmill.curation.scorers.clip_repeats:ClipRepeats",
+    "contamination": "reelmill.curation.scorers.contamination:Contamination",
     "embedding": "reelmill.curation.scorers.embedding:Embedding",
     "faces": "reelmill.curation.scorers.faces:Faces",
     "hps": "reelmill.curation.scorers.preference:HPS",

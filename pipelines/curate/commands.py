@@ -59,7 +59,10 @@ def curate(
     ] = None,
     exclude: Annotated[
         list[Path] | None,
-        typer.Option(help="A run folder of what must not be trained on, such as an evaluation set. Several."),
+        typer.Option(
+            help="What must not be trained on, such as an evaluation set: a run folder, or a list of texts (.txt, "
+            ".jsonl, .parquet). Several."
+        ),
     ] = None,
     trust_dump: Annotated[
         bool, typer.Option("--trust-dump", help="Tell by size, time and first bytes that a file did not change.")
@@ -81,6 +84,7 @@ def curate(
     from reelmill.errors import resumable
     from reelmill.orchestration.fetch import check_retry
     from reelmill.pipelines.curate import recipes
+    from reelmill.pipelines.curate.excluded import is_list, without_lists
     from reelmill.pipelines.curate.next_steps import next_commands
     from reelmill.pipelines.curate.remote import is_remote
     from reelmill.pipelines.curate.run import CurateOptions
@@ -93,12 +97,17 @@ def curate(
     engine += [f"engine.workers={workers}"] if workers else []
     engine += ["tokens.trust_dump=true"] if trust_dump else []
     readers = [f"plan.readers={json.dumps(reader)}"] if reader else []
+    lists = [path for path in exclude or () if is_list(path)]
+    folders = [path for path in exclude or () if not is_list(path)]
     others = [
         f"duplicates.{name}={json.dumps([str(path.resolve()) for path in paths])}"
-        for name, paths in (("against", against), ("exclude", exclude))
+        for name, paths in (("against", against), ("exclude", folders))
         if paths
     ]
     loaded = recipes.load(recipe, [*(set_ or []), *others, *raft_assignments(raft), *engine, *readers])
+    if lists:
+        loaded = without_lists(loaded, lists)
+        recipes.check(loaded)
     console = progress_console(stderr=as_json)
     places = [place if is_remote(place) else Path(place) for place in dumps]
     options = CurateOptions(prefix, limit, sample, update, frozenset(retry or ()), refetch)

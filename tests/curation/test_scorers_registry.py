@@ -69,6 +69,7 @@ def test_the_columns_are_those_of_the_samples_view():
         "clip_repeated",
         "colourfulness",
         "combing",
+        "contaminated_by",
         "crop_bottom",
         "crop_left",
         "crop_right",

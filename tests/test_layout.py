@@ -27,7 +27,7 @@ PIPELINES = {
     "models": set(),
     "clips": set(),
     "doctor": set(),
-    "sampledump": set(),
+    "sampledump": {"shared_options"},
     "generate": {"shared_options"},
     "train": {"shared_options"},
     "tokenizer": set(),

@@ -126,6 +126,8 @@ class Trainer:
         """
         stop = self.config.steps if until is None else min(until, self.config.steps)
         self._describe()
+        if self.next_step >= self.config.steps:
+            self.log_fn(f"all {self.config.steps:,} steps are done; with a larger `steps` the run goes on")
         self._open_log()
         try:
             with stop_requests(self.out / STOP_FILE if self.ranks.is_first else None) as request:

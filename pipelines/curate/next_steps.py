@@ -10,7 +10,10 @@ from pathlib import Path
 def next_commands(out: Path) -> list[str]:
     """Commands over a run folder, ready to be pasted: what is in it, whether it is sound, how to train on it."""
     folder = shlex.quote(str(out))
-    commands = [f'reelmill sql {folder} "SELECT * FROM samples"', f"reelmill verify {folder}"]
+    commands = [
+        f'reelmill sql {folder} "SELECT uri, start_s, status, rule, caption FROM samples"',
+        f"reelmill verify {folder}",
+    ]
     tokenizations = {path.parent.name for path in (out / "tokens").glob("*/unit-*.parquet")}
     facts = out / "run.json"
     fingerprint = json.loads(facts.read_text())["tokens_fingerprint"][:12] if facts.is_file() else ""

@@ -31,12 +31,15 @@ def sql(
     check: Check = False,
     as_json: Json = False,
 ) -> None:
-    """Run a query over the views. The connection reads this run folder and nothing else."""
+    """Run a query over the views. The connection reads this run folder and nothing else.
+
+    Of more than 12 columns those are shown that hold something and that the terminal has room for.
+    """
     from rich.console import Console
 
     from reelmill.orchestration.runfolder import RunFolder
     from reelmill.orchestration.views import LedgerQueries
-    from reelmill.pipelines.tables import print_table
+    from reelmill.pipelines.tables import print_answer
 
     folder = RunFolder(out).require_sound(check)
     with LedgerQueries(folder.root) as ledger:
@@ -44,7 +47,7 @@ def sql(
     if as_json:
         echo_json(rows)
     else:
-        print_table(Console(), rows)
+        print_answer(Console(), rows)
 
 
 def select(

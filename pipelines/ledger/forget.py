@@ -66,7 +66,7 @@ def forget(folder: RunFolder, criterion: Criterion, console: Console) -> int:
         bury(locked, found, reason)
         samples = recover(locked, recipe, console)
         write_database(locked.root)
-        say(console, f"forgot {len(found)} items; captions and tokens of {samples} samples are gone")
+        say(console, f"forgot {len(found)} items; captions and tokens of {samples} samples are gone for good")
     return len(found)
 
 

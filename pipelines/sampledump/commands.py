@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from reelmill.errors import ConfigError
+from reelmill.pipelines.shared_options import Port
 from reelmill.terminal import echo
 
 
@@ -21,8 +22,10 @@ def register(app: typer.Typer) -> None:
 def sample_dump(
     folder: Annotated[Path, typer.Argument(help="Where to write it; made if missing.")],
     narrated: Annotated[bool, typer.Option(help="Two videos with subtitles, for recipe emu3_5.")] = False,
-    urls: Annotated[bool, typer.Option(help="A table of URLs, and serve what they lead to until Ctrl-C.")] = False,
-    port: Annotated[int, typer.Option(help="Where --urls serves, on this machine alone.")] = 8765,
+    urls: Annotated[
+        bool, typer.Option(help="A table of URLs, and serve on --port what they lead to, until Ctrl-C.")
+    ] = False,
+    port: Port = 8765,
 ) -> None:
     """Write the sample dump: a small crawl of videos, images and texts, with known facts and with faults."""
     if narrated and urls:

@@ -11,6 +11,7 @@ import duckdb
 import pyarrow as pa
 import pytest
 import torch
+from command_line import CommandLine
 from dumps import TABLES, everything, light_recipe, rows, still_dump, write_dump
 from rich.console import Console
 
@@ -267,6 +268,19 @@ def test_any_name_of_a_run_folder(dump, recipe, tmp_path, name):
     assert verify(RunFolder(tmp_path / name)).problems == []
 
 
+def test_of_many_columns_those_are_shown_that_say_something(out, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "120")
+    reelmill = CommandLine(monkeypatch, capsys)
+    lines = reelmill("sql", out, "SELECT * FROM samples").out.splitlines()
+    table = [line for line in lines if line[:1] in "┏┃┡│└"]
+    assert len(table) == 4 + number(out, "SELECT count(*) FROM samples") and max(map(len, table)) <= 120
+    words = " ".join(lines[len(table) :])
+    assert "more columns; name those that you want, or add --json: " in words and "motion_score" in words
+    assert "empty in all rows: " in words and "aesthetic_score" in words.partition("empty in all rows")[2]
+    few = reelmill("sql", out, "SELECT uri, alt, aesthetic_score FROM samples").out
+    assert "aesthetic_score" in few.splitlines()[1] and "more columns" not in few
+
+
 # Selections
 
 
@@ -500,6 +514,7 @@ def test_a_run_folder_keeps_to_its_own_place(dump, recipe, tmp_path):
 def test_a_folder_of_a_run_that_was_killed_at_its_very_start_is_gone_on_with(recipe, tmp_path):
     """Before the recipe stands there, the log, the epoch and their checksums may."""
     (tmp_path / "dump").mkdir()
+    (tmp_path / "dump" / "words.txt").write_text("Words that are read. " * 9)
     (tmp_path / "out" / CHECKSUMS).mkdir(parents=True)
     (tmp_path / "out" / "reelmill.log").write_text("2026-01-01 curate\n")
     (tmp_path / "out" / ".recipe.toml.0123abcd.tmp").write_text("name =")
@@ -511,11 +526,13 @@ def test_a_checksum_whose_first_file_never_came_stops_nobody(recipe, tmp_path):
     """A writer that is killed between the two leaves it; the table has no other file."""
     (tmp_path / "dump").mkdir()
     out = tmp_path / "out"
-    curate(tmp_path / "dump", out, recipe)
+    with pytest.raises(DataError, match="nothing to curate"):
+        curate(tmp_path / "dump", out, recipe)
     record = checksum_path(out, out / "samples" / "unit-000000.parquet")
     record.parent.mkdir(exist_ok=True)
     record.write_text(f"{'0' * 64}  samples/unit-000000.parquet\n")
-    curate(tmp_path / "dump", out, recipe)
+    with pytest.raises(DataError, match="nothing to curate"):
+        curate(tmp_path / "dump", out, recipe)
     assert number(out, "SELECT count(*) FROM samples") == 0
 
 

@@ -8,7 +8,7 @@ edits     x2i: a picture, an instruction, the edited picture. JSON lines or list
 howto     howto: a title and steps, each words and a picture. VisualHow's object of WikiHow problems, or articles,
           {"title", "steps": [{"text", "image"}, ...]}
 walks     explore: NAME.mp4 beside NAME.npy, camera poses [frames, 4, 4] to the world (x right, y down, z forward), and
-          NAME.txt, a caption, as Sekai's trajectories are unpacked
+          NAME.txt, a caption; or Sekai's published folders, with NAME.npz and its table of captions
 lerobot   vla: a folder of LeRobot's version 2 or 3 (meta/info.json, episodes, tasks), in which Open X-Embodiment is
           published too
 rlds      vla: a folder of TFRecord files as TensorFlow Datasets writes Open X-Embodiment

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reelmill.errors import ConfigError, DataError
+from reelmill.pipelines.imports.camera_poses import caption_tables, poses_file, read_captions, read_poses
 from reelmill.pipelines.imports.chat_rows import ChatRow, Frame, Part
 from reelmill.tokenize.documents import task_question, task_system
 from reelmill.train.vision.media import duration_s, media_file
@@ -29,30 +30,40 @@ _LEAST_TURN, _LEAST_MOVE = 2.0, 0.02
 
 
 def walk_files(source: Path) -> list[Path]:
-    """The videos with poses, and the poses, of a folder of walks."""
-    videos = [path for path in sorted(source.glob("*.mp4")) if path.with_suffix(".npy").is_file()]
-    if not videos:
-        raise ConfigError(
-            f"no walks at {source}: give a folder of NAME.mp4 with NAME.npy beside it, poses [frames, 4, 4]"
-        )
-    return [file for video in videos for file in (video, video.with_suffix(".npy"))]
+    """The videos with poses of a folder of walks, the poses, and the tables of captions."""
+    return [*(file for walk in _walks(source) for file in walk), *caption_tables(source)]
 
 
 def walk_rows(source: Path, every: float) -> Iterator[ChatRow]:
     """Rows of task explore: a caption and a first picture, then movements of the camera and what it sees."""
-    for video in walk_files(source)[::2]:
+    walks = _walks(source)
+    captions = read_captions(caption_tables(source), {video.name for video, _ in walks})
+    for video, file in walks:
         try:
-            poses = _poses(video.with_suffix(".npy"))
+            poses = read_poses(file)
             seconds, rate = duration_s(media_file(video))
-            caption = video.with_suffix(".txt")
-            words = caption.read_text(encoding="utf-8", errors="replace").strip() if caption.is_file() else "Explore."
         except DataError as error:
             yield ChatRow(video.name, problem=str(error))
             continue
+        own = video.with_suffix(".txt")
+        words = own.read_text(encoding="utf-8", errors="replace").strip() if own.is_file() else ""
+        words = words or captions.get(video.name, "Explore.")
         count = int(min(seconds, len(poses) / rate) / every)
         places = [min(round(number * every * rate), len(poses) - 1) for number in range(count)]
         moves = [movement(poses[a], poses[b]) for a, b in pairwise(places)]
         yield from step_rows(video.name, "explore", words, moves, partial(_frame, video.name, 1 / every))
+
+
+def _walks(source: Path) -> list[tuple[Path, Path]]:
+    """Each video that has poses, with their file."""
+    videos = sorted(source.glob("*.mp4"))
+    walks = [(video, poses) for video in videos if (poses := poses_file(video)) is not None]
+    if not walks:
+        raise ConfigError(
+            f"no walks at {source}: give a folder of NAME.mp4 with NAME.npy beside it, poses [frames, 4, 4], or with "
+            "Sekai's NAME.npz"
+        )
+    return walks
 
 
 def _frame(video: str, rate: float, number: int) -> Frame:
@@ -91,18 +102,3 @@ def step_rows(
             answer += [said, seen(number)]
         asked: list[Part] = [*task_question(task, words, [seen(first)])]
         yield ChatRow(f"{place}#{first // STEPS + 1}", turns=((asked, answer),), system=task_system(task))
-
-
-def _poses(path: Path) -> npt.NDArray[np.floating[Any]]:
-    try:
-        poses = np.load(path, mmap_mode="r", allow_pickle=False)  # nothing is allocated by what the header says
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path.name} is no array ({error})") from None
-    if (
-        not isinstance(poses, np.ndarray)
-        or poses.ndim != 3
-        or poses.shape[1:] != (4, 4)
-        or not np.isfinite(poses).all()
-    ):
-        raise DataError(f"{path.name} holds no poses: an array of finite numbers [frames, 4, 4]")
-    return poses

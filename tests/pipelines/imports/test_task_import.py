@@ -2,6 +2,7 @@
 
 import io
 import json
+import zipfile
 from dataclasses import replace
 
 import numpy as np
@@ -120,6 +121,57 @@ def test_a_walk_is_cut_into_rows_that_begin_where_the_last_one_ended(tmp_path, h
     prompt = "You are a helpful assistant for explore task. USER: A street in rain.3*4 ASSISTANT: "
     step = ["turn right 5 degrees", "3*4"]
     assert found == [(prompt, step * 8), (prompt, step * 3)]
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_a_walk_as_sekai_publishes_it(tmp_path, how, save):
+    """`extrinsic` takes the camera to a world whose y axis points up, so the first pose turns it over."""
+    walks, table = tmp_path / "sekai-game-walking", tmp_path / "train/sekai-game-walking.csv"
+    walks.mkdir()
+    table.parent.mkdir()
+    film(walks / "00100_0000_0300.mp4", 48)
+    over = np.diag([1.0, -1.0, -1.0, 1.0])
+    poses = np.stack([over @ turned(-1.25 * n) for n in range(48)]).astype(np.float32)
+    camera = np.array([[0.6, 0, 0.5], [0, 1.1, 0.5], [0, 0, 1]], np.float32)
+    save(walks / "00100_0000_0300.npz", intrinsic=camera, extrinsic=poses)
+    table.write_text(
+        "videoFile,cameraFile,caption,location\n"
+        "other.mp4,other.npz,Another.,x\n"
+        '00100_0000_0300.mp4,00100_0000_0300.npz,"A lane,\nat dusk.",y\n'
+    )
+    found = said(walks, tmp_path / "out", replace(how, pictures=walks, task_layout="walks"))
+    prompt = "You are a helpful assistant for explore task. USER: A lane,\nat dusk.3*4 ASSISTANT: "
+    step = ["turn left 5 degrees", "3*4"]
+    assert found == [(prompt, step * 8), (prompt, step * 3)]
+
+
+def bomb(path):
+    """A header that promises a terabyte."""
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(stream, {"descr": "<f8", "fortran_order": False, "shape": (2**33, 4, 4)})
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("extrinsic.npy", stream.getvalue() + bytes(1000))
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        bomb,
+        lambda path: path.write_bytes(b"PK no archive"),
+        lambda path: np.savez(path, intrinsic=np.eye(3)),
+        lambda path: np.savez(path, extrinsic=np.array(["a", {}], dtype=object)),
+        lambda path: np.savez(path, extrinsic=np.full((3, 4, 4), np.nan)),
+        lambda path: np.savez(path, extrinsic=np.eye(4)),
+        lambda path: np.savez(path, extrinsic=np.zeros((3, 4, 4), dtype="U3")),
+    ],
+)
+def test_a_file_of_no_poses_is_named(tmp_path, how, write):
+    walks = tmp_path / "walks"
+    walks.mkdir()
+    film(walks / "street.mp4", 8)
+    write(walks / "street.npz")
+    with pytest.raises(DataError, match=r"street\.npz holds no "):
+        import_chats(walks, tmp_path / "out", replace(how, pictures=walks, task_layout="walks"), print)
 
 
 def test_episodes_of_a_robot_are_pictures_and_actions(tmp_path, how):

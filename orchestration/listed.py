@@ -35,10 +35,11 @@ class Asked:
     share: float
     kinds: frozenset[str]
     with_addresses: bool
+    opt_outs: bool
 
     def key(self) -> str:
         """What the items depend on beside the dump's files."""
-        options = (self.prefix, self.limit, self.share, sorted(self.kinds), self.with_addresses)
+        options = (self.prefix, self.limit, self.share, sorted(self.kinds), self.with_addresses, self.opt_outs)
         known = [str(self.dump.resolve()), *options, sorted(self.columns.items()), reelmill.__version__]
         return hashlib.sha256(json.dumps(known).encode()).hexdigest()[:32]
 

@@ -43,6 +43,8 @@ class PlanConfig:
     """Readers of one's own, `package.module:Class`, which are asked before those of reelmill."""
     columns: dict[str, str] = field(default_factory=dict)
     """Columns of URL tables whose names do not tell what they hold: url = "img_src", caption = "alt_de"."""
+    opt_outs: bool = True
+    """Whether records of crawls are refused whose header or page says `noai`, `noimageai` or `tdm-reservation: 1`."""
 
 
 @dataclass(frozen=True)
@@ -87,9 +89,11 @@ def extend_plan(
     that moved keeps its items; their places, and those of their sidecars, are updated.
     """
     _require_plan(folder)
-    reader = find_reader(dump, config.readers, config.columns)
+    reader = find_reader(dump, config.readers, config.columns, opt_outs=config.opt_outs)
     readers = tuple(config.readers)
-    asked = Asked(dump, readers, config.columns, prefix, limit, share, frozenset(kinds), with_addresses)
+    asked = Asked(
+        dump, readers, config.columns, prefix, limit, share, frozenset(kinds), with_addresses, config.opt_outs
+    )
     if (before := unchanged(folder, asked)) is not None:
         return Planned(0, before.items, 0, before.ignored)
     look = asked.look()
@@ -145,7 +149,7 @@ def _list(reader: Reader, asked: Asked, listing: ListingWriter) -> dict[str, int
 
 def _move_all(folder: RunFolder, asked: Asked) -> None:
     """A dump that moved has moved whole, however little of it is asked for."""
-    reader = find_reader(asked.dump, asked.readers, asked.columns)
+    reader = find_reader(asked.dump, asked.readers, asked.columns, opt_outs=asked.opt_outs)
     with ListingWriter(folder) as listing:
         _list(reader, replace(asked, limit=None, share=1.0), listing)
         with Comparison(folder, listing.path) as found:

@@ -8,13 +8,10 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from reelmill.curation.fetching.outcome import Said, refused
+from reelmill.opt_outs import opt_out
 
 MAX_VALUE = 1000
 """Characters of a header that are kept."""
-REFUSED_TAGS = ("noai", "noimageai")
-"""As DeviantArt introduced them and img2dataset honors them."""
-_WITH_VALUES = ("unavailable_after", "max-snippet", "max-image-preview", "max-video-preview")
-"""Directives of X-Robots-Tag that have a colon themselves, so that what stands before it is no program's name."""
 _LICENCE = re.compile(r"<([^<>]{1,500})>[^<>]*?;\s*rel\s*=\s*\"?[^\",;]*\blicense\b", re.I)
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -46,11 +43,8 @@ def check_wishes(said: Said, program: str) -> None:
 
     `program`: what this fetcher is called, for tags that are meant for one program alone.
     """
-    for tag in _tags(said.robots_tag or "", program):
-        if tag in REFUSED_TAGS:
-            raise refused(f"opted_out: X-Robots-Tag: {tag}")
-    if (said.tdm_reservation or "").partition(",")[0].strip() == "1":
-        raise refused("opted_out: tdm-reservation: 1")
+    if why := opt_out(said.robots_tag, said.tdm_reservation, program):
+        raise refused(why)
 
 
 def retry_after(headers: Headers) -> float | None:
@@ -64,18 +58,6 @@ def retry_after(headers: Headers) -> float | None:
         return None
     at = at if at.tzinfo else at.replace(tzinfo=UTC)
     return max((at - datetime.now(UTC)).total_seconds(), 0.0)
-
-
-def _tags(header: str, program: str) -> list[str]:
-    """The directives for every program and for this one. A name before a colon holds until the next one."""
-    found, is_ours = [], True
-    for part in header.lower().split(","):
-        name, colon, rest = (text.strip() for text in part.partition(":"))
-        names_program = bool(colon) and name not in _WITH_VALUES
-        is_ours = name in (program.lower(), "*") if names_program else is_ours
-        if is_ours:
-            found.append(rest if names_program else name)
-    return found
 
 
 def _licence(link: str | None) -> str | None:

@@ -30,15 +30,17 @@ def reader_classes(own: Sequence[str] = ()) -> list[type[Reader]]:
     return list(dict.fromkeys(found))
 
 
-def find_reader(place: Path, own: Sequence[str] = (), columns: Mapping[str, str] | None = None) -> Reader:
+def find_reader(
+    place: Path, own: Sequence[str] = (), columns: Mapping[str, str] | None = None, *, opt_outs: bool = True
+) -> Reader:
     """The reader of a dump. DataError when nothing reads the place.
 
-    `columns`: what columns of URL tables mean whose names do not tell, as `plan.columns`.
+    `columns`: what columns of URL tables mean whose names do not tell, as `plan.columns`; `opt_outs`: `plan.opt_outs`.
     """
     if not is_utf8(str(place.resolve())):
         raise DataError(f"{encodable(str(place))}: the path of a dump must be UTF-8; rename it")
     readers = reader_classes(own)
-    if reader := reader_of(place, readers, columns):
+    if reader := reader_of(place, readers, columns, opt_outs=opt_outs):
         return reader
     found = "a file that is none of these" if place.is_file() else "nothing there"
     raise DataError(f"{place} is no dump: found {found}. Give {' or '.join(reader.reads for reader in readers)}.")

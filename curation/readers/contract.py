@@ -43,15 +43,17 @@ class Reader(ABC):
 
     `reads` says what it reads, as a message puts it ("a folder tree"). `ignored` counts the files met so far that are
     neither items nor sidecars, by suffix. `readers` are all readers of the run, for places within a place; `columns`
-    is the recipe's `plan.columns`. With `is_named` the uris of a place that is given by itself begin with its name, as
-    they do where it lies in a folder.
+    and `opt_outs` are the recipe's, of its table `[plan]`. With `is_named` the uris of a place that is given by itself
+    begin with its name, as they do where it lies in a folder.
     """
 
     reads: ClassVar[str]
     is_named: ClassVar[bool] = False
 
-    def __init__(self, readers: Sequence[type[Reader]], columns: Mapping[str, str] | None = None) -> None:
-        self.readers, self.columns = readers, columns or {}
+    def __init__(
+        self, readers: Sequence[type[Reader]], columns: Mapping[str, str] | None = None, *, opt_outs: bool = True
+    ) -> None:
+        self.readers, self.columns, self.opt_outs = readers, columns or {}, opt_outs
         self.ignored: Counter[str] = Counter()
 
     @classmethod
@@ -83,7 +85,13 @@ class Reader(ABC):
             self.ignored[names.label(name)] += 1
 
 
-def reader_of(place: Path, readers: Sequence[type[Reader]], columns: Mapping[str, str] | None = None) -> Reader | None:
+def reader_of(
+    place: Path,
+    readers: Sequence[type[Reader]],
+    columns: Mapping[str, str] | None = None,
+    *,
+    opt_outs: bool = True,
+) -> Reader | None:
     """The first of `readers` that accepts `place`."""
     looked_at = Place(place, columns or {})
-    return next((reader(readers, columns) for reader in readers if reader.accepts(looked_at)), None)
+    return next((reader(readers, columns, opt_outs=opt_outs) for reader in readers if reader.accepts(looked_at)), None)

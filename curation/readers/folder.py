@@ -50,11 +50,14 @@ class FolderReader(Reader):
                 yield from self.no_file(name, str(path), "a link to a place outside the dump", "link_outside_dump")
             elif not path.is_file():
                 yield from self.no_file(name, str(path), "a link to nothing, a pipe or a device")
-            elif names.suffix(name) not in names.PLAIN and (reader := reader_of(path, self.readers, self.columns)):
+            elif names.suffix(name) not in names.PLAIN and (reader := self._reader_of(path)):
                 yield from self.items_within(reader, path, names.uri(name))
             else:
                 own[name] = Source(str(path), 0, path.stat().st_size)
         yield from self.paired(own)
+
+    def _reader_of(self, path: Path) -> Reader | None:
+        return reader_of(path, self.readers, self.columns, opt_outs=self.opt_outs)
 
     def _taken_by_others(self, root: Path, at: Path, folders: list[str]) -> Iterator[Item]:
         """Items of the subfolders that another reader accepts, which leave the walk; links are counted."""
@@ -63,7 +66,7 @@ class FolderReader(Reader):
             if path.is_symlink():
                 self.ignored[LINKS] += 1
                 continue
-            reader = reader_of(path, self.readers, self.columns)
+            reader = self._reader_of(path)
             if reader is not None and type(reader) is not type(self):
                 folders.remove(name)
                 yield from self.items_within(reader, path, names.uri(names.encodable(str(path.relative_to(root)))))

@@ -57,7 +57,8 @@ class PackedReader(Reader):
     def items(self, place: Path) -> Iterator[Item]:
         """Items in the order of the archive; a damaged one gives what can be read, then a refused item."""
         whole = Source(str(place), 0, place.stat().st_size)
-        messages = _lister().run(JOB, whole, {"columns": dict(self.columns)}, LISTED, MESSAGE_BYTES)
+        options = {"columns": dict(self.columns), "opt_outs": self.opt_outs}
+        messages = _lister().run(JOB, whole, options, LISTED, MESSAGE_BYTES)
         try:
             body, _ = next(messages)
             if not body["format"]:

@@ -19,10 +19,11 @@ from reelmill.media.source import Source
 HEAD_BYTES = 4096
 
 
-def open_archive(source: Source, columns: dict[str, str] | None = None) -> Archive | None:
+def open_archive(source: Source, columns: dict[str, str] | None = None, *, opt_outs: bool = False) -> Archive | None:
     """The archive in a file; None for a file of another kind. Raises Refused where what it seems to be is broken.
 
-    `columns`: what a recipe calls columns of tables (`columns.meaning`).
+    `columns`: what a recipe calls columns of tables (`columns.meaning`). `opt_outs`: what states that it is not to be
+    used for training is refused.
     """
     with source.open() as raw:
         head = raw.peek(HEAD_BYTES)[:HEAD_BYTES]
@@ -34,7 +35,7 @@ def open_archive(source: Source, columns: dict[str, str] | None = None) -> Archi
     if compression_of(head) and _is_tar(beginning):
         return CompressedTar(source)
     if beginning.startswith(WARC):
-        return Warc(source)
+        return Warc(source, opt_outs=opt_outs)
     if begins_address_table(beginning, columns):
         return AddressTable(source, columns or {})
     return lines_of(source, columns) if begins_json(beginning) else None

@@ -60,6 +60,8 @@ _LICENCES = (
     ("a[rel~=license], link[rel~=license]", "href"),
     ("meta[name='license'], meta[name='dc.rights'], meta[name='dcterms.license']", "content"),
 )
+WISHES = "wishes"
+"""In what is known of a page, and in no table: the contents of its meta tags `robots` and `tdm-reservation`."""
 _CHARSET = re.compile(rb"<meta[^>]{0,200}charset=[\"'\s]*([\w.:-]{2,40})", re.I)
 
 
@@ -70,7 +72,7 @@ def begins_html(head: bytes) -> bool:
 
 def page_text(data: bytes, declared: str | None, page_url: str | None = None) -> tuple[str, dict[str, Any]]:
     """A page's main text, and what is known of it: `title` and `licence` where it states them, its encoding, and the
-    share of its words that is no main text, and its images. `declared`: the charset of its HTTP header.
+    share of its words that is no main text, its images, and `WISHES`. `declared`: the charset of its HTTP header.
 
     Raises Refused for a page that is nested too deep, or has no main text.
     """
@@ -89,7 +91,8 @@ def page_text(data: bytes, declared: str | None, page_url: str | None = None) ->
     stated: dict[str, Any] = {"title": tree.title.strip() if tree.title else None, "licence": _licence(tree)}
     found = {ENCODING: decoded.encoding, ENCODING_FROM: decoded.told_by, BOILERPLATE: _boilerplate(text, everything)}
     found |= {IMAGES: places} if places else {}
-    return text, {**{name: value for name, value in stated.items() if value}, **found}
+    wishes = {name: _meta(tree, name) for name in ("robots", "tdm-reservation")}
+    return text, {**{name: value for name, value in stated.items() if value}, **found, WISHES: wishes}
 
 
 def _boilerplate(text: str, everything: str) -> float:
@@ -107,6 +110,13 @@ def _depth(html: str) -> int:
         depth = max(depth - 1, 0) if tag.group(1) else depth + 1
         most = max(most, depth)
     return most
+
+
+def _meta(tree: HTMLTree, name: str) -> str | None:
+    """The content of a meta tag, whatever the case of its name."""
+    tags = tree.head.get_elements_by_tag_name("meta") if tree.head is not None else []
+    found = [tag.getattr("content") for tag in tags if (tag.getattr("name") or "").strip().lower() == name]
+    return ", ".join(str(one) for one in found if one)[:1000] or None
 
 
 def _licence(tree: HTMLTree) -> str | None:

@@ -17,13 +17,16 @@ from reelmill.archives.columns import ENCODING, ENCODING_FROM
 from reelmill.archives.compression import FREE_BYTES, MAX_RATIO, content_of
 from reelmill.archives.contract import CHUNK_BYTES, Archive, Member
 from reelmill.archives.heads import compression_of
-from reelmill.archives.html import MAX_PAGE, begins_html, page_text
+from reelmill.archives.html import MAX_PAGE, WISHES, begins_html, page_text
 from reelmill.archives.http import MAX_HEADER, Head, decoded, head_of
 from reelmill.errors import Refused, brief
 from reelmill.media.containers import HEAD
 from reelmill.media.encoding import decode
 from reelmill.media.kinds import suffix_of
+from reelmill.media.source import Source
+from reelmill.opt_outs import opt_out
 
+PROGRAM = "reelmill"
 MAX_ENCODED = 256 * 1024**2
 """Bytes of a body that is held in memory, since it has encodings."""
 READ = (WarcRecordType.response, WarcRecordType.resource, WarcRecordType.conversion)
@@ -43,6 +46,10 @@ class Warc(Archive):
     """The records of a file that hold something: responses of status 200, resources, and conversions (WET)."""
 
     format = "warc"
+
+    def __init__(self, source: Source, *, opt_outs: bool = False) -> None:
+        super().__init__(source)
+        self._opt_outs = opt_outs
 
     def members(self, first: int = 0) -> Iterator[Member | None]:
         """As in the contract. Where a record is broken, a member says so, and the next record is looked for."""
@@ -95,6 +102,9 @@ class Warc(Archive):
         try:
             if cut := record.headers.get("WARC-Truncated"):
                 raise Refused(f"truncated: the crawler cut it ({brief(cut, 40)})")
+            if self._opt_outs and body.head is not None:
+                said = body.head.headers
+                _heed(opt_out(said.get("x-robots-tag"), said.get("tdm-reservation"), PROGRAM))
             return self._of(body, at, known)
         except Refused as refusal:
             return Member(at, f"{at}", kind=kind, known=known, problem=str(refusal))
@@ -114,6 +124,9 @@ class Warc(Archive):
             raise Refused(f"too_large: a page of {len(data)} bytes, allowed {MAX_PAGE}")
         if is_page:
             text, stated = page_text(data, body.head.charset if body.head else None, known["url"])
+            wishes = stated.pop(WISHES)
+            if self._opt_outs:
+                _heed(opt_out(wishes["robots"], wishes["tdm-reservation"], PROGRAM, "meta robots"))
             data, known = text.encode("utf-8", "replace"), {**known, **stated}
         elif body.head and body.head.charset:
             decoded = decode(data, body.head.charset)
@@ -168,6 +181,11 @@ class _Body:
     def _check_length(self) -> None:
         if self._read < self._record.content_length:
             raise Refused(f"truncated: {self._read} bytes of {self._record.content_length}")
+
+
+def _heed(wish: str | None) -> None:
+    if wish:
+        raise Refused(wish)
 
 
 def _type_of(record: WarcRecord) -> str:

@@ -96,6 +96,29 @@ def test_lies_and_cuts_are_rows(tmp_path, picture):
     assert list(contents(items).values()) == [TEXT]
 
 
+def test_wishes_of_headers_and_pages_are_heard(tmp_path, picture):
+    def words(head):
+        return page("The mill grinds slowly.", head)
+
+    places = {
+        "header": record("https://x.test/1", PAGE, http=b"X-Robots-Tag: noindex, noai\r\n"),
+        "picture": record("https://x.test/2", picture, "image/jpeg", http=b"TDM-Reservation: 1\r\n"),
+        "meta": record("https://x.test/3", words('<meta name="Robots" content="index, NoAI">')),
+        "tdm": record("https://x.test/4", words('<META NAME="tdm-reservation" CONTENT="1">')),
+        "free": record("https://x.test/5", words('<meta name="tdm-reservation" content="0">')),
+        "others": record("https://x.test/6", PAGE, http=b"X-Robots-Tag: otherbot: noai\r\n"),
+    }
+    place = write_warc(tmp_path / "a.warc.gz", list(places.values()))
+    items, _ = listed(place)
+    assert problems(items) == ["opted_out"] * 4 + [""] * 2
+    assert [item.kind for item in items] == ["text", "image", *["text"] * 4]
+    assert items[2].problem == "opted_out: meta robots: noai"
+    assert items[3].known.url == "https://x.test/4"
+    anyway = list(find_reader(place, opt_outs=False).items(place))
+    assert problems(anyway) == [""] * 6
+    assert "wishes" not in str(anyway[4].known)
+
+
 @pytest.mark.parametrize("compressed", [True, False])
 def test_what_lies_behind_a_broken_record_is_read(tmp_path, picture, compressed):
     records = [

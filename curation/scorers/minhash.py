@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,6 +21,7 @@ from reelmill.curation.texts.words import split_words
 
 WORDS = 5
 BUCKETS, ROWS = 14, 8
+MAX_KEPT = 1 << 15
 _PRIME = np.uint64((1 << 61) - 1)
 _NUMBER = re.compile(r"\d+(?:[.,،٫]\d+)?")
 
@@ -50,7 +51,7 @@ class MinHash(Scorer):
 def shingles(text: str) -> Hashes:
     """Hashes of all five words in a row of a simplified text."""
     words = split_words(simplified(text))
-    grams = {" ".join(words[place : place + WORDS]) for place in range(len(words) - WORDS + 1)}
+    grams = set(map(" ".join, zip(*(words[first:] for first in range(WORDS)), strict=False)))
     return np.frombuffer(b"".join(_hash(gram.encode()) for gram in grams), "<u8").astype(np.uint64)
 
 
@@ -63,11 +64,29 @@ def signature(found: Hashes) -> Hashes:
     return least
 
 
+class _Table(dict[int, str]):
+    """What becomes of each character in `str.translate`, found when it is first met; rare ones are not kept."""
+
+    def __init__(self, becomes: Callable[[str], str]) -> None:
+        super().__init__()
+        self._becomes = becomes
+
+    def __missing__(self, code: int) -> str:
+        found = self._becomes(chr(code))
+        if len(self) < MAX_KEPT:
+            self[code] = found
+        return found
+
+
+_WITHOUT_MARKS = _Table(lambda c: " " if unicodedata.category(c)[0] in "PSC" else c)
+_WITHOUT_ACCENTS = _Table(lambda c: "" if unicodedata.category(c) == "Mn" else c)
+
+
 def simplified(text: str) -> str:
     """Lower case, without punctuation, accents and differences of numbers and blanks."""
-    text = _NUMBER.sub("0", text.lower())
-    text = "".join(" " if unicodedata.category(c)[0] in "PSC" else c for c in text)
-    text = "".join(c for c in unicodedata.normalize("NFD", text) if unicodedata.category(c) != "Mn")
+    text = _NUMBER.sub("0", text.lower()).translate(_WITHOUT_MARKS)
+    if not text.isascii():
+        text = unicodedata.normalize("NFD", text).translate(_WITHOUT_ACCENTS)
     return " ".join(text.split())
 
 

@@ -136,7 +136,8 @@ def drawn(folder: Path, model: Path) -> Path:
 
 
 def adapted(folder: Path, objective: str, data: list[Path], model: Path) -> Path:
-    """The last checkpoint of the model adapted by an objective, in the training run `folder`."""
+    """The last checkpoint of the model adapted by an objective, in the training run `folder`, which goes on where it
+    was stopped."""
     config = replace(
         CONFIG,
         model=replace(CONFIG.model, vertical_layers=int(objective == "diagonal")),
@@ -148,8 +149,7 @@ def adapted(folder: Path, objective: str, data: list[Path], model: Path) -> Path
         steps=STEPS,
         validate_every=STEPS,
     )
-    last = checkpoint.latest(folder / "checkpoints") if (folder / "checkpoints").is_dir() else None
-    return last or train(config, data, folder, log_fn=lambda line: print(line, flush=True))
+    return train(config, data, folder, log_fn=lambda line: print(line, flush=True))
 
 
 def draw(

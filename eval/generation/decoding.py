@@ -29,8 +29,8 @@ WAYS = {
 }
 LEARNED = ("diagonal", "dida")
 """Ways that have to be learned, each by the training objective of its name."""
-WINDOW = 8
-"""Codes that a pass of exact-parallel settles at most."""
+WINDOW = 16
+"""Codes that a pass of exact-parallel settles at most: the best for few pictures on a CPU (docs/benchmarks.md)."""
 AUTO_ROWS = 4
 """Up to so many rows `auto` takes exact-parallel: there it takes less time on a CPU (docs/benchmarks.md)."""
 

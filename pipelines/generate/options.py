@@ -65,6 +65,13 @@ class GenerateOptions:
         """Whether text and pictures are written in turn."""
         return self.interleaved or (self.task is not None and self.task not in PICTURE_TASKS)
 
+    @property
+    def rows_used(self) -> int:
+        """Of `rows`, those that the prompts take, of all processes together: what files say of `decode` auto must not
+        depend on how many there are."""
+        guided = (self.sampling.guidance != 1) + (self.task is not None and self.sampling.image_guidance != 1)
+        return min(self.rows, (1 + guided) * len(self.prompts))
+
     def path(self, number: int) -> Path:
         """The file for prompt `number`: `out`, numbered if there are several prompts, with a suitable ending."""
         path = self.out

@@ -43,7 +43,7 @@ def generate(options: GenerateOptions) -> Iterator[str]:
     studio = Studio.open(
         model,
         options.tokenizer,
-        rows=options.rows,
+        rows=options.rows_used,
         compile=options.compile,
         decode=options.decode,
         steps=options.steps,

@@ -7,7 +7,8 @@ import { choose } from "./modes.js";
 import { form, outputs } from "./main.js";
 
 const LABELS = { size: "size", seed: "seed", stream: "picture", seconds: "seconds", fps: "frames/s", task: "task", guidance: "guidance",
-  image_guidance: "guidance by pictures", negative: "without", temperature: "temperature", top_k: "top-k", top_p: "top-p" };
+  image_guidance: "guidance by pictures", negative: "without", temperature: "temperature", top_k: "top-k", top_p: "top-p",
+  decode: "decoded", steps: "passes", lag: "codes behind" };
 const closer = $("closer");
 let entries = [];  // the newest first
 let shown = -1;    // which of them the dialog shows

@@ -72,16 +72,27 @@ def test_a_picture_takes_the_passes_that_were_asked_for_and_reproduces(made, tmp
 
 def test_every_way_says_what_a_picture_took(made, tmp_path):
     passes = {}
-    for decode in ("plain", "exact-parallel", "auto"):
+    for decode in ("plain", "exact-parallel"):
         asked = ("--prompt", "a", *SIZE, "--decode", decode, "--seed", 1, "--count", 2)
         facts = facts_of(made / "dida", *asked, "--out", tmp_path / "x.png")
         assert [one["tokens"] for one in facts] == [11, 11]
         passes[decode] = [one["passes"] for one in facts]
     assert passes["plain"] == [12, 11]  # one that reads the prompt, which the second copies, and one a token
     assert max(passes["exact-parallel"]) < 12
-    assert passes["auto"] == passes["plain"]  # the default of 16 rows is more than it pays for
-    asked = ("--prompt", "a", *SIZE, "--decode", "auto", "--rows", 2, "--out", tmp_path / "x.png")
-    assert facts_of(made / "dida", *asked)[0]["decode"] == "exact-parallel"
+
+
+@pytest.mark.parametrize(
+    ("options", "taken"),
+    [
+        (("--count", 2), "exact-parallel"),
+        (("--count", 5), "plain"),
+        (("--count", 5, "--rows", 4), "exact-parallel"),
+        (("--count", 3, "--guidance", 2), "plain"),  # of two rows each
+    ],
+)
+def test_auto_looks_at_what_is_decoded_together(made, tmp_path, options, taken):
+    asked = ("--prompt", "a", *SIZE, "--decode", "auto", *options, "--out", tmp_path / "x.png")
+    assert {one["decode"] for one in facts_of(made / "dida", *asked)} == {taken}
 
 
 def test_a_checkpoint_says_what_it_has_learned(made, tmp_path):

@@ -87,7 +87,7 @@ def test_pictures_are_those_of_the_studio_with_their_settings_inside(site, clien
     assert answer.usage.output_tokens == 2 * (2 * 6 + 3)
     path = tmp_path / "a.png"
     path.write_bytes(base64.b64decode(answer.data[1].b64_json))
-    wanted = {"prompt": "ein Böot", "stream": 1, "seed": 7, "guidance": 2.0, "negative": "fog"}
+    wanted = {"prompt": "ein Böot", "stream": 1, "seed": 7, "guidance": 2.0, "negative": "fog", "decode": "plain"}
     assert read_settings(path).items() >= {**wanted, "checkpoint": "runs/tiny"}.items()
 
 
@@ -132,6 +132,8 @@ def test_a_stream_shows_a_picture_that_is_drawn_in_another_order(studio, tmp_pat
         assert whole.b64_json == client.images.generate(**asked).data[0].b64_json
     assert 1 <= len(partial) <= 3
     assert [event.rows for event in partial] == sorted({event.rows for event in partial})
+    (tmp_path / "whole.png").write_bytes(base64.b64decode(whole.b64_json))
+    assert read_settings(tmp_path / "whole.png").items() >= {"decode": "rows", "lag": 1}.items()
     shown, final = picture(first.b64_json), picture(whole.b64_json)
     assert shown.shape == final.shape and 0 < first.rows < 8
     assert (shown[-8:, -8:] == 128).all()

@@ -58,6 +58,9 @@ def image() -> Recipe:
     """Emu3's image curation (paper section 2.1): at least 512 x 512, aesthetics of at least 5.5, and a second chance
     for what fails taste alone: little text, and not monochrome.
 
+    What is made to be read - documents, tables, charts, screens - Emu3 collects for understanding: selection
+    `text_rich` keeps it and nothing else, with rules of its own; the run's own verdicts leave it out.
+
     Without CLIP's weights there is no taste, and every picture takes the second road. How much text is little and what
     is monochrome is not disclosed: the bounds are ours.
     """
@@ -69,12 +72,14 @@ def image() -> Recipe:
         "artifacts": {},
         "phash": {},
         "aesthetic": {},
-        "text": {"skip_if": f"aesthetic_score >= 5.5 OR width * height < 262144 OR NOT {colourful}"},
+        "text": {"skip_if": "width * height < 262144"},
+        "layout": {},
     }
     damage = {"damage": _damage()["damage"]}
     image_only: list[Kind] = ["image"]
     rules = damage | {
         "image_resolution": Rule("width * height", min=262_144.0, stage="decode", kinds=image_only),
+        "text_rich": Rule(_IS_TEXT_RICH, max=0.0, stage="text", kinds=image_only, null="keep"),
         **_artifacts(),
         "image_aesthetic": Rule(
             "coalesce(aesthetic_score, 0)",
@@ -85,7 +90,18 @@ def image() -> Recipe:
         ),
     }
     score = ScoreConfig(scorers=scorers, expanders={"image": EXPANDERS["image"]})
-    return Recipe(name="image", score=score, rules=rules, duplicates=DuplicatesConfig(near=True))
+    near = DuplicatesConfig(near=True)
+    return Recipe(name="image", score=score, rules=rules, duplicates=near, selections={"text_rich": list(TEXT_RICH)})
+
+
+_IS_TEXT_RICH = "(picture_class = 'text_rich')::INTEGER"
+TEXT_RICH = (
+    f'rules.text_rich={{expr = "{_IS_TEXT_RICH}", min = 1.0, stage = "text", kinds = ["image"]}}',
+    "rules.image_aesthetic.min=0.0",
+    "rules.noise.max=255.0",
+    "rules.blockiness.max=1000.0",
+)
+"""What is to be read need not be beautiful; its letters and lines pass for noise and for borders of blocks."""
 
 
 def sample() -> Recipe:

@@ -45,14 +45,28 @@ def test_pictures_take_the_second_road_by_little_text_and_colour(run):
         funnel = numbers(ledger, recipes.image().rules, "")["funnel"]
     assert {row["uri"]: (row["rule"], row["second_chance"]) for row in rows} == {
         "grey.png": ("image_aesthetic", None),
-        "page.png": ("image_aesthetic", None),
+        "page.png": ("text_rich", None),
         "photograph.png": (None, "image_aesthetic"),
         "small.png": ("image_resolution", None),
     }
     by_uri = {row["uri"]: row for row in rows}
-    assert by_uri["grey.png"]["skipped"] == by_uri["small.png"]["skipped"] == "text"
+    assert by_uri["small.png"]["skipped"] == "text"
     assert by_uri["page.png"]["text_area"] > 0.03
     names = [step["name"] for step in funnel]
     road = funnel[names.index("second chance")]
     assert names.index("second chance") == names.index("image_aesthetic") + 1
     assert (road["saved"], road["left"]["image"]) == (1, 1)
+
+
+def test_what_is_made_to_be_read_has_a_selection_of_its_own(run):
+    with LedgerQueries(run) as ledger:
+        rows = ledger.rows(
+            """SELECT uri, v.status, v.rule, picture_class FROM verdicts v JOIN samples USING (sample_id)
+            WHERE selection = 'text_rich' ORDER BY uri"""
+        )
+    assert [tuple(row.values()) for row in rows] == [
+        ("grey.png", "rejected", "text_rich", "picture"),
+        ("page.png", "kept", None, "text_rich"),
+        ("photograph.png", "rejected", "text_rich", "picture"),
+        ("small.png", "rejected", "image_resolution", None),
+    ]

@@ -30,13 +30,15 @@ from torch.distributed.checkpoint.state_dict import (
     get_optimizer_state_dict,
     set_optimizer_state_dict,
 )
+from torch.distributed.device_mesh import DeviceMesh
 
 from reelmill import config as configuration
 from reelmill.errors import ConfigError, DataError
 from reelmill.os_errors import os_failure
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.manifest import damage
-from reelmill.train.model import Decoder, ModelConfig, empty_decoder
+from reelmill.train.model import Decoder, ModelConfig
+from reelmill.train.shared_layers import decoder_to_fill, keep_own
 
 _NAME = re.compile(r"step-(\d{6,})")
 _RETIRED = {"checkpoint_every"}
@@ -182,17 +184,24 @@ def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dic
 
 
 def load_decoder(
-    checkpoint: Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    checkpoint: Path,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    *,
+    mesh: DeviceMesh | None = None,
 ) -> tuple[Decoder, Vocabulary, TrainState]:
-    """The model of a checkpoint, unsharded and in evaluation mode. DataError for a damaged one.
+    """The model of a checkpoint in evaluation mode, whole, or shared by the ranks of a mesh (`shared_layers.py`), who
+    all call this. DataError for a damaged one.
 
     Tensors are read one at a time, straight to the device: host memory never holds more than one extra tensor.
     """
     if problems := damage(checkpoint, "model", "state.json"):
         raise DataError(f"{checkpoint} is damaged ({'; '.join(problems[:3])}); use another checkpoint of its run.")
     state = read_state(checkpoint)
-    model = empty_decoder(configuration.from_dict(ModelConfig, state.recipe["model"]), device, dtype).eval()
-    load_tensors(dict(model.state_dict()), checkpoint / "model", no_dist=True)
+    model = decoder_to_fill(configuration.from_dict(ModelConfig, state.recipe["model"]), device, dtype, mesh).eval()
+    load_tensors(dict(model.state_dict()), checkpoint / "model", no_dist=mesh is None)
+    if mesh is not None:
+        keep_own(model, mesh)
     return model, Vocabulary.from_json(state.vocabulary), state
 
 

@@ -21,6 +21,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor
 
 from reelmill.errors import ConfigError, DataError, WeightsError
@@ -28,8 +29,9 @@ from reelmill.files import write_atomically, write_text
 from reelmill.tokenize.layout import EMU3_5
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.checkpoint import load_tensors
-from reelmill.train.model import Decoder, ModelConfig, empty_decoder
+from reelmill.train.model import Decoder, ModelConfig
 from reelmill.train.parallel.decoder import placed_like
+from reelmill.train.shared_layers import decoder_to_fill, keep_own
 from reelmill.train.vertical import decoder_tensors
 
 Layout = Literal["emu3", "llama", "qwen3", "emu3.5"]
@@ -225,10 +227,19 @@ def taken_rows(folder: Path, found: ModelConfig, vocab_size: int) -> int:
     return _QWEN3_ROWS if is_qwen3(folder, found) and vocab_size > _QWEN3_ROWS else 0
 
 
-def read_model(folder: Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Decoder:
-    """The decoder of a folder, read tensor by tensor to where it is wanted. Raises what `fill` raises."""
-    model = empty_decoder(read_config(folder), device, dtype)
-    fill(model, folder, no_dist=True)
+def read_model(
+    folder: Path,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    *,
+    mesh: DeviceMesh | None = None,
+) -> Decoder:
+    """The decoder of a folder, read tensor by tensor to where it is wanted, whole, or shared by the ranks of a mesh
+    (`shared_layers.py`), who all call this. Raises what `fill` raises."""
+    model = decoder_to_fill(read_config(folder), device, dtype, mesh)
+    fill(model, folder, no_dist=mesh is None)
+    if mesh is not None:
+        keep_own(model, mesh)
     return model
 
 

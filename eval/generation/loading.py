@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from torch.distributed.device_mesh import DeviceMesh
 
 from reelmill.errors import ConfigError, DataError
 from reelmill.tokenize.vision import VisionTokenizer, load_by_fingerprint
@@ -57,18 +58,23 @@ def never_drew_unprompted(place: Path) -> bool:
     return not (recipe.get("init") or data.get("caption_drop") or data.get("question_drop"))
 
 
-def load_decoder(folder: Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> tuple[Decoder, Vocabulary]:
-    """The decoder and vocabulary of any folder that `find_model` finds, in evaluation mode."""
+def load_decoder(
+    folder: Path, device: str = "cpu", dtype: torch.dtype = torch.float32, mesh: DeviceMesh | None = None
+) -> tuple[Decoder, Vocabulary]:
+    """The decoder and vocabulary of any folder that `find_model` finds, in evaluation mode; with a `mesh` shared by its
+    ranks."""
     place = find_model(folder)
     if not is_hf_folder(place):
-        model, vocab, _ = checkpoint.load_decoder(place, device, dtype)
+        model, vocab, _ = checkpoint.load_decoder(place, device, dtype, mesh=mesh)
         return model, vocab
-    return read_model(place, device, dtype).eval(), read_vocabulary(place)
+    return read_model(place, device, dtype, mesh=mesh).eval(), read_vocabulary(place)
 
 
-def load_model(folder: Path, tokenizer: str | None = None) -> LoadedModel:
+def load_model(folder: Path, tokenizer: str | None = None, mesh: DeviceMesh | None = None) -> LoadedModel:
     """Everything of a folder that `find_model` finds: on CUDA in bfloat16 if there is a GPU (under torchrun on the
     process's own), else on the CPU in float32.
+
+    With a 1-D `mesh` its ranks share the layers and all call this (`reelmill.train.shared_layers`).
 
     A checkpoint knows its vision tokenizer, and `tokenizer` names it if it is not a shipped one. A Hugging Face folder
     does not know it. Raises ConfigError if it has to be named, DataError if it does not fit, WeightsError for damaged
@@ -79,25 +85,29 @@ def load_model(folder: Path, tokenizer: str | None = None) -> LoadedModel:
         device, dtype = f"cuda:{os.environ.get('LOCAL_RANK', '0')}", torch.bfloat16
         torch.cuda.set_device(device)
     load = _load_hf_folder if is_hf_folder(place) else _load_checkpoint
-    loaded = load(place, tokenizer, device, dtype)
+    loaded = load(place, tokenizer, device, dtype, mesh)
     if device == "cpu":
         return loaded
     vision = VisionTokenizer(loaded.vision.model, loaded.vision.name, replace(loaded.vision.run, device=device))
     return loaded._replace(vision=vision)
 
 
-def _load_checkpoint(place: Path, tokenizer: str | None, device: str, dtype: torch.dtype) -> LoadedModel:
-    model, vocab, state = checkpoint.load_decoder(place, device, dtype)
+def _load_checkpoint(
+    place: Path, tokenizer: str | None, device: str, dtype: torch.dtype, mesh: DeviceMesh | None
+) -> LoadedModel:
+    model, vocab, state = checkpoint.load_decoder(place, device, dtype, mesh=mesh)
     return LoadedModel(model, vocab, load_by_fingerprint(state.tokenizer, tokenizer), state.recipe["data"]["context"])
 
 
-def _load_hf_folder(folder: Path, tokenizer: str | None, device: str, dtype: torch.dtype) -> LoadedModel:
+def _load_hf_folder(
+    folder: Path, tokenizer: str | None, device: str, dtype: torch.dtype, mesh: DeviceMesh | None
+) -> LoadedModel:
     if tokenizer is None:
         raise ConfigError(
             f"{folder} does not say which vision tokenizer made its codes; name it (--tokenizer): "
             "emu3-vision-tokenizer for Emu3's own weights."
         )
-    model, vocab = load_decoder(folder, device, dtype)
+    model, vocab = load_decoder(folder, device, dtype, mesh)
     vision = vision_tokenizer(tokenizer)
     if not states_vocabulary(folder):
         vocab = replace(vocab, layout=vision.layout)

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from torch.distributed.device_mesh import DeviceMesh
 
 from reelmill.errors import DataError
 from reelmill.eval.generation.decoding import PLAIN, Decoding, check_decode, decoding_of
@@ -94,12 +95,13 @@ class Studio:
         decode: str = "plain",
         steps: int | None = None,
         lag: int | None = None,
+        mesh: DeviceMesh | None = None,
     ) -> Studio:
-        """The studio of a training run, a checkpoint or a Hugging Face folder; see `load_model`, and `decoding_of` for
-        `decode`, `steps` and `lag`."""
+        """The studio of a training run, a checkpoint or a Hugging Face folder; see `load_model` (for `mesh` too), and
+        `decoding_of` for `decode`, `steps` and `lag`."""
         check_decode(decode, steps, lag)
         place = find_model(folder)
-        model, vocab, vision, context = load_model(place, tokenizer)
+        model, vocab, vision, context = load_model(place, tokenizer, mesh)
         return cls(
             model, vocab, vision, rows, compile, context, decoding=decoding_of(decode, steps, lag, place, vision, rows)
         )

@@ -92,11 +92,15 @@ def generate(
     json: Annotated[
         bool, typer.Option("--json", help="A line of JSON for each file: tokens, passes, cpu_seconds, settings.")
     ] = False,
+    tensor: Annotated[
+        int, typer.Option(min=1, help="Under torchrun so many processes share the model's layers, for one too large.")
+    ] = 1,
     tokenizer: VisionTokenizerName = None,
 ) -> None:
     """Generate pictures, videos, continuations of a video, pages of text and pictures, or the answer in a task.
 
-    The grammar keeps rows and frames complete. Under torchrun each process generates its share of the prompts. Prompt,
+    The grammar keeps rows and frames complete. Under torchrun each process generates its share of the prompts, or with
+    --tensor each group of processes. Prompt,
     seed, model and settings are written into the files.
     """
     from dataclasses import replace
@@ -138,6 +142,7 @@ def generate(
         decode=decode,
         steps=steps,
         lag=lag,
+        tensor=tensor,
         json=json,
     )
     for line in run.generate(options):

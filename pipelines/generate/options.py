@@ -52,6 +52,7 @@ class GenerateOptions:
     steps: int | None = None
     lag: int | None = None
     json: bool = False
+    tensor: int = 1
 
     @property
     def endings(self) -> tuple[str, ...]:
@@ -93,6 +94,8 @@ class GenerateOptions:
             raise ConfigError(f"--area is {self.area:,} pixels; the maximum is {MAX_PIXELS:,}.")
         if self.images and self.video:
             raise ConfigError("--image and --video are both given; a video begins with one of them.")
+        if self.tensor > 1 and self.compile:
+            raise ConfigError("--tensor and --compile are both given; a shared model's steps are not compiled.")
         self._check_task()
         if self.interleaved and (self.seconds or self.video):
             raise ConfigError("--interleaved takes --prompt and --image alone; the model chooses what it generates.")

@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from torch.distributed.device_mesh import DeviceMesh
+
 import reelmill
 from reelmill.errors import ConfigError, DataError
 from reelmill.eval.generation import Clip, GenerationProgress, Studio
@@ -17,6 +19,7 @@ from reelmill.eval.generation.media_files import read_clip, read_image, read_med
 from reelmill.eval.generation.pages import GrowingPages, write_page
 from reelmill.eval.generation.request import Cost
 from reelmill.eval.generation.studio import PagePart
+from reelmill.pipelines.generate.groups import groups_of
 from reelmill.pipelines.generate.options import AUTO, SQUARE, AskOptions, GenerateOptions
 from reelmill.pipelines.generate.progress import LiveProgress
 from reelmill.terminal import tell_beside
@@ -30,12 +33,25 @@ def generate(options: GenerateOptions) -> Iterator[str]:
         options.out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"--out is {options.out}, and its folder cannot be made ({error.strerror}).") from error
-    rank, ranks = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    mine = range(rank, len(options.prompts), ranks)
-    if not mine:
+    if options.tensor == 1:
+        rank, ranks = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+        if mine := range(rank, len(options.prompts), ranks):
+            yield from _generate(options, mine, is_first=rank == 0)
         return
+    with groups_of(options.tensor) as (mesh, group, groups):
+        mine = range(group, len(options.prompts), groups)
+        for line in _generate(options, mine, mesh, is_first=group == 0):
+            if mesh.get_local_rank() == 0:
+                yield line
+
+
+def _generate(
+    options: GenerateOptions, mine: range, mesh: DeviceMesh | None = None, *, is_first: bool
+) -> Iterator[str]:
+    """Generate these prompts. With a mesh, whose ranks share the model, the first of them writes the files."""
+    writes = mesh is None or mesh.get_local_rank() == 0
     model = find_model(options.model)
-    if rank == 0 and options.sampling.guidance != 1 and never_drew_unprompted(model):
+    if is_first and writes and options.sampling.guidance != 1 and never_drew_unprompted(model):
         tell_beside(
             f"guidance {options.sampling.guidance:g} leads away from what a model draws without a prompt, and "
             f"{options.model} never learned that: leave it out, or train with --set data.caption_drop=0.1"
@@ -48,6 +64,7 @@ def generate(options: GenerateOptions) -> Iterator[str]:
         decode=options.decode,
         steps=options.steps,
         lag=options.lag,
+        mesh=mesh,
     )
     settings = {
         "checkpoint": str(model),
@@ -60,7 +77,7 @@ def generate(options: GenerateOptions) -> Iterator[str]:
     def own(number: int) -> dict[str, Any]:
         return {"prompt": options.prompts[number], "stream": number, **settings}
 
-    with LiveProgress(studio, options.preview) as progress:
+    with LiveProgress(studio, options.preview if writes else "") as progress:
         spent: list[Cost] = []
         growing = GrowingPages(studio, lambda place: (options.path(mine[place]), own(mine[place])))
 
@@ -68,13 +85,15 @@ def generate(options: GenerateOptions) -> Iterator[str]:
             progress.update(generated)
             if generated.last.cost is not None:
                 spent.append(generated.last.cost)
-            if options.is_page:
+            if options.is_page and writes:
                 growing.update(generated)
 
         for number, result in _results(
             replace(studio, on_token=on_token, on_draft=progress.update_draft), options, mine
         ):
             path = options.path(number)
+            if not writes:
+                continue
             if isinstance(result, Clip):
                 write_clip(result, path, own(number))
                 line = f"{path}: {_size(result)}"

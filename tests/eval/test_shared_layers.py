@@ -1,0 +1,114 @@
+"""A model whose layers two ranks share draws what one rank draws with all of it, and reads its part alone."""
+
+import json
+import multiprocessing
+import os
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from random_decoder import drawn
+from toy_run import VOCAB
+
+from reelmill.errors import ConfigError
+from reelmill.eval.generation import Engine, SamplingParams, TokenSampling, loading, visual_request
+from reelmill.pipelines.generate.groups import groups_of
+from reelmill.tokenize.documents import Grammar, Header
+from reelmill.train.hub import export_model
+from reelmill.train.model import Decoder, ModelConfig
+
+GRAMMAR = Grammar(VOCAB, one_block=True)
+
+
+def requests():
+    sampling = SamplingParams(vision=TokenSampling(top_k=50), guidance=3.0, negative="x", seed=3)
+    return [
+        visual_request(GRAMMAR, "abc"[:number], Header(h, w), sampling=sampling, stream=number)
+        for number, (h, w) in enumerate([(3, 4), (1, 1), (2, 6)])
+    ]
+
+
+def a_rank(rank, port, folder, told):
+    """One of two ranks: puts its tokens, the bytes of its layers, and a line of its first layer's sizes."""
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    with groups_of(2) as (mesh, group, groups):
+        assert (group, groups) == (0, 1)
+        model, _ = loading.load_decoder(folder, dtype=torch.float64, mesh=mesh)
+        engine = Engine(model, VOCAB, rows=4, capacity=max(request.max_length for request in requests()))
+        tokens, _ = drawn(engine, requests())
+        held = sum(parameter.numel() for parameter in model.layers.parameters())
+        told.put((rank, tokens, held, list(engine.cache.keys[0].shape)))
+
+
+def two_ranks(folder):
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["reelmill.eval.generation.loading", "reelmill.pipelines.generate.groups"])
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    told = context.Queue()
+    ranks = [context.Process(target=a_rank, args=(rank, port, folder, told)) for rank in (0, 1)]
+    try:
+        for rank in ranks:
+            rank.start()
+        return sorted(told.get(timeout=60) for _ in ranks)
+    finally:
+        for rank in ranks:
+            rank.kill()
+            rank.join()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Four heads in pairs, normed, of a size that is not hidden / heads; in Hugging Face's layout."""
+    torch.manual_seed(0)
+    config = ModelConfig(
+        vocab_size=VOCAB.size, hidden=24, layers=2, heads=4, kv_heads=2, head_dim=8, mlp=20, qk_norm=True
+    )
+    model = Decoder(config).requires_grad_(False)
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=0.4)
+    place = tmp_path_factory.mktemp("model")
+    export_model(model, VOCAB, place, dtype=torch.float32)
+    return place
+
+
+def test_two_ranks_draw_the_tokens_of_one_and_hold_half_of_the_layers(folder):
+    model, _ = loading.load_decoder(folder, dtype=torch.float64)
+    engine = Engine(model, VOCAB, rows=4, capacity=max(request.max_length for request in requests()))
+    expected, _ = drawn(engine, requests())
+    whole = sum(parameter.numel() for parameter in model.layers.parameters())
+    norms = sum(parameter.numel() for name, parameter in model.layers.named_parameters() if "norm" in name)
+    for rank, (number, tokens, held, cache) in enumerate(two_ranks(folder)):
+        assert (number, tokens) == (rank, expected)
+        assert held == (whole - norms) // 2 + norms
+        assert cache == [4, 1, engine.cache.capacity, 8]
+
+
+@pytest.mark.slow
+def test_the_command_under_torchrun_writes_each_picture_once(folder, tmp_path):
+    shared = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    options = ["reelmill", "generate", str(folder), "--prompt", "a", "--prompt", "b", "--area", "1024", "--json"]
+    options += ["--tokenizer", "reelmill-tok-xs"]
+    told = []
+    for name, command in (("one", [sys.executable, "-m"]), ("two", shared)):
+        out = tmp_path / name / "picture.png"
+        wanted = [*command, *options, "--out", str(out), *(["--tensor", "2"] if name == "two" else [])]
+        done = subprocess.run(wanted, capture_output=True, text=True, timeout=200, check=True)
+        told.append([json.loads(line)["tokens"] for line in done.stdout.splitlines() if line.startswith("{")])
+    assert told[0] == told[1] and len(told[0]) == 2
+    pictures = [sorted((tmp_path / name).glob("*.png")) for name in ("one", "two")]
+    assert len(pictures[0]) == len(pictures[1]) == 2
+    for one, other in zip(*pictures, strict=True):
+        assert np.array_equal(np.asarray(Image.open(one)), np.asarray(Image.open(other)))
+
+
+def test_what_cannot_be_shared_is_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(ConfigError, match=r"--tensor is 2, and there are 3 processes; start a multiple"), groups_of(2):
+        raise AssertionError("no group of two in three")

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from reelmill.pipelines.generate.groups import groups_of
 from reelmill.tokenize.documents import Grammar, Header
 from reelmill.train.hub import export_model
 from reelmill.train.model import Decoder, ModelConfig
+from reelmill.train.shared_layers import empty_shared_decoder
 
 GRAMMAR = Grammar(VOCAB, one_block=True)
 
@@ -41,6 +43,8 @@ def a_rank(rank, port, folder, told):
         engine = Engine(model, VOCAB, rows=4, capacity=max(request.max_length for request in requests()))
         tokens, _ = drawn(engine, requests())
         held = sum(parameter.numel() for parameter in model.layers.parameters())
+        with pytest.raises(ConfigError, match=r"the model's kv_heads, 3, cannot be shared by 2 ranks"):
+            empty_shared_decoder(replace(model.config, heads=6, kv_heads=3), "cpu", torch.float32, mesh)
         told.put((rank, tokens, held, list(engine.cache.keys[0].shape)))
 
 

@@ -5,12 +5,13 @@ import pathlib
 import resource
 import threading
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from reelmill.errors import ConfigError, MachineError
-from reelmill.train import checkpoint
+from reelmill.train import checkpoint, saver
 from reelmill.train.data.corpus import Corpus
 from reelmill.train.manifest import MANIFEST
 from reelmill.train.parallel import join_ranks
@@ -54,6 +55,21 @@ def test_training_goes_on_while_a_checkpoint_is_written(run_folder, toy_config, 
     saved = checkpoint.load_decoder(tmp_path / "checkpoints/step-000001")[0].state_dict()
     assert all(torch.equal(saved[name], then[name]) for name in saved)
     assert not any(torch.equal(now[name], then[name]) for name in saved)
+
+
+def test_on_a_gpu_the_copy_is_pinned_and_the_thread_stands_on_its_rank_s(tmp_path, monkeypatch):
+    options, devices = [], []
+    monkeypatch.setattr(saver, "DefaultStager", lambda asked: options.append(asked) or SimpleNamespace(close=int))
+    monkeypatch.setattr(
+        torch.cuda, "set_device", lambda device: devices.append((threading.current_thread().name, device))
+    )
+    gpu = torch.device("cuda", 3)
+    with join_ranks("cpu") as ranks:
+        made = saver.Saver(tmp_path, CheckpointConfig(), replace(ranks, device=gpu))
+        made._thread.submit(int).result(timeout=60)
+        made.close()
+    assert devices == [("checkpoint_0", gpu)]
+    assert [(asked.use_pinned_memory, asked.use_non_blocking_copy) for asked in options] == [(True, True)]
 
 
 def test_the_newest_are_kept_and_some_for_ever(run_folder, toy_config, tmp_path):

@@ -177,6 +177,7 @@ hashes."""
 OF_THE_JUDGES: dict[str, ColumnType] = {
     "speech_score": "DOUBLE",
     "talking_head": "DOUBLE",
+    "frames_score": "DOUBLE",
     "speech_agreement": "DOUBLE",
 }
 """Columns that the view `samples` takes from `judgements`. NULL where no judge was asked, or none gave a value."""
@@ -341,8 +342,8 @@ JUDGEMENTS = pa.schema(
         ("created", pa.timestamp("us", tz="UTC")),
     ]
 )
-"""What models judge of a narrated sample: `speech`, `talking_head` and `agreement`; `problem` says why there is no
-value."""
+"""What models judge of a narrated sample: `speech`, `talking_head`, `frames` and `agreement`; `problem` says why there
+is no value."""
 
 FAILURES = pa.schema(
     [

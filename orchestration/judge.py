@@ -36,7 +36,7 @@ WORKER = "reelmill.orchestration.judge:JudgeWorker"
 
 _LACKING = """
 FROM scored s JOIN narrations n USING (sample_id)
-WHERE s.keyframes IS NOT NULL AND s.n_words IS NOT NULL
+WHERE (s.keyframes IS NOT NULL OR ($2 = 'speech' AND s.kind = 'audio')) AND s.n_words IS NOT NULL
 AND s.sample_id IN (SELECT sample_id FROM verdicts WHERE selection = $1 AND status = 'kept')
 AND NOT EXISTS (SELECT 1 FROM judgements j WHERE j.sample_id = s.sample_id AND j.judge = $2
     AND j.fingerprint = $3 AND j.basis = n.basis)"""
@@ -44,8 +44,8 @@ _FIELDS = "unit, sample_id, item_id, start_s, end_s, width, height, keyframes, l
 
 
 def judge_tasks(folder: RunFolder, selection: str, judge: str, config: JudgingConfig) -> list[Task]:
-    """Tasks of at most `config.batch` narrated videos of a unit, kept by `selection` and transcribed, that a judge has
-    not judged yet."""
+    """Tasks of at most `config.batch` narrated samples of a unit, kept by `selection` and transcribed, that a judge has
+    not judged yet. Recordings without pictures are for `speech` alone."""
     query = f"SELECT {_FIELDS} {_LACKING} ORDER BY s.unit, s.item_id, s.start_s"
     with LedgerQueries(folder.root) as ledger:
         rows = ledger.rows(query, [selection, judge, judging_config.fingerprint(config, judge)])
@@ -57,7 +57,7 @@ def judge_tasks(folder: RunFolder, selection: str, judge: str, config: JudgingCo
 
 
 def count_waiting(folder: RunFolder, selection: str, judge: str, config: JudgingConfig) -> int:
-    """Kept narrated videos that a judge has not judged yet."""
+    """Kept narrated samples that a judge has not judged yet."""
     with LedgerQueries(folder.root) as ledger:
         parameters = [selection, judge, judging_config.fingerprint(config, judge)]
         (row,) = ledger.rows(f"SELECT count(*) AS n {_LACKING}", parameters)
@@ -112,7 +112,7 @@ class JudgeWorker(StoryWorker):
 
     def _case(self, ledger: LedgerQueries, sample: Row) -> _Case:
         words = [word for segment in self._segments(ledger, sample) for word in segment["words"] or ()]
-        frames = spread(keyframe_blocks(sample["keyframes"]), self._config.frames)
+        frames = spread(keyframe_blocks(sample["keyframes"] or ()), self._config.frames)
         return _Case(sample, self._sentences(ledger, sample), words, frames)
 
     def _endpoint(self) -> ModelCaptioner:
@@ -152,7 +152,7 @@ class JudgeWorker(StoryWorker):
             if self._judge == "speech" and not case.sentences:
                 self._add(case, Judgement(None, problem="nothing_said"))
                 continue
-            if self._judge == "talking_head":
+            if JUDGES[self._judge] == "vision":
                 try:
                     pictures = self._pictures(case.sample, case.frames, self._config.short_side)
                 except Exception as error:

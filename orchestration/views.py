@@ -108,6 +108,7 @@ VIEWS = {  # {table} is the table's files, a SQL list; {prefer}, {languages}, {m
             FROM said GROUP BY sample_id),
         judged AS (SELECT sample_id, any_value(value) FILTER (judge = 'speech') AS speech_score,
             any_value(value) FILTER (judge = 'talking_head') AS talking_head,
+            any_value(value) FILTER (judge = 'frames') AS frames_score,
             any_value(value) FILTER (judge = 'agreement') AS speech_agreement
             FROM chosen_judgements GROUP BY sample_id),
         seen_again AS (SELECT sample_id, count(DISTINCT time_s) FILTER (other_item_id = item_id) AS repeated,
@@ -127,7 +128,7 @@ VIEWS = {  # {table} is the table's files, a SQL list; {prefer}, {languages}, {m
                 / nullif(len([f FOR f IN s.keyframes IF f.problem IS NULL]), 0) END AS keyframes_repeated,
             CASE WHEN s.phash IS NOT NULL THEN coalesce(k.elsewhere, 0)
                 / nullif(len([f FOR f IN s.keyframes IF f.problem IS NULL]), 0) END AS keyframes_elsewhere,
-            j.speech_score, j.talking_head, j.speech_agreement
+            j.speech_score, j.talking_head, j.frames_score, j.speech_agreement
         FROM here s LEFT JOIN audio a ON a.item_id = s.item_id LEFT JOIN answered h ON h.item_id = s.item_id
         LEFT JOIN spoken w ON w.sample_id = s.sample_id LEFT JOIN seen_again k ON k.sample_id = s.sample_id
         LEFT JOIN judged j ON j.sample_id = s.sample_id""",

@@ -14,11 +14,13 @@ _ANSWER = Text(1 << 20, repair=True)
 _THOUGHT = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)
 _FENCE = re.compile(r"^\s*```\w*\s*\n(.*?)\n?\s*```\s*$", re.DOTALL)
 _REASON = Maybe(Text(20_000, repair=True))
+_SCORE = Record({"score": Integer(*SCORES), "reason": _REASON})
 _FORMS = {
-    "speech": Record({"score": Integer(*SCORES), "reason": _REASON}),
+    "speech": _SCORE,
+    "frames": _SCORE,
     "talking_head": Record({"talking_head": Flag(), "reason": _REASON}),
 }
-_VALUES = {"speech": "score", "talking_head": "talking_head"}
+_VALUES = {"speech": "score", "frames": "score", "talking_head": "talking_head"}
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from reelmill.curation.captions.config import CaptionConfig, EndpointConfig
 from reelmill.curation.judging.prompts import load_prompts
 from reelmill.errors import ConfigError
 
-JUDGES: Mapping[str, str] = {"speech": "text", "talking_head": "vision", "agreement": "clip"}
+JUDGES: Mapping[str, str] = {"speech": "text", "talking_head": "vision", "frames": "vision", "agreement": "clip"}
 """Judges, and the table of `[judging]` with the model of each."""
 
 
@@ -29,15 +29,16 @@ class ClipConfig:
 
 @dataclass
 class JudgingConfig:
-    """Emu3.5's filters that ask a model (section 3.1.1): a language model scores the transcript, a vision model tells
-    talking heads, FG-CLIP compares pictures. Prompts and bounds are not disclosed; these are ours."""
+    """Emu3.5's filters that ask a model (section 3.1.1): a language model scores transcripts, a vision model tells
+    talking heads, DeQA scores frames, FG-CLIP compares pictures. No prompt and no bound is disclosed; these are ours.
+    """
 
     ask: list[str] = field(default_factory=list)
-    """Of speech, talking_head and agreement: which columns of the same names are filled."""
+    """Of speech, talking_head, frames and agreement: who is asked, and which columns are filled."""
     text: EndpointConfig = field(default_factory=EndpointConfig)
     """Endpoint of the language model that reads the transcript, for `speech`."""
     vision: EndpointConfig = field(default_factory=EndpointConfig)
-    """Endpoint of the vision model that looks at key frames, for `talking_head`."""
+    """Endpoint of the vision model that looks at key frames, for `talking_head` and `frames`."""
     clip: ClipConfig = field(default_factory=ClipConfig)
     """Weights on this machine, for `agreement`."""
     prompts: str = ""

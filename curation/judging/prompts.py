@@ -18,6 +18,7 @@ class JudgePrompts:
 
     speech: str
     talking_head: str
+    frames: str
 
     def question(self, judge: str, transcript: str) -> str:
         """A prompt with its blank filled in."""

@@ -184,7 +184,8 @@ STAGE2 = (
     'rules.repeated={expr = "words_repeated", max = 0.3, stage = "speech", null = "keep"}',
     'rules.entropy={expr = "words_entropy", min = 0.7, stage = "speech", null = "keep"}',
     'rules.unsure={expr = "speech_perplexity", max = 2.0, stage = "speech", null = "keep"}',
-    'rules.speech={expr = "speech_score", min = 3.0, stage = "judges", kinds = ["video"], null = "keep"}',
+    'rules.frames={expr = "frames_score", min = 3.0, stage = "judges", kinds = ["video"], null = "keep"}',
+    'rules.speech={expr = "speech_score", min = 3.0, stage = "judges", kinds = ["video", "audio"], null = "keep"}',
     'rules.agreement={expr = "speech_agreement", min = 0.18, stage = "judges", kinds = ["video"], null = "keep"}',
     "duplicates.near=true",
     "tokens.narration.distinct=true",
@@ -384,6 +385,7 @@ def graph(recipe: Recipe) -> str:
         + " -> semantic duplicates" * recipe.duplicates.semantic
         + "".join(f" -> {name}" for name in recipe.quotas),
         "caption   " + ", ".join(recipe.captions.sources) + "; chosen: " + ", else ".join(recipe.captions.prefer),
+        *([f"judge     {', '.join(recipe.judging.ask)}"] if recipe.judging.ask else []),
         *([f"annotate  {', '.join(recipe.tokens.narration.carry)}"] if recipe.tokens.narration.carry else []),
         "tokenize  one operator: child process (kept spans only) -> " + tokens,
         f"engine    {recipe.engine.executor}, workers {recipe.engine.workers or 'one per CPU'}",

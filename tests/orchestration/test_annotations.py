@@ -256,7 +256,8 @@ def test_the_settings_are_checked_before_anything_is_asked(tmp_path):
 
 
 def judge_kind(request):
-    return "talking_head" if pictures(request) else "speech"
+    asked = words(request)
+    return "talking_head" if '"talking_head"' in asked else "frames" if pictures(request) else "speech"
 
 
 def sober(_, request):
@@ -266,7 +267,7 @@ def sober(_, request):
     return completion('```json\n{"score": 4, "reason": "Steps in order."}\n```')
 
 
-def judged(out, url, *assignments, ask=("speech", "talking_head"), complete=True):
+def judged(out, url, *assignments, ask=("speech", "talking_head", "frames"), complete=True):
     model = f"{{url = '{url}', model = 'judge', tries = 2, backoff_s = 0.01}}"
     own = [f"judging.ask={json.dumps(ask)}", f"judging.text={model}", f"judging.vision={model}"]
     options = SelectOptions(assignments=[*own, "judging.short_side=64", *assignments], complete=complete)
@@ -290,19 +291,26 @@ def test_judges_are_asked_once_and_what_they_say_are_columns(out):
     with ChatServer(sober) as server:
         judged(out, server.url, SPEECH)
         judged(out, server.url, SPEECH)
-        asked = {judge_kind(request): request for request in server.requests}
-        assert len(server.requests) == 2  # recordings are not looked at
+        kinds = [judge_kind(request) for request in server.requests]
+        assert sorted(kinds) == ["frames", "speech", "speech", "talking_head"]  # a recording has nothing to look at
+        asked = dict(zip(kinds, server.requests, strict=True))
+        (chinese,) = [words(request) for request in server.requests if CHINESE[0] in words(request)]
+        assert "1 到 5 分" in chinese
+        (asked["speech"],) = [request for request in server.requests if STEPS[0] in words(request)]
     assert all(step in words(asked["speech"]) for step in STEPS) and "from 1 to 5" in words(asked["speech"])
     assert [picture.size for picture in pictures(asked["talking_head"])] == [(85, 64)] * 4
     assert [tuple(row.values()) for row in judgements(out)] == [
+        ("frames", 4.0, "Steps in order.", "judge", None),
+        ("speech", 4.0, "Steps in order.", "judge", None),
         ("speech", 4.0, "Steps in order.", "judge", None),
         ("talking_head", 0.0, "A sheet is folded.", "judge", None),
     ]
-    query = "SELECT speech_score, talking_head, speech_agreement FROM samples WHERE uri = 'plane.mp4'"
-    assert [tuple(row.values()) for row in rows(out, query)] == [(4.0, 0.0, None)]
+    query = "SELECT speech_score, talking_head, frames_score, speech_agreement FROM samples WHERE uri = 'plane.mp4'"
+    assert [tuple(row.values()) for row in rows(out, query)] == [(4.0, 0.0, 4.0, None)]
     assert verdict(out) == ("kept", None)
     told = explain(out, "plane.mp4")["judgements"]
     assert [(row["judge"], row["text"]) for row in told] == [
+        ("frames", "Steps in order."),
         ("speech", "Steps in order."),
         ("talking_head", "A sheet is folded."),
     ]
@@ -332,7 +340,7 @@ def test_a_judge_that_cannot_be_asked_is_asked_again_and_nothing_is_tokenized_be
     fresh = "tokens.narration.timestamps=true"
     with (
         ChatServer(moody) as server,
-        pytest.raises(MachineError, match=r"(?s)1 kept samples wait for the judge of spe"),
+        pytest.raises(MachineError, match=r"(?s)2 kept samples wait for the judge of spe"),
     ):
         judged(out, server.url, fresh)
     assert judgements(out) == [] and rows(out, "SELECT DISTINCT fingerprint FROM tokens OFFSET 1") == []
@@ -378,7 +386,9 @@ def test_the_settings_of_judges_are_checked(tmp_path):
         recipes.load("emu3_5", ['judging.ask=["speach"]'])
     with pytest.raises(ConfigError, match=r"judging\.text\.model is empty; name the model that judges speech"):
         recipes.load("emu3_5", ['judging.ask=["speech"]'])
-    (tmp_path / "prompts.toml").write_text('[en]\nspeech="x"\ntalking_head="y"\n[zh]\nspeech="x"\ntalking_head="y"\n')
+    (tmp_path / "prompts.toml").write_text(
+        '[en]\nspeech="x"\ntalking_head="y"\nframes="z"\n[zh]\nspeech="x"\ntalking_head="y"\nframes="z"\n'
+    )
     known = ['judging.ask=["speech"]', "judging.text={model='m', url='http://x/v1'}"]
     with pytest.raises(ConfigError, match=r"en\.speech has no \{transcript\}"):
         recipes.load("emu3_5", [*known, f"judging.prompts={tmp_path / 'prompts.toml'}"])

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from narrated import STEP_S, STEPS, how_to, speaker, speech, subtitles
 from rich.console import Console
+from videos import write_video
 from voices import write_spoken_video, write_wav
 
 from reelmill.curation.narration import Block, NarrationConfig, sentences, split
@@ -45,6 +46,8 @@ def out(tmp_path_factory):
     again = [frame for picture in (0, 6, 0) for frame in how_to(picture)]
     write_spoken_video(dump / "again.mp4", again, speech()[: 12 * 16_000], fps=8)
     subtitles(dump / "again.srt", ("Fold the sheet.", "Turn it round.", "Fold it again."))
+    for name, first in (("unheard.mp4", 11), ("voiceless.mp4", 14)):
+        write_video(dump / name, [frame for picture in range(3) for frame in how_to(first + picture)], fps=8)
     settings = ["engine.executor=inline", "tokens.tokenizer=reelmill-tok-xs", "tokens.text=bytes", "tokens.area=4096"]
     recipe = recipes.load("emu3_5", [*settings, "tokens.narration.max_tokens=200"])
     curate([dump], folder / "out", recipe, CurateOptions(), Console(quiet=True))
@@ -58,6 +61,8 @@ def rows(out, query):
 
 def test_the_how_to_is_kept_and_the_speaker_is_not(out):
     verdicts = {r["uri"]: (r["status"], r["rule"]) for r in rows(out, "SELECT uri, status, rule FROM samples")}
+    silent = sorted(verdicts.pop(name) for name in ("unheard.mp4", "voiceless.mp4"))
+    assert [status for status, _ in silent] == ["kept", "rejected"] and silent[1][1] == "silent"  # of 4 one, by a quota
     assert verdicts == {
         "again.mp4": ("kept", None),
         "plane.mp4": ("kept", None),
@@ -173,6 +178,8 @@ def test_the_second_stage_is_a_selection_of_the_same_run(out):
         ("plane.mp4", "kept", None),
         ("radio.wav", "rejected", "pace"),  # 9 words in 16 s
         ("speaker.mp4", "rejected", "steady"),
+        ("unheard.mp4", "rejected", "pace"),
+        ("voiceless.mp4", "rejected", "pace"),
     ]
 
 

@@ -63,7 +63,7 @@ def told(ledger: LedgerQueries, out: Path, pictures: Pictures) -> dict[str, list
     for status in ("kept", "rejected"):
         rows = ledger.rows(
             """SELECT sample_id, uri, rule FROM samples WHERE status = $1 AND (keyframes IS NOT NULL OR kind = 'audio')
-            ORDER BY kind DESC, sample_id LIMIT $2""",
+            ORDER BY coalesce(n_words = 0, false), kind DESC, sample_id LIMIT $2""",
             [status, REPORT_SAMPLES],
         )
         found[status] = []

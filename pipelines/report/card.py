@@ -44,7 +44,7 @@ def limits(numbers: Mapping[str, Any]) -> list[str]:
     if totals["undecided"]:
         found.append(f"{totals['undecided']:,} samples wait for a score and are in neither part.")
     if any(row["name"] == "facts" for row in numbers["tokens"]["caption"]):
-        found.append("Captions of source `facts` are sentences made of measured columns; no model saw the picture.")
+        found.append('Captions of source "facts" are sentences made of measured columns; no model saw the picture.')
     return found
 
 

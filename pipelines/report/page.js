@@ -12,6 +12,8 @@ function within(part, low, high) {
 for (const form of document.querySelectorAll("form.move")) {
   const rule = movable[form.dataset.rule];
   const read = (side) => (form.elements[side] ? Number(form.elements[side].value) : null);
+  const rejectsNothing = (side, at) => at === (side === "min" ? 0 : rule.steps.length - 1);
+  const words = (side, at) => (rejectsNothing(side, at) ? "no bound" : shorten(rule.steps[at]));
   const now = within(rule.sure, rule.min, rule.max);
   const show = () => {
     const low = read("min"), high = read("max");
@@ -20,14 +22,15 @@ for (const form of document.querySelectorAll("form.move")) {
     const sets = [];
     for (const [side, at] of [["min", low], ["max", high]]) {
       if (at === null) continue;
-      form.querySelector(`output[name=${side}-value]`).value = shorten(rule.steps[at]);
-      form.elements[side].setAttribute("aria-valuetext", shorten(rule.steps[at]));
+      form.querySelector(`output[name=${side}-value]`).value = words(side, at);
+      form.elements[side].setAttribute("aria-valuetext", words(side, at));
       const line = form.closest("article").querySelector(`line.moved.${side}`);
       const x = 6 + rule.places[at] * 348;
       line.setAttribute("x1", x);
       line.setAttribute("x2", x);
       line.classList.toggle("home", at === rule[side]);
-      if (at !== rule[side]) sets.push(`--set rules.${form.dataset.rule}.${side}=${Number(rule.steps[at].toPrecision(4))}`);
+      const bound = rejectsNothing(side, at) ? rule.steps[at] : Number(rule.steps[at].toPrecision(4));
+      if (at !== rule[side]) sets.push(`--set rules.${form.dataset.rule}.${side}=${bound}`);
     }
     const signed = change === 0 ? "as now" : `${change > 0 ? "+" : "−"}${Math.abs(change).toLocaleString("en")}`;
     const waiting = waits ? `; ${waits.toLocaleString("en")} more wait for a score` : "";

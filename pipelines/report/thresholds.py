@@ -24,9 +24,10 @@ class RuleFigure:
     """One rule's histogram and its movable bounds.
 
     `edges` [BINS + 1] and `counts` {"kept", "here", "elsewhere"} [BINS] each: kept samples, those that this rule fails,
-    those that something else rejects. `steps` are bounds to try; `sure` counts the samples that every other rule
-    passes, `open` those that wait for a score of another rule (it was skipped); for each, `below` (value < step) and
-    `upto` (value <= step) are exact counts over all samples, `total` and `missing` (no value, and that passes).
+    those that something else rejects. `steps` are bounds to try; at the first no value lies below, at the last none
+    above. `sure` counts the samples that every other rule passes, `open` those that wait for a score of another rule
+    (it was skipped); for each, `below` (value < step) and `upto` (value <= step) are exact counts over all samples,
+    `total` and `missing` (no value, and that passes).
     """
 
     name: str
@@ -74,7 +75,8 @@ def _figure(name: str, rule: Rule, n: int, rules: int, found: Mapping[str, Any])
     lost = np.logical_or.reduce([found["lost"], *(found[f"f{j}"] for j in others)])
     waiting = np.logical_or.reduce([np.zeros_like(lost), *(found[f"u{j}"] for j in others)])
     edges, log = _edges(values[known], rule)
-    steps = np.unique(np.concatenate([_spaced(edges[0], edges[-1], STEPS, log), _bounds(rule)]))
+    ends = [values[known].min(), values[known].max()]  # at these, or beyond, a bound rejects nothing
+    steps = np.unique(np.concatenate([_spaced(edges[0], edges[-1], STEPS, log), _bounds(rule), ends]))
     missing = applies & ~known if rule.null == "keep" else np.zeros_like(applies)
     sure, open_ = ~lost & ~waiting, ~lost & waiting
     parts = {"kept": found["kept"], "here": found[f"f{n}"], "elsewhere": ~found["kept"] & ~found[f"f{n}"]}

@@ -207,3 +207,17 @@ def test_the_command_says_where_the_page_is(out, monkeypatch, capsys):
     assert found["page"] == str(out / "report" / "index.html") and found["tiles"] > 10 and found["pairs"] >= 4
     wrong = reelmill("report", out.parent)
     assert wrong.code == 4 and "no run folder" in wrong.err
+
+
+def test_the_ends_of_a_slider_reject_nothing(out):
+    recipe = from_dict(recipes.Recipe, read_toml(out / "recipe.toml"))
+    with LedgerQueries(out) as ledger:
+        figures = thresholds.figures(ledger, recipe.rules)
+    assert figures
+    for figure in figures:
+        for part in (figure.sure, figure.open):
+            assert part["below"][0] == 0 and part["upto"][-1] == part["total"], figure.name
+
+
+def test_the_page_has_no_signs_of_markdown(page):
+    assert "`facts`" not in page

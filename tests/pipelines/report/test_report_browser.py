@@ -47,6 +47,11 @@ frame.onload = () => {
   slider.dispatchEvent(new Event("input", { bubbles: true }));
   found.after = said();
   found.command = form.querySelector("code").textContent;
+  found.free = [...page.querySelectorAll("form.move input")].map((end) => {
+    end.value = end.name === "min" ? end.min : end.max;
+    end.dispatchEvent(new Event("input", { bubbles: true }));
+    return end.form.querySelector(`output[name=${end.name}-value]`).value;
+  });
   const clips = [...page.querySelectorAll(".clip")];
   frame.contentWindow.focus();
   key("j"); key("j");
@@ -92,6 +97,7 @@ def test_it_fits_and_its_keys_and_sliders_work(page, tmp_path, width):
     assert found["fetched"] == [] and found["errors"] == [] and found["dialogs"] == 2
     assert "(as now)" in found["before"] and "(as now)" not in found["after"]
     assert found["command"].startswith("reelmill select OUT NAME --set rules.")
+    assert found["free"] and set(found["free"]) == {"no bound"}
     assert found["second"] and found["first"]
     assert found["paused"] and found["running"] == 0
 

@@ -99,6 +99,7 @@ def test_only_these_fields_change_no_result(recipe, free):
 def test_a_run_folder_of_an_earlier_recipe_goes_on(tmp_path):
     dump, out, console = tmp_path / "dump", tmp_path / "out", Console(quiet=True)
     dump.mkdir()
+    (dump / "broken.jpg").write_bytes(b"no picture")  # the cheapest item that there is
     out.mkdir()
     (out / "recipe.toml").write_bytes((DATA / "curate-video.toml").read_bytes())
     elsewhere = ['captions.endpoint.url="http://127.0.0.1:9/v1"', 'engine.executor="inline"', "captions.wait=false"]

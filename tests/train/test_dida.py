@@ -1,6 +1,8 @@
-"""DiDA's training: what clean and noisy tokens see, that nothing leaks, and that both losses are learned."""
+"""DiDA's training: what clean and noisy tokens see, that nothing leaks, and that both losses are learned.
 
-import itertools
+What a trained model draws of a world whose law is known: `test_dida_world.py`.
+"""
+
 import json
 import warnings
 from dataclasses import replace
@@ -12,16 +14,12 @@ from random_decoder import random_decoder
 from rounding import assert_near, rounding
 
 from reelmill.errors import ConfigError
-from reelmill.eval.generation import image_request, run
-from reelmill.eval.generation.denoising import Denoising
 from reelmill.tokenize import documents, vision
-from reelmill.tokenize.documents import Grammar, Visual
+from reelmill.tokenize.documents import Visual
 from reelmill.tokenize.shards import document_row, write_shard
 from reelmill.tokenize.vocabulary import Vocabulary
-from reelmill.train import checkpoint
 from reelmill.train.data.batches import Contents, assemble
 from reelmill.train.objectives.dida.noise import with_noise
-from reelmill.train.objectives.dida.path import fitted_path
 from reelmill.train.run import train
 from reelmill.train.two_streams import PictureCopy, TwoStreams
 
@@ -206,68 +204,3 @@ def test_settings_that_mean_nothing_are_refused(drawn, toy_config, tmp_path):
         config = replace(plain(toy_config), objective="dida", settings={"dida": {key: value}})
         with pytest.raises(ConfigError, match=rf"dida\.{key} is"):
             train(config, drawn[:1], tmp_path, **quiet)
-
-
-@pytest.mark.slow
-@pytest.mark.xfail(
-    strict=True,
-    reason="not reached: 0.49 away after these 500 steps, 0.36 after 1,200 of a model four times as wide",
-)
-def test_a_trained_model_draws_pairs_of_codes_as_they_are_in_the_world(toy_config, tmp_path):
-    """Pictures of 2 x 2 out of 8 codes, in which neighbors like to be one apart: a law that can be listed."""
-    tokenizer = vision.load("reelmill-tok-xs")
-    vocab, places = Vocabulary("bytes", tokenizer.codes), np.linspace(0, tokenizer.codes - 1, 8).astype(int)
-    pictures = np.array(list(itertools.product(range(8), repeat=4))).reshape(-1, 2, 2)
-    edges = [((0, 0), (0, 1)), ((1, 0), (1, 1)), ((0, 0), (1, 0)), ((0, 1), (1, 1))]
-
-    def pairs(law):
-        """Shares [4, 8, 8] of the pairs of neighbors under a law [4096] of pictures."""
-        found = np.zeros((4, 8, 8))
-        for number, ((a, b), (c, d)) in enumerate(edges):
-            np.add.at(found[number], (pictures[:, a, b], pictures[:, c, d]), law)
-        return found
-
-    likes = sum(((pictures[:, c, d] - pictures[:, a, b]) % 8 == 1).astype(float) for (a, b), (c, d) in edges)
-    law = np.exp(2.5 * likes)
-    law /= law.sum()
-    rng = np.random.default_rng(0)
-    drawn = pictures[rng.choice(len(pictures), 2_000, p=law)]
-    rows = [
-        document_row(
-            vocab,
-            documents.image_document(vocab, places[picture], ""),
-            sample_id=f"s{number}",
-            item_id=f"i{number}",
-            fingerprint=tokenizer.fingerprint,
-        )
-        for number, picture in enumerate(drawn)
-    ]
-    folder = tmp_path / "data/tokens" / tokenizer.fingerprint[:12]
-    folder.mkdir(parents=True)
-    write_shard(folder / "unit-000000.parquet", rows, vocab, tokenizer.fingerprint)
-    config = replace(plain(toy_config, steps=500, validate_every=500), objective="dida")
-    config = replace(
-        config,
-        data=replace(config.data, context=128, heldout=0.0),
-        checkpoint=replace(config.checkpoint, every=500),
-        optimizer=replace(config.optimizer, lr=1e-2, warmup_steps=20),
-    )
-    last = train(config, [tmp_path / "data"], tmp_path / "run", **quiet)
-    model = checkpoint.load_decoder(last)[0]
-    request = image_request(Grammar(vocab, one_block=True), "", 2, 2)
-    away = {}
-    for steps in (1, 16):
-        how = Denoising(fitted_path(tokenizer.codebook()), steps)
-        asked = [replace(request, stream=n) for n in range(1_500)]
-        counts = np.zeros(len(pictures))
-        numbers = {int(code): number for number, code in enumerate(places)}
-        codes: dict[int, list[int]] = {}
-        for event in run(model, vocab, asked, rows=128, pictures=how):
-            if event.token >= vocab.vision_start:
-                codes.setdefault(event.request, []).append(numbers.get(event.token - vocab.vision_start, -1))
-        whole = [found for found in codes.values() if min(found) >= 0]
-        np.add.at(counts, np.array(whole) @ 8 ** np.arange(3, -1, -1), 1 / len(whole))
-        assert len(whole) > 0.97 * len(asked)
-        away[steps] = np.abs(pairs(counts) - pairs(law)).sum((1, 2)).max() / 2
-    # 1,500 draws of 64 pairs from the very law would be about 0.07 away.
-    assert away[16] < 0.16 < 0.3 < away[1]

@@ -7,12 +7,13 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from reelmill.archives.columns import URLS
+from reelmill.curation.interfaces import Kind
 from reelmill.curation.ledger import PLAN, item_id, read_table
 from reelmill.curation.readers import find_reader, names
 from reelmill.curation.readers.contract import Reader
@@ -132,6 +133,8 @@ def _list(reader: Reader, asked: Asked, listing: ListingWriter) -> dict[str, int
         if item.is_address and not asked.with_addresses:
             ignored[URLS] += 1
             continue
+        if item.is_archive and item.kind not in asked.kinds:  # a row of every recipe
+            item = replace(item, kind=cast(Kind, min(asked.kinds)))  # noqa: PLW2901
         if item.kind not in asked.kinds:
             ignored[names.label(item.uri)] += 1
             continue

@@ -16,7 +16,8 @@ class Item:
     `uri` is the place within the dump, `tar/member` for a member; empty for the place itself. `problem` is set when the
     item is known to be unusable before it is opened (it then becomes a refused row). `known` is what an archive says of
     the item, in place of sidecars. `is_address`: a row of a URL table,
-    whose bytes are to be fetched from `url`.
+    whose bytes are to be fetched from `url`. `is_archive`: a broken archive itself, which is no more of one kind than
+    of another.
     """
 
     uri: str
@@ -29,3 +30,4 @@ class Item:
     subtitles: Place | None = None
     url: str | None = None
     is_address: bool = False
+    is_archive: bool = False

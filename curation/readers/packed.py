@@ -70,7 +70,7 @@ class PackedReader(Reader):
         except ItemFailed as failure:
             if failure.reason_class == "machine":
                 raise MachineError(f"{place} cannot be listed: {failure.reason}") from None
-            yield Item("", "video", whole, problem=failure.reason)
+            yield Item("", "video", whole, problem=failure.reason, is_archive=True)
 
     def _keyed(self, messages: Iterator[Any], place: Path) -> Iterator[Item]:
         listed = _Listed()
@@ -125,13 +125,15 @@ class PackedReader(Reader):
                 state = stated_by_row if body["address"] else stated
                 known = state(json.loads(body["known"])) if body["known"] else Sidecar()
                 uri, problem = names.uri(body["name"]), body["problem"]
+                if body["address"] and problem is None and known.url is None:
+                    problem = "no_url: what stands for the row's address is no text"
                 url = known.url if body["address"] and problem is None else None
                 yield Item(
                     uri, kind, _bytes_at(body, place), problem=problem, known=known, url=url, is_address=body["address"]
                 )
 
     def _broken(self, place: Path, problem: str) -> Item:
-        return Item("", "video", Source(str(place), 0, place.stat().st_size), problem=problem)
+        return Item("", "video", Source(str(place), 0, place.stat().st_size), problem=problem, is_archive=True)
 
 
 def _clips_together(items: Iterable[Item]) -> Iterator[Item]:

@@ -47,7 +47,7 @@ class WebDatasetReader(Reader):
                 yield item if times[item.uri] == 1 else replace(item, uri=f"{item.uri}#{times[item.uri]}")
         if problem:
             whole = Source(str(place), 0, place.stat().st_size)
-            yield Item("", "video", whole, problem=f"corrupt_tar: {problem}")
+            yield Item("", "video", whole, problem=f"corrupt_tar: {problem}", is_archive=True)
 
     def _read_into(self, groups: list[Group], place: Path) -> str:
         """Add what the tar's headers tell to `groups`; returns what is wrong with the tar, or nothing."""

@@ -25,7 +25,7 @@ def listing(source: Source, options: dict[str, Any]) -> Iterator[wire.Message]:
 
     `format` is empty for a file that is no archive. Members are read through to learn their sizes, never stored.
     """
-    archive = open_archive(source, options.get("columns"), opt_outs=options["opt_outs"])
+    archive = open_archive(source, options.get("columns"), opt_outs=options.get("opt_outs", False))
     if archive is None:
         yield {"type": "archive", "format": "", "keyed": False}, {}
         return

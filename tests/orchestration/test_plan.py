@@ -1,5 +1,6 @@
 """Plans: units of fixed content, what a second look at a dump changes, and what it must not."""
 
+import gzip
 import io
 import os
 import shutil
@@ -205,6 +206,24 @@ def test_a_broken_tar_is_an_item_under_its_own_name(folder, tmp_path):
     rows = plan(folder).to_pylist()
     assert [row["uri"] for row in rows] == ["broken.tar", "again/broken.tar"]
     assert all(row["problem"].startswith("corrupt_tar") for row in rows)
+
+
+def test_a_broken_archive_is_a_row_whatever_the_recipe_reads(folder, tmp_path):
+    place = tmp_path / "dump"
+    place.mkdir()
+    (place / "a.jsonl.gz").write_bytes(gzip.compress(b'{"text": "The mill grinds slowly."}\n' * 99)[:-20])
+    (place / "b.parquet").write_bytes(b"PAR1" + bytes(100) + b"\x9f\x86\x01\0PAR1")
+    (place / "c.tar").write_bytes(b"no tar at all")
+    extend_plan(folder, place, PlanConfig(), kinds=("text",))
+    problems = {row["uri"]: row["problem"].partition(":")[0] for row in plan(folder).to_pylist() if row["problem"]}
+    assert problems == {"a.jsonl.gz": "corrupt", "b.parquet": "corrupt_parquet", "c.tar": "corrupt_tar"}
+    assert set(plan(folder)["kind"].to_pylist()) == {"text"}
+
+
+def test_an_address_that_is_no_text_is_a_row(folder, tmp_path):
+    (tmp_path / "t.csv").write_bytes(b"url,caption\nhttps://x.test/1.jpg,fine\n\0\0,none\n")
+    extend_plan(folder, tmp_path / "t.csv", PlanConfig())
+    assert [(row["problem"] or "").partition(":")[0] for row in plan(folder).to_pylist()] == ["", "no_url"]
 
 
 def test_other_files_are_counted(folder, dump):

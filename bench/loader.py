@@ -193,7 +193,7 @@ def compare(count: int, rounds: int, peers: str | None) -> list[Row]:
         print(f"{name:45} {rate / 1e6:8.1f} M tokens a CPU-second {rate / base:8.2f}")
     costs = {name: 1e6 / rate for name, rate in best.items()}
     ours_s = costs["reelmill, packed"]
-    work = "an epoch of token documents"
+    work = "an epoch of token documents, ours packed"
     return [Row(work, PEERS[name], "CPU-s a million tokens", ours_s, costs[name]) for name in PEERS if name in costs]
 
 

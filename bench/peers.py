@@ -37,10 +37,13 @@ class Comparison:
 COMPARISONS = {
     "curation": Comparison("curate.py --pass-only --rounds 3 --json"),
     "data-juicer": Comparison("curate.py --data-juicer {python} --json", ("py-data-juicer==1.6.1", TORCH)),
-    "img2dataset": Comparison("fetch.py --images 5000 --img2dataset {python} --json", ("img2dataset==1.47.0",)),
+    "img2dataset": Comparison(
+        "fetch.py --images 5000 --rounds 1 --img2dataset {python} --json", ("img2dataset==1.47.0",)
+    ),
     "datatrove": Comparison("text.py --json"),
     "loaders": Comparison(
-        "loader.py --peers {python} --json", ("mosaicml-streaming", "webdataset", "trl", TORCH, "tiktoken")
+        "loader.py --peers {python} --json",
+        ("mosaicml-streaming==0.13.0", "webdataset==1.0.2", "trl==1.16.0", TORCH, "tiktoken"),
     ),
     "trl": Comparison("dpo.py --vocabulary 50000 --pairs 2 --longest 1000 --json"),
     "transformers": Comparison("generate.py --images 2 --height 12 --width 12 --json"),

@@ -1,7 +1,7 @@
 """Which cut finder is right most often? `content`, `adaptive` and TransNet V2 on clips whose cuts are known.
 
     reelmill models pull transnetv2
-    python bench/cuts.py [--joined N] [--seed S] [--labels FILE] [--json]
+    python bench/cuts.py [--joined N] [--seed S] [--labels FILE] [--no-rendered] [--json]
 
 Three sets, each decoded as the expander does:
 
@@ -260,6 +260,7 @@ def main() -> None:
     parser.add_argument("--joined", type=int, default=12)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--labels", type=Path)
+    parser.add_argument("--no-rendered", action="store_true", help="leave the sample dump's videos out")
     parser.add_argument("--show", action="store_true", help="print each film's cuts and what was found")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
@@ -272,9 +273,11 @@ def main() -> None:
     }
     scores: dict[str, dict[str, Score]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        sets = {"rendered": rendered(Path(folder)), "joined": joined(Path(folder), arguments.joined, arguments.seed)}
+        sets = {"joined": joined(Path(folder), arguments.joined, arguments.seed)}
         if arguments.labels:
             sets["by eye"] = labelled(arguments.labels)
+        if not arguments.no_rendered:
+            sets["rendered"] = rendered(Path(folder))
         for place, films in sets.items():
             for film in films:
                 for name, find in finders.items():

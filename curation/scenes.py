@@ -15,9 +15,12 @@ DETECT_WIDTH = 256
 
 @dataclass
 class ScenesConfig:
-    """How videos are cut into samples (Emu3 section 2.1: ContentDetector and ThresholdDetector; clips begin at 5 s)."""
+    """How videos are cut into samples (Emu3 section 2.1: PySceneDetect's detectors; clips begin at 5 s).
 
-    detector: Literal["content", "adaptive"] = "content"
+    The default detector is the one with the higher F1 in `bench/cuts.py`; Emu3 names ContentDetector.
+    """
+
+    detector: Literal["content", "adaptive"] = "adaptive"
     """What finds cuts: `content` compares neighboring frames, `adaptive` compares that with the frames around."""
     threshold: float | None = None
     """Cut threshold; the detector's own default (27 content, 3 adaptive) when absent."""

@@ -58,7 +58,7 @@ def cut_video(tmp_path_factory):
 
 
 def test_cuts_equal_the_command(cut_video, tmp_path):
-    cuts, late = found_cuts(cut_video, ScenesConfig(fades=False))
+    cuts, late = found_cuts(cut_video, ScenesConfig("content", fades=False))
     expected = command_cuts(cut_video, tmp_path, "detect-content")
     assert len(cuts) == len(expected) >= 3
     assert max(abs(a - b) for a, b in zip(cuts, expected, strict=True)) <= 2
@@ -121,7 +121,7 @@ def test_changes_a_minimum_scene_apart_are_cuts_each():
 def test_flicker_is_settled_when_it_ends():
     """What flickers for seconds is divided at least every other minimum scene, and holds nothing back afterwards."""
     frames = blended((0, 40), *(((1, 2), (0, 2)) * 30), (1, 60))
-    finder = CutFinder(ScenesConfig(fades=False), 25.0)
+    finder = CutFinder(ScenesConfig("content", fades=False), 25.0)
     known = {}
     for index, frame in enumerate(frames):
         finder.feed(frame)

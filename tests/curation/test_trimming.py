@@ -61,8 +61,8 @@ def test_a_title_card_is_in_no_clip(tmp_path):
     """The cut lies in the card, and the clips before and after end and begin where it is no longer black."""
     first, second = moving(1, 3), moving(2, 3)
     frames = [*first[:48], *faded(first[48:]), *card(2), *faded(second[:24], back=True), *second[24:]]
-    one, two = clips(tmp_path, frames, threshold=255.0)  # the fade alone is found
-    whole_one, whole_two = clips(tmp_path, frames, threshold=255.0, trim=False)
+    one, two = clips(tmp_path, frames, detector="content", threshold=255.0)  # the fade alone is found
+    whole_one, whole_two = clips(tmp_path, frames, detector="content", threshold=255.0, trim=False)
     assert whole_one["end_s"] == whole_two["start_s"] == pytest.approx(4.0, abs=0.1)
     assert 0.95 < one["trim_end_s"] == pytest.approx(whole_one["end_s"] - one["end_s"])
     assert 0.95 < two["trim_start_s"] == pytest.approx(two["start_s"] - whole_two["start_s"])
@@ -80,7 +80,7 @@ def test_what_stands_still_at_the_ends_is_left_out(tmp_path):
     """Black, then a picture that stands before it moves, and stands when it has moved; one frame of each stays."""
     moves = moving(1, 3)
     frames = [*held(BLACK, 1), *held(moves[0], 1), *moves, *held(moves[-1], 1), *held(BLACK, 1)]
-    (clip,) = clips(tmp_path, frames, threshold=255.0, fades=False)
+    (clip,) = clips(tmp_path, frames, detector="content", threshold=255.0, fades=False)
     (start, end), moved = spans([clip])[0], 2 * FPS
     assert moved - 2 <= start <= moved
     assert moved + len(moves) <= end <= moved + len(moves) + 2
@@ -107,7 +107,9 @@ def test_short_holds_stay(tmp_path):
 
 
 def test_a_long_scene_is_trimmed_before_it_is_divided(tmp_path):
-    bodies = clips(tmp_path, [*held(BLACK, 1), *moving(1, 4)], threshold=255.0, fades=False, max_s=2.5)
+    bodies = clips(
+        tmp_path, [*held(BLACK, 1), *moving(1, 4)], detector="content", threshold=255.0, fades=False, max_s=2.5
+    )
     assert spans(bodies) == [(24, 72), (72, 120)]
     assert [b["scene"] for b in bodies] == [0, 0]
     assert [(b["trim_start_s"], b["trim_end_s"]) for b in bodies] == [(1.0, 0.0), (0.0, 0.0)]
@@ -126,7 +128,7 @@ def test_frames_that_freeze_are_counted_and_not_kept(tmp_path):
     moves = moving(1, 4)
     frozen = [*moves[:48], *held(smeared(moves[47]), 2), *moves[48:]]
     twice = [frame for frame in moving(2, 3) for _ in range(2)]
-    bodies = [clips(tmp_path, f, threshold=255.0) for f in (frozen, moving(1, 6), twice)]
+    bodies = [clips(tmp_path, f, detector="content", threshold=255.0) for f in (frozen, moving(1, 6), twice)]
     shares = [round(body["frozen_share"], 2) for (body,) in bodies]
     assert shares == [pytest.approx(1 / 3, abs=0.03), 0, 0]
     assert verdicts([body for (body,) in bodies]) == [True, False, False]

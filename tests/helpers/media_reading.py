@@ -20,7 +20,8 @@ def source(path):
 
 def options(**changes):
     """A recipe's options for an expander."""
-    scenes = {**to_dict(ScenesConfig()), **changes.pop("scenes", {})}
+    # Small sudden changes amid stills are what these films are made of: to `adaptive` they would be cuts.
+    scenes = {**to_dict(ScenesConfig("content")), **changes.pop("scenes", {})}
     return {**to_dict(DecodeConfig()), **changes, "scenes": scenes}
 
 

@@ -73,6 +73,24 @@ def test_the_first_rule_that_fails_is_the_reason():
     }
 
 
+def test_a_rule_may_look_at_the_mean_of_the_scene():
+    """Two halves of a shot on both sides of a bound stay together; other shots and videos have means of their own."""
+    halves = [
+        sample("a0", scene=0, motion_score=0.03),
+        sample("a1", scene=0, motion_score=0.07),
+        sample("a2", scene=1, motion_score=0.03),
+        sample("b0", "i1", scene=0, motion_score=0.03),
+    ]
+    alone = {"motion": Rule("motion_score", min=0.04)}
+    together = {"motion": Rule("avg(motion_score) OVER (PARTITION BY item_id, scene)", min=0.04)}
+    check(together, SCHEMA)
+    kept = [
+        {name for name, row in verdicts(halves, rules).items() if row["status"] == "kept"}
+        for rules in (alone, together)
+    ]
+    assert kept == [{"a1"}, {"a0", "a1"}]
+
+
 def test_a_missing_value_waits_unless_the_rule_keeps_it():
     wait = {"motion": Rule("motion_score", min=0.1), "text": Rule("text_area", max=0.1)}
     found = verdicts([sample("none"), sample("some", text_area=0.0), sample("lost", text_area=0.5)], wait)

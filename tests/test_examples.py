@@ -47,7 +47,7 @@ def test_curate_folder(run, out, tmp_path):
 def test_read_tables(run, out):
     printed = run("read_tables.py", out)
     assert "{'kind': 'text', 'quality_score_mean': None}" in printed
-    assert re.search(r"video +│ +4 +│ +802", printed)
+    assert re.search(r"video +│ +4 +│ +764", printed)
     assert re.search(r"rejected +exact_duplicate +2", printed)
 
 

@@ -104,6 +104,7 @@ class Script(torch.nn.Module):
         self.embed_tokens = torch.nn.Embedding(1, 1)
         self.lm_head = torch.nn.Linear(VOCAB.size, VOCAB.size, bias=False)
         self.lm_head.weight.data = torch.eye(VOCAB.size)
+        self.backend = None
         self.wishes = torch.tensor([0] * (prompt - 1) + wishes)
 
     def forward(self, tokens, positions, cache):

@@ -22,7 +22,7 @@ from reelmill.terminal import say
 ASKED_VIDEOS = 64
 ASKED_S = 30.0
 """Videos whose headers are read, and seconds of the clock that may take."""
-VIDEO_RATE, RAFT_RATE = 0.17, 2.1
+VIDEO_RATE, RAFT_RATE = 0.12, 0.24
 """CPU-seconds a second of 1280x720 video, by bench/curate.py (docs/benchmarks.md): the chain, and RAFT beside it."""
 _MEASURED = """SELECT sum(cpu_s) AS cpu_s, (SELECT count(*) FROM items) AS items,
     (SELECT sum(duration_s) FROM items WHERE kind = 'video') AS video_s FROM timings"""

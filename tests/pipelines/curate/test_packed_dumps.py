@@ -17,6 +17,7 @@ from reelmill.pipelines.api.run import open_run
 from reelmill.pipelines.curate import recipes
 from reelmill.pipelines.curate.dry_run import preview, print_preview
 from reelmill.pipelines.curate.run import CurateOptions
+from reelmill.pipelines.curate.survey import VIDEO_RATE
 
 WORDS = "The mill grinds slowly, and the wind turns its sails. " * 9
 
@@ -87,7 +88,7 @@ def test_plan_only_says_what_is_there(places, tmp_path):
     }
     assert found.survey.refused == [{"reason": "corrupt_zip", "items": 1}]
     assert found.survey.video_hours == pytest.approx(2 * 60 / 24 / 3600, rel=0.1)
-    assert found.survey.cpu_hours == pytest.approx(found.survey.video_hours * 0.17)
+    assert found.survey.cpu_hours == pytest.approx(found.survey.video_hours * VIDEO_RATE)
     print_preview(found, console)
     assert "Refused unopened" in console.file.getvalue()
     assert not (tmp_path / "out").exists()

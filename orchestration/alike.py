@@ -14,8 +14,9 @@ import pyarrow as pa
 
 from reelmill.curation.duplicates import looks
 from reelmill.curation.duplicates.alike import Shown, alike
-from reelmill.curation.ledger import ALIKE, read_schema
+from reelmill.curation.ledger import ALIKE
 from reelmill.orchestration.runfolder import RunFolder
+from reelmill.orchestration.table_files import read_schema
 from reelmill.orchestration.views import LedgerQueries
 
 FILE = "alike/keyframes.parquet"

@@ -23,10 +23,11 @@ from reelmill.curation.duplicates.find import best_of
 from reelmill.curation.duplicates.pair import Pair
 from reelmill.curation.duplicates.texts import text_pairs
 from reelmill.curation.embeddings import close_pairs
-from reelmill.curation.ledger import DUPLICATES, read_schema
+from reelmill.curation.ledger import DUPLICATES
 from reelmill.orchestration.embeddings import blocks
 from reelmill.orchestration.looks import Library
 from reelmill.orchestration.runfolder import RunFolder
+from reelmill.orchestration.table_files import read_schema
 from reelmill.orchestration.views import LedgerQueries
 
 PAIRS = "duplicates/pairs.parquet"

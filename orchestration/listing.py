@@ -17,10 +17,11 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from reelmill.curation.ledger import FORGOTTEN, PLAN, read_schema
+from reelmill.curation.ledger import FORGOTTEN, PLAN
 from reelmill.curation.rules import quoted
 from reelmill.errors import MachineError
 from reelmill.orchestration.runfolder import RunFolder
+from reelmill.orchestration.table_files import read_schema
 
 MEMORY = "768MB"
 BATCH = 8192

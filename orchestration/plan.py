@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from reelmill.archives.columns import URLS
 from reelmill.curation.interfaces import Kind
-from reelmill.curation.ledger import PLAN, item_id, read_table
+from reelmill.curation.ledger import PLAN, item_id
 from reelmill.curation.readers import find_reader, names
 from reelmill.curation.readers.contract import Reader
 from reelmill.curation.readers.item import Item
@@ -24,6 +24,7 @@ from reelmill.media.source import Packed, Place, Source
 from reelmill.orchestration.listed import Asked, Listed, note, unchanged
 from reelmill.orchestration.listing import Comparison, ListingWriter
 from reelmill.orchestration.runfolder import RunFolder
+from reelmill.orchestration.table_files import read_table
 
 BEGINNING = 64 * 1024
 UNITS_A_WORKER = 2

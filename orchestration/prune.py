@@ -13,9 +13,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from reelmill.curation.ledger import write_table
 from reelmill.files import remove, write_atomically
 from reelmill.orchestration.runfolder import RunFolder
+from reelmill.orchestration.table_files import write_table
 from reelmill.orchestration.views import LedgerQueries
 from reelmill.tokenize.shards import Footer, read_footer, write_shard
 from reelmill.written_log import read_written

@@ -22,12 +22,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from reelmill.curation.ledger import PLAN, PLAN_SINCE, check_table, read_schema, read_table, write_batches, write_table
+from reelmill.curation.ledger import PLAN, PLAN_SINCE
 from reelmill.errors import ConfigError, DataError, MachineError
 from reelmill.files import changed_files, damaged_files, remove, sweep, write_atomically, write_text
 from reelmill.locks import lock
 from reelmill.media.source import Place, Source, place_of
 from reelmill.orchestration.repair import damage_error
+from reelmill.orchestration.table_files import check_table, read_schema, read_table, write_batches, write_table
 from reelmill.os_errors import os_failure
 
 FETCHED = "fetched"

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from reelmill.curation.decide import decide
-from reelmill.curation.ledger import read_schema
 from reelmill.curation.scoring import NARRATED
 from reelmill.errors import ConfigError
 from reelmill.orchestration.alike import find_alike
@@ -17,6 +16,7 @@ from reelmill.orchestration.duplicates import find_duplicates
 from reelmill.orchestration.forgotten import carry_out
 from reelmill.orchestration.recipe import Recipe
 from reelmill.orchestration.runfolder import RunFolder
+from reelmill.orchestration.table_files import read_schema
 from reelmill.orchestration.views import LedgerQueries
 from reelmill.pipelines.curate.recipes import DEFAULT, changed
 from reelmill.terminal import say

@@ -15,8 +15,8 @@ from dumps import jpeg, light_recipe
 from rich.console import Console
 from typer.testing import CliRunner
 
-from reelmill.curation.ledger import read_table, write_table
 from reelmill.files import write_atomically
+from reelmill.orchestration.table_files import read_table, write_table
 from reelmill.pipelines import cli
 from reelmill.terminal import cell, echo_json, plain, say
 

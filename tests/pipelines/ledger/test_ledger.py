@@ -16,13 +16,13 @@ from dumps import TABLES, everything, light_recipe, rows, still_dump, write_dump
 from rich.console import Console
 
 from reelmill.config import to_toml
-from reelmill.curation.ledger import read_table, write_table
 from reelmill.curation.scorers.image_quality import Colourfulness
 from reelmill.errors import ConfigError, DataError
 from reelmill.files import checksum_path, write_atomically
 from reelmill.orchestration.plan import extend_plan
 from reelmill.orchestration.recipe import load_recipe
 from reelmill.orchestration.runfolder import RunFolder
+from reelmill.orchestration.table_files import read_table, write_table
 from reelmill.orchestration.views import LedgerQueries
 from reelmill.pipelines import cli
 from reelmill.pipelines.api.run import open_run

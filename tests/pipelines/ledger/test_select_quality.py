@@ -11,9 +11,9 @@ from PIL import Image, ImageFilter
 from rich.console import Console
 from videos import textured
 
-from reelmill.curation.ledger import read_table, write_table
 from reelmill.errors import ConfigError
 from reelmill.orchestration.runfolder import RunFolder
+from reelmill.orchestration.table_files import read_table, write_table
 from reelmill.orchestration.views import LedgerQueries
 from reelmill.pipelines.curate import recipes
 from reelmill.pipelines.curate.run import CurateOptions, curate

@@ -1,9 +1,9 @@
-"""A row of the table beside peers: the same work done by a peer and by us, as costs. Scripts print it with `--json`."""
+"""What scripts print: figures by name, and rows of the table beside peers, the same work done by a peer and by us."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 
@@ -33,3 +33,12 @@ def print_json(rows: Sequence[Row]) -> None:
 def read_json(output: str) -> list[Row]:
     """The rows that a script has printed."""
     return [Row(**row) for row in json.loads(output.strip().splitlines()[-1])]
+
+
+def print_figures(found: Mapping[str, Mapping[str, float]], as_json: bool) -> None:
+    """Figures of each thing that was measured, as one line of JSON or a line each."""
+    if as_json:
+        print(json.dumps(found))
+        return
+    for name, row in found.items():
+        print(f"{name}: " + ", ".join(f"{value:,.0f} {what}" for what, value in row.items()))

@@ -34,6 +34,7 @@ from typing import ClassVar
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
+from beside import print_figures
 from PIL import Image
 
 AT_A_TIME = 64
@@ -269,11 +270,7 @@ def main() -> None:
             found = {"reelmill": lossless(Path(place), asked.lossless)}
         else:
             found = beside(Path(place), asked.images, asked.img2dataset, asked.rounds)
-    if asked.json:
-        print(json.dumps(found))
-        return
-    for name, row in found.items():
-        print(f"{name}: " + ", ".join(f"{value:,.0f} {what}" for what, value in row.items()))
+    print_figures(found, asked.json)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from beside import print_figures
 
 BATCH = 100_000
 
@@ -78,11 +79,7 @@ def main() -> None:
                 write_table(table, rows)
             command = [sys.executable, __file__, "--plan", str(table), str(out)]
             found[name] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
-    if asked.json:
-        print(json.dumps(found))
-        return
-    for name, row in found.items():
-        print(f"{name}: " + ", ".join(f"{value:,.0f} {what}" for what, value in row.items()))
+    print_figures(found, asked.json)
 
 
 if __name__ == "__main__":

@@ -10,11 +10,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from reelmill.curation.texts.words import Words, words_of
 from reelmill.media.details import no_details
 
 Kind = Literal["video", "image", "text", "audio"]
@@ -59,6 +61,11 @@ class Sample:
     columns: dict[str, Any] = field(default_factory=dict)
     alt: str | None = None
     text: str | None = None
+
+    @cached_property
+    def words(self) -> Words:
+        """The words of `text`, split once for all scorers."""
+        return words_of(self.text or "")
 
 
 class Scorer(ABC):

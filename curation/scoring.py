@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC
 from functools import partial
+from itertools import chain, islice
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -197,14 +198,24 @@ class ItemScorer:
             said = self._child.run_all(JOB, bundled(data), options, BUNDLE, lambda found: by_text(found, len(data)))
         except ItemFailed:
             return [made[number] if number in made else self.score(item) for number, item in enumerate(items)]
-        for (number, (row, sidecar)), messages in zip(opened.items(), said, strict=True):
-            item = items[number]
+        samples: list[Sample] = []
+        read: dict[int, tuple[int, dict[str, Any]]] = {}  # how many samples a text has, and its facts
+        for number, messages in zip(opened, said, strict=True):
+            item, facts = items[number], dict[str, Any]()
             try:
                 if isinstance(messages, ItemFailed):
                     raise messages
-                made[number] = self._rows(item, row, sidecar, iter(messages))
+                parts = list(chain(*_batches(item, opened[number][1], iter(messages), facts)))
+                read[number] = len(parts), facts
+                samples += parts
             except Exception as error:
                 made[number] = self.refused(item, failure_of(error)), []
+        rows = iter(self._measurer.measure(samples))
+        for number, (count, facts) in read.items():
+            try:
+                made[number] = self._finished(*opened[number], list(islice(rows, count)), facts)
+            except Exception as error:
+                made[number] = self.refused(items[number], failure_of(error)), []
         return [made[number] for number in range(len(items))]
 
     def _rows(
@@ -214,6 +225,12 @@ class ItemScorer:
         facts: dict[str, Any] = {}
         for batch in _batches(item, sidecar, messages, facts):
             rows.extend(self._measurer.measure(batch))
+        return self._finished(row, sidecar, rows, facts)
+
+    def _finished(
+        self, row: Mapping[str, Any], sidecar: Sidecar, rows: list[dict[str, Any]], facts: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """An item's row with what the child says of it, and its samples' rows. ItemFailed where these contradict."""
         if not facts:
             raise ItemFailed("item", "decoder_nonsense: samples without the facts of their item")
         if len({row["sample_id"] for row in rows}) < len(rows):

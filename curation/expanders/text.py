@@ -42,8 +42,12 @@ class ReadText:
 
 def expand(source: Source, options: dict[str, Any]) -> Iterator[wire.Message]:
     """The samples of a text, each after its words."""
-    read = read_text(source, options)
-    parts = spans(read.text, options["text"]["max_chars"])
+    yield from _expanded(source, from_dict(TextConfig, options["text"]), options["max_text_bytes"])
+
+
+def _expanded(source: Source, config: TextConfig, max_bytes: int) -> Iterator[wire.Message]:
+    read = read_text(source, config, max_bytes)
+    parts = spans(read.text, config.max_chars)
     facts = {"width": 0, "height": 0, "fps": 0.0}
     known = {"encoding": read.decoded.encoding, "encoding_from": read.decoded.told_by, "repaired": read.repaired_lines}
     known |= {f"masked_{kind}s": count for kind, count in read.masked.items()}
@@ -58,12 +62,12 @@ def expand(source: Source, options: dict[str, Any]) -> Iterator[wire.Message]:
 
 def expand_many(source: Source, options: dict[str, Any]) -> Iterator[wire.Message]:
     """The same of several texts, of `options["sizes"]` bytes, one after another; `index` says which one has ended."""
-    at = source.offset
+    at, config = source.offset, from_dict(TextConfig, options["text"])
     for index, size in enumerate(options["sizes"]):
         one = replace(source, offset=at, size=size)
         at += size
         try:
-            for body, arrays in expand(one, options):
+            for body, arrays in _expanded(one, config, options["max_text_bytes"]):
                 yield {**body, "index": index} if body["type"] == "item" else body, arrays
         except Refused as refusal:
             yield {"type": "unusable", "index": index, "reason": brief(refusal, 1000)}, {}
@@ -73,20 +77,20 @@ def text_clip(source: Source, options: dict[str, Any]) -> Iterator[wire.Message]
     """The words of samples of a text for their documents, `first` to `last` where there are several; `text` is uint8
     [N], UTF-8.
     """
-    read = read_text(source, options)
+    config = from_dict(TextConfig, options["text"])
+    read = read_text(source, config, options["max_text_bytes"])
     for clip in options["clips"]:
         first, last = clip.get("first", 0), clip.get("last", len(read.text))
-        words = _marked(read, clip["marks"], first, last, options) if "marks" in clip else read.text[first:last]
+        words = _marked(read, clip["marks"], first, last, config) if "marks" in clip else read.text[first:last]
         yield {"type": "text", "key": clip["key"]}, {"text": np.frombuffer(words.encode(), np.uint8)}
 
 
-def _marked(read: ReadText, marks: list[int], first: int, last: int, options: dict[str, Any]) -> str:
+def _marked(read: ReadText, marks: list[int], first: int, last: int, config: TextConfig) -> str:
     """Characters `first` to `last` of the kept text; before each image a mark, its number, a mark.
 
     `marks`: characters of the text before each image, as the archive gave it. They go through cleaning and masking with
     the text, to tell where they are then.
     """
-    config = from_dict(TextConfig, options["text"])
     raw = read.decoded.text.replace(MARK, " ")
     edges = [0, *(min(mark, len(raw)) for mark in marks), len(raw)]
     kept, _, _ = _kept(MARK.join(raw[start:stop] for start, stop in pairwise(edges)), config)
@@ -106,14 +110,13 @@ def _kept(text: str, config: TextConfig) -> tuple[str, int, dict[str, int]]:
     return text, repaired, masked
 
 
-def read_text(source: Source, options: dict[str, Any]) -> ReadText:
-    """The text of an item, as `options["text"]` (a TextConfig) wants it.
+def read_text(source: Source, config: TextConfig, max_bytes: int) -> ReadText:
+    """The text of an item, as `config` wants it.
 
     Raises Refused when it is too large, empty or no text, and without `clean` when it is not UTF-8.
     """
-    config = from_dict(TextConfig, options["text"])
-    if source.size > options["max_text_bytes"]:
-        raise Refused(f"too_large: {source.size} bytes, allowed {options['max_text_bytes']}")
+    if source.size > max_bytes:
+        raise Refused(f"too_large: {source.size} bytes, allowed {max_bytes}")
     with source.open() as stream:
         data = stream.read()
     decoded = decode(data) if config.clean else _utf8(data)

@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 from reelmill.curation.interfaces import Sample, Scorer
 from reelmill.curation.scorers.gopher import repeated
-from reelmill.curation.texts.words import words_of
 
 _ENDS = tuple(".!?‼‽⁇⁈⁉…。．｡！？؟۔।॥።፧፨։၊။៖។៕᠃᠉⸮꓿꘎꘏")
 """What ends a sentence in scripts that are written much."""
@@ -29,9 +28,9 @@ class FineWeb(Scorer):
 
     def score(self, samples: Sequence[Sample]) -> list[dict[str, Any]]:
         """One dict per sample."""
-        return [self._score(sample.text or "") for sample in samples]
+        return [self._score(sample.text or "", len(sample.words.ids)) for sample in samples]
 
-    def _score(self, text: str) -> dict[str, Any]:
+    def _score(self, text: str, words: int) -> dict[str, Any]:
         lines = [line for line in text.split("\n") if line.strip()]
         if not lines:
             return dict.fromkeys(self.columns)
@@ -40,5 +39,5 @@ class FineWeb(Scorer):
             "fineweb_ended_lines": sum(line.endswith(_ENDS) for line in lines) / len(lines),
             "fineweb_short_lines": sum(len(line) <= _SHORT for line in lines) / len(lines),
             "fineweb_repeated_chars": repeated(lines)[1] / (len(text) - line_ends),
-            "fineweb_line_ends": line_ends / max(len(words_of(text).ids), 1),
+            "fineweb_line_ends": line_ends / max(words, 1),
         }

@@ -14,7 +14,7 @@ import numpy as np
 
 from reelmill.curation.interfaces import ColumnType, Sample, Scorer
 from reelmill.curation.texts.stop_words import STOP_WORDS
-from reelmill.curation.texts.words import Integers, Words, words_of
+from reelmill.curation.texts.words import Integers, Words
 
 _ELLIPSES = ("...", "…")
 _BULLETS = ("•", "-")
@@ -44,10 +44,9 @@ class GopherQuality(Scorer):
 
     def score(self, samples: Sequence[Sample]) -> list[dict[str, Any]]:
         """One dict per sample."""
-        return [self._score(s.text or "", s.columns.get("text_language", "en")) for s in samples]
+        return [self._score(s.text or "", s.words, s.columns.get("text_language", "en")) for s in samples]
 
-    def _score(self, text: str, language: str | None) -> dict[str, Any]:
-        words = words_of(text)
+    def _score(self, text: str, words: Words, language: str | None) -> dict[str, Any]:
         count = max(len(words.ids), 1)
         lengths = words.lengths[words.ids][~words.is_symbol[words.ids]]
         lines = text.splitlines() or [""]
@@ -81,9 +80,9 @@ class GopherRepetition(Scorer):
 
     def score(self, samples: Sequence[Sample]) -> list[dict[str, Any]]:
         """One dict per sample."""
-        return [self._score(sample.text or "") for sample in samples]
+        return [self._score(sample.text or "", sample.words) for sample in samples]
 
-    def _score(self, text: str) -> dict[str, float]:
+    def _score(self, text: str, words: Words) -> dict[str, float]:
         size = max(len(text), 1)
         lines, paragraphs = _LINES.split(text), _PARAGRAPHS.split(text.strip())
         line_count, line_chars = repeated(lines)
@@ -93,7 +92,7 @@ class GopherRepetition(Scorer):
             "gopher_repeated_line_chars": line_chars / size,
             "gopher_repeated_paragraphs": paragraph_count / len(paragraphs),
             "gopher_repeated_paragraph_chars": paragraph_chars / size,
-            **{name: chars / size for name, chars in _gram_chars(words_of(text))},
+            **{name: chars / size for name, chars in _gram_chars(words)},
         }
 
 

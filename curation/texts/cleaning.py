@@ -17,6 +17,7 @@ _ODD = re.compile(
 )
 """Control characters, soft hyphens, zero-width blanks, marks of direction, stray byte order marks."""
 _SPACED = re.compile(r"[ \t\u00a0]+$", re.MULTILINE)
+_SPACED_ENDS = (" \n", "\t\n", "\u00a0\n")
 _GAPS = re.compile(r"\n{3,}")
 
 
@@ -34,7 +35,10 @@ def clean(text: str) -> tuple[str, int]:
         repaired = sum(old != new for old, new in zip(lines, fixed, strict=True))
         text = "\n".join(fixed)
     text = unicodedata.normalize("NFC", _ODD.sub("", _LINE_ENDS.sub("\n", text)))
-    return _GAPS.sub("\n\n", _SPACED.sub("", text)).strip(), repaired
+    text = text.strip()
+    if any(end in text for end in _SPACED_ENDS):  # the patterns take longer than to see that there is nothing for them
+        text = _SPACED.sub("", text)
+    return _GAPS.sub("\n\n", text) if "\n\n\n" in text else text, repaired
 
 
 def _repaired(line: str) -> str:

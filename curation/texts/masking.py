@@ -22,6 +22,9 @@ _PHONE = re.compile(
 )
 _IP4 = re.compile(r"\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}(?![\w]|\.\d)")
 _IP6 = re.compile(r"(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{1,4}(?![\w:])")
+_IP4_PART = re.compile(r"\.\d{1,3}\.\d{1,3}\.\d")
+_IP6_PART = re.compile(r":[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:]")
+"""What any address holds, quicker to look for."""
 _KEY = re.compile(
     r"-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----(?:(?!-----)[\s\S]){0,8192}-----END (?:[A-Z]+ )?PRIVATE KEY-----"
     r"|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"  # Amazon
@@ -70,8 +73,8 @@ def _keys(text: str) -> tuple[str, int]:
 
 
 def _addresses(text: str) -> tuple[str, int]:
-    text, four = _each(_IP4, text, "[ip]", _is_public) if text.count(".") > 2 else (text, 0)
-    text, six = _each(_IP6, text, "[ip]", _is_long_and_public) if "::" in text or text.count(":") > 6 else (text, 0)
+    text, four = _each(_IP4, text, "[ip]", _is_public) if _IP4_PART.search(text) else (text, 0)
+    text, six = _each(_IP6, text, "[ip]", _is_long_and_public) if _IP6_PART.search(text) else (text, 0)
     return text, four + six
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +15,11 @@ _UNSPACED = (
     "\U00020000-\U0003ffff"
 )
 """Scripts without blanks between words: those four, Chinese characters, kana."""
-_WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+(?:['’-][^\W{_UNSPACED}]+)*|\.\.+|[^\w\s]")
+_IN_BLANKS = re.compile(r"\w+(?:['’-]\w+)*|\.\.+|[^\w\s]")
+_IN_ASCII = re.compile(r"\w+(?:['-]\w+)*|\.\.+|[^\w\s\x1c-\x1f]", re.ASCII)
+_IN_ANY = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+(?:['’-][^\W{_UNSPACED}]+)*|\.\.+|[^\w\s]")
+"""The same words; the first two are quicker and know only texts with blanks between words, and ASCII."""
+_HAS_UNSPACED = re.compile(f"[{_UNSPACED}]")
 
 Flags = npt.NDArray[np.bool_]
 Integers = npt.NDArray[np.int64]
@@ -38,25 +41,39 @@ class Words:
     is_alphabetic: Flags
 
 
-@lru_cache(maxsize=2)
 def words_of(text: str) -> Words:
-    """The words of a text, remembered for the next scorer."""
-    places: dict[str, int] = {}
-    ids = np.array([places.setdefault(word, len(places)) for word in split_words(text)], np.int64)
-    vocabulary = list(places)
-    lengths, is_symbol, is_alphabetic = np.array([_facts(word) for word in vocabulary], np.int64).reshape(-1, 3).T
-    return Words(vocabulary, ids, lengths, is_symbol.astype(bool), is_alphabetic.astype(bool))
+    """The words of a text."""
+    words = split_words(text)
+    vocabulary = list(dict.fromkeys(words))
+    places = dict(zip(vocabulary, range(len(vocabulary)), strict=True))
+    ids = np.fromiter(map(places.__getitem__, words), np.int64, len(words))
+    lengths = np.fromiter(map(len, vocabulary), np.int64, len(vocabulary))
+    kinds = np.fromiter(map(_KINDS.__getitem__, vocabulary), np.int64, len(vocabulary))
+    return Words(vocabulary, ids, lengths, kinds == _SYMBOL, kinds == _ALPHABETIC)
 
 
 def split_words(text: str) -> list[str]:
     """Words and punctuation marks in order."""
-    return _WORD.findall(text)
+    if text.isascii():
+        return _IN_ASCII.findall(text)
+    return (_IN_ANY if _HAS_UNSPACED.search(text) else _IN_BLANKS).findall(text)
 
 
-@lru_cache(maxsize=1 << 17)
-def _facts(word: str) -> tuple[int, bool, bool]:
-    """Length, whether it is a symbol, whether it has a letter: texts share most of their words."""
-    return len(word), _is_symbol(word), any(map(str.isalpha, word))
+_SYMBOL, _ALPHABETIC, _OTHER = range(3)
+_MAX_KEPT = 1 << 17
+
+
+class _Kinds(dict[str, int]):
+    """Whether a word is a symbol or has a letter, found when it is first met: texts share most of their words."""
+
+    def __missing__(self, word: str) -> int:
+        found = _SYMBOL if _is_symbol(word) else _ALPHABETIC if any(map(str.isalpha, word)) else _OTHER
+        if len(self) < _MAX_KEPT:
+            self[word] = found
+        return found
+
+
+_KINDS = _Kinds()
 
 
 def _is_symbol(word: str) -> bool:

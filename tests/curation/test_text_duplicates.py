@@ -1,5 +1,6 @@
 """Texts that say nearly the same, against datatrove's MinHash on the same texts, and against counted shingles."""
 
+import hashlib
 import itertools
 import random
 from collections import defaultdict
@@ -10,6 +11,8 @@ from datatrove.data import Document
 from datatrove.pipeline.dedup import MinhashDedupBuckets, MinhashDedupCluster, MinhashDedupSignature
 from datatrove.pipeline.dedup.minhash import MinhashConfig
 from datatrove.utils.hashing import HashConfig
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from reelmill.curation.duplicates import clusters
 from reelmill.curation.duplicates.pair import Pair
@@ -32,6 +35,13 @@ class Words:
 @pytest.fixture
 def same_words(monkeypatch):
     monkeypatch.setattr("datatrove.pipeline.dedup.minhash.load_word_tokenizer", lambda language: Words())
+
+
+@pytest.fixture(scope="module")
+def theirs():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("datatrove.pipeline.dedup.minhash.load_word_tokenizer", lambda language: Words())
+        yield MinhashDedupSignature("unused", CONFIG)
 
 
 def corpus(seed=3, texts=60):
@@ -91,12 +101,30 @@ def test_clusters_are_those_of_datatrove(tmp_path, monkeypatch, same_words):
     assert len(wanted) > 5
 
 
-def test_the_signature_is_that_of_datatrove(same_words):
-    theirs = MinhashDedupSignature("unused", CONFIG)
+def test_the_signature_is_that_of_datatrove(theirs):
     text = "The 2 mills (grind) slowly; yet they grind 12.5 times as fine — said Élodie, who had seen 1,000 of them."
     ours, others = minhash.shingles(text), theirs.get_shingles(text)
     assert set(ours.tolist()) == set(others.ravel().tolist())
     assert minhash.signature(ours).tolist() == [*itertools.chain(*theirs.get_signature(others))]
+
+
+HASHES = st.lists(st.one_of(st.integers(0, 2**64 - 1), st.integers(0, 300).map(lambda n: 2**64 - 1 - n)), min_size=1)
+
+
+@given(st.text(st.sampled_from("ab é水\u0301.,1-_\n٣"), max_size=80), HASHES)
+@settings(max_examples=200, deadline=None)
+def test_shingles_and_signatures_are_those_of_the_plain_arithmetic(theirs, text, numbers):
+    words = split_words(minhash.simplified(text))
+    grams = {" ".join(words[n : n + 5]).encode() for n in range(len(words) - 4)}
+    hashed = {int.from_bytes(hashlib.sha1(gram).digest()[:8], "little") for gram in grams}
+    assert sorted(minhash.shingles(text).tolist()) == sorted(hashed)
+    factors, addends = theirs.parameters
+    found = minhash.signature(np.array(numbers, np.uint64)).tolist()
+    plain = [
+        min((number * factor + addend) % 2**64 % (2**61 - 1) for number in numbers)
+        for factor, addend in zip(factors.ravel().tolist(), addends.ravel().tolist(), strict=True)
+    ]
+    assert found == plain
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.02])

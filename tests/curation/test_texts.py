@@ -1,6 +1,7 @@
 """Texts as they are read: encodings, repairs, masks, division, and what is known of each in the ledger's rows."""
 
 import codecs
+import re
 
 import pytest
 from hypothesis import given, settings
@@ -151,6 +152,36 @@ def test_parts_end_with_paragraphs_then_sentences():
 def test_words_of_scripts_with_and_without_blanks():
     assert split_words("Don't stop, well-known mills...") == ["Don't", "stop", ",", "well-known", "mills", "..."]
     assert split_words("水车在 turn。") == ["水", "车", "在", "turn", "。"]
+
+
+ODD_TEXTS = st.text(st.sampled_from("aZ0_'’-.,:… \t\n\u00a0\u3000é水ก!#$\x1c٣"), max_size=60)
+
+
+@given(ODD_TEXTS)
+@settings(max_examples=300, deadline=None)
+def test_words_are_the_same_by_the_quick_patterns_and_by_the_one_for_all_scripts(text):
+    assert split_words(text) == split_words(f"{text} 水")[:-1]
+    assert split_words(text) == split_words(f"{text} é")[:-1]
+
+
+@given(ODD_TEXTS)
+@settings(max_examples=300, deadline=None)
+def test_blanks_at_ends_of_lines_and_gaps_are_removed_and_nothing_else(text):
+    lines = text.replace("\x1c", "").split("\n")
+    wanted = re.sub("\n{3,}", "\n\n", "\n".join(line.rstrip(" \t\u00a0") for line in lines)).strip()
+    assert clean(text)[0] == wanted
+
+
+@given(
+    st.lists(
+        st.sampled_from(["8.8.4.4", "10.0.0.1", "2606:4700::11", "a::b", "1:2:3:4:5:6:7:8", ".", ":", " ", "é", "9"])
+    )
+)
+@settings(max_examples=300, deadline=None)
+def test_addresses_are_found_whatever_else_the_text_holds(pieces):
+    text, others = "".join(pieces), " 10.0.0.1 ::1"  # these are nobody's, and the patterns run over the text for them
+    masked, counts = mask(text, ["ip"])
+    assert mask(text + others, ["ip"]) == (masked + others, counts)
 
 
 @pytest.fixture(scope="module")

@@ -31,6 +31,7 @@ from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.checkpoint import load_tensors
 from reelmill.train.model import Decoder, ModelConfig
 from reelmill.train.parallel.decoder import placed_like
+from reelmill.train.provenance import KEY, Training
 from reelmill.train.shared_layers import decoder_to_fill, keep_own
 from reelmill.train.vertical import decoder_tensors
 
@@ -93,16 +94,19 @@ def export_model(
     layout: Layout | None = None,
     dtype: torch.dtype = torch.bfloat16,
     context: int = 131_072,
+    training: Training | None = None,
     shard_bytes: int = 5_000_000_000,
 ) -> Layout:
     """Write `model` to `folder`; returns the layout, by default the one that fits (`layout_of`).
 
-    `context` is the longest sequence that the config states. Raises ConfigError for a layout that cannot say what the
-    model is.
+    `context` is the longest sequence that the config states, `training` how the model came to be. Raises ConfigError
+    for a layout that cannot say what the model is.
     """
     layout = layout or layout_of(model.config)
     folder.mkdir(parents=True, exist_ok=True)
     described = describe(model.config, vocab, layout, dtype, context)
+    if training is not None:
+        described[KEY] = training.stated
     shards = list(_shards(_named(model, dtype), shard_bytes))
     places: dict[str, str] = {}
     for number, shard in enumerate(shards, 1):

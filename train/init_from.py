@@ -11,6 +11,7 @@ from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train import checkpoint, hub
 from reelmill.train.config import TrainConfig
 from reelmill.train.model import Decoder, ModelConfig
+from reelmill.train.provenance import Training
 from reelmill.train.vertical import begin_vertical, decoder_tensors
 
 _SIZES = ("vocab_size", "hidden", "layers", "heads", "kv_heads", "head_size", "mlp", "qk_norm")
@@ -46,8 +47,8 @@ def load_init_weights(place: Path, model: Decoder, vocab: Vocabulary, tokenizer:
 
 def learned_by(place: Path) -> list[str] | None:
     """What the weights at `place` have learned (`TrainState.learned`); None where that is not known."""
-    _, _, state = _find(place)
-    return None if state is None else state.learned
+    _, _, training = _find(place)
+    return None if training is None else training.learned
 
 
 def with_init_sizes(config: TrainConfig, out: Path | None = None) -> tuple[TrainConfig, str]:
@@ -59,9 +60,9 @@ def with_init_sizes(config: TrainConfig, out: Path | None = None) -> tuple[Train
     if config.sizes == "recipe" or not config.init:
         return config, ""
     last = out and checkpoint.latest(out / "checkpoints")
-    place, found, state = _find(last or Path(config.init))
+    place, found, training = _find(last or Path(config.init))
     taken = {field: getattr(found, field) for field in _TAKEN}
-    if state is None and hub.is_qwen3(place, found):
+    if training is None and hub.is_qwen3(place, found):
         del taken["vocab_size"]  # that of the data, of which Qwen3's is the beginning
     model = replace(config.model, **taken)
     changed = [f"{field} {_value(model, field)}" for field in _differ(model, config.model, _SIZES + _NUMBERS)]
@@ -73,29 +74,37 @@ def find_init_weights(place: Path, model: ModelConfig, vocab: Vocabulary, tokeni
 
     `place` is a checkpoint, a training run (its last checkpoint) or a folder in Hugging Face's layout. Raises
     ConfigError where it is none of these, or has other sizes, another vocabulary or codes of another vision tokenizer
-    than `tokenizer` (its fingerprint; of a folder in Hugging Face's layout only the vocabulary's size is known).
+    than `tokenizer` (its fingerprint; of a Hugging Face folder that is no export only the vocabulary's size is known).
     Qwen3's vocabulary may be the beginning of a larger one.
     """
-    last, found, state = _find(place)
-    if state is None and vocab.text == "qwen" and hub.taken_rows(last, found, model.vocab_size):
+    last, found, training = _find(place)
+    if training is None and vocab.text == "qwen" and hub.taken_rows(last, found, model.vocab_size):
         _check_sizes(last, found, model, _SIZES[1:])
         return last, found
     _check_sizes(last, found, model)
-    if state is None:
+    if training is None:
         return last, found
-    theirs = Vocabulary.from_json(state.vocabulary)
-    if theirs != vocab or state.tokenizer != tokenizer:
+    theirs = _vocabulary(last)
+    if theirs != vocab or training.tokenizer != tokenizer:
         raise ConfigError(
-            f"{last} was trained on {theirs} with the vision tokenizer {state.tokenizer[:12]}, the data is of {vocab} "
-            f"with {tokenizer[:12]}: its ids mean something else. Tokenize the data with the same, or begin elsewhere."
+            f"{last} was trained on {theirs} with the vision tokenizer {training.tokenizer[:12]}, the data is of "
+            f"{vocab} with {tokenizer[:12]}: its ids mean something else. Tokenize the data with the same, or begin "
+            "elsewhere."
         )
     return last, found
 
 
-def _find(place: Path) -> tuple[Path, ModelConfig, checkpoint.TrainState | None]:
-    """Where the weights of a place are, their sizes, and what a training run recorded with them."""
+def _vocabulary(found: Path) -> Vocabulary:
+    """The vocabulary of a checkpoint or of a folder in Hugging Face's layout."""
+    if (found / "config.json").is_file():
+        return hub.read_vocabulary(found)
+    return Vocabulary.from_json(checkpoint.read_state(found).vocabulary)
+
+
+def _find(place: Path) -> tuple[Path, ModelConfig, Training | None]:
+    """Where the weights of a place are, their sizes, and how they were trained, where that is known."""
     if (place / "config.json").is_file():
-        return place, hub.read_config(place), None
+        return place, hub.read_config(place), Training.of(place)
     last = checkpoint.find(place)
     if last is None:
         raise ConfigError(
@@ -103,7 +112,7 @@ def _find(place: Path) -> tuple[Path, ModelConfig, checkpoint.TrainState | None]
             "Hugging Face lays it out; give one with --set init=FOLDER, or --set init= to begin from scratch."
         )
     state = checkpoint.read_state(last)
-    return last, from_dict(ModelConfig, state.recipe["model"]), state
+    return last, from_dict(ModelConfig, state.recipe["model"]), Training.of_state(state)
 
 
 def _check_sizes(place: Path, found: ModelConfig, wanted: ModelConfig, fields: tuple[str, ...] = _SIZES) -> None:

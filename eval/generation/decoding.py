@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,9 @@ from reelmill.eval.generation.engine import Pictures
 from reelmill.eval.generation.loading import is_hf_folder
 from reelmill.eval.generation.row_decoding import ByRows
 from reelmill.tokenize.vision import VisionTokenizer
-from reelmill.train import checkpoint
 from reelmill.train.objectives.dida.objective import DidaConfig
 from reelmill.train.objectives.dida.path import fitted_path
+from reelmill.train.provenance import Training
 
 WAYS = {
     "plain": "a token a pass",
@@ -74,9 +73,13 @@ def check_decode(name: str, steps: int | None = None, lag: int | None = None) ->
 
 
 def learned_by(place: Path) -> tuple[str, ...]:
-    """The ways of `LEARNED` that the model in a folder of `find_model` has learned. A Hugging Face folder says none."""
-    objective = None if is_hf_folder(place) else checkpoint.read_state(place).recipe["objective"]
-    return tuple(name for name in LEARNED if name == objective)
+    """The ways of `LEARNED` that the model in a folder of `find_model` has learned.
+
+    A Hugging Face folder has no second head, which `diagonal` needs, and not every one states how it was trained.
+    """
+    training = Training.of(place)
+    able = [name for name in LEARNED if name != "diagonal" or not is_hf_folder(place)]
+    return tuple(name for name in able if training is not None and name == training.objective)
 
 
 def decoding_of(
@@ -96,9 +99,9 @@ def decoding_of(
             f"{place} has not learned to decode by {name}; it can do {others}. `reelmill train {name}` with init set "
             "to it makes one that has (docs/generation.md)."
         )
-    if name == "dida":
-        recipe: Mapping[str, Any] = checkpoint.read_state(place).recipe
-        settings = from_dict(DidaConfig, recipe["dida"], "dida")
+    training = Training.of(place)
+    if name == "dida" and training is not None:
+        settings = from_dict(DidaConfig, training.settings, "dida")
         return Decoding(name, 1, Denoising(fitted_path(vision.codebook()), steps or STEPS, settings.shift))
     if name == "diagonal":
         return Decoding(name, 1, ByDiagonals())

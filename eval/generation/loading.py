@@ -18,6 +18,7 @@ from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train import checkpoint
 from reelmill.train.hub import read_model, read_vocabulary, states_vocabulary
 from reelmill.train.model import Decoder
+from reelmill.train.provenance import Training
 
 
 class LoadedModel(NamedTuple):
@@ -49,13 +50,10 @@ def find_model(folder: Path) -> Path:
 
 
 def never_drew_unprompted(place: Path) -> bool:
-    """Whether a checkpoint was trained from nothing and never without captions or questions: guidance, which goes away
+    """Whether a model was trained from nothing and never without captions or questions: guidance, which goes away
     from what is drawn without a prompt, then goes astray. False where that is not known."""
-    if is_hf_folder(place):
-        return False
-    recipe = checkpoint.read_state(place).recipe
-    data = recipe.get("data", {})
-    return not (recipe.get("init") or data.get("caption_drop") or data.get("question_drop"))
+    training = Training.of(place)
+    return training is not None and not (training.is_begun or training.drew_unprompted)
 
 
 def load_decoder(
@@ -76,9 +74,9 @@ def load_model(folder: Path, tokenizer: str | None = None, mesh: DeviceMesh | No
 
     With a 1-D `mesh` its ranks share the layers and all call this (`reelmill.train.shared_layers`).
 
-    A checkpoint knows its vision tokenizer, and `tokenizer` names it if it is not a shipped one. A Hugging Face folder
-    does not know it. Raises ConfigError if it has to be named, DataError if it does not fit, WeightsError for damaged
-    weights.
+    A checkpoint and an export know their vision tokenizer, and `tokenizer` names it if it is not a shipped one. Other
+    Hugging Face folders do not know it. Raises ConfigError if it has to be named, DataError if it does not fit,
+    WeightsError for damaged weights.
     """
     place, device, dtype = find_model(folder), "cpu", torch.float32
     if torch.cuda.is_available():
@@ -102,13 +100,17 @@ def _load_checkpoint(
 def _load_hf_folder(
     folder: Path, tokenizer: str | None, device: str, dtype: torch.dtype, mesh: DeviceMesh | None
 ) -> LoadedModel:
-    if tokenizer is None:
+    training = Training.of(folder)
+    if training is not None:
+        vision = load_by_fingerprint(training.tokenizer, tokenizer)
+    elif tokenizer is not None:
+        vision = vision_tokenizer(tokenizer)
+    else:
         raise ConfigError(
             f"{folder} does not say which vision tokenizer made its codes; name it (--tokenizer): "
             "emu3-vision-tokenizer for Emu3's own weights."
         )
     model, vocab = load_decoder(folder, device, dtype, mesh)
-    vision = vision_tokenizer(tokenizer)
     if not states_vocabulary(folder):
         vocab = replace(vocab, layout=vision.layout)
     if vision.layout != vocab.layout:

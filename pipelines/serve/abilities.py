@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from reelmill.eval.generation.loading import is_hf_folder
 from reelmill.tokenize.layout import Layout
-from reelmill.train import checkpoint
+from reelmill.train.provenance import Training
 
 FEW_STEPS = 500
 """A model that was trained from nothing for fewer steps draws hardly more than noise."""
@@ -16,29 +13,10 @@ PAGE_TASKS = ("story", "howto", "vla")
 """Tasks whose answers are pages."""
 
 
-@dataclass(frozen=True)
-class Training:
-    """How a model was trained. `learned`: names of what its documents teach (`train/data/subjects.py`), None where that
-    is not known; `is_begun`: it began with the weights of another."""
-
-    steps: int
-    tokens: int
-    learned: frozenset[str] | None = None
-    is_begun: bool = False
-
-    @classmethod
-    def of(cls, place: Path) -> Training | None:
-        """The training of a checkpoint; None of a folder in Hugging Face's layout, which does not say."""
-        if is_hf_folder(place):
-            return None
-        state = checkpoint.read_state(place)
-        learned = None if state.learned is None else frozenset(state.learned)
-        return cls(state.step, state.tokens, learned, bool(state.recipe.get("init")))
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What the page says of it."""
-        return {"steps": self.steps, "tokens": self.tokens, "few": self.steps < FEW_STEPS and not self.is_begun}
+def training_facts(training: Training) -> dict[str, Any]:
+    """What the page says of how a model was trained."""
+    few = training.steps < FEW_STEPS and not training.is_begun
+    return {"steps": training.steps, "tokens": training.tokens, "few": few}
 
 
 def modes(layout: Layout, training: Training | None) -> dict[str, dict[str, Any]]:

@@ -59,11 +59,11 @@ def serve(
     from reelmill.eval.generation import Studio
     from reelmill.eval.generation import preset as preset_of
     from reelmill.eval.generation.loading import find_model
-    from reelmill.pipelines.serve.abilities import Training
     from reelmill.pipelines.serve.routes import serve_app
     from reelmill.pipelines.serve.served_model import ServeConfig, served_model
     from reelmill.pipelines.web import address_of, listen
     from reelmill.pipelines.web import serve as run
+    from reelmill.train.provenance import Training
 
     chosen = preset_of(preset)
     config = ServeConfig(

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp
 
 import reelmill
 from reelmill.pipelines.generate.options import MAX_REFERENCES
-from reelmill.pipelines.serve.abilities import modes
+from reelmill.pipelines.serve.abilities import modes, training_facts
 from reelmill.pipelines.serve.chat_endpoint import completions
 from reelmill.pipelines.serve.images_endpoint import MAX_IMAGES, generations
 from reelmill.pipelines.serve.served_model import ServedModel
@@ -85,7 +85,7 @@ async def _settings(request: Request) -> Response:
             "area": served.area,
             "limits": limits,
             "defaults": defaults,
-            "training": served.training and served.training.facts,
+            "training": served.training and training_facts(served.training),
             "modes": modes(served.studio.vocab.layout, served.training),
         }
     )

@@ -14,12 +14,13 @@ from reelmill.errors import ConfigError
 from reelmill.eval.generation import Studio
 from reelmill.eval.generation.engine_thread import EngineThread
 from reelmill.eval.generation.presets import PRESETS, Preset
-from reelmill.pipelines.serve.abilities import PAGE_TASKS, Training
+from reelmill.pipelines.serve.abilities import PAGE_TASKS
 from reelmill.pipelines.serve.gallery import Gallery
 from reelmill.pipelines.serve.uploads import UploadDecoder
 from reelmill.pipelines.serve.vision_worker import VisionWorker
 from reelmill.pipelines.web.errors import HttpError
 from reelmill.tokenize.documents import grid_for_ratio
+from reelmill.train.provenance import Training
 
 TEXT_TOKENS = 1024
 """Room for text in a row of the cache, beside two pictures, if --context-tokens does not say how long a row is."""

@@ -141,15 +141,23 @@ def export(
 
     from reelmill.config import nearest
     from reelmill.errors import ConfigError
-    from reelmill.eval.generation.loading import load_decoder
+    from reelmill.eval.generation.loading import find_model, load_decoder
     from reelmill.train.hub import CLASSES, export_model
+    from reelmill.train.provenance import Training
 
     if architecture and architecture not in CLASSES:
         raise ConfigError(f"no architecture {architecture!r}; {nearest(architecture, CLASSES)}")
     if dtype not in (dtypes := ("bfloat16", "float16", "float32")):
         raise ConfigError(f"no dtype {dtype!r}; {nearest(dtype, dtypes)}")
-    decoder, vocab = load_decoder(model)
+    place = find_model(model)
+    decoder, vocab = load_decoder(place)
     written = export_model(
-        decoder, vocab, out, layout=architecture or None, dtype=getattr(torch, dtype), context=context_tokens
+        decoder,
+        vocab,
+        out,
+        layout=architecture or None,
+        dtype=getattr(torch, dtype),
+        context=context_tokens,
+        training=Training.of(place),
     )
     echo(f"{out}: {CLASSES[written].name}, {dtype}")

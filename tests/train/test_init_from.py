@@ -18,6 +18,7 @@ from reelmill.train.check_data import check_data
 from reelmill.train.hub import export_model
 from reelmill.train.init_from import with_init_sizes
 from reelmill.train.model import ModelConfig
+from reelmill.train.provenance import Training
 from reelmill.train.recipes.quality import qft
 from reelmill.train.run import train
 
@@ -132,12 +133,26 @@ def test_a_stage_after_pretraining_has_the_sizes_of_its_weights(trained, toy_con
 
 def test_weights_of_another_vocabulary_or_tokenizer_are_refused(trained, toy_config, run_folder, tmp_path):
     last = checkpoint.find(trained)
-    state = json.loads((last / "state.json").read_text())
+    written = (last / "state.json").read_text()
+    state = json.loads(written)
     for key, value in (("tokenizer", "cd" * 32), ("vocabulary", Vocabulary("bytes", 65).to_json())):
         (last / "state.json").write_text(json.dumps({**state, key: value}))
         with pytest.raises(ConfigError, match="its ids mean something else"):
             train(replace(toy_config, init=str(trained)), [run_folder], tmp_path, log_fn=lambda _: None)
-    (last / "state.json").write_text(json.dumps(state))
+    (last / "state.json").write_text(written)
+
+
+def test_an_export_of_another_tokenizer_is_refused(trained, toy_config, run_folder, tmp_path):
+    last = checkpoint.find(trained)
+    model, vocab, _ = checkpoint.load_decoder(last)
+    for tokenizer, name in (("cd" * 32, "other"), (Training.of(last).tokenizer, "same")):
+        training = replace(Training.of(last), tokenizer=tokenizer, learned=["x2i"])
+        export_model(model, vocab, tmp_path / name, training=training)
+    begun = replace(without_dropout(toy_config), init=str(tmp_path / "same"), steps=1)
+    made = train(begun, [run_folder], tmp_path / "run", log_fn=lambda _: None)
+    assert set(Training.of(made).learned) == {"x2i", *Training.of(last).learned}
+    with pytest.raises(ConfigError, match=r"with the vision tokenizer cdcdcdcdcdcd.*its ids mean something else"):
+        train(replace(begun, init=str(tmp_path / "other")), [run_folder], tmp_path / "run2", log_fn=lambda _: None)
 
 
 def test_a_place_without_weights_is_refused_and_another_theta_is_said(trained, toy_config, run_folder, tmp_path):

@@ -11,7 +11,7 @@ from PIL import Image
 from toy_run import reelmill, toy_run
 
 from reelmill.config import from_dict
-from reelmill.errors import ConfigError
+from reelmill.errors import ConfigError, DataError
 from reelmill.eval.generation import Studio
 from reelmill.eval.generation.decoding import learned_by
 from reelmill.eval.generation.media_files import read_clip, read_settings
@@ -20,6 +20,7 @@ from reelmill.train import checkpoint
 from reelmill.train.config import TrainConfig
 from reelmill.train.data.config import DataConfig
 from reelmill.train.data.corpus import Corpus
+from reelmill.train.provenance import Training
 from reelmill.train.run import train
 
 SIZE = ("--area", 16 * 24, "--ratio", "3:2")
@@ -110,6 +111,28 @@ def test_a_checkpoint_says_what_it_has_learned(made, tmp_path):
         reelmill("generate", adapted, "--prompt", "a", "--steps", 3)
     with pytest.raises(ConfigError, match="--steps is 0; it must be at least 1"):
         reelmill("generate", adapted, "--prompt", "a", "--decode", "dida", "--steps", 0)
+
+
+def test_an_export_knows_its_tokenizer_and_what_it_has_learned(made, tmp_path):
+    reelmill("export", made / "dida", tmp_path / "hf", "--dtype", "float32")
+    reelmill("export", tmp_path / "hf", tmp_path / "again", "--dtype", "float32")
+    adapted = checkpoint.latest(made / "dida/checkpoints")
+    assert Training.of(adapted) == Training.of(tmp_path / "hf") == Training.of(tmp_path / "again")
+    asked = ("--prompt", "six codes", *SIZE, "--decode", "dida", "--steps", 3, "--seed", 7)
+    drawn = []
+    for number, place in enumerate((adapted, tmp_path / "again")):
+        reelmill("generate", place, *asked, "--out", tmp_path / f"{number}.png")
+        drawn.append(np.asarray(Image.open(tmp_path / f"{number}.png")))
+    assert np.array_equal(*drawn)
+
+
+def test_an_export_states_no_key_that_this_version_does_not_know(made, tmp_path):
+    reelmill("export", made / "dida", tmp_path)
+    described = json.loads((tmp_path / "config.json").read_text())
+    described["reelmill_training"]["curriculum"] = "none"
+    (tmp_path / "config.json").write_text(json.dumps(described))
+    with pytest.raises(DataError, match=r"unknown key 'reelmill_training.curriculum'.*Export the model again"):
+        reelmill("generate", tmp_path, "--prompt", "a", "--out", tmp_path / "x.png")
 
 
 def test_candidates_of_other_ways_are_others(made, tmp_path):

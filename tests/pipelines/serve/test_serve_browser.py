@@ -14,8 +14,8 @@ from tiny_server import chained_studio, frames_tokenizer, gated_steps, random_st
 
 from reelmill.eval.generation import Clip, Engine, engine_thread
 from reelmill.eval.generation.media_files import write_clip
-from reelmill.pipelines.serve.abilities import Training
 from reelmill.tokenize.vocabulary import Vocabulary
+from reelmill.train.provenance import Training
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
@@ -225,7 +225,10 @@ def test_there_are_tabs_for_what_the_documents_have_room_for(visit, tasks):
 
 
 def test_what_it_has_not_learned_and_little_training_are_said(visit, tasks):
-    training = Training(60, 12_345, frozenset({"t2i", "howto"}))
+    training = Training(
+        steps=60, tokens=12_345, tokenizer="", objective="next_token", settings={}, learned=["t2i", "howto"],
+        is_begun=False, drew_unprompted=True,
+    )  # fmt: skip
     page = visit(model=tasks, training=training)
     assert "60 steps only" in page.inner_text("#few") and "12,345 tokens" in page.inner_text("#trained")
     assert page.is_hidden("#note")

@@ -17,7 +17,7 @@ from toy_run import toy_run
 
 from reelmill.eval.generation import Clip, SamplingParams, task_picture_request
 from reelmill.eval.generation.media_files import read_settings, write_clip
-from reelmill.pipelines.serve.abilities import Training, modes
+from reelmill.pipelines.serve.abilities import modes, training_facts
 from reelmill.pipelines.serve.chat_request import ChatRequest, engine_request
 from reelmill.pipelines.serve.served_model import ServeConfig
 from reelmill.pipelines.serve.videos_endpoint import VideoJob, VideosRequest
@@ -28,6 +28,7 @@ from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.config import TrainConfig
 from reelmill.train.data.config import DataConfig
 from reelmill.train.model import ModelConfig
+from reelmill.train.provenance import Training
 from reelmill.train.run import train
 
 
@@ -338,6 +339,13 @@ def test_wrong_wishes_in_tasks_are_answered_by_what_is_allowed(emu35, body, word
     assert status == 400 and words in answer["error"]["message"]
 
 
+def trained(steps, learned=None, **given):
+    """A training of so many steps."""
+    settled = {"tokens": 0, "tokenizer": "", "objective": "next_token", "settings": {}, "is_begun": False}
+    settled |= {"drew_unprompted": True, "learned": learned and sorted(learned)}
+    return Training(steps=steps, **settled | given)
+
+
 def settings_of(url):
     with urllib.request.urlopen(f"{url}/settings", timeout=120) as answer:
         return json.load(answer)
@@ -349,28 +357,29 @@ def test_the_page_is_told_what_there_is_and_what_is_learned(emu3, emu35):
     assert list(found["modes"]) == ["draw", "edit", "story", "world", "chat"]
     assert found["training"] is None and found["modes"]["edit"] == {"learned": None}
     layout = emu35[0].vocab.layout
-    known = modes(layout, Training(60, 1000, frozenset({"t2i", "howto"})))
+    known = modes(layout, trained(60, {"t2i", "howto"}))
     assert known["draw"] == {"learned": True, "task": "t2i"} and known["edit"] == {"learned": False}
     assert known["story"] == {"learned": True, "tasks": {"story": False, "howto": True, "vla": False}}
-    assert modes(layout, Training(60, 1000, frozenset({"image"})))["draw"] == {"learned": True, "task": None}
+    assert modes(layout, trained(60, {"image"}))["draw"] == {"learned": True, "task": None}
 
 
 def test_training_is_few_until_it_is_not():
-    assert Training(60, 0).facts["few"] and not Training(5000, 0).facts["few"]
-    assert not Training(60, 0, is_begun=True).facts["few"], "a stage after another is short"
+    assert training_facts(trained(60))["few"] and not training_facts(trained(5000))["few"]
+    assert not training_facts(trained(60, is_begun=True))["few"], "a stage after another is short"
 
 
 def test_a_model_of_pages_has_room_for_ten_steps(emu35):
     studio, config = emu35[0], ServeConfig(area=16 * 16)
-    usual = config.capacity(studio, Training(60, 0, frozenset({"t2i"})))
-    pages = config.capacity(studio, Training(60, 0, frozenset({"story"})))
+    usual = config.capacity(studio, trained(60, {"t2i"}))
+    pages = config.capacity(studio, trained(60, {"story"}))
     assert usual == config.capacity(studio) and pages - usual == 11 * config.picture_tokens(studio)
     short = dataclasses.replace(studio, context=usual + 5)
-    assert config.capacity(short, Training(60, 0, frozenset({"story"}))) == usual + 5
+    assert config.capacity(short, trained(60, {"story"})) == usual + 5
 
 
 def test_a_checkpoint_knows_what_its_documents_teach(tmp_path):
-    assert Training.of(toy_run(tmp_path) / "checkpoints/step-000001") == Training(1, 25, frozenset({"image"}))
+    found = Training.of(toy_run(tmp_path) / "checkpoints/step-000001")
+    assert (found.steps, found.tokens, found.learned) == (1, 25, ["image"])
 
 
 def small_run(folder, rows, vocab, fingerprint):
@@ -404,7 +413,7 @@ def test_tasks_are_found_in_conversations_and_kept_from_run_to_run(tmp_path):
     )  # fmt: skip
 
     def learned(run):
-        return Training.of(run).learned
+        return set(Training.of(run).learned)
 
     made = train(config, [first], tmp_path / "run-a", log_fn=lambda _: None)
     assert learned(made) == {"story", "explore"}

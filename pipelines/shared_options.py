@@ -40,6 +40,12 @@ PresetName = Annotated[
         help="emu3, emu3-eval, emu3.5-t2i, -x2i, -howto, -story: their authors' settings, under those of other options."
     ),
 ]
+TensorRanks = Annotated[
+    int,
+    typer.Option(
+        "--tensor", min=1, help="Under torchrun so many processes share the model's layers, for one too large."
+    ),
+]
 Rows = Annotated[int, typer.Option(min=1, help="Sequences decoded together; with guidance a picture takes two.")]
 Compile = Annotated[bool, typer.Option("--compile", help="Use torch.compile for the step: slow to start, then fast.")]
 Decode = Annotated[

@@ -13,12 +13,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate, count
 
 from reelmill.errors import ConfigError, MachineError
 from reelmill.eval.generation.decoding import PLAIN, Decoding
 from reelmill.eval.generation.engine import Engine
 from reelmill.eval.generation.request import PictureDraft, Request, SampledToken
+from reelmill.eval.generation.shared_engine import BEAT_S, LeadingEngine, LostRankError, Peers
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.model import Decoder
 
@@ -60,6 +62,9 @@ class EngineThread:
     At most `queue` requests wait; those that free rows are about to take do not count. Requests start in the order in
     which they arrive, and the tokens of one do not depend on the others. `close` must be called. Raises MachineError if
     there is no memory for the cache.
+
+    With `peers`, the ranks that share the model, this is their leader's. An error then ends it, since the ranks no
+    longer agree: `failed` gets it.
     """
 
     def __init__(
@@ -72,9 +77,13 @@ class EngineThread:
         queue: int,
         compile: bool = False,
         decoding: Decoding = PLAIN,
+        peers: Peers | None = None,
     ) -> None:
         self.rows, self.capacity, self.queue = rows, capacity, queue
-        self._make_engine: Callable[[], Engine] = lambda: Engine(
+        self.failed: Future[None] = Future()
+        self._peers = peers
+        make: Callable[..., Engine] = Engine if peers is None else partial(LeadingEngine, peers=peers)
+        self._make_engine: Callable[[], Engine] = lambda: make(
             model,
             vocab,
             rows=rows,
@@ -194,6 +203,9 @@ class EngineThread:
             try:
                 tokens = engine.step()
             except Exception as error:  # whatever it is (out of memory): running requests get it, the others go on
+                if self._peers is not None:
+                    self._fail(error)
+                    return
                 log.exception("the engine failed")
                 failure = MachineError(f"generation failed: {error}")
             else:
@@ -204,11 +216,23 @@ class EngineThread:
             engine = self._make_engine()
             engine.capture()
             self._end(failure, only_running=True)
+        if self._peers is not None:
+            self._peers.end()
+
+    def _fail(self, error: Exception) -> None:
+        """End everything, since the ranks no longer agree."""
+        lost = error if isinstance(error, LostRankError) else MachineError(f"generation failed: {error}")
+        lost.__cause__ = error.__cause__ if lost is error else error
+        with self._changed:
+            self._is_closed = True
+        self._end(lost, only_running=False)
+        self.failed.set_exception(lost)
 
     def _start_jobs(self, engine: Engine) -> bool:
         """Wait for work and give the engine the requests that it has room for; False at the end."""
         with self._changed:
-            self._changed.wait_for(lambda: self._running or self._waiting or self._is_closed)
+            beat_s = None if self._peers is None else BEAT_S
+            self._changed.wait_for(lambda: self._running or self._waiting or self._is_closed, beat_s)
             if self._is_closed:
                 return False
             for number in self._canceled:

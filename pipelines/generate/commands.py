@@ -24,6 +24,7 @@ from reelmill.pipelines.shared_options import (
     Rows,
     Seed,
     Steps,
+    TensorRanks,
     VisionTokenizerName,
 )
 from reelmill.terminal import echo, tell_beside
@@ -92,16 +93,13 @@ def generate(
     json: Annotated[
         bool, typer.Option("--json", help="A line of JSON for each file: tokens, passes, cpu_seconds, settings.")
     ] = False,
-    tensor: Annotated[
-        int, typer.Option(min=1, help="Under torchrun so many processes share the model's layers, for one too large.")
-    ] = 1,
+    tensor: TensorRanks = 1,
     tokenizer: VisionTokenizerName = None,
 ) -> None:
     """Generate pictures, videos, continuations of a video, pages of text and pictures, or the answer in a task.
 
     The grammar keeps rows and frames complete. Under torchrun each process generates its share of the prompts, or with
-    --tensor each group of processes. Prompt,
-    seed, model and settings are written into the files.
+    --tensor each group of processes. Prompt, seed, model and settings are written into the files.
     """
     from dataclasses import replace
 

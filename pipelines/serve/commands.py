@@ -19,6 +19,7 @@ from reelmill.pipelines.shared_options import (
     PresetName,
     Rows,
     Steps,
+    TensorRanks,
     VisionTokenizerName,
 )
 from reelmill.terminal import echo
@@ -49,16 +50,18 @@ def serve(
     decode: Decode = "plain",
     steps: Steps = None,
     lag: Lag = None,
+    tensor: TensorRanks = 1,
     tokenizer: VisionTokenizerName = None,
 ) -> None:
     """Serve a model: a page to generate pictures on, and OpenAI-compatible image and chat endpoints under /v1.
 
     `--area` is the most that a request may ask for. The token for other machines is the environment variable
-    REELMILL_TOKEN, or a random one. Ctrl-C ends it.
+    REELMILL_TOKEN, or a random one. Ctrl-C ends it. With `--tensor` the first process has the page.
     """
     from reelmill.eval.generation import Studio
     from reelmill.eval.generation import preset as preset_of
     from reelmill.eval.generation.loading import find_model
+    from reelmill.pipelines.serve.peers import follow_leader, sharing
     from reelmill.pipelines.serve.routes import serve_app
     from reelmill.pipelines.serve.served_model import ServeConfig, served_model
     from reelmill.pipelines.web import address_of, listen
@@ -78,14 +81,20 @@ def serve(
     )
     config.check()
     place = find_model(model)
-    studio = Studio.open(place, tokenizer, rows=rows, decode=decode, steps=steps, lag=lag)
-    listener, access = listen(host, port)
-    with (
-        listener,
-        served_model(studio, model.resolve().name, str(place), config, Training.of(place)) as served,
-    ):
-        cache = f"{config.rows} x {served.engine.capacity:,} tokens, {served.engine.cache_bytes / 2**20:,.0f} MiB"
-        echo(f"{model}: {cache}; pictures in {config.out}/")
-        echo(f"{address_of(listener, access)}\nCtrl-C ends it.")
-        run(serve_app(served, access), listener, served.engine.stop)
+    training = Training.of(place)
+    with sharing(tensor, config) as peers:
+        mesh = None if peers is None else peers.mesh
+        studio = Studio.open(place, tokenizer, rows=rows, decode=decode, steps=steps, lag=lag, mesh=mesh)
+        if peers is not None and not peers.leads:
+            follow_leader(studio, config, training, peers)
+            return
+        listener, access = listen(host, port)
+        with (
+            listener,
+            served_model(studio, model.resolve().name, str(place), config, training, peers) as served,
+        ):
+            cache = f"{config.rows} x {served.engine.capacity:,} tokens, {served.engine.cache_bytes / 2**20:,.0f} MiB"
+            echo(f"{model}: {cache}{f' on each of {tensor} ranks' if peers else ''}; pictures in {config.out}/")
+            echo(f"{address_of(listener, access)}\nCtrl-C ends it.")
+            run(serve_app(served, access), listener, served.engine.stop, served.engine.failed)
     echo("ended")

@@ -14,6 +14,7 @@ from reelmill.errors import ConfigError
 from reelmill.eval.generation import Studio
 from reelmill.eval.generation.engine_thread import EngineThread
 from reelmill.eval.generation.presets import PRESETS, Preset
+from reelmill.eval.generation.shared_engine import Peers
 from reelmill.pipelines.serve.abilities import PAGE_TASKS
 from reelmill.pipelines.serve.gallery import Gallery
 from reelmill.pipelines.serve.uploads import UploadDecoder
@@ -107,9 +108,14 @@ class ServedModel:
 
 @contextmanager
 def served_model(
-    studio: Studio, name: str, folder: str, config: ServeConfig, training: Training | None = None
+    studio: Studio,
+    name: str,
+    folder: str,
+    config: ServeConfig,
+    training: Training | None = None,
+    peers: Peers | None = None,
 ) -> Iterator[ServedModel]:
-    """Start all that serving a studio needs, and stop it at the end of the `with` block."""
+    """Start all that serving a studio needs, and stop it at the end of the `with` block. `peers` share the model."""
     config.check()
     uploads = UploadDecoder()
     engine = EngineThread(
@@ -120,6 +126,7 @@ def served_model(
         queue=config.queue,
         compile=config.compile,
         decoding=studio.decoding,
+        peers=peers,
     )
     gallery = Gallery(config.out, config.gallery)
     room = (engine.capacity - PROMPT_TOKENS) // (config.picture_tokens(studio) + MOVEMENT_TOKENS) - 1

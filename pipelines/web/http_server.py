@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 from collections.abc import Callable
+from concurrent.futures import Future
 from types import FrameType
 from urllib.parse import urlencode
 
@@ -89,7 +90,20 @@ def server(app: ASGIApp, on_stop: Callable[[], None] = lambda: None) -> uvicorn.
     return _Server(config, on_stop)
 
 
-def serve(app: ASGIApp, listener: socket.socket, on_stop: Callable[[], None] = lambda: None) -> None:
-    """Serve until Ctrl-C, then return; SIGTERM ends the process. Responses that take over STOP_S more are cut off."""
+def serve(
+    app: ASGIApp,
+    listener: socket.socket,
+    on_stop: Callable[[], None] = lambda: None,
+    failed: Future[None] | None = None,
+) -> None:
+    """Serve until Ctrl-C, then return; SIGTERM ends the process. Responses that take over STOP_S more are cut off.
+
+    What `failed` raises, should it be done, ends the server and is raised here.
+    """
+    serving = server(app, on_stop)
+    if failed is not None:
+        failed.add_done_callback(lambda _: setattr(serving, "should_exit", True))
     with contextlib.suppress(KeyboardInterrupt):
-        server(app, on_stop).run(sockets=[listener])
+        serving.run(sockets=[listener])
+    if failed is not None and failed.done():
+        failed.result()

@@ -3,7 +3,6 @@
 import json
 import multiprocessing
 import os
-import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,14 +12,13 @@ import pytest
 import torch
 from PIL import Image
 from random_decoder import drawn
+from shareable import environments, shareable_folder
 from toy_run import VOCAB
 
 from reelmill.errors import ConfigError
 from reelmill.eval.generation import Engine, SamplingParams, TokenSampling, loading, visual_request
 from reelmill.pipelines.generate.groups import groups_of
 from reelmill.tokenize.documents import Grammar, Header
-from reelmill.train.hub import export_model
-from reelmill.train.model import Decoder, ModelConfig
 from reelmill.train.shared_layers import empty_shared_decoder
 
 GRAMMAR = Grammar(VOCAB, one_block=True)
@@ -34,9 +32,9 @@ def requests():
     ]
 
 
-def a_rank(rank, port, folder, told):
+def a_rank(rank, environment, folder, told):
     """One of two ranks: puts its tokens, the bytes of its layers, and a line of its first layer's sizes."""
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ |= environment
     with groups_of(2) as (mesh, group, groups):
         assert (group, groups) == (0, 1)
         model, _ = loading.load_decoder(folder, dtype=torch.float64, mesh=mesh)
@@ -51,11 +49,8 @@ def a_rank(rank, port, folder, told):
 def two_ranks(folder):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["reelmill.eval.generation.loading", "reelmill.pipelines.generate.groups"])
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     told = context.Queue()
-    ranks = [context.Process(target=a_rank, args=(rank, port, folder, told)) for rank in (0, 1)]
+    ranks = [context.Process(target=a_rank, args=(*rank, folder, told)) for rank in enumerate(environments(2))]
     try:
         for rank in ranks:
             rank.start()
@@ -68,18 +63,7 @@ def two_ranks(folder):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Four heads in pairs, normed, of a size that is not hidden / heads; in Hugging Face's layout."""
-    torch.manual_seed(0)
-    config = ModelConfig(
-        vocab_size=VOCAB.size, hidden=24, layers=2, heads=4, kv_heads=2, head_dim=8, mlp=20, qk_norm=True
-    )
-    model = Decoder(config).requires_grad_(False)
-    for parameter in model.parameters():
-        if parameter.ndim > 1:
-            torch.nn.init.normal_(parameter, std=0.4)
-    place = tmp_path_factory.mktemp("model")
-    export_model(model, VOCAB, place, dtype=torch.float32)
-    return place
+    return shareable_folder(tmp_path_factory.mktemp("model"))
 
 
 def test_two_ranks_draw_the_tokens_of_one_and_hold_half_of_the_layers(folder):

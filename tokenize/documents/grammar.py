@@ -86,7 +86,8 @@ class Grammar:
     def __init__(self, vocab: Vocabulary, *, one_block: bool = False, header: Header | None = None) -> None:
         self.vocab = vocab
         self.one_block = one_block
-        self._header = None if header is None else header.text
+        self.header = header
+        self._header_text = None if header is None else header.text
         tokenizer = vocab.tokenizer
         samples = (*"0123456789*. s", "fps")
         self._pieces = {piece: tokenizer.decode([piece]) for sample in samples for piece in tokenizer.encode(sample)}
@@ -173,12 +174,12 @@ class Grammar:
     def _may_follow(self, meta: str, token: int) -> bool:
         """Whether `token` may follow the meta text so far."""
         if token == self.vocab.img:
-            return read_header(meta) is not None and self._header in (None, meta)
+            return read_header(meta) is not None and self._header_text in (None, meta)
         if token not in self._pieces:
             return False
         meta += self._pieces[token]
-        if self._header is not None:
-            return self._header.startswith(meta)
+        if self._header_text is not None:
+            return self._header_text.startswith(meta)
         return is_header_prefix(meta) and (self.vocab.layout.has_video or " " not in meta)
 
     def _between_blocks(self, state: State, token: int) -> State:

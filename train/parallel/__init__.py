@@ -5,7 +5,7 @@ There is one code path: a single process is a group of one, and the CPU (gloo) r
 
 from reelmill.train.parallel.decoder import Precision, clip_gradients, initialize, placed_like, sharded_decoder
 from reelmill.train.parallel.layout import Layout, ParallelConfig
-from reelmill.train.parallel.ranks import Device, Ranks, join_ranks
+from reelmill.train.parallel.ranks import Device, Ranks, is_lost_rank, join_ranks
 
 __all__ = [
     "Device",
@@ -15,6 +15,7 @@ __all__ = [
     "Ranks",
     "clip_gradients",
     "initialize",
+    "is_lost_rank",
     "join_ranks",
     "placed_like",
     "sharded_decoder",

@@ -28,7 +28,9 @@ _CUDA_ENVIRONMENT = {
     "TORCH_FR_BUFFER_SIZE": "2000",
     "TORCH_NCCL_DUMP_ON_TIMEOUT": "1",
 }
-_LOST = ("Timed out waiting", "Connection closed by peer", "Connection reset by peer", "Broken pipe")
+_LOST = (
+    "Timed out waiting", "Connection closed by peer", "Connection reset by peer", "Broken pipe", "monitoredBarrier"
+)  # fmt: skip
 """What gloo and NCCL report for a rank that does not answer."""
 
 
@@ -98,6 +100,11 @@ class Ranks:
         dist.all_reduce(torch.zeros(1))
 
 
+def is_lost_rank(error: RuntimeError) -> bool:
+    """Whether a collective failed because another rank has ended or not answered."""
+    return any(sign in str(error) for sign in _LOST)
+
+
 @contextmanager
 def join_ranks(device: Device = "auto", timeout_s: float = TIMEOUT_S) -> Iterator[Ranks]:
     """The group that torchrun describes in the environment, or a group of one; left again at the end.
@@ -122,7 +129,7 @@ def join_ranks(device: Device = "auto", timeout_s: float = TIMEOUT_S) -> Iterato
         mesh = init_device_mesh(where.type, (dist.get_world_size(),))
         yield Ranks(dist.get_rank(), dist.get_world_size(), where, mesh)
     except RuntimeError as error:
-        if not any(sign in str(error) for sign in _LOST):
+        if not is_lost_rank(error):
             raise
         raise MachineError(
             f"another rank has ended or hangs: it did not answer within {timeout_s:g} s (parallel.timeout_s). See its "

@@ -31,6 +31,7 @@ SCORERS: dict[str, str] = {
     "faces": "reelmill.curation.scorers.faces:Faces",
     "hps": "reelmill.curation.scorers.preference:HPS",
     "language": "reelmill.curation.scorers.language:Language",
+    "lid176": "reelmill.curation.scorers.lid176:Lid176",
     "gopher_quality": "reelmill.curation.scorers.gopher:GopherQuality",
     "gopher_repetition": "reelmill.curation.scorers.gopher:GopherRepetition",
     "c4": "reelmill.curation.scorers.c4:C4",

@@ -11,6 +11,8 @@ from reelmill.curation.interfaces import Sample, Scorer
 from reelmill.errors import brief
 
 UNKNOWN = "un"
+_RENAMED = {"iw": "he", "jw": "jv"}
+"""Codes that ISO 639-1 has replaced since."""
 
 
 class Language(Scorer):
@@ -20,6 +22,7 @@ class Language(Scorer):
 
     columns: ClassVar = {"text_language": "VARCHAR", "text_language_share": "DOUBLE"}
     kinds: ClassVar = ("text",)
+    version: ClassVar = 1
 
     def score(self, samples: Sequence[Sample]) -> list[dict[str, Any]]:
         """One dict per sample."""
@@ -33,4 +36,4 @@ class Language(Scorer):
         _, code, percent, _ = found[0]
         if code == UNKNOWN:
             return dict.fromkeys(self.columns)
-        return {"text_language": code, "text_language_share": percent / 100}
+        return {"text_language": _RENAMED.get(code, code), "text_language_share": percent / 100}

@@ -1,4 +1,4 @@
-"""The published filters of texts: values against datatrove's own filters, bounds as rules, languages by CLD2."""
+"""The published filters of texts: values against datatrove's own filters, bounds as rules, languages by two models."""
 
 from importlib.metadata import distribution
 
@@ -15,9 +15,9 @@ from datatrove.pipeline.filters import (
 )
 
 from reelmill.curation.interfaces import Frames, Sample
-from reelmill.curation.ledger import samples_schema
+from reelmill.curation.ledger import PLAN, samples_schema
 from reelmill.curation.scorers import create
-from reelmill.curation.scoring import score_columns
+from reelmill.curation.scoring import ItemScorer, score_columns, score_fingerprint
 from reelmill.curation.texts.words import split_words
 from reelmill.pipelines.curate import recipes
 
@@ -53,7 +53,9 @@ def measured(text, names, language="en"):
     columns = {"text_language": language}
     for name in names:
         sample = Sample("s", "i", "text", 0.0, 0.0, 0, 0, 0.0, NO_FRAMES, columns, text=text)
-        columns |= create(name).score([sample])[0]
+        scorer = create(name)
+        scorer.setup()
+        columns |= scorer.score([sample])[0]
     return columns
 
 
@@ -173,21 +175,35 @@ def test_c4_counts_the_lines_that_datatrove_keeps(monkeypatch):
         ("川のほとりの水車は早春から回り続けていて、農家の人々は毎週穀物を運んできます。", "ja"),
         ("Все люди рождаются свободными и равными в своём достоинстве, и никто не стоит за другим.", "ru"),
         ("الطاحونة على النهر تدور من أوائل الربيع، وكان الناس في القرية لا يعملون مع هذا الماء.", "ar"),
+        ("הטחנה ליד הנהר מסתובבת מאז תחילת האביב, והאיכרים לא מביאים לכאן את התבואה שלהם כי הוא רחוק.", "he"),
     ],
 )
-def test_languages(text, language):
-    value = measured(text, ["language", "gopher_quality"], None)
-    assert value["text_language"] == language
-    assert value["text_language_share"] > 0.9
+@pytest.mark.parametrize("scorer", ["language", "lid176"])
+def test_languages(scorer, text, language):
+    value = measured(text, [scorer, "gopher_quality"], None)
+    assert value["text_language"] == (language if scorer == "language" else language.removesuffix("-Hant"))
+    assert 0.9 < value["text_language_share"] <= 1
     assert value["gopher_stop_words"] >= 2
 
 
 def test_a_text_in_two_languages_and_one_in_none():
     mixed = measured(PROSE + "这座磨坊从早春开始就一直在转动，农民们每周都把谷物送到这里来。" * 5, ["language"])
     assert 0.2 < mixed["text_language_share"] < 0.8
-    nothing = measured("1234 5678 91011 !!! ???", ["language", "gopher_quality"])
-    assert (nothing["text_language"], nothing["text_language_share"], nothing["gopher_stop_words"]) == (
-        None,
-        None,
-        None,
-    )
+    for scorer in ("language", "lid176"):
+        nothing = measured("1234 5678\n91011 !!! ???", [scorer, "gopher_quality"])
+        asked = ("text_language", "text_language_share", "gopher_stop_words")
+        assert [nothing[column] for column in asked] == [None, None, None]
+
+
+def test_a_recipe_may_ask_fasttexts_model_for_languages(tmp_path):
+    recipe = recipes.load("text", ["score.scorers.language.use=lid176"])
+    assert score_columns(recipe.score) == score_columns(recipes.text().score)
+    assert score_fingerprint(recipe.score) != score_fingerprint(recipes.text().score)
+    (tmp_path / "a.txt").write_text(PROSE * 3)
+    known = {"unit": 0, "item_id": "a", "uri": "a.txt", "kind": "text", "path": str(tmp_path / "a.txt"), "offset": 0}
+    scorer = ItemScorer(recipe.score, recipe.rules)
+    try:
+        _, (row,) = scorer.score({**dict.fromkeys(PLAN.names), **known, "size": len(PROSE * 3)})
+    finally:
+        scorer.close()
+    assert (row["text_language"], row["score_error"]) == ("en", None)

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import shutil
 import urllib.request
 
 import numpy as np
@@ -35,7 +36,14 @@ def models(run, tmp_path_factory):
     exported = tmp_path_factory.mktemp("exported") / "hf"
     reelmill("export", run, exported, "--dtype", "float32", "--architecture", "emu3", "--context-tokens", 999)
     checkpoint = run / "checkpoints/step-000001"
-    return {"run": (run, ()), "checkpoint": (checkpoint, ()), "Hugging Face": (exported, TOKENIZER)}
+    elsewhere = shutil.copytree(exported, exported.parent / "elsewhere")
+    config = json.loads((elsewhere / "config.json").read_text())
+    del config["reelmill_training"]
+    (elsewhere / "config.json").write_text(json.dumps(config))
+    return {
+        "run": (run, ()), "checkpoint": (checkpoint, ()), "export": (exported, ()),
+        "Hugging Face": (elsewhere, TOKENIZER),
+    }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +74,7 @@ def test_ask(models, picture):
 def test_serve(models, tmp_path, monkeypatch):
     answers = []
 
-    def serve_one_request(app, listener, on_stop):
+    def serve_one_request(app, listener, on_stop, failed=None):
         with running(app, listener) as url:
             body = json.dumps({"prompt": "a", "size": "16x16", "seed": 1}).encode()
             wanted = urllib.request.Request(f"{url}/v1/images/generations", body, {"Content-Type": "application/json"})
@@ -78,7 +86,7 @@ def test_serve(models, tmp_path, monkeypatch):
         said = reelmill("serve", folder, *SIZE, "--port", 0, "--out", tmp_path, "--gallery", 0, *options)
         assert said.endswith("ended\n")
     pictures = [np.asarray(Image.open(io.BytesIO(base64.b64decode(answer)))) for answer in answers]
-    assert len(pictures) == 3 and same(pictures)
+    assert len(pictures) == len(models) and same(pictures)
 
 
 def test_prefer_sample(models, tmp_path):
@@ -124,6 +132,8 @@ def test_what_is_no_model_or_lacks_its_vision_tokenizer_says_so(models, picture,
             reelmill(*command)
     with pytest.raises(DataError, match="4,096 are codes; reelmill-tok-s has 32,768"):
         reelmill("generate", folder, "--prompt", "a", "--tokenizer", "reelmill-tok-s")
+    with pytest.raises(DataError, match="but reelmill-tok-s is"):
+        reelmill("generate", models["export"][0], "--prompt", "a", "--tokenizer", "reelmill-tok-s")
     for command in (("generate", "--prompt", "a"), ("ask", picture), ("serve",), ("export", tmp_path / "x")):
         name, *arguments = command
         with pytest.raises(DataError, match=r"is no model: it has no config\.json"):

@@ -46,6 +46,10 @@ TensorRanks = Annotated[
         "--tensor", min=1, help="Under torchrun so many processes share the model's layers, for one too large."
     ),
 ]
+Weights = Annotated[
+    str | None,
+    typer.Option(help="Type of the weights: float32, bfloat16, int8, float8 [CUDA: bfloat16, CPU: float32]."),
+]
 Rows = Annotated[int, typer.Option(min=1, help="Sequences decoded together; with guidance a picture takes two.")]
 Compile = Annotated[bool, typer.Option("--compile", help="Use torch.compile for the step: slow to start, then fast.")]
 Decode = Annotated[

@@ -12,6 +12,7 @@ import torch
 from torch.distributed.device_mesh import DeviceMesh
 
 from reelmill.errors import ConfigError, DataError
+from reelmill.eval.generation.weight_types import QUANTIZED, loaded_type, quantize
 from reelmill.tokenize.vision import VisionTokenizer, load_by_fingerprint
 from reelmill.tokenize.vision import load as vision_tokenizer
 from reelmill.tokenize.vocabulary import Vocabulary
@@ -68,9 +69,11 @@ def load_decoder(
     return read_model(place, device, dtype, mesh=mesh).eval(), read_vocabulary(place)
 
 
-def load_model(folder: Path, tokenizer: str | None = None, mesh: DeviceMesh | None = None) -> LoadedModel:
+def load_model(
+    folder: Path, tokenizer: str | None = None, mesh: DeviceMesh | None = None, weights: str | None = None
+) -> LoadedModel:
     """Everything of a folder that `find_model` finds: on CUDA in bfloat16 if there is a GPU (under torchrun on the
-    process's own), else on the CPU in float32.
+    process's own), else on the CPU in float32, or in the type `weights` (`weight_types.py`).
 
     With a 1-D `mesh` its ranks share the layers and all call this (`reelmill.train.shared_layers`).
 
@@ -78,12 +81,14 @@ def load_model(folder: Path, tokenizer: str | None = None, mesh: DeviceMesh | No
     Hugging Face folders do not know it. Raises ConfigError if it has to be named, DataError if it does not fit,
     WeightsError for damaged weights.
     """
-    place, device, dtype = find_model(folder), "cpu", torch.float32
+    place, device = find_model(folder), "cpu"
     if torch.cuda.is_available():
-        device, dtype = f"cuda:{os.environ.get('LOCAL_RANK', '0')}", torch.bfloat16
+        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
         torch.cuda.set_device(device)
     load = _load_hf_folder if is_hf_folder(place) else _load_checkpoint
-    loaded = load(place, tokenizer, device, dtype, mesh)
+    loaded = load(place, tokenizer, device, loaded_type(weights, device), mesh)
+    if weights in QUANTIZED:
+        quantize(loaded.model, weights)
     if device == "cpu":
         return loaded
     vision = VisionTokenizer(loaded.vision.model, loaded.vision.name, replace(loaded.vision.run, device=device))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch.distributed.device_mesh import DeviceMesh
@@ -24,6 +25,7 @@ from reelmill.eval.generation.prompts import (
 )
 from reelmill.eval.generation.request import Ids, OnDraft, Request, SampledToken
 from reelmill.eval.generation.sampling import SamplingParams
+from reelmill.eval.generation.weight_types import check_weights
 from reelmill.tokenize.documents import Document, Grammar, Header, Thought, Visual, parse, seconds_of
 from reelmill.tokenize.documents.header import PIXEL_FRAMES_PER_LATENT
 from reelmill.tokenize.documents.writing import Codes
@@ -71,7 +73,7 @@ class Studio:
 
     `rows` and `compile`: see `Engine`. `context`: the longest row that the model was trained on, if known. `on_token`
     is called after each sampled token, `on_draft` after each pass over a picture that is drawn in another order than
-    that of its tokens. `decoding`: how codes are decoded.
+    that of its tokens. `decoding`: how codes are decoded. `weights`: the type that was asked for.
     """
 
     model: Decoder
@@ -83,6 +85,7 @@ class Studio:
     on_token: OnToken | None = None
     on_draft: OnDraft | None = None
     decoding: Decoding = PLAIN
+    weights: str | None = None
 
     @classmethod
     def open(
@@ -96,15 +99,22 @@ class Studio:
         steps: int | None = None,
         lag: int | None = None,
         mesh: DeviceMesh | None = None,
+        weights: str | None = None,
     ) -> Studio:
-        """The studio of a training run, a checkpoint or a Hugging Face folder; see `load_model` (for `mesh` too), and
-        `decoding_of` for `decode`, `steps` and `lag`."""
+        """The studio of a training run, a checkpoint or a Hugging Face folder; see `load_model` (for `mesh` and
+        `weights` too), and `decoding_of` for `decode`, `steps` and `lag`."""
         check_decode(decode, steps, lag)
+        if weights is not None:
+            check_weights(weights)
         place = find_model(folder)
-        model, vocab, vision, context = load_model(place, tokenizer, mesh)
-        return cls(
-            model, vocab, vision, rows, compile, context, decoding=decoding_of(decode, steps, lag, place, vision, rows)
-        )
+        model, vocab, vision, context = load_model(place, tokenizer, mesh, weights)
+        decoding = decoding_of(decode, steps, lag, place, vision, rows)
+        return cls(model, vocab, vision, rows, compile, context, decoding=decoding, weights=weights)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What is written into files: how codes are decoded, and the type of the weights where it was chosen."""
+        return {**self.decoding.settings, **({"weights": self.weights} if self.weights else {})}
 
     @cached_property
     def grammar(self) -> Grammar:

@@ -26,6 +26,7 @@ from reelmill.pipelines.shared_options import (
     Steps,
     TensorRanks,
     VisionTokenizerName,
+    Weights,
 )
 from reelmill.terminal import echo, tell_beside
 
@@ -94,6 +95,7 @@ def generate(
         bool, typer.Option("--json", help="A line of JSON for each file: tokens, passes, cpu_seconds, settings.")
     ] = False,
     tensor: TensorRanks = 1,
+    weights: Weights = None,
     tokenizer: VisionTokenizerName = None,
 ) -> None:
     """Generate pictures, videos, continuations of a video, pages of text and pictures, or the answer in a task.
@@ -141,6 +143,7 @@ def generate(
         steps=steps,
         lag=lag,
         tensor=tensor,
+        weights=weights,
         json=json,
     )
     for line in run.generate(options):

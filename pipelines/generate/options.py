@@ -12,6 +12,7 @@ from reelmill.eval.generation import SamplingParams
 from reelmill.eval.generation.decoding import check_decode
 from reelmill.eval.generation.pages import ENDINGS as PAGE_ENDINGS
 from reelmill.eval.generation.studio import PICTURE_TASKS
+from reelmill.eval.generation.weight_types import check_weights
 from reelmill.pipelines.generate.progress import check_preview
 from reelmill.pipelines.generate.prompts import check_text
 from reelmill.tokenize.documents import task_system
@@ -53,6 +54,7 @@ class GenerateOptions:
     lag: int | None = None
     json: bool = False
     tensor: int = 1
+    weights: str | None = None
 
     @property
     def endings(self) -> tuple[str, ...]:
@@ -85,6 +87,8 @@ class GenerateOptions:
         self.sampling.check()
         check_preview(self.preview)
         check_decode(self.decode, self.steps, self.lag)
+        if self.weights is not None:
+            check_weights(self.weights)
         if not self.prompts:
             raise ConfigError('there is no prompt; give --prompt or --prompts (--prompt "" to generate without one).')
         for number, prompt in enumerate(self.prompts, 1):

@@ -65,11 +65,12 @@ def _generate(
         steps=options.steps,
         lag=options.lag,
         mesh=mesh,
+        weights=options.weights,
     )
     settings = {
         "checkpoint": str(model),
         **options.settings(),
-        **studio.decoding.settings,
+        **studio.settings,
         "tokenizer": studio.vision.name,
         "reelmill": reelmill.__version__,
     }

@@ -21,6 +21,7 @@ from reelmill.pipelines.shared_options import (
     Steps,
     TensorRanks,
     VisionTokenizerName,
+    Weights,
 )
 from reelmill.terminal import echo
 
@@ -51,6 +52,7 @@ def serve(
     steps: Steps = None,
     lag: Lag = None,
     tensor: TensorRanks = 1,
+    weights: Weights = None,
     tokenizer: VisionTokenizerName = None,
 ) -> None:
     """Serve a model: a page to generate pictures on, and OpenAI-compatible image and chat endpoints under /v1.
@@ -84,7 +86,9 @@ def serve(
     training = Training.of(place)
     with sharing(tensor, config) as peers:
         mesh = None if peers is None else peers.mesh
-        studio = Studio.open(place, tokenizer, rows=rows, decode=decode, steps=steps, lag=lag, mesh=mesh)
+        studio = Studio.open(
+            place, tokenizer, rows=rows, decode=decode, steps=steps, lag=lag, mesh=mesh, weights=weights
+        )
         if peers is not None and not peers.leads:
             follow_leader(studio, config, training, peers)
             return

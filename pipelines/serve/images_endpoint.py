@@ -166,7 +166,7 @@ class ImageBatch:
             "top_p": vision.top_p,
             "guidance": self.sampling.guidance,
             "seed": self.sampling.seed,
-            **served.studio.decoding.settings,
+            **served.studio.settings,
         }
         if self.request.task:
             settings |= {"task": self.request.task, "image_guidance": self.sampling.image_guidance}

@@ -192,7 +192,7 @@ class VideoJob:
             "seed": self.sampling.seed,
             "seconds": request.seconds,
             "fps": request.fps,
-            **served.studio.decoding.settings,
+            **served.studio.settings,
         }
         data = mp4(clip, settings)
         name = served.gallery.add(data, {**settings, "prompt": request.prompt, "size": self.size}, ".mp4")

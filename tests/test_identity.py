@@ -52,7 +52,7 @@ TRAIN_FREE = {
     "checkpoint": {"every", "keep", "keep_every"},
     "data": {"micro_rows"},
     "log": {"tensorboard", "wandb"},
-    "parallel": {"attention", "compile", "context", "recompute", "shard", "tensor", "timeout_s"},
+    "parallel": {"attention", "compile", "context", "loss", "recompute", "shard", "tensor", "timeout_s"},
     # These change what comes after they are turned on; a checkpoint has what they have left out.
     "spikes": {"action", "most", "sigmas", "window"},
 }

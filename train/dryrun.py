@@ -141,7 +141,11 @@ def memory_by_part(config: TrainConfig, shard: int, rows: int = ROWS["cuda"]) ->
     tokens = config.data.micro_rows * config.data.context // layout.context
     kept, working = layer_memory(model, config.data.micro_rows, tokens // config.data.micro_rows, layout, wide)
     # The embedding stays gathered through the step; of the rest, the head while the loss runs, else two layers.
-    in_loss = table * wide.itemsize + loss_memory(model, tokens, layout.tensor, rows, wide)
+    in_loss = table * wide.itemsize
+    if layout.loss == "triton":
+        in_loss += fused_loss_memory(model, tokens, layout.tensor, wide)
+    else:
+        in_loss += loss_memory(model, tokens, layout.tensor, rows, wide)
     # A layer's gradient is there twice while it is summed over the ranks: as computed, and in float32.
     in_layer = 2 * layer * wide.itemsize + working + layer * (wide.itemsize + 4)
     return {
@@ -204,6 +208,11 @@ def loss_memory(model: ModelConfig, tokens: int, tensor: int, rows: int, dtype: 
             total.backward()  # type: ignore[no-untyped-call]
     peak: int = live.peak
     return max(peak, size * model.hidden * (dtype.itemsize + 4))
+
+
+def fused_loss_memory(model: ModelConfig, tokens: int, tensor: int, dtype: torch.dtype) -> int:
+    """As `loss_memory`, of the kernels without logits: both gradients in float32, and in the type of the weights."""
+    return (model.vocab_size // tensor + tokens) * model.hidden * (dtype.itemsize + 4)
 
 
 class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]

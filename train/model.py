@@ -20,6 +20,7 @@ from torch.nn import functional
 from reelmill.errors import ConfigError
 from reelmill.train.attention import Backend, Documents, Visible, choose_backend
 from reelmill.train.context import ContextPart
+from reelmill.train.fused_loss import LossKernel, fused_cross_entropy
 from reelmill.train.loss import VocabShard, chunked_cross_entropy
 
 
@@ -199,7 +200,9 @@ class Layer(nn.Module):
 
 
 class Head(nn.Linear):
-    """The output projection: logits for generation, the loss without logits for training."""
+    """The output projection: logits for generation, the loss without logits for training, computed by `kernel`."""
+
+    kernel: LossKernel = "chunked"
 
     def loss(
         self, hidden: Tensor, targets: Tensor, token_weights: Tensor, z_loss: float = 0.0
@@ -212,7 +215,8 @@ class Head(nn.Linear):
             assert isinstance(hidden, DTensor)
             hidden = hidden.redistribute(placements=[Replicate()]).to_local(grad_placements=[Partial()])
             weight = weight.to_local()
-        total, nll, log_z = chunked_cross_entropy(
+        cross_entropy = fused_cross_entropy if self.kernel == "triton" else chunked_cross_entropy
+        total, nll, log_z = cross_entropy(
             hidden.flatten(0, -2), weight, targets.flatten(), token_weights.flatten(), z_loss=z_loss, shard=shard
         )
         return total, nll.view(targets.shape), log_z.view(targets.shape)

@@ -25,6 +25,9 @@ from reelmill.train.model import Layer, ModelConfig, count_parameters, rotary
 SHARES = {"products": 0.7, "attention": 0.45, "memory": 0.85, "links": 0.8}
 """Of the data sheet's rates, what large products, FlashAttention 2 forward and backward, streams of memory and
 collectives usually reach on Hopper; guesses, not measurements of ours."""
+TILE_INTENSITY = 48
+"""FLOPs a byte that passes the L2 cache in backward of the loss without logits (`fused_loss.py`): a tile of 128 tokens
+by 128 ids takes three products of 2 * 128 * 128 D FLOPs, reads 256 D numbers of 2 bytes twice and adds 256 D of 4."""
 _UNCOUNTED = {
     "mm",
     "_varlen_attn",
@@ -40,11 +43,13 @@ _UNCOUNTED = {
 
 @dataclass(frozen=True, kw_only=True)
 class Rates:
-    """What one GPU can do: dense bfloat16 FLOP/s, and bytes a second of its memory, to GPUs of its node (one way), and
-    to other nodes; `node` GPUs share a node. An H100 SXM with 400 Gbit/s a GPU."""
+    """What one GPU can do: dense bfloat16 FLOP/s, and bytes a second of its memory, of its L2 cache (no data sheet has
+    it: a guess), to GPUs of its node (one way), and to other nodes; `node` GPUs share a node. An H100 SXM with 400
+    Gbit/s a GPU."""
 
     flops: float = 989e12
     memory: float = 3.35e12
+    cache: float = 5.5e12
     link: float = 450e9
     network: float = 50e9
     node: int = 8
@@ -69,17 +74,13 @@ def step_parts(config: TrainConfig, gpus: int, document: float, rates: Rates) ->
     products = tokens * (6 * layers + again["products"] / layout.tensor)
     attention = tokens * pairs * (6 + again["attention"])
     between = model.all_layers * between_products(config, tokens) / layout.tensor
-    head = model.vocab_size * model.hidden / layout.tensor
-    logits = tokens * 6 * head / (rates.flops * SHARES["products"])
-    # A chunk's logits are written and read three more times, and the weight's gradient is read and written in float32.
-    streamed = 7 * tokens * model.vocab_size / layout.tensor * 2 + 8 * head * -(-tokens // ROWS["cuda"])
     parameters = count_parameters(model) / layout.tensor
     shard = (layout.shard or gpus // apart) * layout.context
     by_micro_batch = {
         "products": products / (rates.flops * SHARES["products"]),
         "attention": attention / (rates.flops * SHARES["attention"]),
         "between products": between / (rates.memory * SHARES["memory"]),
-        "loss": logits + streamed / (rates.memory * SHARES["memory"]),
+        "loss": _loss(config, tokens, rates),
         "tensor and context ranks": _within_layers(config, tokens, rates) / SHARES["links"],
     }
     compute = sum(by_micro_batch.values())
@@ -95,6 +96,18 @@ def step_parts(config: TrainConfig, gpus: int, document: float, rates: Rates) ->
     # AdamW reads weight, gradient and both means, and writes three of them: float32.
     parts["optimizer"] = 7 * 4 * parameters / shard / (rates.memory * SHARES["memory"])
     return parts
+
+
+def _loss(config: TrainConfig, tokens: int, rates: Rates) -> float:
+    """Seconds of the loss of so many tokens, forward and backward."""
+    vocab = config.model.vocab_size / config.parallel.tensor
+    head = vocab * config.model.hidden
+    rate = rates.flops * SHARES["products"]
+    if config.parallel.loss == "triton":
+        return tokens * head * (2 / rate + 6 / min(rate, TILE_INTENSITY * rates.cache))
+    # A chunk's logits are written and read three more times, and the weight's gradient is read and written in float32.
+    streamed = 7 * tokens * vocab * 2 + 8 * head * -(-tokens // ROWS["cuda"])
+    return tokens * 6 * head / rate + streamed / (rates.memory * SHARES["memory"])
 
 
 def _computed_again(config: TrainConfig) -> dict[str, float]:

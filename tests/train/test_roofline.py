@@ -33,6 +33,13 @@ def test_products_attention_and_loss_by_hand():
     assert not found["gradients of copies"] and not found["tensor and context ranks"]
 
 
+def test_the_loss_without_logits_costs_a_product_more_and_is_bound_by_the_cache():
+    seconds = parts(override(EMU3, ['parallel.loss="triton"']))["loss"]
+    product = 64 // 8 * TOKENS * 2 * 184_622 * 4096
+    assert seconds == pytest.approx(product / (989e12 * SHARES["products"]) + 3 * product / (48 * RATES.cache))
+    assert seconds > parts(EMU3)["loss"]
+
+
 def test_operators_move_four_times_what_a_compiled_layer_moves():
     """12.3 GB at Emu3's sizes, operator by operator; compiled every value once between two products."""
     plain = between_products(override(EMU3, ["parallel.compile=false"]), TOKENS)

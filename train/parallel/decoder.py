@@ -13,6 +13,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from reelmill.errors import ConfigError
 from reelmill.train.attention import choose_backend
+from reelmill.train.fused_loss import check_kernels
 from reelmill.train.model import Decoder, Layer, ModelConfig, RMSNorm
 from reelmill.train.parallel.float8 import use_float8
 from reelmill.train.parallel.layout import Layout
@@ -27,11 +28,14 @@ def sharded_decoder(config: ModelConfig, layout: Layout, precision: Precision, s
 
     It is shaped on the meta device and filled shard by shard, so that no rank ever holds the whole. Without a seed its
     weights are not drawn, for whoever loads all of them: each rank would draw those of the whole. Raises ConfigError
-    for a float8 that this machine does not have, and where nothing would be compiled though that is asked for.
+    for a float8 or loss kernels that cannot run here, and where nothing would be compiled though that is asked for.
     """
     with torch.device("meta"):
         model = Decoder(config)
     model.backend, model.part = layout.backend, layout.part
+    model.lm_head.kernel = layout.loss_kernel
+    if layout.loss_kernel == "triton":
+        check_kernels(layout.ranks.device)
     compiles = compiles_layers(config, layout, precision)
     # The order matters: float8 replaces modules that the rest then wraps, and FSDP wraps everything.
     if layout.config.float8:

@@ -15,6 +15,7 @@ from reelmill.config import free
 from reelmill.errors import ConfigError
 from reelmill.train.attention import Backend
 from reelmill.train.context import ContextPart
+from reelmill.train.fused_loss import LossKernel
 from reelmill.train.model import ModelConfig
 from reelmill.train.parallel.ranks import TIMEOUT_S, Ranks
 
@@ -38,6 +39,9 @@ class ParallelConfig:
     """The layers' projections in float8 (torchao; CUDA with compute capability 8.9 or more)."""
     attention: Literal["auto", "documents", "varlen", "flex"] = free("auto")
     """The way of attention (`attention.py`); auto takes the fastest that can do it."""
+    loss: Literal["auto", "chunked", "triton"] = free("auto")
+    """The kernels of the loss: chunks of logits (`loss.py`), or Triton's without any (`fused_loss.py`). auto takes
+    chunks: by the roofline Triton's save their memory and cost more time."""
     timeout_s: float = free(TIMEOUT_S)
     """Seconds that a rank waits for the others in a collective before the run fails."""
 
@@ -129,6 +133,11 @@ class Layout:
     def backend(self) -> Backend | None:
         """The way of attention that was asked for, None for the fastest."""
         return None if self.config.attention == "auto" else self.config.attention
+
+    @property
+    def loss_kernel(self) -> LossKernel:
+        """What computes the loss."""
+        return "chunked" if self.config.loss == "auto" else self.config.loss
 
     def sum(self, values: Tensor) -> Tensor:
         """The sum of `values` over the ranks with other tokens, in place: what tensor ranks share counts once."""

@@ -13,10 +13,12 @@ import argparse
 
 import torch
 
-from reelmill.eval.generation import KVCache
+from reelmill.eval.generation import kv_cache
+from reelmill.eval.generation.sharing import Opening
 from reelmill.train.model import ModelConfig
 
 HEADS, KV_HEADS, SIZE = 32, 8, 128
+CHUNK = 1024
 
 
 def microseconds(step, repeat: int) -> float:
@@ -54,10 +56,17 @@ def main() -> None:
             positions = torch.full((rows, 1), length, device="cuda")
             found, spent = [], []
             for backend in ("documents", "varlen"):
-                cache = KVCache(config, rows, length + 1, like, backend=backend)
+                cache = kv_cache(config, rows, length + 1, like, backend=backend)
                 generator = torch.Generator("cuda").manual_seed(0)
-                for buffer in (*cache.keys, *cache.values):
-                    buffer.normal_(generator=generator)
+                for row in range(rows):
+                    cache.open(row, Opening(length + 1))
+                for begin in range(0, length, CHUNK):
+                    told = torch.randn(
+                        rows, CHUNK, KV_HEADS, SIZE, dtype=like.dtype, device="cuda", generator=generator
+                    )
+                    places = torch.arange(begin, begin + CHUNK, device="cuda").expand(rows, -1)
+                    cache.prepare(slice(0, rows), places, begin + CHUNK)
+                    cache.attend(0, told.repeat_interleave(HEADS // KV_HEADS, 2), told, told)
                 cache.prepare(slice(0, rows), positions, length + 1)
                 found.append(cache.attend(0, q, k, v))
                 spent.append(microseconds(lambda cache=cache, q=q, k=k, v=v: cache.attend(0, q, k, v), options.repeat))

@@ -1,7 +1,7 @@
 """Generation: an engine that runs many requests at once, and what users make with it."""
 
-from reelmill.eval.generation.cache import KVCache
 from reelmill.eval.generation.engine import Engine, continuations, run
+from reelmill.eval.generation.paged_cache import kv_cache
 from reelmill.eval.generation.presets import PRESETS, Preset, preset
 from reelmill.eval.generation.preview import draft_preview, preview, rows_so_far
 from reelmill.eval.generation.prompts import (
@@ -23,7 +23,6 @@ __all__ = [
     "Clip",
     "Engine",
     "GenerationProgress",
-    "KVCache",
     "PictureDraft",
     "Preset",
     "Request",
@@ -37,6 +36,7 @@ __all__ = [
     "draft_preview",
     "image_request",
     "interleaved_request",
+    "kv_cache",
     "latents_in",
     "preset",
     "preview",

@@ -1,28 +1,27 @@
 """The KV cache: keys and values of all sequences, in buffers that are allocated once.
 
 Each sequence owns a row. Rows have their own lengths, so sequences of different sizes decode together, and the row of a
-finished sequence is reused by another (`move`).
+finished sequence is reused by another (`move`). `paged_cache.py` has one in pages, which rows can share.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
 from reelmill.errors import MachineError
-from reelmill.eval.generation.cache_view import PAGE, MaskedView, PagedView, View, reads_pages
-from reelmill.train.attention import Backend
+from reelmill.eval.generation.cache_view import MaskedView, View
+from reelmill.eval.generation.sharing import Opening
 from reelmill.train.model import ModelConfig
 
 
 class KVCache:
     """Buffers for `rows` sequences of at most `capacity` tokens: [rows, kv_heads, capacity, head_size], two a layer.
 
-    `vertical`: the layers of the decoder's second head have theirs too. `backend` is the way of attention
-    (`reelmill.train.attention`), None for the fastest on the device of `like`.
+    `vertical`: the layers of the decoder's second head have theirs too. Device and type are those of `like`.
     """
 
     def __init__(
@@ -33,12 +32,9 @@ class KVCache:
         like: Tensor,
         *,
         vertical: bool = False,
-        backend: Backend | None = None,
     ) -> None:
         layers = config.layers + (config.vertical_layers if vertical else 0)
-        self._paged = reads_pages(like, config.head_size, backend)
-        stored = -(-capacity // PAGE) * PAGE if self._paged else capacity
-        shape = (rows, config.kv_heads, stored, config.head_size)
+        shape = self._shape(config, rows, capacity)
         try:
             self.keys = [torch.zeros(shape, dtype=like.dtype, device=like.device) for _ in range(layers)]
             self.values = [torch.zeros_like(keys) for keys in self.keys]
@@ -50,8 +46,12 @@ class KVCache:
             ) from error
         self.capacity = capacity
         self.lengths = [0] * rows
-        self._numbers = self._positions = torch.empty(0)
+        self._places: tuple[Tensor, Tensor]
+        """Where the new tokens are stored: of each, the first and the third index into a buffer."""
         self._view: View
+
+    def _shape(self, config: ModelConfig, rows: int, capacity: int) -> tuple[int, int, int, int]:
+        return rows, config.kv_heads, capacity, config.head_size
 
     @property
     def device(self) -> torch.device:
@@ -62,6 +62,21 @@ class KVCache:
     def layers(self) -> int:
         """Layers that have buffers."""
         return len(self.keys)
+
+    def could_hold(self, tokens: Sequence[int]) -> bool:
+        """Whether rows of so many tokens, each at most the capacity, fit in all of it."""
+        return len(tokens) <= len(self.lengths)
+
+    def has_room(self, openings: Sequence[Opening]) -> bool:
+        """Whether these rows can be opened now, if so many are empty."""
+        return True
+
+    def open(self, row: int, opening: Opening) -> None:
+        """Make an empty row ready to read: it begins with what it shares, as a copy."""
+        assert opening.count <= self.lengths[opening.source]
+        for buffer in (*self.keys, *self.values):
+            buffer[row, :, : opening.count] = buffer[opening.source, :, : opening.count]
+        self.lengths[row] = opening.count
 
     def reserve(self, rows: slice, count: int, *, both_ways: bool = False) -> Tensor:
         """Prepare to read `count` tokens in each of these rows; returns their positions, int64 [rows, count].
@@ -91,7 +106,7 @@ class KVCache:
         behind = before + torch.arange(seen.shape[1], device=self.device)
         for row, columns in enumerate(behind):
             allowed[row, :, columns] = seen
-        self._view = MaskedView(rows, allowed[:, None])
+        self._view = self._masked_view(rows, allowed[:, None])
         return positions
 
     def advance(self, row: int, count: int) -> None:
@@ -107,22 +122,25 @@ class KVCache:
         and compiled.
         """
         self._store_at(rows, positions)
-        if self._paged:
-            self._view = PagedView.of(self._numbers, positions, span, causal=not both_ways)
-            return
-        last = positions[:, -1:] if both_ways else positions
-        # bool [rows, 1, n, span]: each token attends to itself and all before it.
-        self._view = MaskedView(rows, (torch.arange(span, device=self.device) <= last[..., None])[:, None])
+        self._view = self._view_of(rows, positions, span, both_ways=both_ways)
 
     def _store_at(self, rows: slice, positions: Tensor) -> None:
-        self._positions = positions
-        self._numbers = torch.arange(rows.start, rows.stop, device=self.device)[:, None]
+        self._places = torch.arange(rows.start, rows.stop, device=self.device)[:, None], positions
+
+    def _view_of(self, rows: slice, positions: Tensor, span: int, *, both_ways: bool) -> View:
+        last = positions[:, -1:] if both_ways else positions
+        # bool [rows, 1, n, span]: each token attends to itself and all before it.
+        return MaskedView(rows, (torch.arange(span, device=self.device) <= last[..., None])[:, None])
+
+    def _masked_view(self, rows: slice, allowed: Tensor) -> View:
+        return MaskedView(rows, allowed)
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """See `reelmill.train.model.Cache`. `prepare` says which tokens these are."""
         keys, values = self.keys[layer], self.values[layer]
+        first, third = self._places
         for buffer, new in ((keys, k), (values, v)):
-            buffer[self._numbers, :, self._positions] = new
+            buffer[first, :, third] = new
         return self._view.attend(q, keys, values)
 
     def move(self, source: int, target: int, behind: int = 0) -> None:
@@ -133,14 +151,7 @@ class KVCache:
         self.lengths[target] = length
         self.clear([source])
 
-    def copy(self, source: int, target: int, count: int) -> None:
-        """Give the empty row `target` the first `count` tokens of row `source`."""
-        assert count <= self.lengths[source]
-        for buffer in (*self.keys, *self.values):
-            buffer[target, :, :count] = buffer[source, :, :count]
-        self.lengths[target] = count
-
-    def clear(self, rows: Sequence[int]) -> None:
+    def clear(self, rows: Iterable[int]) -> None:
         """Empty rows."""
         for row in rows:
             self.lengths[row] = 0

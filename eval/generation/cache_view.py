@@ -1,6 +1,7 @@
-"""What the tokens of a pass see of a KV cache, and attention to it, in two ways that compute the same.
+"""What the tokens of a pass see of a KV cache, and attention to it, in ways that compute the same.
 
-- `MaskedView`: scaled-dot-product attention under a mask; any device, anything that may be seen.
+- `MaskedView`: scaled-dot-product attention under a mask; any device, anything that may be seen. `GatheredView` is the
+  same for a cache in pages, whose rows it puts together first.
 - `PagedView`: FlashAttention's variable-length kernel over pages (CUDA, 16 bits). It reads of each row only what the
   row holds, writes no mask, and splits the keys of one row over many blocks, whose results it merges (Flash-Decoding,
   https://crfm.stanford.edu/2023/10/12/flashdecoding.html). One token of one row has 8 heads of keys in Emu3's 8B, which
@@ -38,7 +39,7 @@ class View(Protocol):
 
     def attend(self, q: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """Attention [rows, n, heads, size] of queries [rows, n, heads, size] to a cache's keys and values
-        [all rows, kv_heads, capacity, size]."""
+        [all rows, kv_heads, capacity, size], or [pages, kv_heads, PAGE, size] of one in pages."""
 
 
 @dataclass
@@ -50,29 +51,35 @@ class MaskedView:
 
     def attend(self, q: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """See `View`."""
-        batch, count, heads, size = q.shape
-        span, kv_heads = self.allowed.shape[-1], keys.shape[1]
-        keys, values = keys[self.rows, :, :span], values[self.rows, :, :span]
-        # With one token, the heads that share keys are queries at one position: no keys need to be repeated.
-        q = q.view(batch, kv_heads, heads // kv_heads, size) if count == 1 else q.transpose(1, 2)
-        mixed = functional.scaled_dot_product_attention(q, keys, values, attn_mask=self.allowed, enable_gqa=count > 1)
-        return mixed.reshape(batch, 1, heads, size) if count == 1 else mixed.transpose(1, 2)
+        span = self.allowed.shape[-1]
+        return _masked_attention(q, keys[self.rows, :, :span], values[self.rows, :, :span], self.allowed)
+
+
+@dataclass
+class GatheredView:
+    """The same for rows whose pages are those of `table` int32 [rows, n]."""
+
+    table: Tensor
+    allowed: Tensor
+
+    def attend(self, q: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """See `View`."""
+        return _masked_attention(q, self._rows(keys), self._rows(values), self.allowed)
+
+    def _rows(self, pages: Tensor) -> Tensor:
+        """[rows, kv_heads, tokens, size]"""
+        return pages[self.table].transpose(1, 2).flatten(2, 3)[:, :, : self.allowed.shape[-1]]
 
 
 @dataclass
 class PagedView:
     """Each row sees its first `used` int32 [rows] tokens, of at most `span`; if `causal`, its n new tokens are the last
-    of them, and each sees those up to itself. A row is a page: `table` int32 [rows, 1] has its number."""
+    of them, and each sees those up to itself. `table` int32 [rows, n] has the numbers of its pages."""
 
     table: Tensor
     used: Tensor
     span: int
     causal: bool
-
-    @classmethod
-    def of(cls, numbers: Tensor, positions: Tensor, span: int, *, causal: bool) -> PagedView:
-        """Of rows with these numbers [rows, 1], whose new tokens stand at consecutive `positions` [rows, n]."""
-        return cls(numbers.int(), (positions[:, -1] + 1).int(), span, causal)
 
     def attend(self, q: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """See `View`."""
@@ -94,3 +101,12 @@ class PagedView:
             **options,
         )
         return mixed.view(rows, count, heads, size)
+
+
+def _masked_attention(q: Tensor, keys: Tensor, values: Tensor, allowed: Tensor) -> Tensor:
+    batch, count, heads, size = q.shape
+    kv_heads = keys.shape[1]
+    # With one token, the heads that share keys are queries at one position: no keys need to be repeated.
+    q = q.view(batch, kv_heads, heads // kv_heads, size) if count == 1 else q.transpose(1, 2)
+    mixed = functional.scaled_dot_product_attention(q, keys, values, attn_mask=allowed, enable_gqa=count > 1)
+    return mixed.reshape(batch, 1, heads, size) if count == 1 else mixed.transpose(1, 2)

@@ -2,7 +2,8 @@
 
 A sequence takes one row of the cache, or two under classifier-free guidance (one with its prompt, one with its
 unconditional prompt), or three where its pictures guide it too. Each step reads the next tokens of every row in one
-forward pass. A prompt that another row has read already, as for several pictures of one prompt, is copied from it.
+forward pass. A prompt that another row has read already, as for several pictures of one prompt, is shared with it (in a
+cache in pages) or copied from it.
 Where the grammar allows only certain ids, only their rows of the output head are computed, and none where
 it allows a single id.
 """
@@ -19,10 +20,11 @@ import numpy.typing as npt
 import torch
 
 from reelmill.errors import ConfigError
-from reelmill.eval.generation.cache import KVCache
+from reelmill.eval.generation.cache_view import PAGE
 from reelmill.eval.generation.decode_step import DecodeStep
 from reelmill.eval.generation.denoising import Denoiser, Denoising
 from reelmill.eval.generation.diagonal_decoding import ByDiagonals, DiagonalDecoder
+from reelmill.eval.generation.paged_cache import kv_cache, pages_of
 from reelmill.eval.generation.request import (
     ActiveSequence,
     Ids,
@@ -34,6 +36,7 @@ from reelmill.eval.generation.request import (
     single_id,
 )
 from reelmill.eval.generation.row_decoding import ByRows, RowDecoder
+from reelmill.eval.generation.sharing import Opening, openings
 from reelmill.eval.generation.window_sampler import WindowSampler
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.model import Decoder
@@ -50,7 +53,8 @@ class Engine:
 
     The model is in evaluation mode on its device. `prefill` bounds the prompt tokens read in one pass. `static` steps
     have a few fixed shapes (`decode_step.py`) and are replayed as CUDA graphs on a GPU, where they are the default.
-    `compile` runs the step through `torch.compile`, which takes a while at first.
+    `compile` runs the step through `torch.compile`, which takes a while at first. `cache_tokens` bounds what all rows
+    hold together where the cache is in pages (`paged_cache.py`): requests wait for room.
 
     With a `window` over 1, a pass reads up to that many tokens of each sequence, drafts among them, and settles one or
     more (`window_sampler.py`). The law of the tokens is the same; the random numbers behind them are used otherwise.
@@ -71,19 +75,21 @@ class Engine:
         compile: bool = False,
         window: int = 1,
         pictures: Pictures | None = None,
+        cache_tokens: int | None = None,
     ) -> None:
         window = 1 if pictures is not None else window
         self.model, self.vocab, self.prefill, self.window = model, vocab, prefill, window
         self.capacity = capacity
         # Drafts past the end of a sequence are read too, where its neighbors have longer windows.
         by_diagonals = isinstance(pictures, ByDiagonals)
-        self.cache = KVCache(
+        self.cache = kv_cache(
             model.config,
             rows,
             capacity + window - 1,
             model.embed_tokens.weight,
             vertical=by_diagonals,
             backend=model.backend,
+            tokens=cache_tokens,
         )
         self._step = DecodeStep(model, self.cache, window, static=static, compile=compile)
         self._sampler = WindowSampler(model, vocab)
@@ -122,8 +128,14 @@ class Engine:
                 f"request {number} needs {rows} rows of {tokens:,} tokens; this engine has "
                 f"{len(self.cache.lengths)} of {self.capacity:,}. Make it larger."
             )
+        if not self.cache.could_hold(_most(request, self.window)):
+            needed = sum(_most(request, self.window))
+            raise ConfigError(f"request {number} needs {needed:,} tokens of cache, more than this engine has.")
         sequence = ActiveSequence(number, request, self.vocab)
         sequence.on_draft = on_draft
+        if self._pictures is not None:
+            with torch.inference_mode():
+                self._pictures.begin(sequence)
         self._waiting.append(sequence)
 
     def cancel(self, number: int) -> None:
@@ -142,7 +154,10 @@ class Engine:
         picture on by a pass."""
         with torch.inference_mode():
             while self._waiting and self._waiting[0].rows <= self.free:
-                self._start(self._waiting.popleft())
+                rows = self._openings(self._waiting[0])
+                if not self.cache.has_room(rows):
+                    break
+                self._start(self._waiting.popleft(), rows)
             events = self._next_tokens()
             if self._pictures is not None:
                 events += self._next_pictures(self._pictures)
@@ -210,36 +225,22 @@ class Engine:
                 self._read(sequence, number, np.array(tokens[:-1]))
         return events
 
-    def _start(self, sequence: ActiveSequence) -> None:
+    def _openings(self, sequence: ActiveSequence) -> list[Opening]:
+        """What its rows need, and what they take over from those of active sequences or from each other."""
+        prompts = (prompt for active in self._active for prompt in active.prompts)
+        held = [prompt[:length] for prompt, length in zip(prompts, self.cache.lengths, strict=False)]
+        most = _most(sequence.request, self.window)
+        return openings(sequence.prompts, most, _unread(sequence), held, self.prefill)
+
+    def _start(self, sequence: ActiveSequence, rows: Sequence[Opening]) -> None:
         """Read its prompts up to their last tokens, which the next step reads together with all others, or up to the
         picture that it begins in."""
         first = len(self.cache.lengths) - self.free
-        if self._pictures is not None:
-            self._pictures.begin(sequence)
-        unread = sequence.picture.known if sequence.picture else 1
-        for row, prompt in enumerate(sequence.prompts, first):
-            tokens = prompt[: len(prompt) - unread]
-            self._read(sequence, row, tokens[self._copy_known(sequence, row, tokens, unread) :])
+        for row, (opening, prompt) in enumerate(zip(rows, sequence.prompts, strict=True), first):
+            self.cache.open(row, opening)
+            self._read(sequence, row, prompt[opening.count : len(prompt) - _unread(sequence)])
         self.free -= sequence.rows
         self._active.append(sequence)
-
-    def _copy_known(self, sequence: ActiveSequence, row: int, tokens: npt.NDArray[np.int64], unread: int) -> int:
-        """Give a row the beginning of its prompt from a row that has read the same; returns how many tokens.
-
-        Either all of it, as for several pictures of one prompt, or whole chunks: what is copied is then to the bit what
-        the row would have read itself, whatever else is in the batch.
-        """
-        prompts = [prompt for active in (*self._active, sequence) for prompt in active.prompts][:row]
-        best, source = 0, 0
-        for other, prompt in enumerate(prompts):
-            same = _common(tokens, prompt[: self.cache.lengths[other]])
-            is_whole = same == len(tokens) == len(prompt) - unread
-            count = same if is_whole else same // self.prefill * self.prefill
-            if count > best:
-                best, source = count, other
-        if best:
-            self.cache.copy(source, row, best)
-        return best
 
     def _read(self, sequence: ActiveSequence, row: int, tokens: npt.NDArray[np.int64]) -> None:
         """Read tokens into a row, in chunks."""
@@ -287,11 +288,29 @@ def _draft_of(sequence: ActiveSequence, picture: Picture, decoder: PictureDecode
     return PictureDraft(sequence.number, ids, picture.step / decoder.passes(picture))
 
 
-def _common(some: npt.NDArray[np.int64], others: npt.NDArray[np.int64]) -> int:
-    """How many tokens two sequences begin with alike."""
-    length = min(len(some), len(others))
-    differ = np.flatnonzero(some[:length] != others[:length])
-    return int(differ[0]) if len(differ) else length
+def _unread(sequence: ActiveSequence) -> int:
+    """Tokens at the end of its prompts that its first pass reads."""
+    return sequence.picture.known if sequence.picture else 1
+
+
+def _most(request: Request, window: int) -> list[int]:
+    """The most tokens of each of its rows, with drafts past its end."""
+    return [len(prompt) + request.max_new_tokens + window - 1 for prompt in request.prompts]
+
+
+def tokens_together(requests: Sequence[Request], rows: int, window: int = 1) -> int:
+    """The most tokens, in whole pages, that requests hold which are decoded together, as many as fit in `rows` rows, in
+    their order: what they begin with alike is counted once."""
+    largest = together = 0
+    held: list[npt.NDArray[np.int64]] = []
+    for request in requests:
+        if len(held) + len(request.prompts) > rows:
+            held, together = [], 0
+        for opening in openings(request.prompts, _most(request, window), 1, held, PREFILL):
+            together += (pages_of(opening.tokens) - opening.count // PAGE) * PAGE
+        held += [prompt[:-1] for prompt in request.prompts]
+        largest = max(largest, together)
+    return largest
 
 
 def run(
@@ -314,7 +333,16 @@ def run(
     widths = [len(request.prompts) for request in requests]
     rows = max(*widths, min(rows, sum(widths)))
     capacity = max(request.max_length for request in requests)
-    engine = Engine(model, vocab, rows=rows, capacity=capacity, compile=compile, window=window, pictures=pictures)
+    engine = Engine(
+        model,
+        vocab,
+        rows=rows,
+        capacity=capacity,
+        compile=compile,
+        window=window,
+        pictures=pictures,
+        cache_tokens=tokens_together(requests, rows, 1 if pictures is not None else window),
+    )
     for number, request in enumerate(requests):
         engine.submit(number, request, on_draft)
     while not engine.is_idle:

@@ -8,12 +8,12 @@ from rounding import assert_near, decoder_sums, rounding
 from reelmill.errors import ConfigError
 from reelmill.eval.generation import (
     Engine,
-    KVCache,
     Request,
     SamplingParams,
     TokenSampling,
     continuations,
     image_request,
+    kv_cache,
 )
 from reelmill.tokenize.documents import DocumentError, Grammar, generation_prompt, parse
 from reelmill.tokenize.vocabulary import Vocabulary
@@ -106,7 +106,7 @@ def test_cached_logits_equal_the_whole_forward_at_every_position(lengths, chunk,
     decoder = toy(qk_norm=bool(seed % 2), head_dim=8 + 2 * (seed % 3))
     rng = np.random.default_rng(seed)
     rows = [rng.integers(0, VOCAB.size, length) for length in lengths]
-    cache = KVCache(decoder.config, len(rows), max(lengths), decoder.embed_tokens.weight)
+    cache = kv_cache(decoder.config, len(rows), max(lengths), decoder.embed_tokens.weight)
     found = [[] for _ in rows]
     # Each row's first half in chunks by itself, then all rows a token at a time until the shortest ends.
     for number, row in enumerate(rows):

@@ -1,4 +1,4 @@
-"""A worker of the engine that says which GPUs it sees."""
+"""A worker of the engine that stands for a model: a task takes as long as its settings say."""
 
 import os
 import time
@@ -6,11 +6,13 @@ import time
 
 class GpuProbe:
     def __init__(self, settings):
-        pass
+        self.task_s = settings["task_s"]
 
     def __call__(self, task):
-        time.sleep(0.3)  # so that one worker does not take all tasks before the other has started
-        return {"unit": task["unit"], "pid": os.getpid(), "gpus": os.environ.get("CUDA_VISIBLE_DEVICES")}
+        began = time.time()
+        time.sleep(self.task_s)
+        place = {"pid": os.getpid(), "gpus": os.environ.get("CUDA_VISIBLE_DEVICES")}
+        return {"unit": task["unit"], "began": began, "ended": time.time(), **place}
 
     def close(self):
         pass

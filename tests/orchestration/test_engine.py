@@ -1,5 +1,6 @@
 """The same rows inline and on Ray, whatever items do; a rerun does nothing; kills and full disks change nothing."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -144,25 +145,50 @@ def test_workers_share_gpus_evenly_and_none_over_two(workers, gpus, each):
     assert gpu_share(workers, 0) == 0
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("asked", "seen"), [(None, [{"0"}, {"1"}]), (0.0, [{""}]), (1.0, [{"0"}, {"1"}])])
-def test_workers_see_the_gpus_that_they_asked_for(monkeypatch, asked, seen):
-    """Two workers on a Ray that believes in two GPUs: each its own, or none at all."""
+@contextlib.contextmanager
+def ray_with(monkeypatch, cpus, gpus):
+    """A Ray that believes in so many of each."""
     import ray
 
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    ray.init(num_cpus=2, num_gpus=2, include_dashboard=False, log_to_driver=False)
+    ray.init(num_cpus=cpus, num_gpus=gpus, include_dashboard=False, log_to_driver=False)
     try:
-        tasks = [{"unit": unit} for unit in range(4)]
-        receipts = run_tasks("gpu_probe:GpuProbe", {}, tasks, EngineConfig(workers=2, gpus_per_worker=asked))
-        by_worker = {}
-        for receipt in receipts:
-            by_worker.setdefault(receipt["pid"], set()).add(receipt["gpus"])
+        yield
         stop_ray()
         assert ray.is_initialized(), "a Ray that was there before is its owner's"
     finally:
         ray.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("asked", "seen"), [(None, [{"0"}, {"1"}]), (0.0, [{""}]), (1.0, [{"0"}, {"1"}])])
+def test_workers_see_the_gpus_that_they_asked_for(monkeypatch, asked, seen):
+    """Each of two workers its own, or none at all."""
+    with ray_with(monkeypatch, 2, 2):
+        tasks = [{"unit": unit} for unit in range(4)]
+        config = EngineConfig(workers=2, gpus_per_worker=asked)
+        by_worker = {}
+        for receipt in run_tasks("gpu_probe:GpuProbe", {"task_s": 0.3}, tasks, config):
+            by_worker.setdefault(receipt["pid"], set()).add(receipt["gpus"])
     assert by_worker
     assert all(found in seen for found in by_worker.values())
     assert asked == 0 or len({*map(tuple, by_worker.values())}) == len(by_worker)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("asked", "workers", "on_each"), [(None, 6, 2), (0.3, 6, 3), (0.6, 6, 1)])
+def test_no_gpu_has_more_workers_than_their_shares_fill(monkeypatch, asked, workers, on_each):
+    """Four GPUs, tasks that take a while: more workers than fit share them evenly, or fewer are started."""
+    with ray_with(monkeypatch, workers, 4):
+        tasks = [{"unit": unit} for unit in range(3 * workers)]
+        config = EngineConfig(workers=workers, gpus_per_worker=asked)
+        receipts = list(run_tasks("gpu_probe:GpuProbe", {"task_s": 1.0}, tasks, config))
+    assert sorted(receipt["unit"] for receipt in receipts) == list(range(3 * workers))
+    assert {receipt["gpus"] for receipt in receipts} <= {"0", "1", "2", "3"}  # one whole GPU is seen, never two
+    busiest = 0
+    for receipt in receipts:
+        together = [r for r in receipts if r["gpus"] == receipt["gpus"] and r["began"] <= receipt["began"] < r["ended"]]
+        assert len({r["pid"] for r in together}) == len(together) <= on_each
+        busiest = max(busiest, sum(r["began"] <= receipt["began"] < r["ended"] for r in receipts))
+    assert busiest == min(workers, 4 * on_each)  # and all that fit work at the same time

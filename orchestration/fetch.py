@@ -7,8 +7,6 @@ of its addresses has an outcome.
 from __future__ import annotations
 
 import asyncio
-import itertools
-import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -27,7 +25,9 @@ from reelmill.media.source import Source
 from reelmill.orchestration.engine import Receipt, Task
 from reelmill.orchestration.fetched import UnitWriter, rows_of, sweep_tars
 from reelmill.orchestration.forgotten import forgotten_hashes
+from reelmill.orchestration.left import runs, set_aside
 from reelmill.orchestration.runfolder import FETCHED, RunFolder
+from reelmill.orchestration.spilling import MEMORY
 from reelmill.orchestration.views import LedgerQueries
 from reelmill.os_errors import os_failure
 
@@ -35,19 +35,28 @@ RETRY = "fetch"
 """`--retry fetch`: what failed; `--retry fetch:timeout`: what has that reason."""
 OPEN_UNITS = 64
 """Units at a time, those that are being committed included."""
-_CONDITIONS = ("etag", "last_modified")
+_STATED = ("digest", "side", "etag", "last_modified")
+"""What a table says of an address's bytes, and what came with those that are here."""
 BUSY_BYTES = 4 * 1024**2
 """Larger bodies are copied by a thread of their own, meanwhile others are fetched."""
 
-_LEFT = """WITH wanted AS (SELECT unit, position, item_id, url, known,
+_LEFT = """WITH wanted AS (SELECT unit, position, item_id, url,
+    known ->> '$.digest' AS digest, (known ->> '$.side')::DOUBLE AS side,
     first_value({unit: unit, item_id: item_id}) OVER (PARTITION BY url ORDER BY unit, position) AS first
     FROM plan WHERE url IS NOT NULL AND problem IS NULL)
-SELECT w.unit, w.item_id, w.url, w.known, f.etag, f.last_modified, w.item_id <> w.first.item_id AS is_repeated,
-    w.first.unit AS first_unit, w.first.item_id AS first_item_id
+SELECT w.unit, w.item_id, w.url, w.digest, w.side, f.etag, f.last_modified,
+    w.item_id <> w.first.item_id AS is_repeated, w.first.unit AS first_unit, w.first.item_id AS first_item_id
 FROM wanted w LEFT JOIN fetches f USING (item_id)
 WHERE f.item_id IS NULL OR ($1 AND f.outcome = 'fetched')
     OR ($2 AND f.outcome = 'failed') OR list_contains($3::VARCHAR[], split_part(f.reason, ':', 1))
 ORDER BY is_repeated, w.unit, w.position"""
+_LEFT_ROWS = pa.schema(
+    [
+        *(("unit", pa.int32()), ("item_id", pa.string()), ("url", pa.string())),
+        *(("digest", pa.string()), ("side", pa.float64()), ("etag", pa.string()), ("last_modified", pa.string())),
+        *(("is_repeated", pa.bool_()), ("first_unit", pa.int32()), ("first_item_id", pa.string())),
+    ]
+)
 _OF_THE_ROW = ("too_small", "wrong_digest")
 """Reasons that lie in what a row states of its URL, and not in what the URL gives."""
 
@@ -59,19 +68,15 @@ def fetch_tasks(folder: RunFolder, retry: Collection[str] = (), *, again: bool =
     """
     sweep_tars(folder)
     reasons = [reason for name, _, reason in (entry.partition(":") for entry in retry) if name == RETRY and reason]
-    with LedgerQueries(folder.root) as ledger:
-        rows = ledger.table(_LEFT, [again, RETRY in retry, reasons])
-    return list(_by_unit(rows))
-
-
-def _by_unit(rows: pa.Table) -> Iterator[Task]:
-    """The tasks of sorted rows, which stay in Arrow's form until their unit is begun: there may be millions."""
-    start = 0
-    keys = zip(rows["is_repeated"].to_pylist(), rows["unit"].to_pylist(), strict=True)
-    for (is_repeated, unit), same in itertools.groupby(keys):
-        count = len(list(same))
-        yield {"unit": unit, "items": count, "is_repeated": is_repeated, "wanted": rows.slice(start, count)}
-        start += count
+    with LedgerQueries(folder.root, memory=MEMORY) as ledger:
+        left = set_aside(folder, _LEFT_ROWS, ledger.batches(_LEFT, [again, RETRY in retry, reasons]))
+    tasks = [
+        {"unit": unit, "items": wanted.count, "is_repeated": is_repeated, "wanted": wanted}
+        for (is_repeated, unit), wanted in runs(left, ["is_repeated", "unit"])
+    ]
+    if not tasks:
+        left.unlink()
+    return tasks
 
 
 def check_retry(entry: str) -> None:
@@ -102,6 +107,7 @@ def fetch_units(
             raise os_failure(error, f"cannot write to {folder.root / FETCHED}") from None
         finally:
             loop.run(stage.close())
+            tasks[0]["wanted"].path.unlink(missing_ok=True)
 
 
 class _Stage:
@@ -109,7 +115,8 @@ class _Stage:
 
     def __init__(self, folder: RunFolder, config: FetchConfig, kinds: Collection[str], tasks: Sequence[Task]) -> None:
         self._folder, self._kinds, self._tasks = folder, kinds, tasks
-        self._forgotten = forgotten_hashes(folder.read(folder.plan_path))
+        with folder.plan() as plan:
+            self._forgotten = forgotten_hashes(plan)
         self._most = 4 * config.total
         self._room = asyncio.Semaphore(self._most)  # addresses that may be under way
         self._units = asyncio.Semaphore(OPEN_UNITS)
@@ -163,11 +170,12 @@ class _Stage:
             self._units.release()
 
     async def _unit(self, task: Task) -> Receipt:
-        work = _Work(self._folder, task, self._kinds, self._forgotten)
+        rows = task["wanted"].rows()
+        work = _Work(self._folder, task["unit"], rows, self._kinds, self._forgotten)
         work.held = min(task["items"], self._most)
         try:
             async with asyncio.TaskGroup() as group:
-                for wanted in task["wanted"].to_pylist():
+                for wanted in rows:
                     group.create_task(self._one(work, wanted))
             await asyncio.to_thread(work.writer.commit)
         except BaseExceptionGroup as errors:
@@ -177,9 +185,7 @@ class _Stage:
         return {"unit": task["unit"], "items": task["items"], **work.counts}
 
     async def _one(self, work: _Work, wanted: Mapping[str, Any]) -> None:
-        stated = json.loads(wanted["known"] or "{}")
-        stated = {name: stated.get(name) for name in ("digest", "side")}
-        asked = Wanted(wanted["url"], **stated, **{n: wanted[n] for n in _CONDITIONS})
+        asked = Wanted(wanted["url"], **{name: wanted[name] for name in _STATED})
         first = work.first_of(wanted)
         if first is None:
             found = await self._client.fetch(asked)
@@ -198,10 +204,17 @@ class _Stage:
 class _Work:
     """A unit under way: what its addresses have given so far."""
 
-    def __init__(self, folder: RunFolder, task: Task, kinds: Collection[str], forgotten: Mapping[str, str]) -> None:
-        self.writer, self._kinds, self._forgotten = UnitWriter(folder, task["unit"]), kinds, forgotten
-        units = task["wanted"]["first_unit"].to_pylist() if task["is_repeated"] else []
-        self._firsts = {name: row for unit in set(units) for name, row in rows_of(folder, unit).items()}
+    def __init__(
+        self,
+        folder: RunFolder,
+        unit: int,
+        rows: Sequence[Mapping[str, Any]],
+        kinds: Collection[str],
+        forgotten: Mapping[str, str],
+    ) -> None:
+        self.writer, self._kinds, self._forgotten = UnitWriter(folder, unit), kinds, forgotten
+        firsts = {row["first_unit"] for row in rows if row["is_repeated"]}
+        self._firsts = {name: row for first in firsts for name, row in rows_of(folder, first).items()}
         self._one_at_a_time = asyncio.Lock()
         self.held = 0  # of the room for addresses under way
         self.counts = dict.fromkeys(("fetched", "refused", "failed"), 0)

@@ -7,14 +7,16 @@ was killed anywhere is finished by the next command, whatever that is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from reelmill.curation.ledger import FORGOTTEN, ITEMS, PLAN, is_forgotten
+from reelmill.curation.ledger import FORGOTTEN, ITEMS, PLAN
 from reelmill.orchestration.fetched import forget_bytes
+from reelmill.orchestration.planned import PlanReader
 from reelmill.orchestration.prune import prune
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries
@@ -30,14 +32,21 @@ def bury(folder: RunFolder, hashes: Mapping[str, str | None], reason: str) -> No
     marks = {
         identity: {"problem": problem, "forgotten_sha256": known, "known": None} for identity, known in hashes.items()
     }
-    rows = [{**row, **marks.get(row["item_id"], {})} for row in folder.read(folder.plan_path).to_pylist()]
-    folder.commit(folder.plan_path, pa.Table.from_pylist(rows, schema=PLAN))
+    ids = pa.array(list(marks), pa.string())
+
+    def marked(part: pa.Table) -> Iterator[pa.RecordBatch]:
+        if pc.any(pc.is_in(part["item_id"], value_set=ids)).as_py():
+            rows = [{**row, **marks.get(row["item_id"], {})} for row in part.to_pylist()]
+            part = pa.Table.from_pylist(rows, schema=PLAN)
+        yield from part.to_batches()
+
+    with folder.plan() as plan:
+        folder.commit_batches(folder.plan_path, PLAN, chain.from_iterable(map(marked, plan.batches())))
 
 
-def forgotten_hashes(plan: pa.Table) -> dict[str, str]:
+def forgotten_hashes(plan: PlanReader) -> dict[str, str]:
     """SHA-256 of the bytes that are refused under any name, and the reason."""
-    buried = plan.filter(pc.is_valid(plan["forgotten_sha256"])).select(["forgotten_sha256", "problem"]).to_pylist()
-    return {row["forgotten_sha256"]: row["problem"] for row in buried}
+    return {row["forgotten_sha256"]: row["problem"] for row in plan.buried() if row["forgotten_sha256"] is not None}
 
 
 def tombstone(row: Mapping[str, Any], reason: str) -> dict[str, Any]:
@@ -54,12 +63,8 @@ def carry_out(folder: RunFolder) -> int | None:
     """
     if not folder.plan_path.is_file():
         return None
-    plan = folder.read(folder.plan_path)
-    reasons = {
-        row["item_id"]: row["problem"]
-        for row in plan.select(["item_id", "problem"]).to_pylist()
-        if is_forgotten(row["problem"])
-    }
+    with folder.plan() as plan:
+        reasons = {row["item_id"]: row["problem"] for row in plan.buried()}
     if not reasons:
         return None
     units = _units_with_remains(folder, reasons)

@@ -68,14 +68,14 @@ def unchanged(folder: RunFolder, asked: Asked) -> Listed | None:
     Readers of one's own are always asked: what they find may depend on their code.
     """
     known = _read(folder).get(asked.key())
-    if known is None or asked.readers or known["plan"] > _rows(folder) or known["look"] != asked.look():
+    if known is None or asked.readers or known["plan"] > planned_rows(folder) or known["look"] != asked.look():
         return None
     return Listed(known["items"], known["ignored"])
 
 
 def note(folder: RunFolder, asked: Asked, look: str, listed: Listed) -> None:
     """Keep what was found, together with the look of the dump before it was listed."""
-    row = {"look": look, "items": listed.items, "ignored": dict(listed.ignored), "plan": _rows(folder)}
+    row = {"look": look, "items": listed.items, "ignored": dict(listed.ignored), "plan": planned_rows(folder)}
     write_text(folder.root / FILE, json.dumps({**_read(folder), asked.key(): row}))
 
 
@@ -90,7 +90,7 @@ def _files(root: Path) -> Iterator[Path]:
         yield from (Path(folder, name) for name in sorted([*files, *below]))
 
 
-def _rows(folder: RunFolder) -> int:
+def planned_rows(folder: RunFolder) -> int:
     """Rows of the plan, which only grows: with fewer it is an older one."""
     return pq.read_metadata(folder.plan_path).num_rows if folder.plan_path.is_file() else 0
 

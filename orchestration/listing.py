@@ -7,7 +7,6 @@ joins it with `plan.parquet` within `MEMORY` and spills to the same folder what 
 from __future__ import annotations
 
 import contextlib
-import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,11 +20,9 @@ from reelmill.curation.ledger import FORGOTTEN, PLAN
 from reelmill.curation.rules import quoted
 from reelmill.errors import MachineError
 from reelmill.orchestration.runfolder import RunFolder
+from reelmill.orchestration.spilling import MEMORY, ROWS, bound, remove_spilled, spill_folder
 from reelmill.orchestration.table_files import read_schema
 
-MEMORY = "768MB"
-BATCH = 8192
-"""Rows that are held at a time as Python's own values."""
 _NOT_LISTED = ("unit", "position", "forgotten_sha256")
 _STAYS = (*_NOT_LISTED, "item_id", "uri", "kind", "problem")
 """Columns of a known item that a listing does not change: a forgotten item is not brought back by a stage."""
@@ -54,7 +51,7 @@ class ListingWriter:
         """The next row."""
         self._rows.append({"number": self.count, **row})
         self.count += 1
-        if len(self._rows) == BATCH:
+        if len(self._rows) == ROWS:
             self._flush()
 
     def finish(self) -> None:
@@ -72,11 +69,10 @@ class Comparison:
     """A finished listing beside the plan. Of rows with one item_id the first counts. A context manager."""
 
     def __init__(self, folder: RunFolder, listing: Path) -> None:
-        self._spilled = folder.root / f".compared.{uuid.uuid4().hex[:8]}.tmp"
+        self._spilled = spill_folder(folder.root)
         self._plan = folder.plan_path
         self._connection = duckdb.connect(":memory:")
-        for name, value in (("memory_limit", MEMORY), ("temp_directory", str(self._spilled)), ("threads", 1)):
-            self._connection.execute(f"SET {name} = {quoted(str(value))}")
+        bound(self._connection, MEMORY, self._spilled)
         self._run(f"CREATE VIEW plan AS {_plan_query(folder)}")
         self._run(f"""CREATE TABLE firsts AS SELECT min(number) AS number, item_id
             FROM read_parquet({quoted(str(listing))}) GROUP BY item_id""")
@@ -94,8 +90,7 @@ class Comparison:
 
     def __exit__(self, *_: object) -> None:
         self._connection.close()
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(self._spilled)
+        remove_spilled(self._spilled)
 
     def counts(self) -> tuple[int, int]:
         """Items that the plan lacks, and those that it knows."""
@@ -137,7 +132,7 @@ class Comparison:
 
     def _batches(self, query: str) -> Iterator[pa.RecordBatch]:
         with self._failures():
-            reader: pa.RecordBatchReader = self._connection.sql(query).to_arrow_reader(BATCH)
+            reader: pa.RecordBatchReader = self._connection.sql(query).to_arrow_reader(ROWS)
             yield from reader
 
     @contextlib.contextmanager

@@ -199,12 +199,6 @@ class _Units:
         return self.last, self._items - 1
 
 
-def unit_items(plan: pa.Table, unit: int) -> list[dict[str, Any]]:
-    """The plan's rows of one unit, in position order."""
-    rows: list[dict[str, Any]] = plan.filter(pc.equal(plan["unit"], unit)).sort_by("position").to_pylist()
-    return rows
-
-
 def _row(item: Item, root: str, prefix: str, reader: Reader) -> dict[str, Any]:
     name = Path(root).name
     uri = "/".join(filter(None, [name if reader.is_named else "", item.uri])) or name

@@ -23,6 +23,7 @@ class Position:
 
     epoch: int
     item_id: str
+    uri: str
     at_s: float | None = None
     of_s: float | None = None
 
@@ -41,16 +42,16 @@ class Positions:
         self._path = folder.root / "running" / f"unit-{unit:06d}.at"
         self._epoch = folder.epoch
         self._noted = -NOTED_EVERY_S
-        self._item_id = ""
+        self._item_id = self._uri = ""
 
-    def begin(self, item_id: str) -> None:
+    def begin(self, item_id: str, uri: str) -> None:
         """The worker begins with an item."""
-        self._item_id = item_id
-        self._note(Position(self._epoch, item_id))
+        self._item_id, self._uri = item_id, uri
+        self._note(Position(self._epoch, item_id, uri))
 
     def at(self, at_s: float, of_s: float | None) -> None:
         """It has decoded so much of the item."""
-        self._note(Position(self._epoch, self._item_id, at_s, of_s))
+        self._note(Position(self._epoch, self._item_id, self._uri, at_s, of_s))
 
     def end(self) -> None:
         """The unit is done."""

@@ -22,11 +22,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from reelmill.curation.ledger import PLAN, PLAN_SINCE
 from reelmill.errors import ConfigError, DataError, MachineError
 from reelmill.files import changed_files, damaged_files, remove, sweep, write_atomically, write_text
 from reelmill.locks import lock
 from reelmill.media.source import Place, Source, place_of
+from reelmill.orchestration.planned import PlanReader, require_columns, with_later_columns
 from reelmill.orchestration.repair import damage_error
 from reelmill.orchestration.table_files import check_table, read_schema, read_table, write_batches, write_table
 from reelmill.os_errors import os_failure
@@ -144,26 +144,19 @@ class RunFolder:
     def read(self, path: Path) -> pa.Table:
         """A committed table, page checksums verified. DataError where it is damaged, MachineError where the disk is."""
         if path == self.plan_path:
-            return self._with_later_columns(read_table(path))
+            table = read_table(path)
+            require_columns(path, table.column_names)
+            return with_later_columns(table)
         return read_table(path)
 
     def require_plan(self) -> None:
         """Read the plan through, as `read`, and keep nothing of it."""
         check_table(self.plan_path)
-        self._require_columns(read_schema(self.plan_path).names)
+        require_columns(self.plan_path, read_schema(self.plan_path).names)
 
-    def _require_columns(self, names: list[str]) -> None:
-        if not set(PLAN.names) - {*PLAN_SINCE} <= set(names):
-            raise DataError(
-                f"{self.plan_path} is damaged: it is no plan; `reelmill verify {self.root}` says what else is"
-            )
-
-    def _with_later_columns(self, table: pa.Table) -> pa.Table:
-        self._require_columns(table.column_names)
-        for name in PLAN_SINCE:
-            if name not in table.column_names:
-                table = table.append_column(PLAN.field(name), pa.nulls(len(table), PLAN.field(name).type))
-        return table
+    def plan(self) -> PlanReader:
+        """The plan, opened to be read a part at a time."""
+        return PlanReader(self.plan_path)
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[RunFolder]:

@@ -22,9 +22,9 @@ from reelmill.orchestration.embeddings import write_vectors
 from reelmill.orchestration.engine import Receipt, Task
 from reelmill.orchestration.fetched import outdated_units, resolved, waiting_units
 from reelmill.orchestration.forgotten import forgotten_hashes, tombstone
-from reelmill.orchestration.plan import unit_items
 from reelmill.orchestration.positions import Positions
 from reelmill.orchestration.runfolder import RunFolder
+from reelmill.orchestration.table_files import read_table
 from reelmill.orchestration.views import LedgerQueries
 
 _Scored = tuple[Mapping[str, Any], dict[str, Any], list[dict[str, Any]]]
@@ -82,12 +82,13 @@ class ScoreWorker:
         self._config = from_dict(ScoreConfig, settings["score"])
         self._scorer = ItemScorer(self._config, rules, self._at)
         self._positions: Positions | None = None
-        self._plan = self._folder.read(self._folder.plan_path)
+        self._plan = self._folder.plan()
         self._forgotten = forgotten_hashes(self._plan)
 
     def close(self) -> None:
         """Stop the decoding child."""
         self._scorer.close()
+        self._plan.close()
 
     def __call__(self, task: Task) -> Receipt:
         """Score and commit one unit."""
@@ -95,7 +96,7 @@ class ScoreWorker:
         unit = task["unit"]
         attempts, self._positions = Attempts(self._folder, unit), Positions(self._folder, unit)
         items, samples = [], []
-        planned = resolved(self._folder, unit, unit_items(self._plan, unit))
+        planned = resolved(self._folder, unit, self._plan.unit(unit))
         for item, row, rows in self._scored(planned, attempts, self._positions):
             row["sha256"] = row["sha256"] or item.get("fetched_sha256")
             reason = item["problem"] if is_forgotten(item["problem"]) else self._forgotten.get(row["sha256"])
@@ -128,7 +129,7 @@ class ScoreWorker:
                 yield item, self._scorer.refused(item, failure), []
                 continue
             attempts.begin(item["item_id"])
-            positions.begin(item["item_id"])
+            positions.begin(item["item_id"], item["uri"])
             found = self._scorer.score_texts(batch) if len(batch) > 1 else [self._scorer.score(item)]
             for one, (row, rows) in zip(batch, found, strict=True):
                 yield one, row, rows
@@ -156,8 +157,7 @@ class ScoreWorker:
 
 def _tasks(folder: RunFolder, wanted: Callable[[int], bool]) -> list[Task]:
     """The most bytes first, so that no worker begins the longest unit when the others end."""
-    units = (
-        folder.read(folder.plan_path).group_by("unit").aggregate([("size", "sum"), ("item_id", "count")]).to_pylist()
-    )
+    plan = read_table(folder.plan_path, ["unit", "size"])
+    units = plan.group_by("unit").aggregate([("size", "sum"), ("unit", "count")]).to_pylist()
     units.sort(key=lambda row: (-(row["size_sum"] or 0), row["unit"]))
-    return [{"unit": row["unit"], "items": row["item_id_count"]} for row in units if wanted(row["unit"])]
+    return [{"unit": row["unit"], "items": row["unit_count"]} for row in units if wanted(row["unit"])]

@@ -28,7 +28,6 @@ class StageRunner:
         self.folder, self.recipe, self.console = folder, recipe, console
         self.score_fingerprint = score_fingerprint(recipe.score)
         self.failures: Counter[str] = Counter()
-        self._names: dict[str, str | None] | None = None
         self.database = Database(folder.root)
         self._settings = {
             "out": str(folder.root),
@@ -66,13 +65,7 @@ class StageRunner:
         found = positions(self.folder)
         if not found:
             return ""
-        if self._names is None:
-            plan = self.folder.read(self.folder.plan_path)
-            self._names = dict(zip(plan["item_id"].to_pylist(), plan["uri"].to_pylist(), strict=True))
-        names = [
-            " ".join(filter(None, (str(self._names.get(position.item_id) or position.item_id), position.words)))
-            for position in found
-        ]
+        names = [" ".join(filter(None, (position.uri, position.words))) for position in found]
         more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
         return f"at {', '.join(names[:SHOWN])}{more}"
 

@@ -44,6 +44,54 @@ def check_table(path: Path) -> None:
             pass
 
 
+class OpenTable:
+    """A Parquet table that is read a part at a time; errors as of `read_table`. Close it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with _damage(path):
+            self._file = pq.ParquetFile(path, page_checksum_verification=True)
+        self.names: list[str] = self._file.schema_arrow.names
+        self.rows: int = self._file.metadata.num_rows
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def ranges(self, column: str) -> list[tuple[int, int]]:
+        """The least and the greatest value of a column of integers in each row group."""
+        metadata, place = self._file.metadata, self.names.index(column)
+        groups = [metadata.row_group(group).column(place).statistics for group in range(metadata.num_row_groups)]
+        return [(found.min, found.max) for found in groups]
+
+    def groups_with(self, first: int, stop: int) -> tuple[list[int], int]:
+        """The row groups that hold rows `first` to `stop`, and how many rows lie before them."""
+        groups: list[int] = []
+        at = before = 0
+        for group in range(self._file.metadata.num_row_groups):
+            count = self._file.metadata.row_group(group).num_rows
+            if at < stop and first < at + count:
+                before = before if groups else at
+                groups.append(group)
+            at += count
+        return groups, before
+
+    def read(self, groups: list[int]) -> pa.Table:
+        """These row groups."""
+        with _damage(self._path):
+            return self._file.read_row_groups(groups, use_threads=False)
+
+    def batches(self, columns: list[str]) -> Iterator[pa.Table]:
+        """All rows, these columns, a batch at a time."""
+        parts = self._file.iter_batches(columns=columns, use_threads=False)
+        while True:
+            with _damage(self._path):
+                part = next(parts, None)
+            if part is None:
+                return
+            yield pa.Table.from_batches([part])
+
+
 def read_schema(path: Path) -> pa.Schema:
     """The schema of a Parquet table; errors as of `read_table`."""
     with _damage(path):

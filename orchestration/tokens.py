@@ -225,7 +225,7 @@ class TokenWorker(DecodingWorker):
         items = sorted(group_by(task["rows"], "item_id"), key=lambda item: reading_order(self._sources[item[0]]))
         self._positions = Positions(self._folder, task["unit"])
         for item_id, samples in items:
-            self._positions.begin(item_id)
+            self._positions.begin(item_id, samples[0]["uri"])
             made = self._item(scored.get(item_id, {}), samples)
             rows.extend(made.rows)
             failed.update(made.failures)

@@ -44,6 +44,7 @@ from reelmill.errors import ConfigError, DataError, MachineError, ReelmillError
 from reelmill.files import write_atomically
 from reelmill.orchestration.recipe import load_recipe
 from reelmill.orchestration.runfolder import FETCHED, SCHEMAS, RunFolder
+from reelmill.orchestration.spilling import ROWS, bound, remove_spilled, spill_folder
 from reelmill.written_log import CHECKSUMS, read_written
 
 DATABASE = "reelmill.duckdb"
@@ -295,11 +296,15 @@ class LedgerQueries:
     A view is made when a query first names it: DuckDB opens its files then, and again for each view that reads it.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, memory: str = "") -> None:
+        """`memory`: what a query may take, beyond which it spills into the folder; without it four fifths of all."""
         self._root = root
+        self._spilled = spill_folder(root)
         self._lacking = _view_queries(root, quoted(literal_pattern(str(root))))
         self._names = frozenset(self._lacking)
         self._connection = duckdb.connect(":memory:")
+        if memory:
+            bound(self._connection, memory, self._spilled)
         _confine(self._connection, root)
 
     def __enter__(self) -> LedgerQueries:
@@ -307,6 +312,7 @@ class LedgerQueries:
 
     def __exit__(self, *_: object) -> None:
         self._connection.close()
+        remove_spilled(self._spilled)
 
     def has(self, view: str) -> bool:
         """Whether the folder has this table; one made by an earlier version may lack a later one."""
@@ -331,6 +337,14 @@ class LedgerQueries:
         connection = self.connection(*_words(query))
         try:
             return connection.sql(query, params=list(parameters)).to_arrow_table()
+        except duckdb.Error as error:
+            raise _unreadable(self._root, error) from None
+
+    def batches(self, query: str, parameters: Sequence[Any] = ()) -> Iterator[pa.RecordBatch]:
+        """Result a part at a time; errors as of `table`."""
+        connection = self.connection(*_words(query))
+        try:
+            yield from connection.sql(query, params=list(parameters)).to_arrow_reader(ROWS)
         except duckdb.Error as error:
             raise _unreadable(self._root, error) from None
 

@@ -40,6 +40,7 @@ from reelmill.isolation.confinement import available
 from reelmill.orchestration import fetch, score
 from reelmill.orchestration.changed import has_changed
 from reelmill.orchestration.engine import stop_ray
+from reelmill.orchestration.listed import planned_rows
 from reelmill.orchestration.plan import Planned, extend_plan
 from reelmill.orchestration.prune import drop_machine_failures, prune
 from reelmill.orchestration.recipe import Recipe, load_recipe
@@ -99,7 +100,7 @@ def curate(
             for dump in dumps:
                 here = dump if isinstance(dump, Path) else copied(dump, locked.root, console)
                 found.append(f"{dump}: {_plan(locked, here, recipe, options, console)}")
-            if not locked.read(locked.plan_path).num_rows:
+            if not planned_rows(locked):
                 raise DataError(
                     f"there is nothing to curate in {'; '.join(found)}. Videos, pictures, texts, archives and tables "
                     "of them are read: docs/dumps.md"

@@ -12,7 +12,7 @@ import pytest
 from reelmill.curation.ledger import PLAN, PLAN_SINCE, item_id
 from reelmill.errors import DataError
 from reelmill.orchestration.forgotten import bury
-from reelmill.orchestration.plan import PlanConfig, Planned, extend_plan, unit_items
+from reelmill.orchestration.plan import PlanConfig, Planned, extend_plan
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.score import score_tasks
 
@@ -37,7 +37,8 @@ def plan(folder):
 
 
 def units(folder):
-    return [[row["uri"] for row in unit_items(plan(folder), n)] for n in sorted(set(plan(folder)["unit"].to_pylist()))]
+    with folder.plan() as reader:
+        return [[row["uri"] for row in reader.unit(n)] for n in sorted(set(plan(folder)["unit"].to_pylist()))]
 
 
 def test_a_unit_holds_so_many_items_or_bytes(folder, dump):
@@ -56,7 +57,8 @@ def test_large_items_close_a_unit(folder, dump):
 def test_the_unit_of_the_most_bytes_is_scored_first(small_run, tmp_path):
     out = RunFolder(small_run(tmp_path))
     tasks = score_tasks(out, "another fingerprint")
-    sizes = [sum(row["size"] for row in unit_items(plan(out), task["unit"])) for task in tasks]
+    with out.plan() as reader:
+        sizes = [sum(row["size"] for row in reader.unit(task["unit"])) for task in tasks]
     assert len(sizes) > 1
     assert sizes == sorted(sizes, reverse=True)
     assert sum(task["items"] for task in tasks) == len(plan(out))
@@ -147,7 +149,8 @@ def test_a_second_dump_and_its_prefix(folder, dump, tmp_path):
     with pytest.raises(DataError, match=r"0\.txt is already in this run, from .*/dump, with 7 bytes.*--prefix NAME"):
         extend_plan(folder, other, PlanConfig())
     assert extend_plan(folder, other, PlanConfig(), prefix="crawl-2").new_items == 2
-    assert [row["uri"] for row in unit_items(plan(folder), 2)] == ["crawl-2/0.txt", "crawl-2/new.txt"]
+    with folder.plan() as reader:
+        assert [row["uri"] for row in reader.unit(2)] == ["crawl-2/0.txt", "crawl-2/new.txt"]
     assert plan(folder)["item_id"].to_pylist()[-1] == item_id("crawl-2/new.txt")
 
 

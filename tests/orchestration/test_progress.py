@@ -80,13 +80,13 @@ def test_where_workers_are_is_what_those_of_this_run_have_noted(tmp_path, monkey
     assert positions(folder) == []
     notes = {unit: Positions(folder, unit) for unit in (0, 1, 2)}
     for unit, note in notes.items():
-        note.begin(item_id(f"{unit}.mp4"))
+        note.begin(item_id(f"{unit}.mp4"), f"{unit}.mp4")
     notes[1].end()
     notes[2].at(200.4, 720.0)
-    Positions(RunFolder(tmp_path, 2), 7).begin(item_id("earlier.mp4"))
+    Positions(RunFolder(tmp_path, 2), 7).begin(item_id("earlier.mp4"), "earlier.mp4")
     (tmp_path / "running/unit-000009.at").write_text('{"epoch": 3, "item')
     first, second = positions(folder)
-    assert (first.item_id, first.words) == (item_id("0.mp4"), "")
+    assert (first.item_id, first.uri, first.words) == (item_id("0.mp4"), "0.mp4", "")
     assert (second.item_id, second.words) == (item_id("2.mp4"), "(decoding 3:20 of 12:00)")
     assert replace(second, at_s=3_725.0, of_s=None).words == "(decoding 1:02:05)"
 
@@ -94,7 +94,7 @@ def test_where_workers_are_is_what_those_of_this_run_have_noted(tmp_path, monkey
 def test_a_position_that_cannot_be_noted_stops_nothing(tmp_path):
     (tmp_path / "running").write_text("no folder")
     note = Positions(RunFolder(tmp_path, 1), 0)
-    note.begin(item_id("a.mp4"))
+    note.begin(item_id("a.mp4"), "a.mp4")
     note.at(1.0, 2.0)
     note.end()
 

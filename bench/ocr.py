@@ -100,7 +100,7 @@ def main():
     scorer.setup()
 
     def ours(frame):
-        return text.lines_of_text(scorer.detect(frame), frame.shape[:2])
+        return text.lines_of_text(scorer.detect([frame])[0], frame.shape[:2])
 
     measure(f"reelmill, {arguments.provider}", ours, textless, texted)
     if arguments.provider == "rapidocr":

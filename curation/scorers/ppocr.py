@@ -8,18 +8,18 @@ al., "Real-time scene text detection with differentiable binarization" (2020), s
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from reelmill.errors import WeightsError
+from reelmill.errors import ConfigError, WeightsError
 
 Pixels = npt.NDArray[np.uint8]
 Map = npt.NDArray[np.float32]
@@ -48,45 +48,100 @@ LEAST_DRAWN, LEAST_GROWN, LEAST_SIDE = 3, 5, 4
 NO_BOXES: Boxes = np.zeros((0, 4, 2), np.int32)
 
 
+Device = Literal["auto", "cpu", "cuda"]
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+GPU_BATCH = 16
+"""Frames that a GPU looks at together."""
+
+
 class PpOcr:
-    """PP-OCRv6 (small): detection only, offline, one per process, in its own thread.
+    """PP-OCRv6 (small): detection only, offline, one per process and device, in its own thread.
+
+    `batch` frames go through the network together; None is one on a CPU, GPU_BATCH on a GPU.
 
     Denormal numbers count as zero in it: the activations of the detector's deepest layers are full of them, and some
     processors (Intel's among them) multiply them a hundred times slower. It is a state of a thread, which onnxruntime
     sets once per process, in the thread of the first session; no other arithmetic should meet it.
     """
 
-    def __init__(self) -> None:
-        self.thread, self._session = _network()
+    def __init__(self, device: Device = "auto", batch: int | None = None) -> None:
+        self.thread, self._session = _network(device)
+        self.batch = batch or (GPU_BATCH if CUDA in self._session.get_providers() else 1)
 
-    def __call__(self, image: Pixels) -> Boxes:
-        """Boxes int32 [K, 4, 2] (corners x, y in pixels) of lines of text in an RGB image [H, W, 3]."""
-        placed = _placed(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-        probability = self.thread.submit(self._run, network_input(placed.image)).result()
-        found = list(_boxes(probability, placed.image.shape[0], placed.image.shape[1]))
-        return placed.back(np.stack(found), image.shape[0], image.shape[1]) if found else NO_BOXES
+    def __call__(self, images: Sequence[Pixels]) -> list[Boxes]:
+        """Of RGB images [H, W, 3] of one size: boxes int32 [K, 4, 2] (corners x, y in pixels) of lines of text."""
+        found = []
+        for first in range(0, len(images), self.batch):
+            placed = [_placed(cv2.cvtColor(image, cv2.COLOR_RGB2BGR)) for image in images[first : first + self.batch]]
+            inputs = np.concatenate([network_input(each.image) for each in placed])
+            drawn = self.thread.submit(self._run, inputs).result()
+            found += [self._found(each, probability) for each, probability in zip(placed, drawn, strict=True)]
+        return [
+            each.back(np.stack(boxes), *image.shape[:2]) if boxes else NO_BOXES
+            for image, (each, boxes) in zip(images, found, strict=True)
+        ]
+
+    @staticmethod
+    def _found(placed: _Placed, probability: Map) -> tuple[_Placed, list[Points]]:
+        return placed, list(_boxes(probability, *placed.image.shape[:2]))
 
     def _run(self, images: Map) -> Map:
+        """float32 [N, 3, H, W] -> probability of text float32 [N, H, W]"""
         [answer] = self._session.run(None, {self._session.get_inputs()[0].name: images})
-        probability: Map = answer[0, 0]
+        probability: Map = answer[:, 0]
         return probability
 
 
 @cache
-def _network() -> tuple[ThreadPoolExecutor, Any]:
+def _network(device: Device) -> tuple[ThreadPoolExecutor, Any]:
     thread = ThreadPoolExecutor(1, thread_name_prefix="text")
-    return thread, thread.submit(_session).result()
+    return thread, thread.submit(_session, device).result()
 
 
-def _session() -> Any:
-    from onnxruntime import InferenceSession, SessionOptions
+def execution_providers(device: Device, offered: Sequence[str], *, sees_gpu: bool) -> list[Any]:
+    """What onnxruntime runs the network by, the first choice first, of what it has `offered`.
+
+    `auto` is CUDA where there is a GPU and a build of onnxruntime for it. TensorRT is never chosen: it takes minutes to
+    plan for a size of frames, and each dump has many. Raises ConfigError for `cuda` where there is none.
+    """
+    if device == "cpu" or (device == "auto" and not (sees_gpu and CUDA in offered)):
+        return [CPU]
+    if CUDA not in offered or not sees_gpu:
+        lacking = f"the installed onnxruntime has {', '.join(offered)}"
+        found = lacking if CUDA not in offered else "this worker sees no GPU"
+        raise ConfigError(
+            f"scorer text: device is cuda, and {found}; install onnxruntime-gpu in the place of onnxruntime and give "
+            "workers a GPU (engine.gpus_per_worker), or set it to auto."
+        )
+    # TF32 would move boxes; a search for the fastest kernel at each new size would cost more than it saves.
+    options = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC", "arena_extend_strategy": "kSameAsRequested"}
+    return [(CUDA, options), CPU]
+
+
+def _session(device: Device) -> Any:
+    from onnxruntime import InferenceSession, SessionOptions, get_available_providers
+
+    offered = get_available_providers()
+    providers = execution_providers(device, offered, sees_gpu=CUDA in offered and _sees_gpu())
 
     options = SessionOptions()
     options.log_severity_level = 4
     options.enable_cpu_mem_arena = False
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.add_session_config_entry("session.set_denormal_as_zero", "1")
-    return InferenceSession(str(model_file()), sess_options=options, providers=["CPUExecutionProvider"])
+    session = InferenceSession(str(model_file()), sess_options=options, providers=providers)
+    if device == "cuda" and CUDA not in session.get_providers():  # its libraries did not load: it takes the next
+        raise ConfigError(
+            "scorer text: device is cuda, and onnxruntime could not load CUDA's libraries; see `python -c 'import "
+            "onnxruntime; onnxruntime.preload_dlls()'`, or set it to auto."
+        )
+    return session
+
+
+def _sees_gpu() -> bool:
+    import torch  # takes seconds, and is not needed for onnxruntime on a CPU
+
+    return torch.cuda.is_available()
 
 
 def model_file() -> Path:

@@ -16,8 +16,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from reelmill.config import free
 from reelmill.curation.interfaces import Sample, Scorer
-from reelmill.curation.scorers.ppocr import BOX_CONFIDENCE, LONGEST, NO_BOXES, STRIDE, Boxes, PpOcr
+from reelmill.curation.scorers.ppocr import BOX_CONFIDENCE, LONGEST, NO_BOXES, STRIDE, Boxes, Device, PpOcr
 from reelmill.errors import WeightsError
 
 Rgb = npt.NDArray[np.uint8]
@@ -30,8 +31,8 @@ SHORTEST_LINE = 1.5
 class Detector(Protocol):
     """Finds lines of text."""
 
-    def __call__(self, image: Rgb) -> Boxes:
-        """Boxes int32 [K, 4, 2] (corners x, y in pixels) of an RGB image [H, W, 3]."""
+    def __call__(self, images: Sequence[Rgb]) -> list[Boxes]:
+        """Boxes int32 [K, 4, 2] (corners x, y in pixels) of each of RGB images [H, W, 3] of one size."""
 
 
 class TextScorer(Scorer):
@@ -50,6 +51,8 @@ class TextScorer(Scorer):
 
         provider: Literal["rapidocr", "paddleocr"] = "rapidocr"
         """What finds boxes."""
+        device: Device = free("auto")
+        """Of rapidocr: what the network runs on; auto takes a GPU that the worker sees if onnxruntime can use it."""
         every_frame: bool = False
         """Look at all frames always, as Emu3 does."""
         model: str | None = None
@@ -60,7 +63,7 @@ class TextScorer(Scorer):
     def setup(self) -> None:
         """Load the detector."""
         if self.config.provider == "rapidocr":
-            self.detect: Detector = PpOcr()
+            self.detect: Detector = PpOcr(self.config.device)
         else:
             self.detect = PaddleOcr(self.config.model, self.config.model_folder)
 
@@ -71,16 +74,17 @@ class TextScorer(Scorer):
     def _score(self, images: Rgb) -> dict[str, Any]:
         if not len(images):
             return dict.fromkeys(self.columns)
-        found = [self._look(image) for image in images[::2]]
+        found = self._look(images[::2])
         if self.config.every_frame or any(boxes for _, boxes in found):
-            found += [self._look(image) for image in images[1::2]]
+            found += self._look(images[1::2])
         areas, boxes = zip(*found, strict=True)
         return {"text_area": float(np.mean(areas)), "text_boxes": float(np.mean(boxes)), "text_frames": len(found)}
 
-    def _look(self, image: Rgb) -> tuple[float, int]:
-        """Share of a frame that is text, and the number of boxes."""
-        found = lines_of_text(self.detect(widen_strip(image)), image.shape[:2])
-        return union_area(found, image.shape[:2]), len(found)
+    def _look(self, images: Rgb) -> list[tuple[float, int]]:
+        """Of each frame the share that is text, and the number of boxes."""
+        frame = images.shape[1:3]
+        found = [lines_of_text(boxes, frame) for boxes in self.detect([widen_strip(image) for image in images])]
+        return [(union_area(lines, frame), len(lines)) for lines in found]
 
 
 class PaddleOcr:
@@ -105,8 +109,11 @@ class PaddleOcr:
             enable_mkldnn=False,  # paddlepaddle 3.3 fails in its oneDNN kernels on these models
         )
 
-    def __call__(self, image: Rgb) -> Boxes:
+    def __call__(self, images: Sequence[Rgb]) -> list[Boxes]:
         """See Detector."""
+        return [self._boxes(image) for image in images]
+
+    def _boxes(self, image: Rgb) -> Boxes:
         [found] = self._model.predict(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
         polygons = np.asarray(found["dt_polys"])
         return polygons.reshape(-1, 4, 2).astype(np.int32) if len(polygons) else NO_BOXES

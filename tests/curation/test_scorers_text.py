@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from reelmill import weights
 from reelmill.curation.interfaces import Frames, Sample
 from reelmill.curation.scorers import create, ppocr, text
-from reelmill.errors import WeightsError
+from reelmill.errors import ConfigError, WeightsError
 
 HEIGHT, WIDTH = 256, 456
 
@@ -171,9 +171,52 @@ def written(seed, height, width):
 )
 def test_boxes_are_those_of_the_rapidocr_package(scorer, rapidocr, height, width):
     pictures = [written(seed, height, width) for seed in range(2)]
-    found = [sorted(scorer.detect(picture).tolist()) for picture in pictures]
+    found = [sorted(boxes.tolist()) for boxes in scorer.detect(pictures)]
     assert found == [sorted(rapidocr(picture)) for picture in pictures]
     assert any(found) or min(height, width) <= 40
+
+
+def test_frames_that_are_looked_at_together_have_the_boxes_of_each_alone(scorer):
+    pictures = [written(seed, 144, 193) for seed in range(5)]
+    together = ppocr.PpOcr("cpu", batch=3)(pictures)
+    assert [boxes.tolist() for boxes in together] == [scorer.detect([picture])[0].tolist() for picture in pictures]
+    assert any(map(len, together)) and scorer.detect.batch == 1
+
+
+@pytest.mark.parametrize(
+    ("device", "offered", "sees_gpu", "first"),
+    [
+        ("auto", [ppocr.CUDA, ppocr.CPU], True, ppocr.CUDA),
+        ("auto", ["TensorrtExecutionProvider", ppocr.CUDA, ppocr.CPU], True, ppocr.CUDA),
+        ("auto", [ppocr.CUDA, ppocr.CPU], False, ppocr.CPU),  # hidden from the worker
+        ("auto", ["AzureExecutionProvider", ppocr.CPU], True, ppocr.CPU),
+        ("cpu", [ppocr.CUDA, ppocr.CPU], True, ppocr.CPU),
+        ("cuda", [ppocr.CUDA, ppocr.CPU], True, ppocr.CUDA),
+    ],
+)
+def test_the_network_runs_where_onnxruntime_can_run_it(device, offered, sees_gpu, first):
+    chosen = ppocr.execution_providers(device, offered, sees_gpu=sees_gpu)
+    assert (chosen[0] if isinstance(chosen[0], str) else chosen[0][0]) == first
+    assert chosen[-1] == ppocr.CPU
+
+
+def test_a_gpu_that_is_asked_for_is_there_or_that_is_said():
+    for offered, sees_gpu, found in (
+        ([ppocr.CPU], True, "the installed onnxruntime has CPU"),
+        ([ppocr.CUDA, ppocr.CPU], False, "this worker sees no GPU"),
+    ):
+        with pytest.raises(ConfigError, match=f"device is cuda, and {found}.*onnxruntime-gpu.*or set it to auto"):
+            ppocr.execution_providers("cuda", offered, sees_gpu=sees_gpu)
+    with pytest.raises(ConfigError, match="scorer text: device is cuda, and the installed onnxruntime has"):
+        create("text", {"device": "cuda"}).setup()
+
+
+@pytest.mark.gpu
+def test_a_gpu_finds_the_boxes_of_the_cpu():
+    """Within a pixel: it adds in another order, and a box is rounded to whole pixels."""
+    pictures = [written(seed, 256, 455) for seed in range(8)]
+    for one, other in zip(ppocr.PpOcr("cpu")(pictures), ppocr.PpOcr("cuda")(pictures), strict=True):
+        assert one.shape == other.shape and np.abs(np.sort(one, 0) - np.sort(other, 0)).max(initial=0) <= 1
 
 
 def rectangle(left, top, right, bottom):

@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 
 from reelmill.errors import DataError
+from reelmill.tokenize.shards import Selection
 from reelmill.train.config import TrainConfig
 from reelmill.train.init_from import find_init_weights, with_init_sizes
 from reelmill.train.objectives import objective_class
@@ -15,7 +16,7 @@ from reelmill.train.run import with_vocabulary
 _MAX_PROBLEMS = 20
 
 
-def check_data(config: TrainConfig, data: Sequence[Path], selection: str | None) -> str:
+def check_data(config: TrainConfig, data: Sequence[Path], selection: Selection | list[Selection]) -> str:
     """Read everything that the recipe would train on, and report it. Nothing is trained.
 
     Raises DataError that names the rows (at most 20) that are damaged, ill-formed or cannot teach anything, or folders

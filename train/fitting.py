@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from reelmill.tokenize.shards import Selection
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.data.config import DataConfig
 from reelmill.train.data.corpus import Corpus
@@ -38,7 +39,11 @@ class Fit:
 
 
 def fitting(
-    folders: Sequence[Path], selection: str | None = None, fingerprint: str = "", *, on_gpu: bool | None = None
+    folders: Sequence[Path],
+    selection: Selection | list[Selection] = None,
+    fingerprint: str = "",
+    *,
+    on_gpu: bool | None = None,
 ) -> Fit:
     """`tiny` on a CPU, `small` on a GPU, where there is one or `on_gpu` says so.
 

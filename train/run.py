@@ -10,6 +10,7 @@ from typing import Any
 from reelmill.config import at_least, to_toml
 from reelmill.errors import ConfigError
 from reelmill.files import write_text
+from reelmill.tokenize.shards import Selection
 from reelmill.train import checkpoint
 from reelmill.train.config import TrainConfig
 from reelmill.train.init_from import find_init_weights, with_init_sizes
@@ -27,7 +28,7 @@ def train(
     config: TrainConfig,
     data: Sequence[Path],
     out: Path,
-    selection: str | None = None,
+    selection: Selection | list[Selection] = None,
     *,
     until: int | None = None,
     make_sample_fn: MakeSampleFn | None = None,
@@ -36,7 +37,8 @@ def train(
 ) -> Path:
     """Train `config` on the documents of the run folders `data` and return the last checkpoint, in `out/checkpoints`.
 
-    `selection` names verdicts that say which samples to train on; without it all documents are taken. A run that was
+    `selection` names verdicts that say which samples to train on, or gives their ids; without it all documents are
+    taken; a list has one for each folder. A run that was
     interrupted goes on from its last checkpoint; `until` stops it after that many steps. Under torchrun every rank
     calls this. `make_sample_fn` makes what samples `config.sample_prompts` at each validation. `metrics_fn` gets the
     metrics of each step and validation, in place of a line for `log_fn`. Raises ConfigError for a recipe that cannot

@@ -11,6 +11,7 @@ import numpy as np
 
 from reelmill.config import override
 from reelmill.pipelines.api.settings import Settings, assignments
+from reelmill.tokenize.shards import Selection
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.data.batches import Batch
 from reelmill.train.data.binpacking import Ints
@@ -29,7 +30,7 @@ def batches(
     *,
     context: int,
     rows: int = 1,
-    selection: str | None = "default",
+    selection: Selection = "default",
     kinds: Sequence[Kind] = KINDS,
     heldout: float = 0.0,
     seed: int = 0,
@@ -40,9 +41,10 @@ def batches(
     """The documents of run folders, shuffled and packed into rows of `context` predictions, `rows` a batch.
 
     `data`: a run folder, several, or several with their shares of the tokens: `{"out/web": 0.7, "out/film": 0.3}`.
-    `selection`: whose kept samples; None takes all documents. `kinds`: which documents. `heldout`: share of the items
-    that are kept for `Batches.heldout`. `rank` of `ranks`: which part of each step is this process's. `set` changes
-    other values of a training recipe's `[data]`: `{"caption_drop": 0.05, "vision_weight": 1.0}`.
+    `selection`: whose kept samples, or their sample_ids as a pyarrow array; None takes all documents. `kinds`: which
+    documents. `heldout`: share of the items that are kept for `Batches.heldout`. `rank` of `ranks`: which part of
+    each step is this process's. `set` changes other values of a training recipe's `[data]`: `{"caption_drop": 0.05,
+    "vision_weight": 1.0}`.
 
     A batch is a pure function of its step: any number of ranks sees the same rows, and a loop resumes from its step.
     Needs neither torch nor DuckDB. Raises DataError where there are no documents, or where the folders' ids do not mean

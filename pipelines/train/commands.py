@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from reelmill.pipelines.shared_options import ModelFolder
 from reelmill.terminal import echo, log_to, tell, tell_beside
+
+if TYPE_CHECKING:
+    from reelmill.tokenize.shards import Selection
 
 AUTO = "auto"
 _NO_DATA = "there is nothing to train on: give --data OUT, a run folder with tokens, or --dry-run."
@@ -29,7 +32,10 @@ def train(
             help="auto (one that fits the data and this machine), tiny, small, 1b and others, or a TOML file."
         ),
     ],
-    data: Annotated[list[str] | None, typer.Option(help="Run folder; several are mixed, FOLDER=0.7 by share.")] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(help='Run folder; several are mixed, FOLDER=0.7 by share; "FOLDER WHERE width >= 512": a part.'),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Where checkpoints go; runs/RECIPE when not given.")] = None,
     selection: Annotated[str, typer.Option(help="Whose kept samples; `all` takes every document.")] = "default",
     set_: Annotated[list[str] | None, typer.Option("--set", help="Change one value: optimizer.lr=1e-3")] = None,
@@ -66,16 +72,17 @@ def train(
 
     from reelmill.config import from_dict, override, read_toml, to_dict
     from reelmill.errors import ConfigError, resumable
+    from reelmill.pipelines.train.mixture import chosen
     from reelmill.pipelines.train.run import train_here, train_on_ray
     from reelmill.train import recipes
     from reelmill.train.config import TrainConfig
-    from reelmill.train.data.config import folders_and_shares
+    from reelmill.train.data.config import mixture
 
-    folders, shares = folders_and_shares(data or [])
+    folders, shares, conditions = mixture(data or [])
     kept = None if selection == "all" else selection
     fitted: list[str] = []
     if recipe == AUTO:
-        recipe, fitted = _fitting(folders, kept)
+        recipe, fitted = _fitting(folders, chosen(folders, conditions, kept))
     is_file = recipe.endswith(".toml")
     loaded = from_dict(TrainConfig, read_toml(Path(recipe))) if is_file else recipes.recipe(recipe)
     config = override(loaded, [*fitted, *(set_ or [])])
@@ -95,13 +102,14 @@ def train(
     if check:
         from reelmill.train.check_data import check_data
 
-        echo(check_data(config, folders, kept))
+        echo(check_data(config, folders, chosen(folders, conditions, kept)))
         return
     place = out or Path("runs") / Path(recipe).stem
     settings = {
         "recipe": to_dict(config),
         "data": list(map(str, folders)),
         "out": str(place),
+        "conditions": conditions,
         "selection": kept,
         "tokenizer": tokenizer,
         "json": as_json,
@@ -117,7 +125,7 @@ def train(
         tell(f'Next: reelmill generate {place} --prompt "a windmill turning on a hill"')
 
 
-def _fitting(folders: list[Path], selection: str | None) -> tuple[str, list[str]]:
+def _fitting(folders: list[Path], selection: list[Selection]) -> tuple[str, list[str]]:
     """The recipe that fits, which is said, and its settings."""
     from reelmill.errors import ConfigError
     from reelmill.train.fitting import fitting

@@ -17,18 +17,21 @@ _FUNCTION = "reelmill.pipelines.train.run:train_rank"
 
 
 def train_here(settings: dict[str, Any], log_fn: Callable[[str], None] = tell) -> None:
-    """Train by `settings`: `recipe` (a dict of TrainConfig), `data`, `out`, `selection`, `tokenizer`, `json`.
+    """Train by `settings`: `recipe` (a dict of TrainConfig), `data`, `conditions`, `out`, `selection`,
+    `tokenizer`, `json`.
 
     With `json`, `log_fn` gets the metrics as lines of JSON, and what else there is to say goes to standard error.
     """
+    from reelmill.pipelines.train.mixture import chosen
     from reelmill.pipelines.train.sample_images import sample_images
     from reelmill.train.config import TrainConfig
     from reelmill.train.run import train
 
     config = from_dict(TrainConfig, settings["recipe"])
     make_sample_fn = sample_images(settings["tokenizer"])
+    folders = [Path(place) for place in settings["data"]]
     train(
-        config, [Path(place) for place in settings["data"]], Path(settings["out"]), settings["selection"],
+        config, folders, Path(settings["out"]), chosen(folders, settings["conditions"], settings["selection"]),
         make_sample_fn=make_sample_fn,
         log_fn=tell_beside if settings["json"] else log_fn,
         metrics_fn=(lambda metrics: log_fn(json_line(metrics))) if settings["json"] else None,

@@ -12,7 +12,7 @@ from reelmill.tokenize import documents
 from reelmill.tokenize.documents import TokenKind, parse
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.data.batches import Contents, assemble
-from reelmill.train.data.config import DataConfig, folders_and_shares
+from reelmill.train.data.config import DataConfig, mixture
 from reelmill.train.data.corpus import Corpus
 from reelmill.train.data.loader import Loader
 from reelmill.train.run import train
@@ -379,10 +379,14 @@ def test_a_corpus_holds_a_hundred_bytes_a_document(tmp_path, shard_writer):
 def test_run_folders_and_shares_from_the_command_line(tmp_path):
     odd = tmp_path / "a=0.5"
     odd.mkdir()
-    assert folders_and_shares(["out/web=0.7", "out/film=3"]) == ([Path("out/web"), Path("out/film")], [0.7, 3.0])
-    assert folders_and_shares(["out/web", str(odd)]) == ([Path("out/web"), odd], [])
-    assert folders_and_shares([f"{odd}=0.7"]) == ([odd], [0.7])
+    whole = mixture(["out/web=0.7", "out/film=3"])
+    assert whole == ([Path("out/web"), Path("out/film")], [0.7, 3.0], ["", ""])
+    assert mixture(["out/web", str(odd)]) == ([Path("out/web"), odd], [], ["", ""])
+    assert mixture([f"{odd}=0.7"]) == ([odd], [0.7], [""])
+    part = mixture(["out/web=0.7 where width = 512 AND height > 1", "out/film=3"])
+    assert part == ([Path("out/web"), Path("out/film")], [0.7, 3.0], ["width = 512 AND height > 1", ""])
+    assert mixture(["out/web WHERE a = 'x where y'"]) == ([Path("out/web")], [], ["a = 'x where y'"])
     with pytest.raises(ConfigError, match="1 of 2 run folders have a share"):
-        folders_and_shares(["out/web=0.7", "out/film"])
+        mixture(["out/web=0.7", "out/film"])
     with pytest.raises(ConfigError, match="'half' is no share"):
-        folders_and_shares(["out/web=half"])
+        mixture(["out/web=half"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -24,11 +25,15 @@ _TOKENS_COLUMN = TOKENS_SCHEMA.names.index("tokens")
 _CACHED_TOKENS = 16_000_000
 
 
+Selection: TypeAlias = str | pa.Array | None
+"""Samples whose documents to take: those that a named selection keeps, those of these sample_ids, or all."""
+
+
 class ShardIndex:
     """The documents under `out/tokens`, in the order of file name and row; tokens are decoded when asked for.
 
     `fingerprint`: the tokenization whose shards to take, by its first digits; needed where there are several.
-    `selection`: keep only documents whose sample is `kept` in `out/verdicts/SELECTION.parquet`.
+    `selection`: keep only documents whose sample is `kept` in `out/verdicts/SELECTION.parquet`, or is one of these.
     `row_groups`: where decoded row groups are kept; several indexes may share one. 64 MB of its own when not given.
     `columns`: the short columns to hold; all when not given.
 
@@ -44,17 +49,18 @@ class ShardIndex:
         out: Path,
         *,
         fingerprint: str | None = None,
-        selection: str | None = None,
+        selection: Selection = None,
         row_groups: RowGroups | None = None,
         columns: Collection[str] | None = None,
     ) -> None:
         self.paths, self.footer, place, self.row_group_tokens = _survey(Path(out) / "tokens", fingerprint)
-        _require_unchanged(Path(out), self.paths, selection)
+        _require_unchanged(Path(out), self.paths, selection if isinstance(selection, str) else None)
         wanted = set(_INDEXED if columns is None else columns)
         read = wanted | set(_ALWAYS) | ({"sample_id"} if selection is not None else set())
         table = pa.concat_tables([_short_columns(path, read) for path in self.paths])
         if selection is not None:
-            kept = np.flatnonzero(_is_kept(table["sample_id"], Path(out), selection))
+            ids = _kept(Path(out), selection) if isinstance(selection, str) else selection
+            kept = np.flatnonzero(pc.is_in(table["sample_id"], value_set=ids).to_numpy())
             table, place = table.take(kept), place[:, kept]
         self.file, self.row_group, self.row, self.row_group_id = place
         self.n_tokens = table["n_tokens"].to_numpy()
@@ -148,8 +154,8 @@ def _short_columns(path: Path, names: Collection[str]) -> pa.Table:
         raise DataError(f"{path} cannot be read: {error}. Run `reelmill verify` on its run folder.") from error
 
 
-def _is_kept(sample_ids: pa.ChunkedArray, out: Path, selection: str) -> npt.NDArray[np.bool_]:
-    """bool [documents]: whose sample a named selection keeps."""
+def _kept(out: Path, selection: str) -> pa.ChunkedArray:
+    """The sample_ids that a named selection keeps."""
     folder = out / "verdicts"
     path = folder / f"{selection}.parquet"
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", selection) or not path.is_file():
@@ -159,6 +165,4 @@ def _is_kept(sample_ids: pa.ChunkedArray, out: Path, selection: str) -> npt.NDAr
         verdicts = pq.read_table(path, columns=["sample_id", "status"], use_threads=False)
     except UNREADABLE as error:
         raise DataError(f"{path} is no table of verdicts: {error}") from error
-    kept = verdicts["sample_id"].filter(pc.equal(verdicts["status"], "kept"))
-    mask: npt.NDArray[np.bool_] = pc.is_in(sample_ids, value_set=kept).to_numpy()
-    return mask
+    return verdicts["sample_id"].filter(pc.equal(verdicts["status"], "kept"))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from reelmill.config import free
 from reelmill.errors import ConfigError
@@ -62,14 +63,26 @@ class DataConfig:
         return replace(self, shares=[], caption_drop=0.0, question_drop=0.0, lessons=0)
 
 
-def folders_and_shares(values: Sequence[str]) -> tuple[list[Path], list[float]]:
-    """Run folders, each with its share of the tokens behind it (`out/web=0.7`) or all without; see `DataConfig.shares`.
+class Mixture(NamedTuple):
+    """Run folders; of all or none of them a share (`DataConfig.shares`); of each a condition in SQL, empty for none."""
+
+    folders: list[Path]
+    shares: list[float]
+    conditions: list[str]
+
+
+def mixture(values: Sequence[str]) -> Mixture:
+    """What `--data` says: run folders, each with its share of the tokens behind it (`out/web=0.7`) or all without, and
+    with what has to hold of its samples (`out/web=0.7 WHERE width >= 512`).
 
     A folder of that very name is the folder itself. Raises ConfigError where only some have a share.
     """
     folders: list[Path] = []
     shares: list[float] = []
-    for value in values:
+    conditions: list[str] = []
+    for whole in values:
+        value, *condition = [whole] if Path(whole).exists() else re.split(r"\s+where\s+", whole, maxsplit=1, flags=re.I)
+        conditions.append("".join(condition).strip())
         folder, equals, share = value.rpartition("=")
         if equals and not Path(value).exists():
             try:
@@ -81,4 +94,4 @@ def folders_and_shares(values: Sequence[str]) -> tuple[list[Path], list[float]]:
             folders.append(Path(value))
     if shares and len(shares) < len(folders):
         raise ConfigError(f"--data: {len(shares)} of {len(folders)} run folders have a share; give it to all or none.")
-    return folders, shares
+    return Mixture(folders, shares, conditions)

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from reelmill.draws import uniform
 from reelmill.errors import DataError
-from reelmill.tokenize.shards import KINDS, RowGroups, ShardIndex
+from reelmill.tokenize.shards import KINDS, RowGroups, Selection, ShardIndex
 from reelmill.tokenize.shards.format import token_lists
 from reelmill.train.data.binpacking import Ints
 from reelmill.train.data.caption_dropout import leading_bits, lengths_without_caption, sampled
@@ -31,17 +31,19 @@ class Corpus:
 
     Arrays with one entry per document: `n_tokens`, `kind` (an index into KINDS), `folder` (its run folder),
     `row_group_id` (its row group, numbered through all folders) and `grid`. `row_group_tokens` holds the ids in each
-    row group. Raises DataError where the folders disagree on the vocabulary or the vision tokenizer.
+    row group. `selection` holds for all folders, a list of them for each its own. Raises DataError where the folders
+    disagree on the vocabulary or the vision tokenizer.
     """
 
-    def __init__(self, folders: Sequence[Path], selection: str | None, config: DataConfig) -> None:
+    def __init__(self, folders: Sequence[Path], selection: Selection | list[Selection], config: DataConfig) -> None:
         self.folders = list(folders)
+        selections = selection if isinstance(selection, list) else [selection] * len(self.folders)
         self.window_tokens = max(1, int(config.shuffle_mb * 2**20 / 4))
         held = RowGroups(self.window_tokens)
         which = config.fingerprint or None
         self._indexes = [
-            ShardIndex(folder, fingerprint=which, selection=selection, row_groups=held, columns=_COLUMNS)
-            for folder in folders
+            ShardIndex(folder, fingerprint=which, selection=chosen, row_groups=held, columns=_COLUMNS)
+            for folder, chosen in zip(self.folders, selections, strict=True)
         ]
         spaces = [(index.footer.tokenizer, index.footer.vocab) for index in self._indexes]
         footers = dict(zip(spaces, folders, strict=True))

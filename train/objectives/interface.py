@@ -17,6 +17,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from reelmill.config import from_dict
+from reelmill.tokenize.shards import Selection
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.data.batches import Batch
 from reelmill.train.model import Decoder
@@ -102,7 +103,7 @@ class Objective(ABC, Generic[S]):
 
     @classmethod
     @abstractmethod
-    def read(cls, config: TrainConfig, folders: Sequence[Path], selection: str | None) -> S:
+    def read(cls, config: TrainConfig, folders: Sequence[Path], selection: Selection | list[Selection]) -> S:
         """The data in `folders`; DataError where it is missing or does not fit together."""
 
     @classmethod

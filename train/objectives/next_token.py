@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reelmill.tokenize.shards import verify_shard
+from reelmill.tokenize.shards import Selection, verify_shard
 from reelmill.train.config import TrainConfig
 from reelmill.train.data.batches import Batch
 from reelmill.train.data.config import LOSS_KINDS
@@ -41,7 +41,7 @@ class NextToken(Objective[Corpus]):
         self.heldout = Loader(source, heldout, plain, config.seed, layout.data_size) if len(heldout) else None
 
     @classmethod
-    def read(cls, config: TrainConfig, folders: Sequence[Path], selection: str | None) -> Corpus:
+    def read(cls, config: TrainConfig, folders: Sequence[Path], selection: Selection | list[Selection]) -> Corpus:
         """The documents of the run folders."""
         return Corpus(folders, selection, config.data)
 

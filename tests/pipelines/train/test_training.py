@@ -108,7 +108,10 @@ def test_another_tokenizer_than_the_documents_is_refused_before_training(data, c
 def test_ray_workers_compute_what_one_process_does(data, config, tmp_path):
     config = replace(config, sample_prompts=[])
     train(config, [data], tmp_path / "alone", log_fn=lambda _: None)
-    settings = {"data": [str(data)], "out": str(tmp_path / "ray"), "selection": None, "tokenizer": None, "json": False}
+    settings = {
+        "data": [str(data)], "conditions": [""], "out": str(tmp_path / "ray"), "selection": None, "tokenizer": None,
+        "json": False,
+    }  # fmt: skip
     messages = []
     try:
         train_on_ray({**settings, "recipe": to_dict(config)}, 2, messages.append)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from reelmill.errors import ConfigError
+from reelmill.tokenize.shards import Selection
 from reelmill.tokenize.shards.pairs import verify_pairs
 from reelmill.train.config import TrainConfig
 from reelmill.train.data.batches import Batch
@@ -60,7 +61,7 @@ class Preference(Objective[PairCorpus]):
             raise ConfigError("z_loss is for the next token alone; with the objective preference set it to 0.")
 
     @classmethod
-    def read(cls, config: TrainConfig, folders: Sequence[Path], selection: str | None) -> PairCorpus:
+    def read(cls, config: TrainConfig, folders: Sequence[Path], selection: Selection | list[Selection]) -> PairCorpus:
         """The pairs of the folders. A selection does not apply to pairs."""
         settings: PreferenceConfig = cls.settings_of(config)
         return PairCorpus(folders, settings.pairs, config.data)

@@ -1,14 +1,15 @@
-"""Predicts where the time of a training step goes, from counted FLOPs and bytes and the rates of a GPU.
+"""Predicts where the time of a training step goes, from counted FLOPs and bytes and the rates of a machine.
 
 A step is products, attention, what lies between the products, the loss's logits, the optimizer, and what the ranks send
-each other beyond what the rest hides. Each part takes its FLOPs or bytes over a rate; the rates are shares of the data
-sheet's (`SHARES`), which no run of this package has measured yet.
+each other beyond what the rest hides. Each part takes its FLOPs or bytes over a rate; those of a GPU are shares of the
+data sheet's (`SHARES`), which no run of this package has measured yet. `bench/roofline.py` measures those of a CPU.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -19,17 +20,31 @@ from torch.utils._pytree import tree_leaves
 from reelmill.train.attention import Documents, choose_backend
 from reelmill.train.config import TrainConfig
 from reelmill.train.estimate import matmul_parameters
-from reelmill.train.loss import ROWS
+from reelmill.train.loss import ROWS, chunked_cross_entropy
 from reelmill.train.model import Layer, ModelConfig, count_parameters, rotary
 
 SHARES = {"products": 0.7, "attention": 0.45, "memory": 0.85, "links": 0.8}
 """Of the data sheet's rates, what large products, FlashAttention 2 forward and backward, streams of memory and
 collectives usually reach on Hopper; guesses, not measurements of ours."""
+BOUNDS = {
+    "products": "FLOP/s",
+    "attention": "FLOP/s",
+    "between products": "the memory's rate",
+    "loss": "FLOP/s",
+    "tensor and context ranks": "the links' rate",
+    "weights and gradients, not hidden": "the links' rate",
+    "gradients of copies": "the network's rate",
+    "optimizer": "the memory's rate",
+}
+"""What bounds each part of a step. Of the loss its products take most; without logits it is the L2 cache."""
 TILE_INTENSITY = 48
 """FLOPs a byte that passes the L2 cache in backward of the loss without logits (`fused_loss.py`): a tile of 128 tokens
 by 128 ids takes three products of 2 * 128 * 128 D FLOPs, reads 256 D numbers of 2 bytes twice and adds 256 D of 4."""
 _UNCOUNTED = {
     "mm",
+    "addmm_",
+    "gather",
+    "scatter_add_",
     "_varlen_attn",
     "_varlen_attn_backward",
     "_unsafe_view",
@@ -38,14 +53,15 @@ _UNCOUNTED = {
     "zeros",
     "zeros_like",
 }
-"""Operators that are counted by their FLOPs, or move no bytes."""
+"""Operators that are counted by their FLOPs, or move no bytes, or few of what they are given."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rates:
-    """What one GPU can do: dense bfloat16 FLOP/s, and bytes a second of its memory, of its L2 cache (no data sheet has
+    """What one GPU can do: dense FLOP/s, and bytes a second of its memory, of its L2 cache (no data sheet has
     it: a guess), to GPUs of its node (one way), and to other nodes; `node` GPUs share a node. An H100 SXM with 400
-    Gbit/s a GPU."""
+    Gbit/s a GPU, in bfloat16. `shares` of these are reached; `device` decides what is compiled and how the loss runs.
+    """
 
     flops: float = 989e12
     memory: float = 3.35e12
@@ -53,6 +69,8 @@ class Rates:
     link: float = 450e9
     network: float = 50e9
     node: int = 8
+    shares: Mapping[str, float] = field(default_factory=lambda: SHARES)
+    device: Literal["cuda", "cpu"] = "cuda"
 
     def between(self, ranks: int) -> float:
         """Bytes per second among this many neighboring ranks."""
@@ -73,28 +91,28 @@ def step_parts(config: TrainConfig, gpus: int, document: float, rates: Rates) ->
     again = _computed_again(config)
     products = tokens * (6 * layers + again["products"] / layout.tensor)
     attention = tokens * pairs * (6 + again["attention"])
-    between = model.all_layers * between_products(config, tokens) / layout.tensor
+    between = model.all_layers * between_products(config, tokens, rates.device) / layout.tensor
     parameters = count_parameters(model) / layout.tensor
     shard = (layout.shard or gpus // apart) * layout.context
     by_micro_batch = {
-        "products": products / (rates.flops * SHARES["products"]),
-        "attention": attention / (rates.flops * SHARES["attention"]),
-        "between products": between / (rates.memory * SHARES["memory"]),
+        "products": products / (rates.flops * rates.shares["products"]),
+        "attention": attention / (rates.flops * rates.shares["attention"]),
+        "between products": between / (rates.memory * rates.shares["memory"]),
         "loss": _loss(config, tokens, rates),
-        "tensor and context ranks": _within_layers(config, tokens, rates) / SHARES["links"],
+        "tensor and context ranks": _within_layers(config, tokens, rates) / rates.shares["links"],
     }
     compute = sum(by_micro_batch.values())
     rate = rates.between(shard * layout.tensor)
     # Weights are gathered forward and backward in 2 bytes; gradients are summed in 4.
-    sharded = (1 - 1 / shard) * parameters * (2 + 2 + 4) / (rate * SHARES["links"])
+    sharded = (1 - 1 / shard) * parameters * (2 + 2 + 4) / (rate * rates.shares["links"])
     by_micro_batch["weights and gradients, not hidden"] = max(0.0, sharded - compute)
     copies = gpus // (layout.tensor * shard)
     parts = {name: micro_batches * seconds for name, seconds in by_micro_batch.items()}
     parts["gradients of copies"] = (
-        2 * (1 - 1 / copies) * 4 * parameters / shard / (rates.network * SHARES["links"]) if copies > 1 else 0.0
+        2 * (1 - 1 / copies) * 4 * parameters / shard / (rates.network * rates.shares["links"]) if copies > 1 else 0.0
     )
     # AdamW reads weight, gradient and both means, and writes three of them: float32.
-    parts["optimizer"] = 7 * 4 * parameters / shard / (rates.memory * SHARES["memory"])
+    parts["optimizer"] = 7 * 4 * parameters / shard / (rates.memory * rates.shares["memory"])
     return parts
 
 
@@ -102,12 +120,29 @@ def _loss(config: TrainConfig, tokens: int, rates: Rates) -> float:
     """Seconds of the loss of so many tokens, forward and backward."""
     vocab = config.model.vocab_size / config.parallel.tensor
     head = vocab * config.model.hidden
-    rate = rates.flops * SHARES["products"]
+    rate, memory = rates.flops * rates.shares["products"], rates.memory * rates.shares["memory"]
+    if rates.device == "cpu":
+        return tokens * 6 * head / rate + _moved_by_loss(round(vocab), tokens, _computed_in(config)) / memory
     if config.parallel.loss == "triton":
         return tokens * head * (2 / rate + 6 / min(rate, TILE_INTENSITY * rates.cache))
     # A chunk's logits are written and read three more times, and the weight's gradient is read and written in float32.
     streamed = 7 * tokens * vocab * 2 + 8 * head * -(-tokens // ROWS["cuda"])
-    return tokens * 6 * head / rate + streamed / (rates.memory * SHARES["memory"])
+    return tokens * 6 * head / rate + streamed / memory
+
+
+def _moved_by_loss(vocab: int, tokens: int, dtype: torch.dtype) -> int:
+    """Bytes that the loss moves operator by operator, as on a CPU, beside its products."""
+    moved = MovedBytes()
+    with FakeTensorMode():
+        hidden, weight = (torch.zeros(size, 8, dtype=dtype).requires_grad_() for size in (tokens, vocab))
+        targets, weights = torch.zeros(tokens, dtype=torch.int64), torch.zeros(tokens)
+        with moved:
+            chunked_cross_entropy(hidden, weight, targets, weights)[0].backward()  # type: ignore[no-untyped-call]
+    return moved.bytes
+
+
+def _computed_in(config: TrainConfig) -> torch.dtype:
+    return torch.float32 if config.precision == "float32" else torch.bfloat16
 
 
 def _computed_again(config: TrainConfig) -> dict[str, float]:
@@ -134,17 +169,17 @@ def _within_layers(config: TrainConfig, tokens: int, rates: Rates) -> float:
     return tensor / rates.between(layout.tensor) + context / rates.between(layout.tensor * layout.context)
 
 
-def between_products(config: TrainConfig, tokens: int) -> float:
+def between_products(config: TrainConfig, tokens: int, device: str = "cuda") -> float:
     """Bytes that a layer moves forward and backward beside its products and attention, for so many tokens.
 
     Compiled, values are read and written once between two products: norm, rotation of queries and keys, SwiGLU and the
     residuals, and backward twice that. Else they are counted operator by operator.
     """
     model = config.model
-    wide = torch.float32 if config.precision == "float32" else torch.bfloat16
+    wide = _computed_in(config)
     compiles = config.parallel.compile
     if compiles is None:
-        compiles = choose_backend(torch.device("cuda"), wide, model.attention_dropout) == "varlen"
+        compiles = choose_backend(torch.device(device), wide, model.attention_dropout) == "varlen"
     if not compiles:
         return _moved_by_operators(model, tokens, wide)
     heads = (model.heads + 2 * model.kv_heads) * model.head_size

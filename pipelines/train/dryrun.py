@@ -16,6 +16,7 @@ from reelmill.tokenize.shards import ShardIndex
 from reelmill.train.config import TrainConfig
 from reelmill.train.dryrun import GIB, Estimate, Machine, check_fits, estimate, fewest_gpus
 from reelmill.train.init_from import with_init_sizes
+from reelmill.train.roofline import BOUNDS
 
 
 def dry_run(
@@ -107,6 +108,7 @@ def _show(found: Estimate, console: Console, how: str) -> None:
         "at": f"{found.mfu:.0%} MFU ({how}) of {found.peak_flops / 1e12:,.0f} TFLOP/s a GPU",
         "tokens a day": f"{found.tokens_per_day / 1e9:,.2f} billion, so {found.days:,.1f} days",
     }
+    rows["what takes longest"] += f", bound by {BOUNDS[rows['what takes longest']]}"
     table = Table(show_header=False, box=None)
     table.add_column(no_wrap=True)
     for name, value in rows.items():

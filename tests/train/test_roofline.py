@@ -10,7 +10,7 @@ from reelmill.config import override
 from reelmill.pipelines.cli import app
 from reelmill.train.dryrun import Machine, estimate
 from reelmill.train.recipes import recipe
-from reelmill.train.roofline import SHARES, Rates, between_products, step_parts
+from reelmill.train.roofline import BOUNDS, SHARES, Rates, between_products, step_parts
 
 EMU3 = override(recipe("emu3_stage1"), ["model.vocab_size=184622", "data.batch_rows=64"])
 RATES = Rates()
@@ -71,9 +71,23 @@ def test_across_nodes_each_node_s_copy_is_faster_and_the_dry_run_says_so():
     assert not copies[name] and copies["gradients of copies"] > 0
     said = CliRunner().invoke(app, ["train", "emu3_stage1", "--dry-run", "--gpus", "64"], catch_exceptions=False).stdout
     assert "With --set parallel.shard=8 a node has a copy of the weights" in said
-    assert "weights and gradients, not hidden" in said and "(predicted)" in said
+    assert "weights and gradients, not hidden, bound by the links' rate" in " ".join(said.split())
+    assert "(predicted)" in said
     one_node = CliRunner().invoke(app, ["train", "1b", "--dry-run", "--gpus", "8"], catch_exceptions=False).stdout
     assert "has a copy" not in one_node
+    assert "products, bound by FLOP/s" in one_node
+    assert BOUNDS.keys() == alone.keys()
+
+
+def test_a_cpu_s_loss_is_counted_operator_by_operator():
+    """512 tokens a chunk, float32: what reads or writes all of a chunk's logits, beside the products."""
+    config = override(EMU3, ['precision="float32"', "data.batch_rows=1"])
+    rates = Rates(flops=1e11, memory=2e10, shares=dict.fromkeys(SHARES, 1.0), device="cpu")
+    found = step_parts(config, 1, TOKENS, rates)
+    logits = TOKENS * 184_622 * 4
+    moved = (found["loss"] - 6 * TOKENS * 184_622 * 4096 / 1e11) * 2e10
+    assert 7 * logits < moved < 7.01 * logits  # three by the log-softmax, two each by the exponential and its scaling
+    assert found["products"] == pytest.approx(parts(EMU3)["products"] / 8 * 989e12 * SHARES["products"] / 1e11)
 
 
 def test_ranks_of_a_layer_talk_within_a_node_where_they_fit():

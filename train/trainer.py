@@ -17,6 +17,7 @@ from reelmill import __version__
 from reelmill.config import to_dict
 from reelmill.train import checkpoint
 from reelmill.train.ahead import Ahead
+from reelmill.train.collector import collected_between_steps
 from reelmill.train.config import TrainConfig
 from reelmill.train.data.batches import Batch
 from reelmill.train.estimate import CONVENTION
@@ -130,8 +131,9 @@ class Trainer:
             self.log_fn(f"all {self.config.steps:,} steps are done; with a larger `steps` the run goes on")
         self._open_log()
         try:
-            with stop_requests(self.out / STOP_FILE if self.ranks.is_first else None) as request:
-                self._train(stop, request)
+            stop_file = self.out / STOP_FILE if self.ranks.is_first else None
+            with stop_requests(stop_file) as request, collected_between_steps() as collect:
+                self._train(stop, request, collect)
         finally:
             self._batches.close()
             self.saver.close()
@@ -146,7 +148,7 @@ class Trainer:
                     tracker.close()
                 self.trackers = trackers(self.out, self.config.log, to_dict(self.config), self.next_step)
 
-    def _train(self, stop: int, request: StopRequest) -> None:
+    def _train(self, stop: int, request: StopRequest, collect: Callable[[int], None]) -> None:
         self.model.train()
         while self.next_step < stop:
             if self.ranks.any(request.signal is not None or self.saver.failed):
@@ -157,6 +159,7 @@ class Trainer:
                 continue
             self._log(made)
             self.next_step += 1
+            collect(self.next_step)
             if warning := self.health.warning():
                 self.log_fn(warning)
             if self.next_step % self.config.validate_every == 0 or self.next_step == self.config.steps:

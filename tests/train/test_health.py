@@ -5,6 +5,10 @@ import multiprocessing
 import time
 from dataclasses import replace
 
+import torch
+
+from reelmill.train import health
+from reelmill.train.parallel import join_ranks
 from reelmill.train.run import train
 
 STEPS = 22
@@ -60,3 +64,18 @@ def test_one_rank_is_never_late(run_folder, toy_config, tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert {(line["slowest_rank"], line["lag_s"]) for line in lines if "loss" in line} == {(0, 0.0)}
     assert not any("has been the last" in line for line in said)
+
+
+def test_the_line_has_the_clock_and_the_temperature_where_nvml_is(monkeypatch):
+    found = {"clock_rate": 1755, "temperature": 61, "max_memory_allocated": 3 * 2**30}
+    for name, value in found.items():
+        monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value if device.index == 3 else None)
+    for has_nvml in (True, False):
+        monkeypatch.setattr(health, "find_spec", lambda name, has=has_nvml: object() if has else None)
+        with join_ranks("cpu") as ranks:
+            watch = health.Health(replace(ranks, device=torch.device("cuda", 3)))
+            with watch.waiting_for_data():
+                pass
+            line = watch.line()
+        assert line["memory_gib"] == 3
+        assert (line.get("gpu_mhz"), line.get("gpu_celsius")) == ((1755, 61) if has_nvml else (None, None))

@@ -6,12 +6,16 @@ import subprocess
 import sys
 import textwrap
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
+import torch
+import torch.distributed as dist
 from rounding import assert_near, training_bound
 
 from reelmill.config import to_toml
 from reelmill.train import checkpoint
+from reelmill.train.parallel import join_ranks
 from reelmill.train.run import train
 
 SCRIPT = """
@@ -43,6 +47,37 @@ def losses_of(out):
     return [line["loss"] for line in lines if "loss" in line], [
         line["validation"] for line in lines if "loss" not in line
     ]
+
+
+def test_on_cuda_a_group_is_bound_to_its_gpu_with_a_time_out_and_a_flight_recorder(monkeypatch):
+    """What is asked of torch, up to the group that only a GPU can make."""
+    asked, devices = {}, []
+
+    class Made(Exception):
+        pass
+
+    def make_group(**options):
+        asked.update(options)
+        raise Made
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_device", devices.append)
+    monkeypatch.setattr(torch.backends.cuda, "enable_cudnn_sdp", lambda enabled: asked.update(cudnn=enabled))
+    monkeypatch.setattr(dist, "init_process_group", make_group)
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    names = ("PYTORCH_CUDA_ALLOC_CONF", "TORCH_FR_BUFFER_SIZE", "TORCH_NCCL_DUMP_ON_TIMEOUT")
+    for name in names:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TORCH_FR_BUFFER_SIZE", "77")  # what a user has set stays
+    with pytest.raises(Made), join_ranks("cuda", 90.0):
+        pass
+    gpu = torch.device("cuda", 3)
+    assert devices == [gpu]
+    assert asked["device_id"] == gpu
+    assert asked["timeout"] == timedelta(seconds=90)
+    assert asked["backend"] == "cpu:gloo,cuda:nccl"
+    assert asked["cudnn"] is False
+    assert [os.environ.pop(name) for name in names] == ["expandable_segments:True", "77", "1"]
 
 
 @pytest.mark.slow

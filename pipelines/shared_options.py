@@ -30,7 +30,11 @@ PromptFile = Annotated[
 ]
 MaxTokens = Annotated[
     int | None,
-    typer.Option(min=1, help="The most tokens to generate [a page: 4096, an answer: 256].", show_default=False),
+    typer.Option(
+        min=1,
+        help="The most tokens to generate [a page: 4096, a task's picture: its codes and 1024, an answer: 256].",
+        show_default=False,
+    ),
 ]
 Fps = Annotated[float, typer.Option(help="Frames per second of a video.")]
 ContextSeconds = Annotated[float, typer.Option(help="How much of the end of a video the model sees at a time.")]

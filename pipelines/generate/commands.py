@@ -30,8 +30,8 @@ from reelmill.pipelines.shared_options import (
 )
 from reelmill.terminal import echo, tell_beside
 
-MAX_TOKENS, ANSWER_TOKENS = 4096, 256
-"""The most tokens of a page and of an answer to `ask`, if neither an option nor a preset says otherwise."""
+ANSWER_TOKENS = 256
+"""The most tokens of an answer to `ask`, if no option says otherwise."""
 
 
 def register(app: typer.Typer) -> None:
@@ -135,7 +135,7 @@ def generate(
         context_seconds=context_seconds,
         interleaved=interleaved,
         task=task,
-        max_tokens=max_tokens or chosen.max_tokens or MAX_TOKENS,
+        max_tokens=max_tokens or chosen.max_tokens or 0,
         preview=preview,
         rows=rows,
         compile=compile,

@@ -21,6 +21,8 @@ from reelmill.tokenize.vision.tokenizer import MAX_PIXELS
 AUTO = "auto"
 """The ratio with which a model writes the size of a picture itself."""
 SQUARE = "1:1"
+PAGE_TOKENS = 4096
+"""The most tokens of a page, if neither an option nor a preset says otherwise."""
 MAX_REFERENCES = 3
 """Pictures of a task, as in Emu3.5's released configurations."""
 
@@ -28,8 +30,8 @@ MAX_REFERENCES = 3
 @dataclass(frozen=True, kw_only=True)
 class GenerateOptions:
     """What `reelmill generate` makes for each prompt: a picture, or a video if `seconds` is not 0, or with
-    `interleaved` a page of text and pictures, or the answer in a `task`. `reelmill generate --help` explains each
-    option."""
+    `interleaved` a page of text and pictures, or the answer in a `task`. `max_tokens` 0 is the usual number.
+    `reelmill generate --help` explains each option."""
 
     model: Path
     tokenizer: str | None = None
@@ -45,7 +47,7 @@ class GenerateOptions:
     context_seconds: float = 2.0
     interleaved: bool = False
     task: str | None = None
-    max_tokens: int = 4096
+    max_tokens: int = 0
     preview: str = ""
     rows: int = 16
     compile: bool = False

@@ -18,12 +18,15 @@ from reelmill.eval.generation.loading import find_model, never_drew_unprompted
 from reelmill.eval.generation.media_files import read_clip, read_image, read_media, write_clip
 from reelmill.eval.generation.pages import GrowingPages, write_page
 from reelmill.eval.generation.request import Cost
-from reelmill.eval.generation.studio import PagePart
+from reelmill.eval.generation.studio import PICTURE_TASKS, PagePart
 from reelmill.pipelines.generate.groups import groups_of
-from reelmill.pipelines.generate.options import AUTO, SQUARE, AskOptions, GenerateOptions
+from reelmill.pipelines.generate.options import AUTO, PAGE_TOKENS, SQUARE, AskOptions, GenerateOptions
 from reelmill.pipelines.generate.progress import LiveProgress
 from reelmill.terminal import tell_beside
 from reelmill.tokenize.documents import Header, grid_for_ratio
+
+WORDS = 1024
+"""Room for what a task's answer says or thinks before its picture, and for the picture's header."""
 
 
 def generate(options: GenerateOptions) -> Iterator[str]:
@@ -67,6 +70,8 @@ def _generate(
         mesh=mesh,
         weights=options.weights,
     )
+    pictures = [read_image(path, options.area, studio.vision.spatial) for path in options.images]
+    options = replace(options, max_tokens=_most_tokens(studio, options, pictures))
     settings = {
         "checkpoint": str(model),
         **options.settings(),
@@ -90,7 +95,7 @@ def _generate(
                 growing.update(generated)
 
         for number, result in _results(
-            replace(studio, on_token=on_token, on_draft=progress.update_draft), options, mine
+            replace(studio, on_token=on_token, on_draft=progress.update_draft), options, mine, pictures
         ):
             path = options.path(number)
             if not writes:
@@ -127,12 +132,12 @@ def ask(options: AskOptions) -> str:
     return studio.caption(clip, max_new_tokens=options.max_tokens, sampling=options.sampling)
 
 
-def _results(studio: Studio, options: GenerateOptions, numbers: range) -> Iterator[tuple[int, Clip | list[PagePart]]]:
+def _results(
+    studio: Studio, options: GenerateOptions, numbers: range, pictures: Sequence[Clip]
+) -> Iterator[tuple[int, Clip | list[PagePart]]]:
     """What is generated for each of these prompts, with its number, which is also its random stream: it does not depend
     on which process generates it."""
-    cell = studio.vision.spatial
     prompts = [options.prompts[number] for number in numbers]
-    pictures = [read_image(path, options.area, cell) for path in options.images]
     prefix = pictures[0] if pictures else None
     ending = pictures[1] if len(pictures) > 1 else None
     results: Iterator[tuple[int, Clip | list[PagePart]]]
@@ -179,6 +184,24 @@ def _answers(
                 "tokens; give it more (--max-tokens), or train it on the task"
             )
         yield place, picture
+
+
+def _most_tokens(studio: Studio, options: GenerateOptions, pictures: Sequence[Clip]) -> int:
+    """The most tokens of a page or an answer.
+
+    Where a task's answer is a picture of a known size, what it takes and WORDS before it; ConfigError for fewer than
+    it takes.
+    """
+    size = _task_size(studio, options, pictures) if options.task in PICTURE_TASKS else None
+    if size is None:
+        return options.max_tokens or PAGE_TOKENS
+    picture = studio.vocab.layout.frame_tokens(*size)
+    if 0 < options.max_tokens <= picture:
+        raise ConfigError(
+            f"--max-tokens is {options.max_tokens:,}, and a picture of {size[0]} x {size[1]} codes takes {picture:,} "
+            "and some more around them; give more, leave it out, or take a smaller --area."
+        )
+    return options.max_tokens or picture + WORDS
 
 
 def _task_size(studio: Studio, options: GenerateOptions, pictures: Sequence[Clip]) -> tuple[int, int] | None:

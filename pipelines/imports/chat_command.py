@@ -54,4 +54,5 @@ def import_(
     )
     with resumable():
         import_chats(source, out, how, tell)
-    tell(f"Next: reelmill stats {out} · reelmill verify {out} · reelmill train understanding_stage2 --data {out}")
+    recipe = "emu3_5_sft1 --set init=RUN --set sizes=init" if task_layout else "understanding_stage2"
+    tell(f"Next: reelmill stats {out} · reelmill verify {out} · reelmill train {recipe} --data {out}")

@@ -122,7 +122,19 @@ def train(
         else:
             train_here(settings, show)
     if is_first and not as_json:
-        tell(f'Next: reelmill generate {place} --prompt "a windmill turning on a hill"')
+        task = _task_of(place)
+        tell(f'Next: reelmill generate {place} {task}--prompt "a windmill turning on a hill"')
+
+
+def _task_of(run: Path) -> str:
+    """The option with which a model draws from words that has learned tasks alone."""
+    from reelmill.train.checkpoint import find
+    from reelmill.train.provenance import Training
+
+    place = find(run)
+    training = Training.of(place) if place else None
+    learned = (training and training.learned) or ()
+    return "--task t2i " if "t2i" in learned and "image" not in learned else ""
 
 
 def _fitting(folders: list[Path], selection: list[Selection]) -> tuple[str, list[str]]:

@@ -64,6 +64,15 @@ def test_a_picture_has_the_ratio_asked_for_or_the_models_own(model, tmp_path):
     )
 
 
+def test_a_picture_has_room_for_its_codes_and_for_words_before_it(model, tmp_path):
+    """Of 70 x 70 codes too: more than a page has by default."""
+    asked = ("--task", "t2i", "--prompt", "a disc", "--out", tmp_path / "x.png", "--area")
+    with pytest.raises(ConfigError, match=r"--max-tokens is 4,096, and a picture of 70 x 70 codes takes 4,969"):
+        generate(model, *asked, 280 * 280, "--max-tokens", 4096)
+    assert "x.png: 16x16 pixels" in generate(model, *asked, 16 * 16)
+    assert read_settings(tmp_path / "x.png")["max_tokens"] == 4 * 5 - 1 + 1024
+
+
 def test_an_edit_keeps_the_shape_of_its_picture_under_both_kinds_of_guidance(model, image, tmp_path):
     asked = ("--task", "x2i", "--prompt", "blue", "--image", image, "--area", 16 * 32)
     asked = (*asked, "--guidance", 2, "--image-guidance", 1.5, "--out", tmp_path / "x.png")

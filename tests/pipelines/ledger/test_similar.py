@@ -1,6 +1,7 @@
 """Embeddings of a run folder, `reelmill similar` and semantic duplicates: CLIP's real path with a tiny random model."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries
 from reelmill.pipelines.curate.recipes import load
 from reelmill.pipelines.ledger.similar import similar
+from reelmill.pipelines.report.embedding_map import embedding_map, principal
+from reelmill.pipelines.report.page import write_report
 
 TINY = {
     "embed_dim": 24,
@@ -217,3 +220,39 @@ def test_a_vector_that_is_not_measured_again_stays(tmp_path):
         assert folder.read(folder.unit_path("embeddings", 0)).schema.equals(EMBEDDINGS)
         write_vectors(folder, 0, [{"sample_id": "a", "embedding_model": None}])
         assert not list(blocks(folder, "clip", [0]))
+
+
+def test_the_report_has_a_map_of_all_samples(run):
+    page = write_report(run).page.read_text(encoding="utf-8")
+    with LedgerQueries(run) as ledger:
+        samples = ledger.rows("SELECT uri, status FROM samples")
+    mapped = page[page.index('id="map"') : page.index('id="tokens"')]
+    assert f"{len(samples)} of {len(samples)} samples" in mapped
+    dots = re.findall(r'<circle class="kept"[^>]*><title>([^,]*), kept', mapped)
+    assert sorted(dots) == sorted(row["uri"] for row in samples if row["status"] == "kept")
+    assert len(re.findall("<circle", mapped)) == len(samples)
+
+
+def test_a_folder_without_embeddings_has_no_map(still_run, tmp_path):
+    out = still_run(tmp_path)
+    with LedgerQueries(out) as ledger:
+        assert embedding_map(RunFolder(out), ledger) is None
+
+
+@pytest.mark.parametrize("shape", [(40, 12), (12, 40), (3, 5)])
+def test_the_axes_of_the_map_are_the_principal_ones(shape):
+    vectors = np.random.default_rng(0).normal(size=shape).astype(np.float32) * np.linspace(1, 3, shape[1])
+    places, variance = principal(vectors.astype(np.float32))
+    centered = vectors - vectors.mean(axis=0)
+    left, lengths, _ = np.linalg.svd(centered, full_matrices=False)
+    wanted = left[:, :2] * lengths[:2]
+    # float32 in, and the square of it goes through the eigenvalues.
+    bound = 100 * shape[0] * np.finfo(np.float32).eps * lengths[0]
+    assert np.abs(np.abs(places) - np.abs(wanted)).max() < bound
+    assert variance == pytest.approx((lengths[:2] ** 2).sum() / (lengths**2).sum(), rel=1e-4)
+    assert all(places[np.abs(places[:, axis]).argmax(), axis] > 0 for axis in (0, 1))
+
+
+def test_samples_that_are_all_alike_have_a_map():
+    places, variance = principal(np.ones((5, 4), np.float32))
+    assert variance == 1.0 and not places.any()

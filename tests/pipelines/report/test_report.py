@@ -91,7 +91,8 @@ def test_every_tag_closes_and_ids_are_unique(read):
 def test_the_page_has_its_sections_and_is_made_for_phones(read):
     headings = "".join(read.words)
     sections = [attributes.get("id") for attributes in read.all("section")]
-    expected = ["funnel", "scores", "tokens-seen", "kept", "rejected", "tokens", "failures", "throughput", "card"]
+    expected = ["funnel", "scores", "tokens-seen", "kept", "rejected", "clusters"]
+    expected += ["tokens", "failures", "throughput", "card"]
     assert sections == expected
     assert "Original and reconstruction" in headings
     assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in read.all("meta")
@@ -170,6 +171,21 @@ def test_the_funnel_ends_at_what_is_kept(out, page):
     assert steps[-1]["seconds"] == pytest.approx(found["totals"]["kept_s"])
     assert {step["name"] for step in steps} >= {"exact_duplicate", *rules}
     assert {row["name"] for row in found["refused"]} == {"not_a_video"}
+
+
+def test_copies_stand_beside_what_stays(out, page):
+    with LedgerQueries(out) as ledger:
+        copied = ledger.rows("SELECT * FROM samples WHERE duplicate_cluster IS NOT NULL ORDER BY duplicate_similarity")
+    clusters = {row["duplicate_cluster"] for row in copied}
+    assert 0 < len(clusters) < len(copied)
+    shown = page[page.index('id="clusters"') : page.index('id="tokens"')]
+    kept = sum(row["status"] == "kept" for row in copied)
+    assert f"{len(clusters)} clusters of {len(copied)} samples" in shown and f"{kept} of these are kept" in shown
+    for row in copied:
+        assert row["uri"] in shown
+        is_best = row["sample_id"] == row["duplicate_cluster"]
+        assert is_best == (row["duplicate_similarity"] is None)
+    assert shown.count("similarity 1.000 (exact)") == len(copied) - len(clusters)
 
 
 def test_stages_have_their_cpu_seconds(out, page):

@@ -82,7 +82,8 @@ class Scorer(ABC):
 
     An expensive scorer may look cheaply first. `approximate` maps such a column to the one that holds its relative
     error e, 0 after an exact look: the rules allow for anything between v / (1 + e) and v * (1 + e). Where some
-    value of that range would change whether the recipe's rules keep the sample, `refine` is asked for an exact look.
+    value of that range would change whether the recipe's rules keep the sample, `refine` is asked for a nearer look,
+    and again as long as the verdict is open and the error falls.
     """
 
     columns: ClassVar[Mapping[str, ColumnType]]
@@ -112,5 +113,5 @@ class Scorer(ABC):
         """One dict per sample, in order, with every name of `columns`."""
 
     def refine(self, samples: Sequence[Sample]) -> list[dict[str, Any]]:
-        """The same as `score` by an exact look; asked for where `approximate` columns are too close to a bound."""
+        """As `score`, by a nearer look than `Sample.columns` tell of; by an exact one where they tell of none."""
         return self.score(samples)

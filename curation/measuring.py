@@ -48,8 +48,8 @@ class Measurer:
             if wanted:
                 began = time.process_time()
                 self._take(name, scorer.score, scorer, wanted, batch, rows)
-                if scorer.approximate and (open_ := self._unsettled(wanted, rows)):
-                    self._take(name, scorer.refine, scorer, open_, batch, rows)
+                if scorer.approximate:
+                    self._refine(name, scorer, wanted, batch, rows)
                 self.cpu_s[name] += time.process_time() - began
         for row in rows:
             self._fill_shared(row)
@@ -75,6 +75,15 @@ class Measurer:
             row["skipped"] = " ".join(name for name in skipped if name not in lost) or None
             row["score_error"] = "; ".join(error for error in failed if error.partition(":")[0] not in lost) or None
             self._fill_shared(row)
+
+    def _refine(
+        self, name: str, scorer: Scorer, wanted: list[int], batch: Sequence[Sample], rows: Sequence[dict[str, Any]]
+    ) -> None:
+        """Look again, and nearer, at those of the wanted samples whose verdict is open."""
+        while open_ := self._unsettled(wanted, rows):
+            before = {i: _errors(rows[i], scorer) for i in open_}
+            self._take(name, scorer.refine, scorer, open_, batch, rows)
+            wanted = [i for i in open_ if _errors(rows[i], scorer) < before[i]]
 
     def _take(
         self,
@@ -172,6 +181,11 @@ def _is_worse(row: Mapping[str, Any], known: Mapping[str, Any], scorer: Scorer) 
     """Whether a row has no score of a scorer, or a less exact one than is known."""
     errors = scorer.approximate.values()
     return _has_none(row, scorer) or any((row[error] or 0.0) > (known.get(error) or 0.0) for error in errors)
+
+
+def _errors(row: Mapping[str, Any], scorer: Scorer) -> float:
+    """The sum of the relative errors that a scorer states in a row."""
+    return sum(row[error] or 0.0 for error in scorer.approximate.values())
 
 
 def _is_nan(value: Any) -> bool:

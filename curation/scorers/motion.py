@@ -8,7 +8,7 @@ pairs lie within one sample, so none crosses a cut. Both are None for less than 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, ClassVar, Literal
 
@@ -28,12 +28,26 @@ Flow = npt.NDArray[np.float32]
 SMALLEST_DIS = 64
 RAFT_WEIGHTS = "raft-things"
 GPU_BATCH = 8
+PAIRS_A_CALL = 8
 
-# RAFT's first look on a CPU, and how far from it, as a factor less one, the full look's value is allowed for. Values
-# lie farther off for some clips, but none of those changed sides (`bench/motion_coarse.py`).
-COARSE_SIDE = 128
-COARSE_ITERATIONS = 4
-COARSE_ERROR = 0.75
+
+@dataclass(frozen=True)
+class Look:
+    """How RAFT looks at a clip: at frames of this shorter side, at so many pairs, with so many iterations, in float32
+    or bfloat16; and the relative error that rules allow the value."""
+
+    side: int
+    pairs: int
+    iterations: int
+    error: float
+    bfloat16: bool = False
+
+
+# Looks before the full one on a CPU, each about twice the cost of the one before. The error, as a factor less one, is a
+# margin: values lie farther off for some clips, but none of those changed sides (`bench/motion_coarse.py`).
+ROUGH = (Look(128, 2, 2, 1.5), Look(128, 4, 4, 0.75), Look(192, 4, 6, 0.25))
+# The same margin for a full look in bfloat16.
+BFLOAT16_ERROR = 0.1
 
 
 class DisMotion(Scorer):
@@ -63,9 +77,10 @@ class DisMotion(Scorer):
 class RaftMotion(Scorer):
     """`motion_raft`: RAFT flow; on a CPU over few evenly spaced pairs, on a GPU over all.
 
-    On a CPU a first look at COARSE_SIDE and COARSE_ITERATIONS, a seventh of the cost, is enough for clips that are far
-    from every bound; `motion_raft_side` is the shorter side in pixels at which a clip was measured, `motion_raft_error`
-    the relative error that rules allow its value, 0 after a full look.
+    On a CPU it looks again, each time nearer, as long as a bound is near: `ROUGH`; then fully; then fully in float32.
+    All but the last are in bfloat16 where the processor multiplies such numbers itself; elsewhere the first full look
+    is the last. `motion_raft_side` is the shorter side in pixels at which a clip was measured, `motion_raft_error` the
+    relative error that rules allow its value, 0 after the last look.
     """
 
     columns: ClassVar = {"motion_raft": "DOUBLE", "motion_raft_side": "BIGINT", "motion_raft_error": "DOUBLE"}
@@ -74,7 +89,7 @@ class RaftMotion(Scorer):
     shares: ClassVar = {"motion_score": "motion_raft"}
     precedence: ClassVar = 1
     approximate: ClassVar = {"motion_raft": "motion_raft_error"}
-    version: ClassVar = 1
+    version: ClassVar = 2
 
     @dataclass
     class Config:
@@ -87,7 +102,7 @@ class RaftMotion(Scorer):
         iterations: int = 8
         """RAFT's updates; 8 rank clips as 20 do (Spearman 0.996)."""
         coarse: bool = True
-        """A cheap look first, where pairs are spaced; the full one only where a rule's bound is near."""
+        """Cheap looks first, where pairs are spaced; the full one only where a rule's bound is near."""
         device: Literal["auto", "cpu", "cuda"] = "auto"
         """What it runs on."""
 
@@ -98,39 +113,60 @@ class RaftMotion(Scorer):
         device = self.config.device
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.model = raft.load(weights.path(RAFT_WEIGHTS), device)
-        self.batch = 1 if device == "cpu" else GPU_BATCH
         self.all_pairs = self.config.pairs == "all" or (self.config.pairs == "auto" and device != "cpu")
+        self.coarse = self.config.coarse and not self.all_pairs
+        self.at_once = 1 if device == "cpu" else GPU_BATCH
+        self.model = raft.load(weights.path(RAFT_WEIGHTS), device)
+        self.fast = None
+        if self.coarse and device == "cpu" and raft.has_fast_bfloat16():
+            self.fast = raft.load(weights.path(RAFT_WEIGHTS), device).to(torch.bfloat16)
 
     def score(self, samples: Sequence[Sample]) -> list[dict[str, Any]]:
-        """One dict per sample, of the coarse look where the recipe has one."""
-        coarse = self.config.coarse and not self.all_pairs
-        return [self._look(sample.frames.images, coarse) for sample in samples]
+        """One dict per sample, of the roughest look that the recipe allows."""
+        return [self._measured(sample.frames.images, self._looks(sample)[0]) for sample in samples]
 
     def refine(self, samples: Sequence[Sample]) -> list[dict[str, Any]]:
-        """One dict per sample, of the full look."""
-        return [self._look(sample.frames.images, coarse=False) for sample in samples]
+        """One dict per sample, of the roughest look that is nearer than what its columns tell of; of the last one where
+        they tell of none."""
+        return [self._measured(sample.frames.images, self._nearer(sample)) for sample in samples]
 
-    def _look(self, images: Frames, coarse: bool) -> dict[str, Any]:
+    def _looks(self, sample: Sample) -> list[Look]:
+        """All looks at a sample, the roughest first; the last one is exact."""
+        images, wanted = sample.frames.images, self.config
+        count = max(len(images) - 1, 1)
+        exact = Look(min(images.shape[1:3]), count if self.all_pairs else wanted.spaced, wanted.iterations, 0.0)
+        if not self.coarse:
+            return [exact]
+        fast = self.fast is not None
+        rough = [
+            replace(look, pairs=min(look.pairs, exact.pairs), bfloat16=fast)
+            for look in ROUGH
+            if look.side < exact.side and look.iterations < exact.iterations
+        ]
+        return [*rough, *[replace(exact, error=BFLOAT16_ERROR, bfloat16=True)] * fast, exact]
+
+    def _nearer(self, sample: Sample) -> Look:
+        error = sample.columns.get("motion_raft_error") or 0.0
+        looks = self._looks(sample)
+        return next((look for look in looks if look.error < error), looks[-1])
+
+    def _measured(self, images: Frames, look: Look) -> dict[str, Any]:
         if len(images) < 2:
             return dict.fromkeys(self.columns)
-        count = len(images) - 1
-        first = np.arange(count) if self.all_pairs else evenly_spaced(count, self.config.spaced)
-        side, iterations, error = min(images.shape[1:3]), self.config.iterations, 0.0
-        if coarse and side > COARSE_SIDE and iterations > COARSE_ITERATIONS:
-            side, iterations, error = COARSE_SIDE, COARSE_ITERATIONS, COARSE_ERROR
-        motion = float(np.mean(self._speeds(images, first, side, iterations)) / side)
-        return {"motion_raft": motion, "motion_raft_side": side, "motion_raft_error": error}
+        speeds = self.speeds(images, evenly_spaced(len(images) - 1, look.pairs), look)
+        motion = float(np.mean(speeds) / look.side)
+        return {"motion_raft": motion, "motion_raft_side": look.side, "motion_raft_error": look.error}
 
-    def _speeds(self, images: Frames, first: npt.NDArray[np.intp], side: int, iterations: int) -> list[float]:
-        """Mean length of the flow of each pair that begins at `first`, in pixels of frames of this shorter side."""
+    def speeds(self, images: Frames, first: npt.NDArray[np.intp], look: Look) -> list[float]:
+        """Mean length of the flow of each pair that begins at `first`, in pixels of frames of the look's side."""
+        model = self.fast if look.bfloat16 else self.model
         speeds: list[float] = []
-        for start in range(0, len(first), self.batch):
-            chosen = first[start : start + self.batch]
+        for start in range(0, len(first), PAIRS_A_CALL):
+            chosen = first[start : start + PAIRS_A_CALL]
             needed, place = np.unique([chosen, chosen + 1], return_inverse=True)
-            frames = shrunk(images[needed], side)
+            frames = shrunk(images[needed], look.side)
             begins, ends = place.reshape(2, -1).tolist()
-            flow = raft.flows(self.model, frames, begins, ends, iterations)
+            flow = raft.flows(model, frames, begins, ends, look.iterations, self.at_once)
             speeds += flow.norm(dim=1).mean(dim=(1, 2)).tolist()
         return speeds
 

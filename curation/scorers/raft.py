@@ -72,16 +72,27 @@ def load(checkpoint: Path, device: str = "cpu") -> torch.nn.Module:
     return model.eval().to(device)
 
 
+def has_fast_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 numbers itself; on others they are slower than float32."""
+    import torch
+
+    return torch.cpu._is_avx512_bf16_supported()
+
+
 def flow(model: torch.nn.Module, first: Any, second: Any, iterations: int) -> torch.Tensor:
     """Flow float32 [N, 2, H, W] (x, y in pixels) from uint8 RGB frames `first` to `second`, each [N, H, W, 3]."""
     count = len(first)
-    return flows(model, np.concatenate([first, second]), range(count), range(count, 2 * count), iterations)
+    frames = np.concatenate([first, second])
+    return flows(model, frames, range(count), range(count, 2 * count), iterations, at_once=count)
 
 
-def flows(model: Any, frames: Any, first: Sequence[int], second: Sequence[int], iterations: int) -> torch.Tensor:
+def flows(
+    model: Any, frames: Any, first: Sequence[int], second: Sequence[int], iterations: int, at_once: int
+) -> torch.Tensor:
     """Flow float32 [P, 2, H, W], x and y in pixels, from `frames[first[p]]` to `frames[second[p]]`.
 
-    `frames`: uint8 RGB [N, H, W, 3].
+    `frames`: uint8 RGB [N, H, W, 3]. `at_once`: how many frames, then pairs, are worked on together, which bounds
+    memory. The networks compute in the type of the model's parameters; correlation and flow are float32 always.
 
     torchvision's forward with three things left out that change no flow: the features of a frame that several pairs
     share are made once, the context's part of the GRU's convolutions is the same in all iterations, and only the last
@@ -89,15 +100,20 @@ def flows(model: Any, frames: Any, first: Sequence[int], second: Sequence[int], 
     """
     import torch
 
-    device = next(model.parameters()).device
+    parameter = next(model.parameters())
+    device, dtype = parameter.device, parameter.dtype
     height, width = frames.shape[1:3]
     scale = _scale(height, width)
+    found = []
     with torch.inference_mode():
-        images = _prepare(torch.from_numpy(frames).to(device), scale)
-        maps = model.feature_encoder(images)
-        model.corr_block.build_pyramid(maps[list(first)], maps[list(second)])
-        found = _iterate(model, model.context_encoder(images[list(first)]), iterations)
-        inner = found[:, :, : round(height * scale), : round(width * scale)]
+        images = _prepare(torch.from_numpy(frames).to(device), scale).to(dtype)
+        parts = [images[begin : begin + at_once] for begin in range(0, len(images), at_once)]
+        maps = torch.cat([model.feature_encoder(part).float() for part in parts])
+        for begin in range(0, len(first), at_once):
+            begins, ends = list(first[begin : begin + at_once]), list(second[begin : begin + at_once])
+            model.corr_block.build_pyramid(maps[begins], maps[ends])
+            found.append(_iterate(model, model.context_encoder(images[begins]), iterations))
+        inner = torch.cat(found)[:, :, : round(height * scale), : round(width * scale)]
         if inner.shape[2:] == (height, width):
             return inner
         shape = torch.tensor([width / inner.shape[3], height / inner.shape[2]], device=device).view(1, 2, 1, 1)
@@ -109,18 +125,19 @@ def _iterate(model: Any, encoded: torch.Tensor, iterations: int) -> torch.Tensor
     import torch
     from torchvision.models.optical_flow._utils import make_coords_grid, upsample_flow
 
-    block = model.update_block
+    block, dtype = model.update_block, encoded.dtype
     hidden = torch.tanh(encoded[:, : block.hidden_state_size])
     context = torch.relu(encoded[:, block.hidden_state_size :])
     recurrent = [_Gru(gru, context) for gru in (block.recurrent_block.convgru1, block.recurrent_block.convgru2)]
     start = make_coords_grid(len(encoded), *encoded.shape[2:]).to(encoded.device)
     coarse = torch.zeros_like(start)
     for _ in range(iterations):
-        motion = block.motion_encoder(coarse, model.corr_block.index_pyramid(start + coarse))
+        alike = model.corr_block.index_pyramid(start + coarse)
+        motion = block.motion_encoder(coarse.to(dtype), alike.to(dtype))
         for gru in recurrent:
             hidden = gru(hidden, motion)
-        coarse = coarse + block.flow_head(hidden)
-    flow: torch.Tensor = upsample_flow(coarse, model.mask_predictor(hidden))
+        coarse = coarse + block.flow_head(hidden).float()
+    flow: torch.Tensor = upsample_flow(coarse, model.mask_predictor(hidden).float())
     return flow
 
 

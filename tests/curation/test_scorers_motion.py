@@ -104,7 +104,7 @@ def test_the_flow_is_that_of_torchvisions_forward(model):
         theirs = model(images[[0, 1]], images[[1, 2]], num_flow_updates=2)[-1]
     assert theirs.abs().max() > 1
     assert raft.flow(model, frames[:2], frames[1:], 2).numpy() == pytest.approx(theirs.numpy(), abs=1e-3)
-    assert raft.flows(model, frames, [0, 1], [1, 2], 2).numpy() == pytest.approx(theirs.numpy(), abs=1e-3)
+    assert raft.flows(model, frames, [0, 1], [1, 2], 2, at_once=1).numpy() == pytest.approx(theirs.numpy(), abs=1e-3)
 
 
 @pytest.mark.parametrize(("height", "width"), [(60, 90), (131, 165), (40, 1400)])
@@ -135,17 +135,27 @@ def test_raft_takes_few_pairs_or_all():
     assert score("motion_raft", frames, pairs="spaced", spaced=1) == pytest.approx(last, abs=1e-4)
 
 
-def test_a_coarse_look_says_so_and_how_far_it_may_be_off():
-    scorer = create("motion_raft", {"iterations": 6})
+BFLOAT16 = pytest.mark.skipif(not raft.has_fast_bfloat16(), reason="this processor emulates bfloat16, slowly")
+
+
+@pytest.mark.parametrize("bfloat16", [False, pytest.param(True, marks=BFLOAT16)])
+def test_each_look_is_nearer_and_says_how_far_it_may_be_off(monkeypatch, bfloat16):
+    monkeypatch.setattr(raft, "has_fast_bfloat16", lambda: bfloat16)
+    scorer = create("motion_raft")
     scorer.setup()
-    frames = Frames(pan((8, 0), 2, 160, 160), np.arange(2) / 2, np.zeros((0, 3, 8, 8), np.uint8))
-    sample = Sample("s", "i", "video", 0.0, 1.0, 160, 160, 30.0, frames)
-    (coarse,), (full,) = scorer.score([sample]), scorer.refine([sample])
-    assert (coarse["motion_raft_side"], full["motion_raft_side"]) == (128, 160)
-    assert coarse["motion_raft_error"] > 0 == full["motion_raft_error"]
-    assert coarse["motion_raft"] == pytest.approx(8 / 160, rel=0.1)
-    assert full["motion_raft"] == pytest.approx(8 / 160, rel=0.05)
-    assert score("motion_raft", frames.images, iterations=6, coarse=False) == full["motion_raft"]
+    frames = Frames(pan((8, 0), 2, 200, 200), np.arange(2) / 2, np.zeros((0, 3, 8, 8), np.uint8))
+    sample = Sample("s", "i", "video", 0.0, 1.0, 200, 200, 30.0, frames)
+    (exact,) = scorer.refine([sample])
+    looks = scorer.score([sample])
+    while looks[-1]["motion_raft_error"]:
+        sample.columns.update(looks[-1])
+        looks += scorer.refine([sample])
+    assert [look["motion_raft_side"] for look in looks] == [128, 128, 192, *[200] * (1 + bfloat16)]
+    assert [look["motion_raft_error"] for look in looks] == [1.5, 0.75, 0.25, *[0.1] * bfloat16, 0.0]
+    assert [look["motion_raft"] for look in looks] == pytest.approx([8 / 200] * len(looks), rel=0.1)
+    assert [look["motion_raft"] for look in looks[2:]] == pytest.approx([8 / 200] * len(looks[2:]), rel=0.03)
+    assert looks[-1] == exact
+    assert score("motion_raft", frames.images, coarse=False) == exact["motion_raft"]
 
 
 @given(count=st.integers(1, 500), wanted=st.integers(1, 20))

@@ -64,7 +64,7 @@ class Exact(Scorer):
 
 
 class Rough(Scorer):
-    """Looks twice where a bound is near; gives the brightness, first rounded to hundreds."""
+    """Looks up to three times where a bound is near; gives the brightness, first rounded to hundreds, then to tens."""
 
     columns: ClassVar = {"rough": "DOUBLE", "rough_error": "DOUBLE"}
     shares: ClassVar = {"motion_score": "rough"}
@@ -74,7 +74,12 @@ class Rough(Scorer):
         return [{"rough": round(self.mean(sample), -2), "rough_error": 0.5} for sample in samples]
 
     def refine(self, samples):
-        return [{"rough": self.mean(sample), "rough_error": 0.0} for sample in samples]
+        return [self.nearer(sample) for sample in samples]
+
+    def nearer(self, sample):
+        if sample.columns.get("rough_error") == 0.5:
+            return {"rough": round(self.mean(sample), -1), "rough_error": 0.1}
+        return {"rough": self.mean(sample), "rough_error": 0.0}
 
     @staticmethod
     def mean(sample):
@@ -242,14 +247,15 @@ def test_a_dear_scorer_skips_what_is_lost(child):
     [
         ({}, [(100.0, 0.5), (200.0, 0.5)]),
         ({"min": 40.0}, [(100.0, 0.5), (200.0, 0.5)]),
-        ({"min": 80.0}, [(90.0, 0.0), (200.0, 0.5)]),
-        ({"min": 80.0, "max": 290.0}, [(90.0, 0.0), (210.0, 0.0)]),
+        ({"min": 80.0}, [(90.0, 0.1), (200.0, 0.5)]),
+        ({"min": 88.0}, [(91.0, 0.0), (200.0, 0.5)]),
+        ({"min": 88.0, "max": 290.0}, [(91.0, 0.0), (210.0, 0.1)]),
         ({"max": 500.0}, [(100.0, 0.5), (200.0, 0.5)]),
     ],
 )
 def test_an_approximate_value_is_enough_far_from_every_bound(child, rule, values):
     rules = {"motion": Rule("motion_score", **rule)} if rule else {}
-    messages = [clip(0.0, 90), clip(2.0, 210), ({"type": "item", **FACTS}, {})]
+    messages = [clip(0.0, 91), clip(2.0, 211), ({"type": "item", **FACTS}, {})]
     scorer, _, found = scored(child, messages, {"r": {"use": use(Rough)}}, rules)
     assert [(row["rough"], row["rough_error"]) for row in found] == values
     assert [row["motion_score"] for row in found] == [value for value, _ in values]

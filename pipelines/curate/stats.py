@@ -11,6 +11,7 @@ from reelmill.config import nearest, read_toml
 from reelmill.errors import ConfigError
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries
+from reelmill.pipelines.report.gather import COST
 from reelmill.pipelines.tables import print_table
 from reelmill.terminal import say
 
@@ -48,7 +49,8 @@ def gather(out: Path, selection: str = "default") -> dict[str, list[dict[str, An
         known = [row["selection"] for row in ledger.rows("SELECT DISTINCT selection FROM verdicts")]
         if known and selection not in known:
             raise ConfigError(f"no selection {selection!r} in {out}; {nearest(selection, known)}")
-        return {n: ledger.rows(query, [selection] if "$1" in query else []) for n, query in _QUERIES.items()}
+        found = {n: ledger.rows(query, [selection] if "$1" in query else []) for n, query in _QUERIES.items()}
+        return found | {"cost": ledger.rows(COST, [selection]) if ledger.has("timings") else []}
 
 
 def print_stats(out: Path, console: Console, selection: str = "default") -> None:
@@ -68,6 +70,8 @@ def print_stats(out: Path, console: Console, selection: str = "default") -> None
     for name, title in titles.items():
         if found[name]:
             print_table(console, found[name], title)
+    if found["cost"]:
+        print_table(console, [_shown_cost(row) for row in found["cost"]], "CPU-seconds of the workers")
     if found["failures"]:
         print_table(console, found["failures"], "Kept samples without tokens")
     (unscored,) = found["unscored"]
@@ -78,6 +82,12 @@ def print_stats(out: Path, console: Console, selection: str = "default") -> None
             head=f"The aesthetic rule is OFF for {unscored['samples']} kept samples:",
             style="bold yellow",
         )
+
+
+def _shown_cost(row: dict[str, Any]) -> dict[str, Any]:
+    kept = row["cpu_s_a_kept_minute"]
+    shown = {"move": row["move"], "stage": row["stage"], "cpu_s": round(row["cpu_s"], 1)}
+    return shown if kept is None else shown | {"a minute of kept video": round(kept, 1)}
 
 
 def _judges_taste(out: Path) -> bool:

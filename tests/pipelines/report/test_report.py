@@ -197,6 +197,18 @@ def test_stages_have_their_cpu_seconds(out, page):
     assert "The floor is plainly decoding" in page
 
 
+def test_stages_have_their_cost_of_a_minute_of_kept_video(out, page, monkeypatch, capsys):
+    reelmill = CommandLine(monkeypatch, capsys)
+    found = json.loads(reelmill("stats", out, "--json").out)
+    kept = sum(row["seconds"] for row in found["funnel"] if row["status"] == "kept" and row["video"])
+    rows = {(row["move"], row["stage"]): row for row in found["cost"]}
+    for stage in (("score", "decode and cut"), ("tokenize", "encode")):
+        row = rows[stage]
+        assert row["cpu_s_a_kept_minute"] == pytest.approx(60 * row["cpu_s"] / kept, rel=0.01)  # `seconds` is rounded
+    assert "a minute of kept video" in page
+    assert "a minute of kept video" in reelmill("stats", out).out
+
+
 def test_a_dump_that_is_gone_leaves_tiles_that_say_so(out, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(out, copy)

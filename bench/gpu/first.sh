@@ -32,7 +32,8 @@ part machine 20 "$PYTHON" -c '
 import torch
 print(torch.__version__, torch.version.cuda, torch.cuda.get_device_name(), torch.cuda.get_device_capability())
 print(torch.cuda.get_device_properties(0))'
-part tests 150 "$PYTHON" -m pytest -q -m gpu -p no:cacheprovider tests/train tests/eval tests/tokenize
+part tests 150 "$PYTHON" -m pytest -q -m gpu -p no:cacheprovider tests/train tests/eval tests/tokenize \
+    tests/curation
 part attention 60 "$PYTHON" bench/gpu/attention.py --repeat 5
 part lengths 60 "$PYTHON" bench/gpu/lengths.py
 part cache 30 "$PYTHON" bench/gpu/cache.py

@@ -1,12 +1,15 @@
 """Drawing on one GPU: tokens a second of recipe `small` beside transformers; the seconds of Emu3's 720 x 720 picture.
 
     python bench/gpu/generate.py [--images 4] [--height 24] [--width 29] [--side 90] [--skip-peer] [--skip-large]
+        [--rate 4.8e12] [--weights int8]
 
 Random weights, bfloat16, guidance 3 (two rows a picture), top-k 2,048, Emu3's constraint. Steps are plain, replayed as
 CUDA graphs, and compiled and replayed; of each the first time, with capturing and compiling, and the second. The peer
 is that of bench/generate.py, plain and compiled (its own `torch.compile` of a static cache's step). The large part
 draws SIDE x SIDE codes with the 8.5 billion parameters of recipe `emu3_stage1` (published for Emu3: 260 s, and 68 s in
-FlagScale). The vision tokenizer's decoding is not in the times. `--device cpu` only tries the script out.
+FlagScale); `--weights` keeps its projections in one byte. Beside each measurement stands the floor: the bytes that its
+passes read, weights and cache, over the memory's RATE in bytes a second (by default an H200's). The vision tokenizer's
+decoding is not in the times. `--device cpu` only tries the script out.
 """
 
 from __future__ import annotations
@@ -23,6 +26,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from generate import CAPTIONS, Emu3ForCausalLM, theirs
 
 from reelmill.eval.generation import Engine, Request, SamplingParams, TokenSampling, image_request
+from reelmill.eval.generation.floor import cache_bytes, weight_bytes
+from reelmill.eval.generation.weight_types import QUANTIZED, quantize
 from reelmill.tokenize.documents import Grammar
 from reelmill.tokenize.vocabulary import Vocabulary
 from reelmill.train.hub import export_model
@@ -58,7 +63,7 @@ def seconds_of(job, device: str) -> float:
 
 
 def measure(
-    name: str, model: Decoder, vocab: Vocabulary, requests: list[Request], device: str, modes: list[str]
+    name: str, model: Decoder, vocab: Vocabulary, requests: list[Request], device: str, modes: list[str], rate: float
 ) -> None:
     tokens = sum(request.max_new_tokens for request in requests)
     rows = sum(len(request.prompts) for request in requests)
@@ -74,11 +79,13 @@ def measure(
             while not engine.is_idle:
                 engine.step()
 
-        first, second = (seconds_of(draw, device) for _ in range(2))
+        first, passes = seconds_of(draw, device), engine.passes
+        second, passes = seconds_of(draw, device), engine.passes - passes
+        floor = (passes * weight_bytes(model, vocab) + cache_bytes(model, requests)) / rate
         peak = torch.cuda.max_memory_allocated() / 2**30 if device == "cuda" else 0.0
         print(
             f"{name}, {mode:24} first {first:8.2f} s, then {second:8.2f} s, {tokens / second:8.1f} tokens/s, "
-            f"{peak:.1f} GiB",
+            f"{peak:.1f} GiB; reading alone {floor:.2f} s",
             flush=True,
         )
 
@@ -94,6 +101,8 @@ def main() -> None:
     parser.add_argument("--skip-peer", action="store_true")
     parser.add_argument("--skip-large", action="store_true")
     parser.add_argument("--skip-compile", action="store_true")
+    parser.add_argument("--rate", type=float, default=4.8e12)
+    parser.add_argument("--weights", choices=QUANTIZED)
     parser.add_argument("--device", default="cuda")
     args = parser.parse_args()
     if args.device == "cuda":
@@ -109,7 +118,8 @@ def main() -> None:
 
     small = random_decoder(args.recipe, vocab, args.device)
     asked = requests(args.images, args.height, args.width)
-    measure(f"{args.recipe}, {args.images} x {args.height} x {args.width}", small, vocab, asked, args.device, modes)
+    measured = f"{args.recipe}, {args.images} x {args.height} x {args.width}"
+    measure(measured, small, vocab, asked, args.device, modes, args.rate)
     if not args.skip_peer:
         with tempfile.TemporaryDirectory() as folder:
             export_model(small, vocab, Path(folder), layout="emu3")
@@ -132,8 +142,10 @@ def main() -> None:
     del small
     if not args.skip_large:
         large = random_decoder(args.large, vocab, args.device)
-        measure(f"{args.large}, 1 x {args.side} x {args.side}", large, vocab, requests(1, args.side, args.side),
-                args.device, modes)  # fmt: skip
+        if args.weights:
+            quantize(large, args.weights)
+        measured = f"{args.large} {args.weights or ''}, 1 x {args.side} x {args.side}"
+        measure(measured, large, vocab, requests(1, args.side, args.side), args.device, modes, args.rate)
 
 
 if __name__ == "__main__":

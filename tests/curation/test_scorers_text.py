@@ -5,6 +5,7 @@ import socket
 import av
 import cv2
 import numpy as np
+import onnxruntime
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
@@ -212,6 +213,7 @@ def test_a_gpu_that_is_asked_for_is_there_or_that_is_said():
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(ppocr.CUDA not in onnxruntime.get_available_providers(), reason="this onnxruntime is the CPU's")
 def test_a_gpu_finds_the_boxes_of_the_cpu():
     """Within a pixel: it adds in another order, and a box is rounded to whole pixels."""
     pictures = [written(seed, 256, 455) for seed in range(8)]

@@ -63,8 +63,8 @@ class EngineThread:
     which they arrive, and the tokens of one do not depend on the others. `close` must be called. Raises MachineError if
     there is no memory for the cache.
 
-    With `peers`, the ranks that share the model, this is their leader's. An error then ends it, since the ranks no
-    longer agree: `failed` gets it.
+    `cache_tokens`: see `Engine`; requests that have a row then wait in it for room. With `peers`, the ranks that share
+    the model, this is their leader's. An error then ends it, since the ranks no longer agree: `failed` gets it.
     """
 
     def __init__(
@@ -78,6 +78,7 @@ class EngineThread:
         compile: bool = False,
         decoding: Decoding = PLAIN,
         peers: Peers | None = None,
+        cache_tokens: int | None = None,
     ) -> None:
         self.rows, self.capacity, self.queue = rows, capacity, queue
         self.failed: Future[None] = Future()
@@ -91,9 +92,11 @@ class EngineThread:
             compile=compile,
             window=decoding.window,
             pictures=decoding.pictures,
+            cache_tokens=cache_tokens,
         )
         sizes, dtype = model.config, model.embed_tokens.weight.dtype
-        self.cache_bytes = 2 * sizes.layers * rows * capacity * sizes.kv_heads * sizes.head_size * dtype.itemsize
+        self.cache_tokens = cache_tokens or rows * capacity
+        self.cache_bytes = 2 * sizes.layers * self.cache_tokens * sizes.kv_heads * sizes.head_size * dtype.itemsize
         self._numbers = count()
         self._changed = threading.Condition()
         # Everything below is read and written with the lock held. Only the thread touches the engine.
@@ -109,8 +112,8 @@ class EngineThread:
             self._started.result()
         except Exception as error:
             raise MachineError(
-                f"no memory for a cache of {rows} x {capacity:,} tokens, {self.cache_bytes / 2**20:,.0f} MiB "
-                f"({str(error).splitlines()[0]}); lower --rows or --context-tokens"
+                f"no memory for a cache of {self.cache_tokens:,} tokens, {self.cache_bytes / 2**20:,.0f} MiB "
+                f"({str(error).splitlines()[0]}); lower --rows, --context-tokens or --cache-tokens"
             ) from error
 
     def submit(self, requests: Sequence[Request], deliver: Sequence[Deliver], *, drafts: bool = False) -> list[int]:
@@ -180,6 +183,11 @@ class EngineThread:
                 f"{f', {len(request.prompts)} times because of guidance' if request.scales else ''}; this server holds "
                 f"{self.rows} x "
                 f"{self.capacity:,}. Ask for less, or start it with more (--rows, --context-tokens)"
+            )
+        if len(request.prompts) * request.max_length > self.cache_tokens:
+            raise ConfigError(
+                f"prompt and answer can take {request.max_length:,} tokens, {len(request.prompts)} times; this server "
+                f"holds {self.cache_tokens:,}. Ask for less, or start it with more (--cache-tokens)"
             )
 
     def _work(self) -> None:

@@ -128,9 +128,26 @@ class LeadingEngine(Engine):
             return super().step()
 
 
-def follow(model: Decoder, vocab: Vocabulary, peers: Peers, *, rows: int, capacity: int, decoding: Decoding) -> None:
+def follow(
+    model: Decoder,
+    vocab: Vocabulary,
+    peers: Peers,
+    *,
+    rows: int,
+    capacity: int,
+    decoding: Decoding,
+    cache_tokens: int | None = None,
+) -> None:
     """Do what the leader's engine of these sizes does, until it ends. Raises LostRankError if it is gone."""
-    engine = Engine(model, vocab, rows=rows, capacity=capacity, window=decoding.window, pictures=decoding.pictures)
+    engine = Engine(
+        model,
+        vocab,
+        rows=rows,
+        capacity=capacity,
+        window=decoding.window,
+        pictures=decoding.pictures,
+        cache_tokens=cache_tokens,
+    )
     peers.meet()
     engine.capture()
     while (actions := peers.hear()) is not None:

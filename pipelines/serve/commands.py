@@ -45,6 +45,10 @@ def serve(
             help="Tokens of a sequence, prompt included; 0: two pictures (of a model of tasks 13) and 1,024 more."
         ),
     ] = 0,
+    cache_tokens: Annotated[
+        int,
+        typer.Option(help="Tokens that all sequences hold together, on a GPU; 0: --rows x --context-tokens."),
+    ] = 0,
     gallery: Annotated[int, typer.Option(help="Pictures kept in the gallery; 0: none.")] = 500,
     out: Annotated[Path, typer.Option(help="Folder for galleries.")] = Path("drawn"),
     compile: Compile = False,
@@ -76,6 +80,7 @@ def serve(
         rows=rows,
         queue=queue,
         context_tokens=context_tokens,
+        cache_tokens=cache_tokens,
         gallery=gallery,
         out=out,
         preset=chosen,
@@ -97,7 +102,9 @@ def serve(
             listener,
             served_model(studio, model.resolve().name, str(place), config, training, peers) as served,
         ):
-            cache = f"{config.rows} x {served.engine.capacity:,} tokens, {served.engine.cache_bytes / 2**20:,.0f} MiB"
+            tokens = f"{config.rows} x {served.engine.capacity:,} tokens"
+            shared = f", {config.cache_tokens:,} together" if config.cache_tokens else ""
+            cache = f"{tokens}{shared}, {served.engine.cache_bytes / 2**20:,.0f} MiB"
             echo(f"{model}: {cache}{f' on each of {tensor} ranks' if peers else ''}; pictures in {config.out}/")
             echo(f"{address_of(listener, access)}\nCtrl-C ends it.")
             run(serve_app(served, access), listener, served.engine.stop, served.engine.failed)

@@ -47,4 +47,5 @@ def follow_leader(studio: Studio, config: ServeConfig, training: Training | None
         rows=config.rows,
         capacity=config.capacity(studio, training),
         decoding=studio.decoding,
+        cache_tokens=config.cache_tokens or None,
     )

@@ -12,6 +12,7 @@ from typing import Any
 
 from reelmill.errors import ConfigError
 from reelmill.eval.generation import Studio
+from reelmill.eval.generation.cache_view import reads_pages
 from reelmill.eval.generation.engine_thread import EngineThread
 from reelmill.eval.generation.presets import PRESETS, Preset
 from reelmill.eval.generation.shared_engine import Peers
@@ -40,7 +41,8 @@ class ServeConfig:
 
     `area`: the most pixels of a picture. `rows` sequences of `context_tokens` tokens decode at a time (0: two pictures
     and 1,024 tokens of text; of a model that has learned to write pages 13 pictures, but no more than it was trained
-    on), and `queue` more may wait. The newest `gallery` pictures are kept under `out`. `preset`:
+    on), and `queue` more may wait; of a cache in pages they hold at most `cache_tokens` together (0: all they can). The
+    newest `gallery` pictures are kept under `out`. `preset`:
     the sampling of requests that do not state their own. `compile`: see `Engine`.
     """
 
@@ -48,6 +50,7 @@ class ServeConfig:
     rows: int = 16
     queue: int = 64
     context_tokens: int = 0
+    cache_tokens: int = 0
     gallery: int = 500
     out: Path = Path("drawn")
     preset: Preset = PRESETS["none"]
@@ -59,6 +62,7 @@ class ServeConfig:
             ("rows", self.rows, 1),
             ("queue", self.queue, 1),
             ("context-tokens", self.context_tokens, 0),
+            ("cache-tokens", self.cache_tokens, 0),
             ("gallery", self.gallery, 0),
         ):
             if value < least:
@@ -117,6 +121,12 @@ def served_model(
 ) -> Iterator[ServedModel]:
     """Start all that serving a studio needs, and stop it at the end of the `with` block. `peers` share the model."""
     config.check()
+    weight = studio.model.embed_tokens.weight
+    if config.cache_tokens and not reads_pages(weight, studio.model.config.head_size, studio.model.backend):
+        raise ConfigError(
+            f"--cache-tokens is {config.cache_tokens:,}, and here a sequence owns a row of the cache: pages are for "
+            "CUDA in 16 bits, with PyTorch after 2.11. Leave it out; --rows and --context-tokens say how much there is."
+        )
     uploads = UploadDecoder()
     engine = EngineThread(
         studio.model,
@@ -127,6 +137,7 @@ def served_model(
         compile=config.compile,
         decoding=studio.decoding,
         peers=peers,
+        cache_tokens=config.cache_tokens or None,
     )
     gallery = Gallery(config.out, config.gallery)
     room = (engine.capacity - PROMPT_TOKENS) // (config.picture_tokens(studio) + MOVEMENT_TOKENS) - 1

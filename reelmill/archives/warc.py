@@ -29,17 +29,19 @@ from reelmill.opt_outs import opt_out
 PROGRAM = "reelmill"
 MAX_ENCODED = 256 * 1024**2
 """Bytes of a body that is held in memory, since it has encodings."""
+MAX_CUTS = 100
+"""Records that may say that they are longer than the rest of the file: each is read to its end to know it."""
 READ = (WarcRecordType.response, WarcRecordType.resource, WarcRecordType.conversion)
 PAGES = ("text/html", "application/xhtml+xml")
 _DIGESTS = {"sha1": hashlib.sha1, "sha256": hashlib.sha256, "sha512": hashlib.sha512, "md5": hashlib.md5}
 
 
 class _Broken(Exception):
-    """No record begins where one should."""
+    """No record begins where one should; without a problem: one says that it is longer than the rest of the file."""
 
-    def __init__(self, at: int, problem: str) -> None:
+    def __init__(self, at: int, problem: str | None) -> None:
         super().__init__(problem)
-        self.at = at
+        self.at, self.problem = at, problem
 
 
 class Warc(Archive):
@@ -50,6 +52,7 @@ class Warc(Archive):
     def __init__(self, source: Source, *, opt_outs: bool = False) -> None:
         super().__init__(source)
         self._opt_outs = opt_outs
+        self._body: _Body | None = None
 
     def members(self, first: int = 0) -> Iterator[Member | None]:
         """As in the contract. Where a record is broken, a member says so, and the next record is looked for."""
@@ -59,21 +62,27 @@ class Warc(Archive):
                     try:
                         yield from self._records(content, 0, first)
                     except _Broken as broken:
-                        raise Refused(str(broken)) from None
+                        if broken.problem is not None:
+                            raise Refused(broken.problem) from None
                 return
             start: int | None = first
+            cuts = 0
             while start is not None:
                 raw.seek(start)
                 try:
                     yield from self._records(raw, start, first)
                     return
                 except _Broken as broken:
-                    yield Member(broken.at, f"{broken.at}", kind="text", problem=str(broken))
-                    start = _next_start(raw, max(broken.at, start + 1))
+                    if broken.problem is not None:
+                        yield Member(broken.at, f"{broken.at}", kind="text", problem=broken.problem)
+                    cuts += broken.problem is None
+                    if cuts > MAX_CUTS:
+                        raise Refused(f"corrupt_warc: {cuts} records say that they are longer than the file") from None
+                    start = _next_start(raw, max(broken.at, start) + 1)
 
     def _records(self, stream: io.BufferedReader, start: int, first: int) -> Iterator[Member | None]:
         records = ArchiveIterator(stream, parse_http=False)
-        at, size = start - 1, 0
+        at, size, is_compressed = start - 1, 0, compression_of(stream.peek(16)) is not None
         while True:
             try:
                 record = next(records, None)
@@ -83,10 +92,23 @@ class Warc(Archive):
                 return
             if record.stream_pos <= at:
                 raise Refused(f"corrupt_warc: two records begin at byte {at}; compress it record by record")
-            at, size = record.stream_pos, size + record.content_length
-            if size > FREE_BYTES + MAX_RATIO * max(at - start, self.source.size):
-                raise Refused(f"bomb: a file of {self.source.size} bytes has more than {size}")
+            at, self._body = record.stream_pos, None
+            if is_compressed and size + record.content_length > FREE_BYTES + MAX_RATIO * self.source.size:
+                raise _Broken(
+                    at, f"bomb: a file of {self.source.size} bytes has more than {size + record.content_length}"
+                )
             yield self._member(record, at) if at >= first else None
+            taken = self._taken(record, at)
+            size += taken
+            if taken < record.content_length:  # records that it says are its own may follow
+                raise _Broken(at, None)
+
+    def _taken(self, record: WarcRecord, at: int) -> int:
+        """Bytes that a record has; what was not read of them is passed over."""
+        try:
+            return (self._body.taken if self._body is not None else 0) + int(record.reader.consume())
+        except (OSError, ValueError, EOFError) as error:
+            raise _Broken(at + 1, f"corrupt_warc: {brief(error)}") from None
 
     def _member(self, record: WarcRecord, at: int) -> Member | None:
         if record.record_type == WarcRecordType.revisit:
@@ -94,7 +116,7 @@ class Warc(Archive):
         if record.record_type not in READ:
             return None
         known = {"url": record.headers.get("WARC-Target-URI"), "crawled": record.headers.get("WARC-Date")}
-        body = _Body(record)
+        body = self._body = _Body(record)
         if body.head is not None and body.head.status != 200:
             self.pass_over(f"responses of status {body.head.status}")
             return None
@@ -141,7 +163,7 @@ class _Body:
     def __init__(self, record: WarcRecord) -> None:
         self._record = record
         self.start = record.reader.read(MAX_HEADER)
-        self._read = len(self.start)
+        self.taken = len(self.start)
         self.head: Head | None = head_of(self.start) if record.is_http else None
         if self.head is not None:
             self.start = self.start[self.head.size :]
@@ -157,7 +179,7 @@ class _Body:
                 digest.update(data)
             yield data
             data = self._record.reader.read(CHUNK_BYTES)
-            self._read += len(data)
+            self.taken += len(data)
         self._check_length()
         if digest is not None and not _agrees(digest.digest(), wanted):
             raise Refused("wrong_digest: its bytes are not those that were crawled")
@@ -167,7 +189,7 @@ class _Body:
         if self._record.content_length > MAX_ENCODED:
             raise Refused(f"too_large: {self._record.content_length} bytes, allowed {MAX_ENCODED}")
         rest = self._record.reader.read(MAX_ENCODED)
-        self._read += len(rest)
+        self.taken += len(rest)
         self._check_length()
         body = self.start + rest
         data = decoded(body, self.head, MAX_ENCODED) if self.head else body
@@ -179,8 +201,8 @@ class _Body:
         return data
 
     def _check_length(self) -> None:
-        if self._read < self._record.content_length:
-            raise Refused(f"truncated: {self._read} bytes of {self._record.content_length}")
+        if self.taken < self._record.content_length:
+            raise Refused(f"truncated: {self.taken} bytes of {self._record.content_length}")
 
 
 def _heed(wish: str | None) -> None:

@@ -138,6 +138,26 @@ def test_what_lies_behind_a_broken_record_is_read(tmp_path, picture, compressed)
     assert problems(items)[0] == "" and problems(items)[1] in ("truncated", "corrupt_warc")
 
 
+@pytest.mark.parametrize("compressed", [True, False])
+@pytest.mark.parametrize("length", ["99999", "999999999999"])
+def test_what_lies_behind_a_record_that_says_it_is_longer_than_the_file_is_read(tmp_path, picture, compressed, length):
+    records = [
+        record("https://x.test/1", PAGE, Content_Length=length),
+        record("https://x.test/2", b"fields", kind="metadata", Content_Length=length),
+        record("https://x.test/3", picture, "image/jpeg"),
+    ]
+    items, _ = listed(write_warc(tmp_path / "crawl", records, compressed))
+    assert list(contents(items).values()) == [picture]
+    first = items[0].problem.partition(":")[0]
+    assert first == ("bomb" if compressed and len(length) > 9 else "truncated" if len(length) < 9 else "too_large")
+
+
+def test_many_records_that_say_they_are_longer_than_the_file_end_it(tmp_path):
+    records = [record("https://x.test/1", b"fields", kind="metadata", Content_Length="99999")] * 300
+    items, _ = listed(write_warc(tmp_path / "crawl", records, False))
+    assert problems(items) == ["corrupt_warc"]
+
+
 def test_pages_that_were_made_to_take_long(tmp_path):
     began = time.process_time()
     evil = [b"<a " * 100_000, b"<!--" * 100_000, b"<div><p>" * 900, b"<" * 500_000, b"<b>" * 900 + b"<table>" * 99_000]

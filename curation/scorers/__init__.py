@@ -22,6 +22,7 @@ SCORERS: dict[str, str] = {
     "borders": "reelmill.curation.scorers.borders:Borders",
     "stillness": "reelmill.curation.scorers.stillness:Stillness",
     "camera": "reelmill.curation.scorers.camera:Camera",
+    "watermark": "reelmill.curation.scorers.watermark:Watermark",
     "layout": "reelmill.curation.scorers.layout:Layout",
     "minhash": "reelmill.curation.scorers.minhash:MinHash",
     "aesthetic": "reelmill.curation.scorers.aesthetic:Aesthetic",

@@ -98,6 +98,11 @@ def test_the_columns_are_those_of_the_samples_view():
         "text_frames",
         "thumbnail",
         "vivid_share",
+        "watermark_area",
+        "watermark_bottom",
+        "watermark_left",
+        "watermark_right",
+        "watermark_top",
     ]
 
 

@@ -38,6 +38,7 @@ SCORERS: dict[str, str] = {
     "c4": "reelmill.curation.scorers.c4:C4",
     "fineweb": "reelmill.curation.scorers.fineweb:FineWeb",
     "mps": "reelmill.curation.scorers.preference:MPS",
+    "nsfw": "reelmill.curation.scorers.nsfw:Nsfw",
 }
 
 

@@ -87,6 +87,7 @@ def test_the_columns_are_those_of_the_samples_view():
         "motion_raft_side",
         "mps_score",
         "noise",
+        "nsfw",
         "palette_share",
         "phash",
         "picture_class",

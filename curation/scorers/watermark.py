@@ -108,7 +108,7 @@ def _steady_edges(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_] | None
     steady = (strength >= EDGE) & (steadiness >= STEADY)
     rim = max(round(RIM * min(steady.shape)), 1)
     steady[:rim] = steady[-rim:] = steady[:, :rim] = steady[:, -rim:] = False
-    return steady & _has_corners(middle * steady)
+    return np.asarray(steady & _has_corners(middle * steady), np.bool_)
 
 
 def _has_corners(gradients: Picture) -> npt.NDArray[np.bool_]:
@@ -117,7 +117,7 @@ def _has_corners(gradients: Picture) -> npt.NDArray[np.bool_]:
     side = round(WINDOW * min(right.shape)) | 1
     xx, yy, xy = (cv2.boxFilter(part, -1, (side, side)) for part in (right * right, down * down, right * down))
     spread = np.sqrt((xx - yy) ** 2 + 4 * xy**2)
-    return np.asarray(xx + yy - spread >= CORNERS * (xx + yy + spread))
+    return np.asarray(xx + yy - spread >= CORNERS * (xx + yy + spread), np.bool_)
 
 
 def _moves(steadiness: Picture, frames_with_edge: npt.NDArray[np.int64], frames: int) -> bool:
@@ -142,7 +142,8 @@ def _weighted_median(values: Picture, weights: npt.NDArray[np.int64]) -> float:
 def _gradient(image: npt.NDArray[np.uint8]) -> Picture:
     """Steps of luma [2, H, W], in levels a pixel, to the right and down."""
     luma = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    return np.stack([cv2.Scharr(luma, cv2.CV_32F, 1, 0), cv2.Scharr(luma, cv2.CV_32F, 0, 1)]) / 32
+    steps = np.stack([cv2.Scharr(luma, cv2.CV_32F, 1, 0), cv2.Scharr(luma, cv2.CV_32F, 0, 1)])
+    return np.asarray(steps / 32, np.float32)
 
 
 def _marks(steady: npt.NDArray[np.bool_]) -> list[_Mark]:

@@ -89,6 +89,13 @@ def test_a_clip_scores_its_worst_of_first_middle_and_last(installed, tiny):
     assert installed.score([sample(images[:0])]) == [{"aesthetic_score": None}]
 
 
+@pytest.mark.gpu
+def test_a_gpu_scores_what_a_cpu_scores(installed, tiny):
+    images = pictures(9, seed=2)
+    (row,) = installed.score([sample(images)])
+    assert row["aesthetic_score"] == pytest.approx(min(reference(tiny, images[[0, 4, 8]])), abs=0.01)
+
+
 def test_with_the_weights_the_scorer_is_available(installed):
     assert installed.available() is None
 

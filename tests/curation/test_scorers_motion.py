@@ -224,3 +224,12 @@ def test_raft_on_all_pairs_is_asked_for_on_the_command_line():
     assert raft_assignments("") == []
     with pytest.raises(ConfigError, match="--raft 'most': only `all`"):
         raft_assignments("most")
+
+
+@pytest.mark.gpu
+def test_a_gpu_measures_the_motion_that_a_cpu_measures():
+    """Its convolutions round to TF32's 10 bits, and each of 8 updates goes on from the last."""
+    frames = pan((3, 1), 5)
+    exact = {"pairs": "all", "coarse": False}
+    found, expected = (score("motion_raft", frames, device=device, **exact) for device in ("cuda", "cpu"))
+    assert found == pytest.approx(expected, rel=0.02)

@@ -206,6 +206,18 @@ def test_on_a_gpu_in_bfloat16_batched_and_compiled(tokenizer):
     assert evaluate.psnr(clip, decoded) > evaluate.psnr(clip, tokenizer.decode(tokenizer.encode(clip))) - 0.5
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", [NAME, "reelmill-tok16-s"])
+def test_a_gpu_gives_the_codes_of_a_cpu_but_where_rounding_decides(name):
+    """As tokenizing runs it: float32, whose convolutions round to TF32's 10 bits, pictures together."""
+    pictures = rendered_clip(8, 128, 128)
+    one, other = (load(name, RunConfig(device=device, batch=4)) for device in ("cuda", "cpu"))
+    codes, expected = one.encode_images(pictures), other.encode_images(pictures)
+    assert (codes == expected).mean() > 0.95
+    decoded = [np.stack([other.decode_image(each) for each in some]) for some in (codes, expected)]
+    assert abs(evaluate.psnr(pictures, decoded[0]) - evaluate.psnr(pictures, decoded[1])) < 0.1
+
+
 @pytest.mark.parametrize(("run", "message"), [({"tile": 100}, "tile is 100"), ({"batch": 6}, "batch is 6")])
 def test_impossible_ways_to_run_raise(run, message):
     with pytest.raises(ConfigError, match=message):

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from reelmill.orchestration.planned import PlanReader
 from reelmill.orchestration.recipe import Recipe
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries
-from reelmill.pipelines.curate.remote import objects_at, total
+from reelmill.pipelines.curate.remote import Object, looked_into, objects_at, total
 from reelmill.pipelines.curate.run import CurateOptions, check_curation, plan_dump
 from reelmill.pipelines.curate.survey import Survey, print_survey, survey
 from reelmill.pipelines.tables import print_table
@@ -42,6 +42,8 @@ class Preview:
     scorers: list[str]
     survey: Survey | None = None
     """With `--plan-only`."""
+    at_addresses: dict[str, Survey] = field(default_factory=dict)
+    """Likewise, of each dump at an address: what a part of it says of the whole."""
 
 
 def preview(
@@ -62,7 +64,13 @@ def preview(
             shutil.copyfile(folder.plan_path, planned.plan_path)
         before = planned_rows(planned)
         lines = {str(dump): str(plan_dump(planned, dump, recipe, options)) for dump in dumps if isinstance(dump, Path)}
-        lines |= {dump: f"{total(objects_at(dump))} to copy first" for dump in dumps if isinstance(dump, str)}
+        far = {dump: objects_at(dump) for dump in dumps if isinstance(dump, str)}
+        lines |= {dump: f"{total(found)} to copy first" for dump, found in far.items()}
+        surveys: dict[str, Survey | None] = {}
+        for number, (dump, found) in enumerate(far.items() if with_survey else ()):
+            here = Path(place, f"looked-{number}")
+            said, surveys[dump] = _looked_at(dump, found, here, folder, recipe, options)
+            lines[dump] += said
         if not planned.plan_path.is_file():
             planned.commit(planned.plan_path, PLAN.empty_table())
         done: set[int] = set()
@@ -72,7 +80,24 @@ def preview(
         with planned.plan() as plan:
             waiting, new = _counts(plan, before, done)
             surveyed = survey(plan, done, folder, recipe) if with_survey else None
-    return Preview(lines, new, len(waiting), waiting.total(), list(recipe.score.scorers), surveyed)
+    at_addresses = {dump: found for dump, found in surveys.items() if found is not None}
+    return Preview(lines, new, len(waiting), waiting.total(), list(recipe.score.scorers), surveyed, at_addresses)
+
+
+def _looked_at(
+    dump: str, found: Sequence[Object], place: Path, folder: RunFolder, recipe: Recipe, options: CurateOptions
+) -> tuple[str, Survey | None]:
+    """What a part of a dump at an address says of all of it, and in words which part that is."""
+    looked = looked_into(dump, found, place / "part")
+    if looked is None:
+        return "", None
+    planned = RunFolder(place)
+    plan_dump(planned, looked.path, recipe, options)
+    words = f"; {looked.objects} of them, {looked.bytes / 1e6:,.1f} MB, were looked into"
+    if looked.cut is not None:
+        words = f"; the first {looked.bytes / 1e6:,.1f} MB of one were looked into"
+    with planned.plan() as plan:
+        return words, survey(plan, (), folder, recipe, looked.of_bytes / looked.bytes, looked.cut)
 
 
 def _counts(plan: PlanReader, before: int, done: Collection[int]) -> tuple[Counter[int], list[dict[str, Any]]]:
@@ -94,7 +119,11 @@ def print_preview(found: Preview, console: Console) -> None:
     for dump, line in found.plan.items():
         say(console, f"{dump}: {line}", head="plan")
     if found.survey:
-        print_survey(found.survey, console)
+        if found.survey.formats or found.survey.refused or not found.at_addresses:
+            print_survey(found.survey, console)
+        for dump, there in found.at_addresses.items():
+            say(console, "about, by the part that was looked into", head=dump)
+            print_survey(there, console)
     elif found.new:
         print_table(console, found.new, "New items")
     scorers = ", ".join(found.scorers) or "no scorer"

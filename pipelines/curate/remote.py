@@ -29,6 +29,8 @@ COPIES = "copies"
 _SCHEMES = ("s3", "gs", "az", "https", "http")
 _PART = ".part"
 CHUNK = 8 * 1024**2
+LOOKED_BYTES, LOOKED_OBJECTS = 64 * 1024**2, 256
+"""What `--plan-only` reads of an address, at most."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +72,7 @@ def copied(place: str, out: Path, console: Console) -> Path:
     root = out / COPIES / hashlib.sha256(place.encode()).hexdigest()[:16]
     record = root.with_suffix(".json")
     kept = json.loads(record.read_text())["objects"] if record.is_file() else {}
-    store, name = _opened(place)
-    if name is None and [one.path for one in found] == [PurePosixPath(urlsplit(place).path).name]:
-        store, name = _opened(place, as_one=True)
+    store, name = _store_of(place, found)
     left_out, read = 0, 0
     for one in found:
         target = root / one.path
@@ -90,6 +90,74 @@ def copied(place: str, out: Path, console: Console) -> Path:
     note = f"; {left_out} left out, whose names are no paths" if left_out else ""
     say(console, f"{place}: {len(found)} objects, {size / 1e6:,.1f} MB, {read} read now{note}", head="copy")
     return root / found[0].path if name is not None else root
+
+
+@dataclass(frozen=True)
+class Looked:
+    """A part of what lies at an address, copied to be looked into: `bytes` of its `objects`, of `of_bytes` in all.
+
+    `cut`: the one object that was too large to be taken whole, of which its beginning is here.
+    """
+
+    path: Path
+    objects: int
+    bytes: int
+    of_bytes: int
+    cut: Path | None = None
+
+
+def looked_into(place: str, found: Sequence[Object], root: Path) -> Looked | None:
+    """Copy some of the objects `found` at an address to `root`: drawn by their names, at most LOOKED_BYTES together.
+
+    Where each is larger, the beginning of the smallest. None where there are no bytes.
+    """
+    plain = [one for one in found if _is_plain(one.path) and one.size]
+    if not plain:
+        return None
+    store, name = _store_of(place, found)
+    of_bytes = sum(one.size for one in found)
+    taken = _drawn(plain)
+    with _failures(place):
+        for one in taken:
+            _copy(store, one, root / one.path)
+        if taken:
+            path = root / taken[0].path if name is not None else root
+            return Looked(path, len(taken), sum(one.size for one in taken), of_bytes)
+        least = min(plain, key=lambda one: one.size)
+        cut = root / least.path
+        cut.parent.mkdir(parents=True, exist_ok=True)
+        cut.write_bytes(_beginning(store, least))
+    return Looked(cut, 1, LOOKED_BYTES, of_bytes, cut)
+
+
+def _drawn(found: Sequence[Object]) -> list[Object]:
+    """Objects that fit together into LOOKED_BYTES, in an order that their names draw: the same ones each time."""
+    taken: list[Object] = []
+    left = LOOKED_BYTES
+    for one in sorted(found, key=lambda one: hashlib.sha256(one.path.encode()).digest()):
+        if one.size <= left and len(taken) < LOOKED_OBJECTS:
+            taken.append(one)
+            left -= one.size
+    return taken
+
+
+def _beginning(store: Any, one: Object) -> bytes:
+    import obstore
+
+    data = bytearray()
+    for chunk in obstore.get(store, one.path).stream(min_chunk_size=CHUNK):
+        data += chunk
+        if len(data) >= LOOKED_BYTES:
+            break
+    return bytes(data[:LOOKED_BYTES])
+
+
+def _store_of(place: str, found: Sequence[Object]) -> tuple[Any, str | None]:
+    """The store below an address, and the name in it where what was found there is that one thing."""
+    store, name = _opened(place)
+    if name is None and [one.path for one in found] == [PurePosixPath(urlsplit(place).path).name]:
+        return _opened(place, as_one=True)
+    return store, name
 
 
 def _copy(store: Any, one: Object, target: Path) -> None:

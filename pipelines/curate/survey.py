@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -65,8 +66,19 @@ class Survey:
     languages: list[dict[str, Any]] = field(default_factory=list)
 
 
-def survey(plan: PlanReader, done: Collection[int], folder: RunFolder, recipe: Recipe) -> Survey:
-    """What a plan holds that waits to be scored: its rows outside of the units that are `done`."""
+def survey(
+    plan: PlanReader,
+    done: Collection[int],
+    folder: RunFolder,
+    recipe: Recipe,
+    weight: float = 1.0,
+    cut: Path | None = None,
+) -> Survey:
+    """What a plan holds that waits to be scored: its rows outside of the units that are `done`.
+
+    Numbers are times `weight`, where the plan is of a part of a dump. `cut`: an archive of which only the beginning is
+    here, so that what is wrong with it says nothing.
+    """
     items, size, refused = Counter[tuple[str, str]](), Counter[tuple[str, str]](), Counter[str]()
     hosts = Counter[str]()
     here, here_bytes = Counter[str](), Counter[str]()
@@ -74,6 +86,8 @@ def survey(plan: PlanReader, done: Collection[int], folder: RunFolder, recipe: R
     for part in plan.batches(_COUNTED):
         rows = _waiting(part, done)
         for row in rows.to_pylist():
+            if row["problem"] and cut is not None and row["path"] == str(cut):
+                continue
             if row["problem"]:
                 refused[row["problem"].partition(":")[0]] += 1
                 continue
@@ -85,17 +99,25 @@ def survey(plan: PlanReader, done: Collection[int], folder: RunFolder, recipe: R
                 here_bytes[row["kind"]] += row["size"]
         left = rows.filter(_addressed(rows, known))
         hosts.update(map(_host, left["url"].to_pylist()))
+    sampled = Counter(here)
+    for counter in (items, size, refused, hosts, here, here_bytes):
+        _multiply(counter, weight)
     formats = [
         {"format": form, "kind": kind, "items": items[form, kind], "megabytes": round(size[form, kind] / 1e6, 1)}
         for form, kind in sorted(items)
     ]
     reasons = [{"reason": reason, "items": count} for reason, count in refused.most_common()]
-    hours = _video_hours(_spread(plan, done, "video", here["video"]), here_bytes["video"])
-    languages = _languages(_spread(plan, done, "text", here["text"]), recipe)
+    hours = _video_hours(_spread(plan, done, "video", sampled["video"]), here_bytes["video"])
+    languages = _languages(_spread(plan, done, "text", sampled["text"]), recipe)
     total = items.total() + refused.total()
     cost = _cost(total, hours, here, here_bytes["text"], folder, recipe)
     addresses = _addresses(hosts, folder, recipe.fetch.host_rate)
     return Survey(formats, reasons, hours, *cost, addresses, languages)
+
+
+def _multiply(counter: Counter[Any], weight: float) -> None:
+    for key, count in counter.items():
+        counter[key] = round(count * weight)
 
 
 def print_survey(found: Survey, console: Console) -> None:

@@ -1,6 +1,7 @@
 """Dumps at an address: copied once, gone on with where a copy was cut off, read like any dump."""
 
 import io
+import tarfile
 import zipfile
 
 import pytest
@@ -11,8 +12,10 @@ from rich.console import Console
 
 from reelmill.errors import ConfigError, DataError
 from reelmill.orchestration.views import LedgerQueries
-from reelmill.pipelines.curate import remote
+from reelmill.pipelines.curate import recipes, remote
+from reelmill.pipelines.curate.dry_run import preview, print_preview
 from reelmill.pipelines.curate.remote import copied, is_remote, objects_at
+from reelmill.pipelines.curate.run import CurateOptions
 
 PICTURES = [jpeg(n) for n in range(3)]
 QUIET = Console(file=io.StringIO())
@@ -61,6 +64,42 @@ def said_by_copy(place, out):
     console = Console(file=io.StringIO(), width=200)
     copied(place, out, console)
     return console.file.getvalue()
+
+
+def test_plan_only_looks_into_a_part(tmp_path, bucket, monkeypatch):
+    names = [f"crawl/many/{n}.txt" for n in range(40)]
+    bucket.files |= dict.fromkeys(names, b"The mill grinds slowly, and the wind turns its sails. " * 40)
+    monkeypatch.setattr(remote, "LOOKED_OBJECTS", 10)
+    console = Console(file=io.StringIO(), width=200)
+    loaded = recipes.load(str(light_recipe(tmp_path / "light.toml")))
+    places = ["s3://crawl/many", "s3://crawl/day 1"]
+    found = preview(places, tmp_path / "out", loaded, CurateOptions(), console, with_survey=True)
+    assert len(read(bucket)) == 10 + 4
+    assert found.at_addresses[places[0]].formats == [{"format": ".txt", "kind": "text", "items": 40, "megabytes": 0.1}]
+    assert found.at_addresses[places[0]].languages == [{"language": "en", "texts": 10}]
+    assert {row["kind"]: row["items"] for row in found.at_addresses[places[1]].formats} == {"image": 3, "text": 1}
+    print_preview(found, console)
+    assert "10 of them, 0.0 MB, were looked into" in console.file.getvalue()
+    assert not (tmp_path / "out").exists()
+
+
+def test_plan_only_looks_into_the_beginning_of_an_archive(tmp_path, bucket, monkeypatch):
+    tar = io.BytesIO()
+    with tarfile.open(fileobj=tar, mode="w") as archive:
+        for n in range(50):
+            member = tarfile.TarInfo(f"{n}.jpg")
+            member.size = len(PICTURES[0])
+            archive.addfile(member, io.BytesIO(PICTURES[0]))
+    whole = tar.getvalue()
+    bucket.files["crawl/large/a.tar"] = whole
+    monkeypatch.setattr(remote, "LOOKED_BYTES", len(whole) // 5)
+    loaded = recipes.load(str(light_recipe(tmp_path / "light.toml")))
+    found = preview(["s3://crawl/large"], tmp_path / "out", loaded, CurateOptions(), QUIET, with_survey=True)
+    (there,) = found.at_addresses.values()
+    assert [(row["format"], row["kind"]) for row in there.formats] == [(".tar", "image")]
+    assert there.formats[0]["items"] == pytest.approx(50, abs=6)
+    assert there.refused == []
+    assert "of one were looked into" in found.plan["s3://crawl/large"]
 
 
 def test_one_object(tmp_path, bucket):

@@ -6,6 +6,7 @@ import base64
 import hashlib
 from dataclasses import dataclass
 from importlib.resources import files
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,18 @@ from reelmill.files import write_text
 from reelmill.orchestration.recipe import Recipe, load_recipe
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries
-from reelmill.pipelines.report import card, charts, clusters, floor, gather, narration_page, pairs, sheets, thresholds
+from reelmill.pipelines.report import (
+    card,
+    charts,
+    clusters,
+    floor,
+    gather,
+    narration_page,
+    pairs,
+    sheets,
+    thresholds,
+    veiled,
+)
 from reelmill.pipelines.report.embedding_map import embedding_map
 from reelmill.pipelines.report.pictures import Pictures
 
@@ -50,6 +62,8 @@ def write_report(out: Path, beside: str = "") -> Written:
         mapped = embedding_map(folder, ledger)
         shown = pairs.pairs(ledger, recipe.tokens, run, pictures, beside)
         told = narration_page.told(ledger, out, pictures)
+        tiles = [*kept, *rejected, *chain.from_iterable(copies["shown"]), *shown["pairs"], *chain(*told.values())]
+        hidden = veiled.veiled(ledger, (tile["sample_id"] for tile in tiles))
         decoding = floor.measure(ledger, pictures) if found["timings"] else None
     page = render(
         name=folder.root.name,
@@ -63,6 +77,7 @@ def write_report(out: Path, beside: str = "") -> Written:
         mapped=mapped,
         pairs=shown,
         told=told,
+        veiled=hidden,
         floor=decoding,
     )
     target, readme = folder.root / "report" / "index.html", folder.root / "README.md"

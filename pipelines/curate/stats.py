@@ -11,7 +11,7 @@ from reelmill.config import nearest, read_toml
 from reelmill.errors import ConfigError
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries
-from reelmill.pipelines.report.gather import COST
+from reelmill.pipelines.report.gather import timings
 from reelmill.pipelines.tables import print_table
 from reelmill.terminal import say
 
@@ -50,7 +50,9 @@ def gather(out: Path, selection: str = "default") -> dict[str, list[dict[str, An
         if known and selection not in known:
             raise ConfigError(f"no selection {selection!r} in {out}; {nearest(selection, known)}")
         found = {n: ledger.rows(query, [selection] if "$1" in query else []) for n, query in _QUERIES.items()}
-        return found | {"cost": ledger.rows(COST, [selection]) if ledger.has("timings") else []}
+        # Pictures and texts have no seconds.
+        kept_s = sum(row["seconds"] or 0.0 for row in found["funnel"] if row["status"] == "kept")
+        return found | {"cost": timings(ledger, kept_s)}
 
 
 def print_stats(out: Path, console: Console, selection: str = "default") -> None:

@@ -72,11 +72,15 @@ UNION ALL
 SELECT split_part(reason, ':', 1), stage, count(DISTINCT sample_id), min(reason) FROM failures GROUP BY ALL
 ORDER BY samples DESC, name"""
 
-COST = """SELECT move, stage, sum(items)::BIGINT AS items, sum(media_s) AS media_s, sum(cpu_s) AS cpu_s,
-    60 * sum(cpu_s) / nullif((SELECT sum(end_s - start_s) FROM scored JOIN verdicts v USING (sample_id)
-        WHERE v.selection = $1 AND v.status = 'kept' AND scored.kind = 'video'), 0) AS cpu_s_a_kept_minute
+_TIMINGS = """
+SELECT move, stage, sum(items)::BIGINT AS items, sum(media_s) AS media_s, sum(cpu_s) AS cpu_s
 FROM timings GROUP BY ALL ORDER BY move, cpu_s DESC"""
-"""CPU-seconds of the workers by stage; and how many a minute of video that the selection $1 keeps, or NULL."""
+
+
+def timings(ledger: LedgerQueries, kept_s: float) -> Rows:
+    """CPU-seconds of the workers by stage, and how many a minute of kept video, of which there are `kept_s` seconds."""
+    rows = ledger.rows(_TIMINGS) if ledger.has("timings") else []
+    return [{**row, "cpu_s_a_kept_minute": 60 * row["cpu_s"] / kept_s if kept_s else None} for row in rows]
 
 
 def run_facts(root: Path) -> dict[str, Any]:
@@ -101,7 +105,7 @@ def numbers(ledger: LedgerQueries, rules: Mapping[str, Rule], fingerprint: str) 
         "stated": ledger.rows(_STATED),
         "refused": _bounded(ledger.rows(_REFUSED), ("items",)),
         "errors": _bounded(ledger.rows(_ERRORS), ("samples",)),
-        "timings": ledger.rows(COST, ["default"]) if ledger.has("timings") else [],
+        "timings": timings(ledger, totals["kept_s"]),
     }
 
 

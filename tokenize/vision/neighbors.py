@@ -61,7 +61,7 @@ class Cells:
         """Write into `lowest` [cells, N] how near each cell comes to those queries whose rows stand beside it."""
         for factors, some, found in zip(self.factors, rows, lowest, strict=True):
             if len(some):
-                found[some] = (queries[some] @ factors).amin(1)
+                found.index_copy_(0, some, (queries.index_select(0, some) @ factors).amin(1))
 
     def _first(self, queries: Tensor, lowest: Tensor) -> Tensor:
         """The nearest code of each query, given which cell has it."""
@@ -69,7 +69,7 @@ class Cells:
         rows = _by_cell(lowest.argmin(0), len(self.codes))
         for codes, factors, some in zip(self.codes, self.factors, rows, strict=True):
             if len(some):
-                found[some] = codes[(queries[some] @ factors).argmin(1)]
+                found[some] = codes[(queries.index_select(0, some) @ factors).argmin(1)]
         return found
 
 

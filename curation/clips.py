@@ -18,6 +18,7 @@ from reelmill.media.shown import Shown
 from reelmill.media.source import Source
 
 TICK_FRAMES = 50
+FILTER = "bicubic"
 
 VIDEO_JOB = "reelmill.curation.clips:video_clips"
 IMAGE_JOB = "reelmill.curation.clips:image_clip"
@@ -39,7 +40,7 @@ def video_clips(source: Source, options: dict[str, Any]) -> Iterator[wire.Messag
             frames = np.empty((clip["frames"], clip["height"], clip["width"], 3), np.uint8)
             for k in range(clip["frames"]):
                 decoded = shown.at(clip["start_s"] + k / clip["fps"])
-                frames[k] = renderer.upright(decoded, clip["width"], clip["height"], "bicubic")
+                frames[k] = renderer.upright(decoded, clip["width"], clip["height"], FILTER)
                 if k % TICK_FRAMES == 0:
                     yield wire.tick(decoded.time_s, video.declared_s)
             yield {"type": "clip", "key": clip["key"]}, {"frames": frames}

@@ -12,6 +12,8 @@ from functools import partial
 from itertools import chain, islice
 from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from reelmill.config import free_table, identity, nearest, to_dict
@@ -47,6 +49,7 @@ from reelmill.media import READS_AS
 from reelmill.media.limits import Limits
 from reelmill.media.source import Source, place_of
 
+TakePicture = Callable[[str, float, npt.NDArray[np.uint8]], None]
 BATCH_BYTES = 64 * 1024**2
 
 EXPANDERS = {kind: f"reelmill.curation.expanders.{kind}:expand" for kind in ("video", "image", "text")}
@@ -135,8 +138,10 @@ class ItemScorer:
         config: ScoreConfig,
         rules: Mapping[str, Rule],
         on_position: Callable[[float, float | None], None] | None = None,
+        pictures: Mapping[str, Any] | None = None,
     ) -> None:
-        """`on_position` is told how far in an item the child is (`Child`)."""
+        """`on_position` is told how far in an item the child is (`Child`). `pictures`: what is wanted of key frames for
+        `take_picture` (`expanders/narrated.py`)."""
         self._config = config
         self._schema = samples_schema(score_columns(config))
         self.fingerprint = score_fingerprint(config)
@@ -144,7 +149,10 @@ class ItemScorer:
             **to_dict(config.decode),
             "scenes": to_dict(config.scenes),
             "keyframes": to_dict(config.keyframes),
+            **({"pictures": dict(pictures)} if pictures is not None else {}),
         }
+        self.take_picture: TakePicture = lambda item_id, time_s, frame: None
+        """Is given each picture of a key frame: its item, seconds, uint8 [H, W, 3]."""
         self._measurer = Measurer(make_scorers(config), RuleFilter(rules, judged_schema(score_columns(config))))
         self._child = Child(config.isolation, on_position)
 
@@ -223,9 +231,16 @@ class ItemScorer:
     ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         rows: list[dict[str, Any]] = []
         facts: dict[str, Any] = {}
-        for batch in _batches(item, sidecar, messages, facts):
+        for batch in _batches(item, sidecar, self._without_pictures(item["item_id"], messages), facts):
             rows.extend(self._measurer.measure(batch))
         return self._finished(row, sidecar, rows, facts)
+
+    def _without_pictures(self, item_id: str, messages: Iterator[Message]) -> Iterator[Message]:
+        for body, arrays in messages:
+            if body["type"] == "picture":
+                self.take_picture(item_id, body["time_s"], arrays["frames"][0])
+            else:
+                yield body, arrays
 
     def _finished(
         self, row: Mapping[str, Any], sidecar: Sidecar, rows: list[dict[str, Any]], facts: Mapping[str, Any]

@@ -16,13 +16,17 @@ from reelmill.curation.annotations.config import AnnotationConfig
 from reelmill.curation.clip_messages import Clip, Decoded, decode_clips
 from reelmill.curation.clips import VIDEO_JOB
 from reelmill.curation.narration import Block, joined, keyframe_blocks, sentences, split
+from reelmill.curation.scoring import NARRATED
 from reelmill.isolation.failures import failure_of
 from reelmill.isolation.parent import ItemFailed
 from reelmill.media.source import Source
+from reelmill.orchestration.picture_spool import kept_pictures
+from reelmill.orchestration.recipe import Recipe
 from reelmill.orchestration.tokens import Made, TokenWorker
 from reelmill.orchestration.views import LedgerQueries
-from reelmill.tokenize import documents
+from reelmill.tokenize import documents, vision
 from reelmill.tokenize.documents.writing import Codes, part_ids
+from reelmill.tokenize.layout import EMU3, LAYOUTS
 from reelmill.tokenize.shards import document_row
 
 _ENDS = 2  # BOS and EOS
@@ -65,6 +69,16 @@ class Carried:
     def summaries(self, start_s: float, end_s: float) -> list[str]:
         """Those of what is told from `start_s` to `end_s`."""
         return [text for begins_s, stops_s, text in self.told if begins_s <= end_s and stops_s >= start_s]
+
+
+def wanted_pictures(recipe: Recipe) -> dict[str, Any] | None:
+    """What the score stage is to keep of key frames, as arguments of `code_grid`; None where nothing is."""
+    is_narrated = recipe.tokens.documents == "narrated" and NARRATED in recipe.score.expanders.values()
+    if not (is_narrated and recipe.score.keyframes.keep):
+        return None
+    tokenizer = vision.load(recipe.tokens.tokenizer)
+    layout = LAYOUTS[recipe.tokens.layout] if recipe.tokens.layout else tokenizer.layout
+    return {"area": recipe.tokens.area, "cell": tokenizer.spatial, "whole_pixels": layout != EMU3}
 
 
 class NarratedWorker(TokenWorker):
@@ -121,14 +135,19 @@ class NarratedWorker(TokenWorker):
         return [block for block in frames if block.start_s not in repeated]
 
     def _codes(self, source: Source, sample: dict[str, Any], frames: Sequence[Block]) -> dict[int, Codes]:
-        """Codes [H, W] of each key frame by its index."""
+        """Codes [H, W] of each key frame by its index: of the pictures that were kept, and of those decoded again."""
         if not frames:
             return {}
         size = self._size(sample)
-        clips = [
-            {"key": str(block.frame), "start_s": block.start_s, "fps": 1.0, "frames": 1, **size} for block in frames
-        ]
-        return decode_clips(self._child, VIDEO_JOB, source, self._options, clips, self._encoded)
+        left = {block.start_s: str(block.frame) for block in frames}
+        codes: dict[int, Codes] = {}
+        kept = kept_pictures(self._folder, sample["unit"], sample["item_id"], left, (size["height"], size["width"]))
+        for time_s, picture in kept:
+            codes[int(left.pop(time_s))] = self._tokenizer.encode_image(picture)
+        clips = [{"key": key, "start_s": time_s, "fps": 1.0, "frames": 1, **size} for time_s, key in left.items()]
+        if clips:
+            codes |= decode_clips(self._child, VIDEO_JOB, source, self._options, clips, self._encoded)
+        return codes
 
     def _encoded(self, clips: Iterator[Decoded]) -> dict[int, Codes]:
         return {int(clip["key"]): self._tokenizer.encode_image(frames[0]) for clip, frames in clips}

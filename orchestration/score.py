@@ -22,6 +22,7 @@ from reelmill.orchestration.embeddings import write_vectors
 from reelmill.orchestration.engine import Receipt, Task
 from reelmill.orchestration.fetched import outdated_units, resolved, waiting_units
 from reelmill.orchestration.forgotten import forgotten_hashes, tombstone
+from reelmill.orchestration.picture_spool import PictureSpool
 from reelmill.orchestration.positions import Positions
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.table_files import read_table
@@ -80,7 +81,7 @@ class ScoreWorker:
         self._folder = RunFolder(Path(settings["out"]), settings["epoch"])
         rules = {name: from_dict(Rule, rule) for name, rule in settings["rules"].items()}
         self._config = from_dict(ScoreConfig, settings["score"])
-        self._scorer = ItemScorer(self._config, rules, self._at)
+        self._scorer = ItemScorer(self._config, rules, self._at, settings.get("pictures"))
         self._positions: Positions | None = None
         self._plan = self._folder.plan()
         self._forgotten = forgotten_hashes(self._plan)
@@ -96,6 +97,8 @@ class ScoreWorker:
         unit = task["unit"]
         attempts, self._positions = Attempts(self._folder, unit), Positions(self._folder, unit)
         items, samples = [], []
+        kept = PictureSpool(self._folder, unit)
+        self._scorer.take_picture = kept.add
         planned = resolved(self._folder, unit, self._plan.unit(unit))
         for item, row, rows in self._scored(planned, attempts, self._positions):
             row["sha256"] = row["sha256"] or item.get("fetched_sha256")
@@ -106,6 +109,7 @@ class ScoreWorker:
         schema = self._scorer.samples_schema
         folder = self._folder
         write_vectors(folder, unit, samples)
+        kept.commit()
         folder.commit(folder.unit_path("samples", unit), pa.Table.from_pylist(samples, schema=schema))
         folder.commit(folder.unit_path("timings", unit), self._timings(unit, items, began))
         folder.commit(folder.unit_path("items", unit), pa.Table.from_pylist(items, schema=ITEMS))

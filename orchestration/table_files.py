@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -58,8 +59,8 @@ class OpenTable:
         """Close the file."""
         self._file.close()
 
-    def ranges(self, column: str) -> list[tuple[int, int]]:
-        """The least and the greatest value of a column of integers in each row group."""
+    def ranges(self, column: str) -> list[tuple[Any, Any]]:
+        """The least and the greatest value of a column in each row group."""
         metadata, place = self._file.metadata, self.names.index(column)
         groups = [metadata.row_group(group).column(place).statistics for group in range(metadata.num_row_groups)]
         return [(found.min, found.max) for found in groups]

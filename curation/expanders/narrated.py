@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -10,11 +10,13 @@ import cv2
 import numpy as np
 
 from reelmill.config import from_dict
-from reelmill.curation.expanders.video import RUN, Pass, Scene
+from reelmill.curation.clips import FILTER
+from reelmill.curation.expanders.video import RUN, Pass, Sampled, Scene
 from reelmill.curation.keyframe_picker import Candidate, Keyframe, KeyframePicker
 from reelmill.curation.keyframes import KeyframesConfig, Problem
 from reelmill.isolation import wire
 from reelmill.media.details import no_details
+from reelmill.media.geometry import code_grid
 from reelmill.media.limits import Limits
 from reelmill.media.moving import Moving
 from reelmill.media.opening import open_moving
@@ -23,7 +25,11 @@ from reelmill.media.source import Source
 
 
 def expand(source: Source, options: dict[str, Any]) -> Iterator[wire.Message]:
-    """Samples of a video that end with a scene after `keyframes.span_s`, each after its key frames."""
+    """Samples of a video that end with a scene after `keyframes.span_s`, each after its key frames.
+
+    With `options["pictures"]` (the arguments of `code_grid` beside the size) also pictures of good key frames: what a
+    clip of that frame alone would be (`curation/clips.py`).
+    """
     cv2.setNumThreads(1)
     video = open_moving(source, Limits.of(options))
     try:
@@ -44,6 +50,7 @@ class _Narrated(Pass):
         super().__init__(video, options)
         self._keyframes = from_dict(KeyframesConfig, options["keyframes"])
         self._picker = KeyframePicker(self._keyframes)
+        self._pictures: dict[str, Any] | None = options.get("pictures")
         self._held: list[Keyframe] = []
         self._runs: list[wire.Array] = []
         self._details: dict[float, wire.Array] = {}
@@ -79,6 +86,17 @@ class _Narrated(Pass):
         )
         self._held, self._runs, self._details, self._span = [], [], {}, (end_s, end_s)
 
+    def _shown(self, sampled: Sequence[Sampled]) -> Iterator[wire.Message]:
+        """Pictures of key frames at the size that tokens want, of the frames that are still held."""
+        for one in sampled:
+            if self._pictures is None or one.held is None:
+                continue
+            cell, look = self._pictures["cell"], one.held.look
+            rows, columns = code_grid(look.width, look.height, **self._pictures)
+            if rows and columns:
+                picture = self._renderer.upright(one.held, columns * cell, rows * cell, FILTER)
+                yield {"type": "picture", "time_s": one.time_s}, {"frames": picture[None]}
+
     def _scene(self, scene: Scene) -> Iterator[wire.Message]:
         size, start_s, end_s = self._sizes(), scene.start_s, scene.end_s
         if size != self._size:
@@ -89,6 +107,7 @@ class _Narrated(Pass):
         times = {k.candidate.time_s for k in picked if k.problem is Problem.NONE}
         self._runs += [np.stack(s.run) for s in scene.sampled if s.time_s in times and len(s.run) == RUN]
         self._details |= {s.time_s: s.details for s in scene.sampled if s.time_s in times}
+        yield from self._shown([s for s in scene.sampled if s.time_s in times])
         self._held += picked
         self._span = (self._span[0], end_s)
         if end_s - self._span[0] >= self._keyframes.span_s:

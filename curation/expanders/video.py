@@ -28,19 +28,23 @@ from reelmill.media.source import Source
 
 RUN = 3
 TICK_S = 1.0
+HELD_BYTES = 512 * 1024**2
+"""What decoded frames that are held for pictures of key frames may take: 1.4 MB each at 1280x720."""
 LOOKED_AT = 3
 """Impossible colors are looked for in every third frame and in key frames: the others are predicted from those."""
 
 
 @dataclass
 class Sampled:
-    """A frame that scorers see, squares of its own pixels, and the run of native frames that begins at it."""
+    """A frame that scorers see, squares of its own pixels, and the run of native frames that begins at it. `held`: the
+    frame itself, where pictures of key frames are wanted and there is room."""
 
     index: int
     time_s: float
     image: wire.Array
     details: wire.Array
     run: list[wire.Array] = field(default_factory=list)
+    held: Decoded | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,7 @@ class Pass:
         self._config = from_dict(ScenesConfig, options["scenes"])
         self._renderer = Renderer()
         self._sampler = _Sampler(self._renderer, options["sample_fps"], options["short_side"], options["long_side"])
+        self._sampler.hold = bool(options.get("pictures"))
         self._watcher = Watcher(self._config.fade_threshold)
         self._seen: deque[Seen] = deque()  # the frames since the open scene began
         self._flaws: deque[_Flaw] = deque()  # of those frames
@@ -265,6 +270,8 @@ class _Sampler:
         self._sides = (short_side, long_side)
         self._next = 0
         self._kept: list[Sampled] = []
+        self.hold = False
+        """Whether the sampled frames themselves are held, the last HELD_BYTES of them."""
 
     def feed(self, decoded: Decoded, small: wire.Array) -> None:
         """The next frame, and the BGR picture of it that the cut detectors saw: runs are made of those."""
@@ -273,10 +280,19 @@ class _Sampler:
             self._next = int(decoded.time_s / self._step + 1e-6) + 1
             image = self._renderer.upright(decoded, *fit(look.width, look.height, *self._sides), "fast_bilinear")
             self._kept.append(Sampled(decoded.index, decoded.time_s, image, details(luma(decoded.frame))))
+            if self.hold:
+                self._kept[-1].held = decoded
+                self._let_go(sum(plane.buffer_size for plane in decoded.frame.planes))
         if self._kept:
             last = self._kept[-1]
             if len(last.run) < RUN and decoded.index == last.index + len(last.run):
                 last.run.append(look.orientation.upright(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY)))
+
+    def _let_go(self, frame_bytes: int) -> None:
+        """Hold no more frames than there is room for: the earliest goes. All of one size but for those before a cut."""
+        held = [sampled for sampled in self._kept if sampled.held is not None]
+        for sampled in held[: max(len(held) - HELD_BYTES // max(frame_bytes, 1), 0)]:
+            sampled.held = None
 
     def between(self, start_s: float, end_s: float, cut: int | None) -> list[Sampled]:
         """The frames kept of a span, which stay, without runs that reach frame `cut`."""

@@ -39,8 +39,9 @@ from reelmill.errors import ConfigError, DataError
 from reelmill.isolation.confinement import available
 from reelmill.orchestration import fetch, score
 from reelmill.orchestration.changed import has_changed
-from reelmill.orchestration.engine import stop_ray
+from reelmill.orchestration.engine import Task, stop_ray
 from reelmill.orchestration.listed import planned_rows
+from reelmill.orchestration.picture_spool import drop_pictures
 from reelmill.orchestration.plan import Planned, extend_plan
 from reelmill.orchestration.prune import drop_machine_failures, prune
 from reelmill.orchestration.recipe import Recipe, load_recipe
@@ -106,13 +107,14 @@ def curate(
                     "of them are read: docs/dumps.md"
                 )
             _fetch(runner, options)
-            runner.run("score", score.WORKER, score.score_tasks(locked, runner.score_fingerprint, options.retry))
+            _score(runner, "score", score.score_tasks(locked, runner.score_fingerprint, options.retry))
             prune(locked)
             if "machine" in options.retry:
                 drop_machine_failures(locked)
             speech.hear(runner, retry="machine" in options.retry)
             decide_again(locked, recipe, console)
             complete_selection(runner, DEFAULT)
+            drop_pictures(locked)
             refresh_card(locked)
     finally:
         stop_ray()
@@ -132,7 +134,7 @@ def score_skipped(runner: StageRunner, selection: str) -> None:
     """Score the undecided samples of a selection that a scorer skipped under other rules, and decide again."""
     folder, recipe = runner.folder, runner.recipe
     again = score.requeued_tasks(folder, selection, recipe.rules, recipe.score)
-    if runner.run("score again", score.WORKER, again):
+    if _score(runner, "score again", again):
         write_verdicts(folder, selection, recipe, assignments_of(folder, selection))
 
 
@@ -156,13 +158,22 @@ def complete_selection(runner: StageRunner, selection: str, *, is_second: bool =
         _write_run(folder, recipe, fingerprint, tokenizer)
     if not is_second and has_changed(folder):
         recover(folder, recipe, runner.console)
-        runner.run("score again", score.WORKER, score.score_tasks(folder, runner.score_fingerprint))
+        _score(runner, "score again", score.score_tasks(folder, runner.score_fingerprint))
         decide_again(folder, recipe, runner.console)
         complete_selection(runner, selection, is_second=True)
         return
     speech.require_transcripts(runner, selection)
     annotation.require_annotations(runner, selection)
     caption.require_captions(runner, selection)
+
+
+def _score(runner: StageRunner, stage: str, tasks: list[Task]) -> bool:
+    """Run the score stage; key frames that documents will show are kept."""
+    if not tasks or runner.recipe.tokens.documents != "narrated":
+        return runner.run(stage, score.WORKER, tasks)
+    from reelmill.orchestration.narrated import wanted_pictures
+
+    return runner.run(stage, score.WORKER, tasks, pictures=wanted_pictures(runner.recipe))
 
 
 def _decide_once_more(runner: StageRunner, selection: str) -> None:

@@ -77,6 +77,7 @@ SAMPLES: Kinds = {
         },
         MAX_SAMPLES,
     ),
+    "picture": Kind({"time_s": _SECONDS}, {"frames": ArraySpec("uint8", (1, "H", "W", 3))}, MAX_CLIPS),
     "words": Kind(
         {
             **dict.fromkeys(("first", "last"), _COUNT),

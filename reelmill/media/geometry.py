@@ -54,6 +54,21 @@ def displayed(width: int, height: int, aspect: float, orientation: Orientation) 
     return orientation.swap(max(round(width * aspect), 1), height)
 
 
+def code_grid(width: int, height: int, area: int, cell: int, *, whole_pixels: bool) -> tuple[int, int]:
+    """(rows, columns) of codes, each of `cell` x `cell` pixels, for a picture scaled to an area in pixels.
+
+    0 where it is too narrow for one. Emu3's rule (`calculate_generate_size`) rounds sides to the nearest code, half to
+    even; with `whole_pixels`, as in Emu3.5's (`smart_resize`), fractions of a pixel are dropped, then half goes up.
+    """
+    area = max(area, 0)
+    if not whole_pixels:
+        scale = math.sqrt(area / (width * height))
+        return round(height * scale / cell), round(width * scale / cell)
+    aspect = width / height
+    high = int(math.sqrt(area / aspect))
+    return (high + cell // 2) // cell, (int(high * aspect) + cell // 2) // cell
+
+
 def fit(width: int, height: int, short_side: int, long_side: float = math.inf) -> tuple[int, int]:
     """Size with the aspect kept, shorter side at most `short_side`, longer at most `long_side`, never enlarged."""
     scale = min(1.0, short_side / min(width, height), long_side / max(width, height))

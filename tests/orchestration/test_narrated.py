@@ -102,6 +102,12 @@ def test_documents_hold_pictures_and_sentences_in_order_of_time(out):
     assert tuple(said) == STEPS
 
 
+def test_documents_show_the_pictures_of_the_one_pass(out):
+    (spent,) = rows(out, "SELECT sum(cpu_s) AS s FROM timings WHERE move = 'tokenize' AND stage = 'decode'")
+    assert spent["s"] == 0.0  # nothing was decoded again
+    assert not (out / "pictures").exists()  # they are dropped when the documents are made
+
+
 def test_a_recording_is_its_words(out):
     (row,) = rows(out, "SELECT * FROM tokens WHERE uri = 'radio.wav'")
     assert row["kind"] == "text" and [block["kind"] for block in row["blocks"]] == ["text", "text"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import numpy.typing as npt
 
 from reelmill.draws import uniform_of
 from reelmill.errors import ConfigError, DataError
+from reelmill.media.geometry import code_grid
 from reelmill.tokenize.documents.header import Header, seconds_of
 from reelmill.tokenize.layout import EMU3, Layout
 from reelmill.tokenize.vocabulary import Vocabulary
@@ -118,19 +118,12 @@ def frame_ids(vocab: Vocabulary, codes: Codes) -> Ids:
 def grid_for_ratio(ratio: str, area: int = 518_400, cell: int = 8, layout: Layout = EMU3) -> tuple[int, int]:
     """(h, w) in codes for an aspect ratio "W:H" and an area in pixels; a code covers `cell` x `cell` of them.
 
-    Emu3's rule (`calculate_generate_size`) rounds sides to the nearest code, half to even; Emu3.5's (`smart_resize`)
-    first drops fractions of a pixel, then rounds half up. Raises ConfigError for another ratio or area.
+    The rule is the layout's (`reelmill.media.geometry.code_grid`). Raises ConfigError for another ratio or area.
     """
     w, colon, h = ratio.partition(":")
     if not (colon and all(re.fullmatch("[0-9]{1,6}", side) and int(side) for side in (w, h))):
         raise ConfigError(f'an aspect ratio is "W:H" in whole numbers, such as "16:9", not "{ratio[:40]}"')
-    if layout == EMU3:
-        scale = math.sqrt(area / (int(w) * int(h))) if area > 0 else 0.0
-        rows, columns = round(int(h) * scale / cell), round(int(w) * scale / cell)
-    else:
-        aspect = int(w) / int(h)
-        height = int(math.sqrt(max(0, area) / aspect))
-        rows, columns = (height + cell // 2) // cell, (int(height * aspect) + cell // 2) // cell
+    rows, columns = code_grid(int(w), int(h), area, cell, whole_pixels=layout != EMU3)
     if not (rows and columns):
         raise ConfigError(f"{area} pixels at {ratio} are less than one code of {cell} x {cell} pixels high or wide")
     return rows, columns

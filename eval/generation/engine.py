@@ -133,9 +133,6 @@ class Engine:
             raise ConfigError(f"request {number} needs {needed:,} tokens of cache, more than this engine has.")
         sequence = ActiveSequence(number, request, self.vocab)
         sequence.on_draft = on_draft
-        if self._pictures is not None:
-            with torch.inference_mode():
-                self._pictures.begin(sequence)
         self._waiting.append(sequence)
 
     def cancel(self, number: int) -> None:
@@ -154,7 +151,10 @@ class Engine:
         picture on by a pass."""
         with torch.inference_mode():
             while self._waiting and self._waiting[0].rows <= self.free:
-                rows = self._openings(self._waiting[0])
+                sequence = self._waiting[0]
+                if self._pictures is not None and sequence.picture is None:
+                    self._pictures.begin(sequence)
+                rows = self._openings(sequence)
                 if not self.cache.has_room(rows):
                     break
                 self._start(self._waiting.popleft(), rows)

@@ -8,8 +8,8 @@ put together from those of their pairs: a clip begins at each sampled frame of a
 neighboring ones overlap; a shorter scene is one clip. Each is decided by the rule `motion` as the recipe does it, look
 after look. The baseline is the full look at every clip, in bfloat16 where the processor has it.
 
-Prints what share of clips each look decides, CPU time as a ratio of full looks in float32, how far the values of each
-look lie from the baseline's, and the verdicts that changed.
+Prints, and after each scene writes to FILE, what share of clips each look decides, CPU time as a ratio of full looks in
+float32, how far the values of each look lie from the baseline's, and the verdicts that changed.
 """
 
 from __future__ import annotations
@@ -146,11 +146,14 @@ def main():
     import motion_coarse  # where the scorer, named in the recipe, looks for it
 
     motion_coarse.FLOAT32_EVERY = options.float32
-    found = report(list(measured(options.videos)), recipes.video().rules["motion"])
+    scenes = []
+    for scene in measured(options.videos):
+        scenes.append(scene)
+        found = report(scenes, recipes.video().rules["motion"])
+        if options.json:
+            options.json.write_text(json.dumps(found, indent=1))
     for what, value in found.items():
         print(f"{what}: {value}")
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ def measured(paths):
         row, samples, *_ = scorer.score({**item, "path": str(path), "offset": 0, "size": path.stat().st_size})
         print(f"{path.name}: {len(samples)} scenes {row['reason'] or ''}", flush=True)
         for sample in samples:
-            looks = json.loads(sample["pairs"] or "[]")
+            looks = json.loads(sample.get("pairs") or "[]")
             if looks:
                 yield [(Look(**look), cpu, {int(k): v for k, v in values.items()}) for look, cpu, values in looks]
     scorer.close()

@@ -45,19 +45,19 @@ class Network:
     """The detector at a share of a frame's sides."""
 
     def __init__(self) -> None:
-        self.detector = ppocr.PpOcr()
+        self.detector = ppocr.PpOcr("cpu")
 
     def probability(self, image: np.ndarray, scale: float) -> np.ndarray:
         """Of text, for each pixel of the scaled frame."""
         height, width = (max(round(side * scale / ppocr.STRIDE), 1) * ppocr.STRIDE for side in image.shape[:2])
         small = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2BGR), (width, height), interpolation=cv2.INTER_AREA)
         pixels = ppocr.network_input(small)
-        return self.detector.thread.submit(self.detector._run, pixels).result()
+        return self.detector.thread.submit(self.detector._run, pixels).result()[0]
 
     def finds(self, image: np.ndarray, scale: float = 1.0) -> bool:
         """Whether it finds lines of text."""
         if scale == 1:
-            boxes = self.detector(text.widen_strip(image))
+            [boxes] = self.detector([text.widen_strip(image)])
         else:
             found = list(ppocr._boxes(self.probability(image, scale), *image.shape[:2]))
             boxes = np.stack(found).astype(np.int32) if found else text.NO_BOXES

@@ -90,6 +90,8 @@ scorer.close()
 """
 
 
+CHILDREN = "from reelmill.isolation import child\nfrom reelmill.curation.expanders import image, text, video"
+
 SCORE_STAGE = """
 import sys, tempfile
 from pathlib import Path
@@ -203,11 +205,10 @@ def one_pass(video: Path, folder: Path) -> dict[str, list[str]]:
 def whole_chain(video: Path) -> dict[str, list[str]]:
     """The chain without RAFT, and its processes doing nothing but start."""
     without = "motion_raft aesthetic"
-    children = "from reelmill.isolation import child\nfrom reelmill.curation.expanders import image, text, video"
     return {
         CHAIN: python(SCORE, str(video), without),
         START: python(SCORE.partition("path = ")[0] + "scorer.close()", "", without),
-        CHILD: python(children),
+        CHILD: python(CHILDREN),
     }
 
 
@@ -239,7 +240,8 @@ def compare(what: str, ours: list[float], name: str, others: list[float]) -> Non
 
 def chain(video: Path, folder: Path, rounds: int, pass_only: bool, raft: bool) -> list[Row]:
     """Floors, peers, ours."""
-    measured = measure({**one_pass(video, folder), **({} if pass_only else whole_chain(video))}, rounds)
+    jobs = {**one_pass(video, folder), **({} if pass_only else whole_chain(video))}
+    measured = measure(jobs, rounds)
     runs = {name: [run.cpu for run in done] for name, done in measured.items()}
     for name in (FLOOR, BICUBIC, FFMPEG, SCENEDETECT):
         if name in runs:
@@ -250,7 +252,18 @@ def chain(video: Path, folder: Path, rounds: int, pass_only: bool, raft: bool) -
         busy = [cpu - spent for cpu, spent in zip(runs[CHAIN], idle, strict=True)]
         compare("chain beside starting up", busy, FLOOR, runs[FLOOR])
     if raft:
-        measure({"ours: whole chain": python(SCORE, str(video), "aesthetic")}, 1)
+        with_raft = {
+            "ours: whole chain": python(SCORE, str(video), "aesthetic"),
+            "ours: starting up the chain with RAFT": python(
+                SCORE.partition("path = ")[0] + "scorer.close()", "", "aesthetic"
+            ),
+            CHILD: python(CHILDREN),
+            FLOOR: jobs[FLOOR],
+        }
+        whole, *starts, floor = measure(with_raft, 1).values()
+        busy = whole[0].cpu - sum(start[0].cpu for start in starts)
+        compare("chain with RAFT", [whole[0].cpu], FLOOR, [floor[0].cpu])
+        compare("chain with RAFT beside starting up", [busy], FLOOR, [floor[0].cpu])
     peers = {SCENEDETECT: "PySceneDetect's command", FFMPEG: "ffmpeg, decoding and scaling"}
     work = "one pass over 60 s of 720p: cuts, fades, sampled frames"
     return [row(work, peer, measured[DETECT], measured[name]) for name, peer in peers.items() if name in measured]

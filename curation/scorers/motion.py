@@ -7,6 +7,7 @@ pairs lie within one sample, so none crosses a cut. Both are None for less than 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -119,7 +120,7 @@ class RaftMotion(Scorer):
         self.model = raft.load(weights.path(RAFT_WEIGHTS), device)
         self.fast = None
         if self.coarse and device == "cpu" and raft.has_fast_bfloat16():
-            self.fast = raft.load(weights.path(RAFT_WEIGHTS), device).to(torch.bfloat16)
+            self.fast = copy.deepcopy(self.model).to(torch.bfloat16)
 
     def score(self, samples: Sequence[Sample]) -> list[dict[str, Any]]:
         """One dict per sample, of the roughest look that the recipe allows."""

@@ -28,7 +28,7 @@ from reelmill.terminal import say
 ASKED = 64
 ASKED_S = 30.0
 """Videos whose headers are read and texts whose language is found, and seconds of the clock that each may take."""
-VIDEO_RATE, RAFT_RATE = 0.12, 0.24
+VIDEO_RATE, RAFT_RATE = 0.12, 0.06
 """CPU-seconds a second of 1280x720 video, by bench/curate.py (docs/benchmarks.md): the chain, and RAFT beside it."""
 IMAGE_RATE, DETECTOR_RATE = 0.045, 0.035
 """CPU-seconds a picture of 1024x768 by recipe `image` (docs/benchmarks.md): decoding and what is cheap, and scorer

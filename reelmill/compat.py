@@ -1,4 +1,4 @@
-"""Two things every worker needs before heavy imports: a torchvision that imports, and one thread."""
+"""What heavy packages need of those who use them: a torchvision that imports, one thread, versions of any build."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,20 @@ if TYPE_CHECKING:
 # torch.library keeps a registration only as long as its Library object lives.
 _fragments: list[torch.library.Library] = []
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+GPU_BUILDS = {"onnxruntime": "onnxruntime-gpu"}
+"""Packages that a GPU has under another name."""
+
+
+def installed_version(package: str) -> str:
+    """The version of an installed package, or of its build for GPUs; PackageNotFoundError where there is neither."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        if package not in GPU_BUILDS:
+            raise
+        return version(GPU_BUILDS[package])
 
 
 @cache

@@ -3,8 +3,11 @@
 import os
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError, version
 
 import pytest
+
+from reelmill.compat import installed_version
 
 
 def run(code):
@@ -37,3 +40,15 @@ def test_one_thread_does_not_load_torch():
     assert run("import sys; from reelmill.compat import one_thread; one_thread(); print('torch' in sys.modules)") == [
         "False"
     ]
+
+
+def test_the_build_of_a_package_for_gpus_is_that_package(tmp_path, monkeypatch):
+    """With onnxruntime-gpu in the place of onnxruntime a run knows its version."""
+    assert installed_version("onnxruntime") == version("onnxruntime")
+    described = tmp_path / "onnxruntime_gpu-1.30.2.dist-info" / "METADATA"
+    described.parent.mkdir()
+    described.write_text("Metadata-Version: 2.1\nName: onnxruntime-gpu\nVersion: 1.30.2\n")
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    assert installed_version("onnxruntime") == "1.30.2"
+    with pytest.raises(PackageNotFoundError):
+        installed_version("torch")

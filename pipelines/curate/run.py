@@ -6,13 +6,13 @@ import json
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 from rich.console import Console
 
 import reelmill
 from reelmill import weights
+from reelmill.compat import installed_version
 from reelmill.config import differences, identity, to_toml
 from reelmill.curation import scorers, syntax
 from reelmill.curation.embeddings import EMBEDDINGS
@@ -292,7 +292,7 @@ def _write_run(folder: RunFolder, recipe: Recipe, fingerprint: str, tokenizer: s
         "python": platform.python_version(),
         "platform": platform.platform(),
         "confinement": str(available()) if recipe.score.isolation.confine else "rlimits",
-        "packages": {name: version(name) for name in names},
+        "packages": {name: installed_version(name) for name in names},
         "weights": {name: cards[name].sha256 for name in sorted(used)},
         "vision_tokenizer": {"name": recipe.tokens.tokenizer, "fingerprint": tokenizer},
         "tokens_fingerprint": fingerprint,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import os
 import platform
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,6 +19,8 @@ from rich.console import Console
 
 import reelmill
 from reelmill import weights
+from reelmill.compat import installed_version
+from reelmill.curation.scorers.ppocr import CUDA
 from reelmill.errors import brief
 from reelmill.files import write_atomically
 from reelmill.isolation.confinement import available
@@ -82,7 +85,7 @@ def _versions() -> Iterator[Check]:
     yield Check("reelmill", "ok", reelmill.__version__)
     for name in PACKAGES:
         try:
-            yield Check(name, "ok", version(name))
+            yield Check(name, "ok", installed_version(name))
         except PackageNotFoundError:
             yield Check(name, "bad", "not installed; run `pip install -e .` again")
 
@@ -118,6 +121,19 @@ def _gpu() -> Iterator[Check]:
     for n in range(torch.cuda.device_count()):
         facts = torch.cuda.get_device_properties(n)
         yield Check("gpu", "ok", f"{facts.name}, {facts.total_memory / 1024**3:.0f} GiB, CUDA {torch.version.cuda}")
+
+    if importlib.util.find_spec("onnxruntime"):
+        from onnxruntime import get_available_providers
+
+        yield text_on_gpu(get_available_providers())
+
+
+def text_on_gpu(offered: Sequence[str]) -> Check:
+    """Whether text is looked for on the GPU, by what the installed onnxruntime offers."""
+    if CUDA in offered:
+        return Check("text on a gpu", "ok", "onnxruntime has CUDA's provider")
+    advice = "replace it by onnxruntime-gpu and text is looked for on the GPU"
+    return Check("text on a gpu", "note", f"the installed onnxruntime has {', '.join(offered)}; {advice}")
 
 
 def _ray() -> Iterator[Check]:

@@ -7,6 +7,8 @@ import sys
 
 from command_line import CommandLine
 
+from reelmill.pipelines.doctor.checks import text_on_gpu
+
 
 def doctor(**environment):
     command = [sys.executable, "-m", "reelmill", "doctor", "--json"]
@@ -39,3 +41,9 @@ def test_people_read_lines(monkeypatch, capsys):
     done = CommandLine(monkeypatch, capsys)("doctor")
     assert "decoding" in done.out
     assert done.out.splitlines()[-1].startswith(("all in order", "not in order"))
+
+
+def test_it_says_whether_text_is_looked_for_on_the_gpu():
+    assert text_on_gpu(["CUDAExecutionProvider", "CPUExecutionProvider"]).state == "ok"
+    found = text_on_gpu(["AzureExecutionProvider", "CPUExecutionProvider"])
+    assert found.state == "note" and "replace it by onnxruntime-gpu" in found.message

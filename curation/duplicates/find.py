@@ -9,14 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from reelmill.curation.duplicates import looks
+from reelmill.curation.duplicates import looks, pdq
 from reelmill.curation.duplicates.clips import align
 from reelmill.curation.duplicates.config import CANDIDATES
 from reelmill.curation.duplicates.pair import Pair
 from reelmill.curation.duplicates.pdq import Hashes
 from reelmill.curation.duplicates.pictures import agreement
 from reelmill.curation.duplicates.search import HashTables
-from reelmill.curation.duplicates.windows import VARIANTS, WINDOWS, variants
+from reelmill.curation.duplicates.windows import VARIANTS, WINDOWS, transforms, variants
 
 RADIUS = 64
 """Bits in which the hash of a copy differs, at most, from that of the part of the original that it shows."""
@@ -48,11 +48,13 @@ class Copies:
         counts = [len(look.thumbnails) for look in asked]
         if not sum(counts) or not len(self._evidence):
             return
-        every = variants(np.concatenate([look.thumbnails for look in asked]))
-        every[~np.concatenate([_shown_detail(look) for look in asked])] = 0
-        queries = every.reshape(-1, every.shape[-1])
+        every = transforms(np.concatenate([look.thumbnails for look in asked]))
+        hashes = pdq.hashes(every)
+        hashes[~np.concatenate([_shown_detail(look) for look in asked])] = 0
+        queries = hashes.reshape(-1, pdq.BYTES)
         is_evidence = np.flatnonzero(looks.has_detail(queries))
-        found, entries, _ = self._tables.near(queries[is_evidence], RADIUS)
+        margins = pdq.margins(every).reshape(len(queries), -1)[is_evidence]
+        found, entries, _ = self._tables.near(queries[is_evidence], RADIUS, margins)
         thumbnail, variant = np.divmod(is_evidence[found], len(VARIANTS))
         entries = self._evidence[entries]
         look, first = np.repeat(np.arange(len(asked)), counts), np.repeat(np.cumsum(counts) - counts, counts)

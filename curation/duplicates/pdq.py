@@ -59,6 +59,12 @@ def hashes(frequencies: Luma) -> Hashes:
     return np.packbits(above[..., ::-1], axis=-1)
 
 
+def margins(frequencies: Luma) -> Luma:
+    """[..., 256]: how far each of transforms [..., 16, 16] is from the median, where its bit would be the other."""
+    flat = frequencies.reshape(*frequencies.shape[:-2], FREQUENCIES**2)
+    return np.asarray(np.abs(flat - np.median(flat, axis=-1, keepdims=True)), np.float32)
+
+
 def turned(frequencies: Luma, dihedral: int) -> Luma:
     """Transforms [..., 16, 16] of the same pictures mirrored or turned."""
     found = np.swapaxes(frequencies, -1, -2) if dihedral & 4 else frequencies

@@ -1,7 +1,8 @@
 """A second look at two pictures whose hashes are near: laid over each other, are they the same everywhere?
 
 Two frames of a scene and two shots of a burst have nearly the same low frequencies. Blocks tell them from copies: in a
-copy nearly every block with structure is the same but for compression, and what a caption covers is a small part.
+copy nearly every block with structure is the same but for compression, and in the same place; what a caption covers is
+a small part. Where things or the camera moved, blocks that look the same lie elsewhere.
 """
 
 from __future__ import annotations
@@ -18,11 +19,15 @@ STRUCTURE = 3.0
 """Standard deviation of luma from which on a block has something to compare."""
 SAME = 0.8
 """Correlation from which on two blocks show the same."""
+MOVED = 0.5
+"""Pixels of a thumbnail by which a block of a copy is out of place, at most."""
 SMOOTH = 1.0
 BAND = 2
 """Rows of blocks, of 8, that a caption may cover."""
 FEWEST = 6
 """Blocks with structure without which nothing is proven."""
+DAMPING = 12.0
+"""Squared slope of luma a pixel under which a window's structure is little."""
 _ROUNDS = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 40, 1e-4)
 
 
@@ -39,7 +44,7 @@ def agreement(original: npt.NDArray[np.uint8], copy: npt.NDArray[np.uint8], wind
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     laid = cv2.warpAffine(turned, warp, (side, side), flags=flags)
     is_there = cv2.warpAffine(np.ones_like(turned), warp, (side, side), flags=flags) > 0.99
-    return _same_blocks(laid, shown, is_there)
+    return _same_blocks(laid, shown, is_there, _moves(laid, shown))
 
 
 def _smooth(thumbnail: npt.NDArray[np.uint8]) -> Luma:
@@ -62,9 +67,27 @@ def _aligned(original: Luma, copy: Luma, window: Window, dihedral: int) -> Luma:
     return np.asarray(refined, np.float32)
 
 
-def _same_blocks(some: Luma, others: Luma, is_there: npt.NDArray[np.bool_]) -> float:
-    """Share of the blocks with structure in which two pictures correlate, but for the worst band of them; 0 where there
-    are few such blocks."""
+def _moves(some: Luma, others: Luma) -> Luma:
+    """How many pixels each block [blocks] has moved: one step of Lucas and Kanade (1981) over a window of 12 pixels.
+
+    Along an edge nothing tells how far, and where there is little structure noise would: damped, both count as still.
+    """
+    rows, columns = np.gradient((some + others) / 2)
+    change = (others - _window(others)) - (some - _window(some))
+    xx, xy, yy = (_window(product) for product in (columns**2, columns * rows, rows**2))
+    x, y = _window(columns * change), _window(rows * change)
+    xx, yy = xx + DAMPING, yy + DAMPING
+    moved = np.hypot(yy * x - xy * y, xx * y - xy * x) / (xx * yy - xy**2)
+    return np.asarray(moved[BLOCK // 2 :: BLOCK, BLOCK // 2 :: BLOCK].ravel(), np.float32)
+
+
+def _window(values: Luma) -> Luma:
+    return np.asarray(cv2.boxFilter(np.asarray(values, np.float32), -1, (12, 12)), np.float32)
+
+
+def _same_blocks(some: Luma, others: Luma, is_there: npt.NDArray[np.bool_], moves: Luma) -> float:
+    """Share of the blocks with structure in which two pictures correlate and that have not moved, but for the worst
+    band of them; 0 where there are few such blocks."""
     firsts, seconds, there = (_blocks(values) for values in (some, others, is_there))
     firsts, seconds = (values - values.mean(axis=1, keepdims=True) for values in (firsts, seconds))
     spread = np.sqrt((firsts**2).mean(axis=1)), np.sqrt((seconds**2).mean(axis=1))
@@ -73,7 +96,7 @@ def _same_blocks(some: Luma, others: Luma, is_there: npt.NDArray[np.bool_]) -> f
     rows = len(some) // BLOCK
     structure, same = (
         np.count_nonzero(flags.reshape(rows, -1), axis=1)
-        for flags in (has_structure, has_structure & (together >= SAME))
+        for flags in (has_structure, has_structure & (together >= SAME) & (moves <= MOVED))
     )
     shares = [0.0]
     for band in range(rows - BAND + 1):

@@ -12,13 +12,15 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from reelmill.curation.duplicates.pdq import FREQUENCIES, Hashes, distances
+from reelmill.curation.duplicates.pdq import FREQUENCIES, Hashes, Luma, distances
 
 TABLES = 24
 LEAST_BITS, MOST_BITS = 14, 27
 CROWDED = 4096
 """A key that more hashes share says nothing: they agree in it by being dull."""
 BATCH = 2_000_000
+DOUBTED = 3
+"""Bits of a key that a query is asked with either way."""
 
 Pairs = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]
 
@@ -34,21 +36,36 @@ class HashTables:
         self._draws = _draws(len(index), tables)
         self._sorted = [_sorted(_keys(index, chosen)) for chosen in self._draws]
 
-    def near(self, queries: Hashes, radius: int) -> Pairs:
+    def near(self, queries: Hashes, radius: int, margins: Luma | None = None) -> Pairs:
         """Pairs (query, entry, distance) of queries [Q, 32] and entries that differ in at most `radius` bits.
 
         Each pair once, in order. What is as near as a copy is found almost always, not always (docs/duplicates.md).
+        `margins` [Q, 256], of bit n what it is from being the other: with them each table is asked for the DOUBTED
+        bits of its key that are nearest to that either way.
         """
         found = _none()
         for chosen, (keys, order) in zip(self._draws, self._sorted, strict=True):
-            asked = _keys(queries, chosen)
-            first, last = np.searchsorted(keys, asked, "left"), np.searchsorted(keys, asked, "right")
-            for query, place in _expanded(first, last):
-                entry = order[place].astype(np.int64)
-                apart = distances(queries[query], self._index[entry])
-                is_near = apart <= radius
-                found = _unique([found, (query[is_near], entry[is_near], apart[is_near])], len(self._index))
+            for asked in _probes(_keys(queries, chosen), None if margins is None else margins[:, chosen]):
+                first, last = np.searchsorted(keys, asked, "left"), np.searchsorted(keys, asked, "right")
+                for query, place in _expanded(first, last):
+                    entry = order[place].astype(np.int64)
+                    apart = distances(queries[query], self._index[entry])
+                    is_near = apart <= radius
+                    found = _unique([found, (query[is_near], entry[is_near], apart[is_near])], len(self._index))
         return found
+
+
+def _probes(keys: npt.NDArray[np.uint32], margins: Luma | None) -> Iterator[npt.NDArray[np.uint32]]:
+    """The keys, and with margins [Q, bits] those in which some of the most doubtful bits are turned round (Lv et al.,
+    "Multi-probe LSH", 2007)."""
+    yield keys
+    if margins is None:
+        return
+    doubtful = np.argpartition(margins, DOUBTED, axis=1)[:, :DOUBTED]
+    flips = np.uint32(1) << (margins.shape[1] - 1 - doubtful).astype(np.uint32)
+    for turned in range(1, 1 << DOUBTED):
+        is_turned = np.array([turned >> n & 1 for n in range(DOUBTED)], bool)
+        yield keys ^ np.bitwise_or.reduce(flips[:, is_turned], axis=1)
 
 
 def _sorted(keys: npt.NDArray[np.uint32]) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]:

@@ -36,6 +36,11 @@ VARIANTS: tuple[tuple[int, int], ...] = (
 
 def variants(thumbnails: npt.NDArray[np.uint8]) -> Hashes:
     """Hashes [K, V, 32] of thumbnails [K, side, side], in the order of VARIANTS."""
+    return pdq.hashes(transforms(thumbnails))
+
+
+def transforms(thumbnails: npt.NDArray[np.uint8]) -> Luma:
+    """Likewise the transforms [K, V, 16, 16] that the hashes are of."""
     side = thumbnails.shape[-1]
     samples = thumbnails.astype(np.float32)
     cut = [_transform(side, *cuts) for cuts in _CUTS]
@@ -49,7 +54,7 @@ def variants(thumbnails: npt.NDArray[np.uint8]) -> Hashes:
     every = np.stack([frequencies, pdq.turned(frequencies, 1)], axis=2)
     every = every.reshape(len(samples), -1, pdq.FREQUENCIES, pdq.FREQUENCIES)
     turned = [pdq.turned(frequencies[:, :1], dihedral) for dihedral in range(2, pdq.DIHEDRALS)]
-    return pdq.hashes(np.concatenate([every, *turned], axis=1))
+    return np.concatenate([every, *turned], axis=1)
 
 
 @cache

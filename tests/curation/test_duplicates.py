@@ -96,6 +96,38 @@ def test_copies_of_photographs_are_found_and_nothing_else():
     assert len(wanted & pairs) >= 0.95 * len(wanted), wanted - pairs
 
 
+def test_two_views_of_one_scene_are_no_copies():
+    """A flower before a temple, seen from two places: the flower moves by 4 % of the picture, the temple does not."""
+    temple = cv2.resize(photograph("media-china"), (640, 480))
+    flower = cv2.resize(photograph("media-flower"), (480, 360))
+    mask = np.zeros(flower.shape, np.uint8)
+    cv2.circle(mask, (240, 200), 120, (1, 1, 1), -1)
+
+    def view(left):
+        picture = temple.copy()
+        picture[100:460, left : left + 480] = np.where(mask, flower, picture[100:460, left : left + 480])
+        return picture
+
+    samples = [look("left", view(60)), look("right", view(86)), look("copy", copies.compressed(view(60)))]
+    similar = found(samples)
+    assert similar["copy", "left"] >= 0.85
+    assert similar.get(("left", "right"), 0.0) < 0.85 and similar.get(("copy", "right"), 0.0) < 0.85
+
+
+def test_doubtful_bits_of_a_query_are_asked_either_way():
+    rng = np.random.default_rng(7)
+    transforms = rng.normal(size=(2000, 16, 16)).astype(np.float32)
+    changed = transforms[:300] + 0.35 * rng.normal(size=(300, 16, 16)).astype(np.float32)
+    queries, margins = pdq.hashes(changed), pdq.margins(changed)
+    tables = search.HashTables(pdq.hashes(transforms), tables=8)
+
+    def recall(*asked):
+        found_queries, entries, _ = tables.near(queries, 64, *asked)
+        return np.mean([n in entries[found_queries == n] for n in range(300)])
+
+    assert recall(margins) > 0.97 > recall() + 0.1
+
+
 def test_a_clip_is_found_shifted_cut_out_mirrored_and_at_another_pace():
     """Frames of a moving camera over a photograph, two a second."""
     panorama = cv2.resize(photograph("media-china"), (1280, 854))

@@ -33,8 +33,10 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from reelmill.curation.duplicates import looks, pdq
+from reelmill.curation.duplicates.clusters import Member, judge
 from reelmill.curation.duplicates.config import DuplicatesConfig
 from reelmill.curation.duplicates.find import RADIUS, Copies, Look, best_of, clip_pairs, picture_pairs
+from reelmill.curation.duplicates.pair import Pair
 from reelmill.curation.duplicates.search import HashTables
 from reelmill.curation.interfaces import Frames, Sample
 from reelmill.curation.ledger import PLAN
@@ -227,22 +229,30 @@ def scale(count, share):
     began = time.process_time()
     tables = HashTables(index)
     built = time.process_time() - began
-    pairs = set()
-    for start in range(0, count, 1_000_000):
-        queries, entries, _ = tables.near(index[start : start + 1_000_000], RADIUS)
+    found = []
+    for start in range(0, count, 250_000):
+        queries, entries, _ = tables.near(index[start : start + 250_000], RADIUS)
         queries = queries + start
         differ = queries != entries
-        pairs |= set(zip(queries[differ].tolist(), entries[differ].tolist(), strict=True))
+        found.append(np.stack([queries[differ], entries[differ]], axis=1))
+    pairs = np.concatenate(found)
     asked = time.process_time() - began - built
-    wanted = set(zip(copies.tolist(), originals.tolist(), strict=True))
+    del tables
+    began = time.process_time()
+    members = {str(n): Member(str(n), "kept", 0, 0.0, False, "", str(n)) for n in np.unique(pairs).tolist()}
+    verdicts = judge((Pair(str(a), str(b), 1.0, "pdq") for a, b in pairs.tolist() if a < b), members)
+    groups = len({verdict.cluster for verdict in verdicts})
+    clustered = time.process_time() - began
+    numbers = pairs[:, 0] * count + pairs[:, 1]
+    recall = np.isin(copies * count + originals, numbers).mean()
     began = time.process_time()
     some = min(count, 100_000_000 // count)
     for query in range(some):
         np.flatnonzero(pdq.distances(index, index[query]) <= RADIUS)
     brute = (time.process_time() - began) / some * count
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
-    recall = len(wanted & pairs) / len(wanted)
     print(f"{count:,} hashes: tables {built:.1f} CPU-s, asked for all {asked:.1f} CPU-s; peak {peak:.2f} GiB")
+    print(f"{groups:,} clusters of {len(members):,} of them, judged in {clustered:.1f} CPU-s")
     print(f"copies with {share:.0%} of the bits flipped: {recall:.4f} found; all pairs: {len(pairs):,}")
     print(f"brute force over {some} queries, for all: {brute:,.0f} CPU-s, {brute / (built + asked):.0f} times as much")
 

@@ -72,7 +72,7 @@ def _moves(some: Luma, others: Luma) -> Luma:
 
     Along an edge nothing tells how far, and where there is little structure noise would: damped, both count as still.
     """
-    rows, columns = np.gradient((some + others) / 2)
+    rows, columns = (np.asarray(slope, np.float32) for slope in np.gradient((some + others) / 2))
     change = (others - _window(others)) - (some - _window(some))
     xx, xy, yy = (_window(product) for product in (columns**2, columns * rows, rows**2))
     x, y = _window(columns * change), _window(rows * change)
@@ -82,7 +82,7 @@ def _moves(some: Luma, others: Luma) -> Luma:
 
 
 def _window(values: Luma) -> Luma:
-    return np.asarray(cv2.boxFilter(np.asarray(values, np.float32), -1, (12, 12)), np.float32)
+    return np.asarray(cv2.boxFilter(values, -1, (12, 12)), np.float32)
 
 
 def _same_blocks(some: Luma, others: Luma, is_there: npt.NDArray[np.bool_], moves: Luma) -> float:

@@ -17,10 +17,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from reelmill.curation.duplicates import hash_lists, looks
 from reelmill.curation.duplicates.clusters import CROWD
 from reelmill.curation.duplicates.config import SEMANTIC_CANDIDATES
 from reelmill.curation.duplicates.find import best_of
 from reelmill.curation.duplicates.pair import Pair
+from reelmill.curation.duplicates.search import HashTables
 from reelmill.curation.duplicates.texts import text_pairs
 from reelmill.curation.embeddings import close_pairs
 from reelmill.curation.ledger import DUPLICATES
@@ -42,10 +44,13 @@ def find_duplicates(
 ) -> int:
     """Bring the table of pairs up to date; returns how many units were new or changed.
 
-    `against`, `exclude`: run folders whose kept samples, or all of them, are looked for. `semantic`: embeddings of this
-    folder are compared too. DataError where a folder is none.
+    `against`, `exclude`: run folders whose kept samples, or all of them, are looked for; `exclude` may name lists of
+    hashes too. `semantic`: embeddings of this folder are compared too. DataError where a folder is none, ConfigError
+    where a list is.
     """
+    lists = [Path(name).resolve() for name in exclude if hash_lists.is_hash_list(Path(name))]
     others = {str(Path(name).resolve()): name not in exclude for name in (*against, *exclude)}
+    others = {root: only_kept for root, only_kept in others.items() if Path(root) not in lists}
     before = _compared(folder)
     with ExitStack() as stack:
 
@@ -57,6 +62,7 @@ def find_duplicates(
         units = ours.digests()
         compared = {str(unit): digest for unit, digest in units.items()}
         compared |= {root: _digest(other) for root, other in theirs.items()}
+        compared |= {str(path): f"{hash_lists.digest(path)} of {ours.items_digest()}" for path in lists}
         compared |= {_SEMANTIC: "compared"} if semantic else {}
         stale = {key for key, digest in before.items() if compared.get(key) != digest}
         if not stale and compared.keys() == before.keys():
@@ -68,6 +74,8 @@ def find_duplicates(
             rows += _semantic(ours, new if _SEMANTIC in before else sorted(units))
         for root, other in theirs.items():
             rows += _elsewhere(ours, new if before.get(root) == compared[root] else sorted(units), root, other)
+        for path in lists:
+            rows += _listed(ours, path)
     once = {(row["sample_id"], row["other_run"] or "", row["other_id"], row["method"]): row for row in rows}
     table = pa.Table.from_pylist([once[key] for key in sorted(once)], schema=DUPLICATES)
     noted = table.replace_schema_metadata({_DIGESTS: json.dumps(compared, sort_keys=True)})
@@ -133,6 +141,24 @@ def _elsewhere(ours: Library, units: Sequence[int], root: str, theirs: Library) 
         if pair.other_id.startswith("1 "):
             one, two = pair.sample_id[2:], pair.other_id[2:]
             yield _row(Pair(one, two, pair.similarity, pair.method), unit_of[one], None, root)
+
+
+def _listed(ours: Library, path: Path) -> Iterator[dict[str, Any]]:
+    """Rows of samples whose item has a SHA-256 of a list, or that look as a PDQ of a list; its hash is `other_id`."""
+    if path.suffix.lower() == hash_lists.SHA256:
+        for row in ours.of_items(hash_lists.listed(path)):
+            yield _row(Pair(row["sample_id"], row["sha256"], 1.0, "sha256"), row["unit"], None, str(path))
+        return
+    wanted = hash_lists.hashes(path)
+    tables = HashTables(wanted)
+    for kind in KINDS:
+        shelf = ours.shelf(kind)
+        detailed = np.flatnonzero(looks.has_detail(shelf.hashed.hashes))
+        frames, places, bits = tables.near(shelf.hashed.hashes[detailed], hash_lists.BITS)
+        for frame, place, apart in sorted(zip(frames.tolist(), places.tolist(), bits.tolist(), strict=True)):
+            sample_id = shelf.sample_ids[int(shelf.hashed.owners[detailed[frame]])]
+            pair = Pair(sample_id, wanted[place].tobytes().hex(), 1 - apart / 256, "pdq")
+            yield _row(pair, shelf.unit_of(sample_id), None, str(path))
 
 
 def _row(pair: Pair, unit: int, other_unit: int | None, other_run: str | None = None) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -30,6 +30,8 @@ _TEXTS = """SELECT sample_id, item_id, unit, minhash FROM scored
 WHERE minhash IS NOT NULL AND {which} ORDER BY sample_id"""
 _EMBEDDED = """SELECT sample_id, item_id, unit, kind, embedding_model FROM scored
 WHERE embedding_model IS NOT NULL AND {which} ORDER BY sample_id"""
+_OF_ITEMS = """SELECT sample_id, scored.unit, i.sha256 FROM scored JOIN items i USING (item_id)
+WHERE list_contains($1::VARCHAR[], i.sha256) AND {which} ORDER BY sample_id"""
 _COLUMNS = ["sample_id", "kind", "phash", "thumbnail"]
 
 
@@ -126,6 +128,15 @@ class Library:
     def digests(self) -> dict[int, str]:
         """Of the hashes of each unit that has any."""
         return {row["unit"]: row["digest"] for row in self.ledger.rows(self._of(_UNITS))}
+
+    def items_digest(self) -> str:
+        """Of the bytes of all items that were read."""
+        (row,) = self.ledger.rows("SELECT count(*) AS items, bit_xor(hash(item_id, sha256)) AS digest FROM items")
+        return f"{row['items']} items, {row['digest']}"
+
+    def of_items(self, hashes: Sequence[str]) -> list[dict[str, Any]]:
+        """sample_id, unit and sha256 of samples of items with one of these SHA-256."""
+        return self.ledger.rows(self._of(_OF_ITEMS), [list(hashes)])
 
     def _of(self, query: str) -> str:
         return query.replace("{which}", _KEPT if self.only_kept else _ALL)

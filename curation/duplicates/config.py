@@ -21,7 +21,8 @@ class DuplicatesConfig:
     against: list[str] = field(default_factory=list)
     """Other run folders: copies of what they keep are rejected."""
     exclude: list[str] = field(default_factory=list)
-    """Run folders of what must not be trained on, such as evaluation sets: copies of anything in them are rejected."""
+    """Run folders of what must not be trained on, such as evaluation sets, and lists of its hashes (`.sha256`, `.pdq`):
+    copies of anything in them are rejected."""
     min_similarity: float = 0.85
     """Share of two pictures, or of the frames of two clips, that is the same, from which on they are copies."""
     semantic: bool = False

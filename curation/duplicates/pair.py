@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Pair:
-    """Two samples that are copies, and how: `pdq` (pictures), `pdq_frames` (clips) or `minhash` (texts)."""
+    """Two samples that are copies, and how: `pdq` (pictures), `pdq_frames` (clips), `minhash` (texts) or `sha256`."""
 
     sample_id: str
     other_id: str

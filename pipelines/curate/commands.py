@@ -60,8 +60,8 @@ def curate(
     exclude: Annotated[
         list[Path] | None,
         typer.Option(
-            help="What must not be trained on, such as an evaluation set: a run folder, or a list of texts (.txt, "
-            ".jsonl, .parquet). Several."
+            help="What must not be trained on, such as an evaluation set: pictures and videos (a folder, an archive, "
+            "a table), a list of texts (.txt, .jsonl, .parquet) or hashes (.sha256, .pdq), a run folder. Several."
         ),
     ] = None,
     trust_dump: Annotated[
@@ -84,7 +84,7 @@ def curate(
     from reelmill.errors import resumable
     from reelmill.orchestration.fetch import check_retry
     from reelmill.pipelines.curate import recipes
-    from reelmill.pipelines.curate.excluded import is_list, without_lists
+    from reelmill.pipelines.curate.excluded import hash_places, is_list, places_of, without_lists
     from reelmill.pipelines.curate.next_steps import next_commands
     from reelmill.pipelines.curate.remote import is_remote
     from reelmill.pipelines.curate.run import CurateOptions
@@ -99,9 +99,10 @@ def curate(
     readers = [f"plan.readers={json.dumps(reader)}"] if reader else []
     lists = [path for path in exclude or () if is_list(path)]
     folders = [path for path in exclude or () if not is_list(path)]
+    excluded = places_of(out, folders, recipes.load(recipe, set_ or [])) if folders else {}
     others = [
         f"duplicates.{name}={json.dumps([str(path.resolve()) for path in paths])}"
-        for name, paths in (("against", against), ("exclude", folders))
+        for name, paths in (("against", against), ("exclude", [*excluded.values()]))
         if paths
     ]
     loaded = recipes.load(recipe, [*(set_ or []), *others, *raft_assignments(raft), *engine, *readers])
@@ -121,6 +122,7 @@ def curate(
             print_preview(found, Console())
         return
     with resumable():
+        hash_places(excluded, loaded, console)
         folder = run(places, out, loaded, options, console)
     if as_json:
         echo_json(gather(folder.root))

@@ -65,6 +65,9 @@ from reelmill.terminal import LOG, log_to, say
 from reelmill.tokenize.shards import TOKENS_SCHEMA
 from reelmill.written_log import CHECKSUMS
 
+EXCLUDED = "excluded"
+"""Folder of OUT with a run folder for each place of pictures that must not be trained on."""
+
 
 @dataclass(frozen=True)
 class CurateOptions:
@@ -195,7 +198,7 @@ def _check_places(dumps: Sequence[Path | str], folder: RunFolder, recipe: Recipe
         if folder.root.is_relative_to(dump.resolve()):
             raise ConfigError(f"--out {folder.root} lies in the dump {dump}; choose an --out outside of it")
     if folder.root.is_dir() and not folder.exists():
-        left = {CHECKSUMS, LOG, COPIES}  # by a run that was killed at its very start
+        left = {CHECKSUMS, LOG, COPIES, EXCLUDED}  # by a run that was killed at its very start
         names = (path.name for path in folder.root.iterdir())
         if others := sorted(name for name in names if not name.startswith(".") and name not in left):
             raise ConfigError(

@@ -1,5 +1,6 @@
 """Planning a table of many URLs: seconds and memory, the first time, again, and with one percent more rows; then what
-the stages take that begin with such a plan: the list of what is to be fetched, and a worker that scores.
+the stages take that begin with such a plan: the list of what is to be fetched, a worker that scores, and one that
+decodes again and looks up where items lie.
 
     python bench/plan.py [--rows 1000000] [--stages-only] [--json]
 
@@ -62,8 +63,8 @@ def plan(table: Path, out: Path) -> dict[str, float]:
     return {"new": planned.new_items, "known": planned.known_items}
 
 
-def write_plan(out: Path, rows: int) -> None:
-    """A run folder with a plan of so many addresses, none of which was fetched."""
+def write_plan(out: Path, rows: int, *, is_here: bool) -> None:
+    """A run folder with a plan of so many addresses, none of which was fetched; or of files that are here."""
     from reelmill.curation.ledger import FETCHES, ITEMS, PLAN
     from reelmill.orchestration.runfolder import RunFolder
 
@@ -77,11 +78,13 @@ def write_plan(out: Path, rows: int) -> None:
                 "uri": [f"urls.parquet/{n:08d}" for n in numbers],
                 "kind": ["image"] * len(numbers),
                 "dump": ["/dumps/urls.parquet"] * len(numbers),
-                "path": ["/dumps/urls.parquet"] * len(numbers),
+                "path": [
+                    f"/dumps/pictures/{n // 1000}/photo-{n}.jpg" if is_here else "/dumps/urls.parquet" for n in numbers
+                ],
                 "offset": [0] * len(numbers),
                 "size": [0] * len(numbers),
                 "member": list(numbers),
-                "url": [address(n - n % 10 // 9) for n in numbers],
+                "url": [None if is_here else address(n - n % 10 // 9) for n in numbers],
                 "known": [json.dumps({"alt": f"A photo, number {n}, in some words", "side": 480}) for n in numbers],
             }
             yield pa.record_batch([pa.array(columns[f.name], f.type) for f in PLAN], schema=PLAN)
@@ -123,7 +126,17 @@ def measured(work: Callable[[], dict[str, float]]) -> dict[str, float]:
     return {**found, "seconds": time.monotonic() - began, "cpu_s": cpu_s, "megabytes": megabytes}
 
 
-STAGES = {"fetch": fetch_list, "score": score_list}
+def look_up(out: Path) -> dict[str, float]:
+    """Where items lie, for a worker that decodes again; each in a file of its own."""
+    from reelmill.orchestration.runfolder import RunFolder
+
+    places = RunFolder(out).sources()
+    began = time.monotonic()
+    found = [places[f"{n * 997 % max(len(places), 1):032x}"] for n in range(1000)]
+    return {"rows": len(places), "found": len(found), "microseconds each": (time.monotonic() - began) * 1000}
+
+
+STAGES = {"fetch": fetch_list, "score": score_list, "places": look_up}
 
 
 def main() -> None:
@@ -143,9 +156,11 @@ def main() -> None:
         return
     found = {} if asked.stages_only else planning(asked.rows)
     with tempfile.TemporaryDirectory(prefix="reelmill-plan-") as place:
-        write_plan(Path(place, "out"), asked.rows)
         for name in STAGES:
-            found[name] = child("--stage", name, str(Path(place, "out")))
+            out = Path(place, "here" if name == "places" else "out")
+            if not out.exists():
+                write_plan(out, asked.rows, is_here=name == "places")
+            found[name] = child("--stage", name, str(out))
     print_figures(found, asked.json)
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
@@ -25,7 +26,8 @@ import pyarrow.compute as pc
 from reelmill.errors import ConfigError, DataError, MachineError
 from reelmill.files import changed_files, damaged_files, remove, sweep, write_atomically, write_text
 from reelmill.locks import lock
-from reelmill.media.source import Place, Source, place_of
+from reelmill.media.source import Place, Source
+from reelmill.orchestration.places import PLACES, Places
 from reelmill.orchestration.planned import PlanReader, require_columns, with_later_columns
 from reelmill.orchestration.repair import damage_error
 from reelmill.orchestration.table_files import check_table, read_schema, read_table, write_batches, write_table
@@ -119,27 +121,29 @@ class RunFolder:
         """A small text file, whole or not at all."""
         write_text(path, text, root=self.root)
 
-    def sources(self) -> dict[str, Place]:
+    def sources(self) -> Places:
         """Where the bytes of each item of the plan lie, by item_id; of an address only once they are here."""
-        plan = self.read(self.plan_path)
-        local = plan.filter(pc.is_null(plan["url"])).select(["item_id", "path", "offset", "size", "member"]).to_pylist()
-        places = {row.pop("item_id"): place_of(**row) for row in local}
-        return places if len(places) == len(plan) else {**places, **self._fetched_places()}
+        with self.plan() as plan:
+            return Places(chain(_local_places(plan), self._fetched_places()))
 
-    def _fetched_places(self) -> dict[str, Place]:
+    def _fetched_places(self) -> Iterator[pa.Table]:
         """Where bytes lie that were fetched."""
-        places: dict[str, Place] = {}
         for path in (self.root / FETCHED).glob("unit-*.parquet"):
-            for row in self.read(path).select(["item_id", "tar", "offset", "bytes"]).to_pylist():
-                if row["tar"] is not None:
-                    places[row["item_id"]] = Source(str(self.root / FETCHED / row["tar"]), row["offset"], row["bytes"])
-        return places
+            rows = read_table(path, ["item_id", "tar", "offset", "bytes"])
+            rows = rows.filter(pc.is_valid(rows["tar"]))
+            tars = pc.binary_join_element_wise(str(self.root / FETCHED), rows["tar"], "/")
+            member = pa.nulls(len(rows), pa.int64())
+            yield pa.table([rows["item_id"], tars, rows["offset"], rows["bytes"], member], PLACES.names)
 
     def subtitles(self) -> dict[str, Place]:
         """Where files of subtitles beside items of the plan lie, by item_id."""
         names = ["item_id", "subtitles_path", "subtitles_offset", "subtitles_size"]
-        rows = zip(*(self.read(self.plan_path)[name].to_pylist() for name in names), strict=True)
-        return {item_id: Source(path, offset, size) for item_id, path, offset, size in rows if path is not None}
+        found: dict[str, Place] = {}
+        with self.plan() as plan:
+            for part in plan.batches(names):
+                rows = part.filter(pc.is_valid(part["subtitles_path"])).to_pylist()
+                found |= {row["item_id"]: Source(*(row[name] for name in names[1:])) for row in rows}
+        return found
 
     def read(self, path: Path) -> pa.Table:
         """A committed table, page checksums verified. DataError where it is damaged, MachineError where the disk is."""
@@ -221,3 +225,9 @@ class RunFolder:
                 f"{path} is damaged: it holds no number; remove it when no run writes to this folder, then run the "
                 "same command again"
             ) from None
+
+
+def _local_places(plan: PlanReader) -> Iterator[pa.Table]:
+    """Where bytes lie that the dump itself holds."""
+    for part in plan.batches([*PLACES.names, "url"]):
+        yield part.filter(pc.is_null(part["url"])).select(PLACES.names)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from reelmill.curation.ledger import FETCHES, FORGOTTEN, PLAN, PLAN_SINCE
 from reelmill.errors import DataError
+from reelmill.media.source import Source, place_of
 from reelmill.orchestration import fetch, left
 from reelmill.orchestration.forgotten import bury, forgotten_hashes
 from reelmill.orchestration.runfolder import RunFolder
@@ -129,3 +130,24 @@ def test_a_query_that_is_bound_spills_and_leaves_nothing(tmp_path):
                 last = words[-1]
         assert spilled
         assert not list(tmp_path.glob(".spilled*"))
+
+
+def test_places_of_items_are_looked_up_among_those_of_the_plan_and_those_that_were_fetched(tmp_path):
+    with RunFolder(tmp_path).lock() as folder:
+        rows = planned(folder, rows=30)
+        for n, row in enumerate(rows):
+            row.update({"path": f"/dump/{n % 3}.zip", "offset": n, "member": n if n % 2 else None})
+            row["url"] = row["url"] if n >= 20 else None
+        folder.commit(folder.plan_path, pa.Table.from_pylist(rows[::-1], schema=PLAN))
+        (folder.root / "fetched").mkdir()
+        told = [
+            {**dict.fromkeys(FETCHES.names), "item_id": rows[n]["item_id"], "tar": tar, "offset": 512, "bytes": 9}
+            for n, tar in ((21, "unit-000007-a.tar"), (22, None))
+        ]
+        folder.commit(folder.unit_path("fetched", 7), pa.Table.from_pylist(told, schema=FETCHES))
+        places = folder.sources()
+    here = {row["item_id"]: place_of(row["path"], row["offset"], row["size"], row["member"]) for row in rows[:20]}
+    fetched = Source(str(folder.root / "fetched" / "unit-000007-a.tar"), 512, 9)
+    assert dict(places) == {**here, rows[21]["item_id"]: fetched}
+    assert rows[22]["item_id"] not in places and "" not in places and "zz" not in places
+    assert places.get(rows[25]["item_id"]) is None

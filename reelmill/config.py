@@ -18,8 +18,6 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-import tomli_w
-
 from reelmill.errors import ConfigError
 
 T = TypeVar("T")
@@ -105,6 +103,8 @@ def identity(config: Any, cls: type | None = None) -> dict[str, Any]:
 
 def to_toml(config: Any) -> str:
     """TOML text of a config; `from_dict(type(config), tomllib.loads(text))` gives an equal one."""
+    import tomli_w  # needed to write alone: the benches of a bare GPU machine read
+
     return tomli_w.dumps(to_dict(config))
 
 

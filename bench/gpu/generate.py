@@ -22,9 +22,6 @@ from pathlib import Path
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from generate import CAPTIONS, Emu3ForCausalLM, theirs
-
 from reelmill.eval.generation import Engine, Request, SamplingParams, TokenSampling, image_request
 from reelmill.eval.generation.floor import cache_bytes, weight_bytes
 from reelmill.eval.generation.weight_types import QUANTIZED, quantize
@@ -34,6 +31,7 @@ from reelmill.train.hub import export_model
 from reelmill.train.model import Decoder
 from reelmill.train.recipes import recipe
 
+CAPTIONS = ("a windmill turning on a hill", "two boats", "a red fox in the snow, at dusk", "a harbour")
 MODES = {
     "plain steps": {"static": False},
     "CUDA graphs": {"static": True},
@@ -121,6 +119,9 @@ def main() -> None:
     measured = f"{args.recipe}, {args.images} x {args.height} x {args.width}"
     measure(measured, small, vocab, asked, args.device, modes, args.rate)
     if not args.skip_peer:
+        sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+        from generate import Emu3ForCausalLM, theirs  # that of bench/, which needs transformers
+
         with tempfile.TemporaryDirectory() as folder:
             export_model(small, vocab, Path(folder), layout="emu3")
             peer = Emu3ForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).to(args.device).eval()

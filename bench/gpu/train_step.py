@@ -7,7 +7,8 @@ bfloat16 with float32 weights and AdamW on both sides (the baseline under autoca
 of the recipe's context; `--document` cuts them into documents of so many tokens (0: a row is one), and `--lengths
 varied` into documents of 300 to 4,500 that differ in each step, as packed ones do. The baseline attends over whole
 rows, causally. MFU: the FLOPs of `reelmill.train.estimate.CONVENTION` over the device's dense bfloat16 peak
-(`reelmill.train.meter.PEAK_FLOPS`). The median of the steps after three that warm up.
+(`reelmill.train.meter.PEAK_FLOPS`). The median of the steps after three that warm up. `--device cpu` only tries the
+script out, without the baseline.
 """
 
 from __future__ import annotations
@@ -64,10 +65,10 @@ def ours(config: TrainConfig, ranks: Ranks, packed: Sequence[Sequence[int]]) -> 
 
     def step() -> None:
         lengths = next(turns)
-        tokens, positions = batch(config, lengths)
-        weights = torch.ones(tokens.shape, device="cuda")
+        tokens, positions = batch(config, lengths, ranks.device)
+        weights = torch.ones(tokens.shape, device=ranks.device)
         if layout.part is not None:
-            held = torch.from_numpy(layout.part.columns(config.data.context)).cuda()
+            held = torch.from_numpy(layout.part.columns(config.data.context)).to(ranks.device)
             tokens, positions, weights = (x[:, held].contiguous() for x in (tokens, positions, weights))
         total, *_ = model.lm_head.loss(model(tokens, positions, lengths), tokens.roll(-1, 1), weights)
         (total / weights.numel()).backward()
@@ -87,7 +88,7 @@ def theirs(config: TrainConfig) -> Callable[[], None]:
         model = Emu3ForCausalLM(Emu3TextConfig(**described)).float().train()
     model.config.use_cache = False
     optimizer = make_optimizer(model, config.optimizer)
-    tokens, _ = batch(config, [config.data.context] * config.data.micro_rows)
+    tokens, _ = batch(config, [config.data.context] * config.data.micro_rows, torch.device("cuda"))
 
     def step() -> None:
         with torch.autocast("cuda", torch.bfloat16):
@@ -100,28 +101,32 @@ def theirs(config: TrainConfig) -> Callable[[], None]:
     return step
 
 
-def batch(config: TrainConfig, lengths: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+def batch(config: TrainConfig, lengths: Sequence[int], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Random tokens and the positions of their documents, int64 [micro_rows, context]."""
     shape = (config.data.micro_rows, config.data.context)
-    positions = torch.cat([torch.arange(length) for length in lengths]).view(shape).cuda()
-    return torch.randint(0, config.model.vocab_size, shape, device="cuda"), positions
+    positions = torch.cat([torch.arange(length) for length in lengths]).view(shape).to(device)
+    return torch.randint(0, config.model.vocab_size, shape, device=device), positions
 
 
 def measure(name: str, step: Callable[[], None], steps: int, tokens: int, flops: float, gpus: int) -> None:
+    on_cuda = torch.cuda.is_available()
+    wait: Callable[[], None] = torch.cuda.synchronize if on_cuda else lambda: None
     for _ in range(WARM_UP):
         step()
-    torch.cuda.synchronize()
-    torch.cuda.reset_peak_memory_stats()
+    wait()
+    if on_cuda:
+        torch.cuda.reset_peak_memory_stats()
     taken = []
     for _ in range(steps):
         start = time.monotonic()
         step()
-        torch.cuda.synchronize()
+        wait()
         taken.append(time.monotonic() - start)
     rate = tokens / statistics.median(taken) / gpus
-    peak = peak_flops(torch.device("cuda", torch.cuda.current_device()))
+    peak = peak_flops(torch.device("cuda", torch.cuda.current_device())) if on_cuda else None
+    used = torch.cuda.max_memory_allocated() / 2**30 if on_cuda else float("nan")
     mfu = f"{rate * flops / peak:8.1%}" if peak else "peak unknown"
-    print(f"{name:28} {rate:12,.0f} {mfu} {torch.cuda.max_memory_allocated() / 2**30:12.1f}", flush=True)
+    print(f"{name:28} {rate:12,.0f} {mfu} {used:12.1f}", flush=True)
 
 
 def main() -> None:
@@ -132,9 +137,10 @@ def main() -> None:
     parser.add_argument("--document", type=int, default=0, help="tokens of a document; 0: of a row")
     parser.add_argument("--lengths", choices=["equal", "varied"], default="equal")
     parser.add_argument("--skip-baseline", action="store_true")
+    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     arguments = parser.parse_args()
     config = override(recipe(arguments.recipe), arguments.set)
-    with join_ranks("cuda") as ranks:
+    with join_ranks(arguments.device) as ranks:
         packed = [lengths_of(config, arguments.document)]
         if arguments.lengths == "varied":
             packed = [varied_lengths(config, seed) for seed in range(64)]
@@ -146,7 +152,8 @@ def main() -> None:
         flops = flops_per_token(config.model, squares)
         expected = memory_by_part(config, parallel.shard or data_ranks)
         if ranks.is_first:
-            print(f"{torch.cuda.get_device_name()} x {ranks.size}, recipe {arguments.recipe}; MFU: {CONVENTION}")
+            where = torch.cuda.get_device_name() if arguments.device == "cuda" else "CPU"
+            print(f"{where} x {ranks.size}, recipe {arguments.recipe}; MFU: {CONVENTION}")
             print(f"the dry run expects {sum(expected.values()) / 2**30:.1f} GiB beside CUDA's own")
             print(f"{'':28} {'tokens/s/GPU':>12} {'MFU':>8} {'peak GiB':>12}")
         step = ours(config, ranks, packed)
@@ -155,7 +162,7 @@ def main() -> None:
         )
         del step
         torch.cuda.empty_cache()
-        if ranks.size == 1 and not arguments.skip_baseline:
+        if arguments.device == "cuda" and ranks.size == 1 and not arguments.skip_baseline:
             whole = flops_per_token(config.model, data.context)
             measure("Emu3ForCausalLM (baseline)", theirs(config), arguments.steps, tokens, whole, 1)
 

@@ -33,9 +33,9 @@ class Tiles:
     stages: int = 3
 
 
-NORMALIZERS, GRADIENTS = Tiles(128, 128, 64), Tiles(128, 128, 64, stages=2)
-"""The largest that ptxas gives registers without spilling on Hopper (254 a thread; forward with 256 columns spills), in
-96 and 128 KB of shared memory. Not measured: `bench/gpu/loss.py` does."""
+NORMALIZERS, GRADIENTS = Tiles(128, 128, 64), Tiles(128, 256, 32)
+"""The largest that ptxas gives registers without spilling on Hopper, in 96 and 168 KB of shared memory (Triton 3.6 and
+3.9; forward with 256 columns spills). Not measured: `bench/gpu/loss.py` does."""
 PARTS = 16
 """Parts of the vocabulary that forward reads at the same time: 40 blocks of 5,120 tokens alone are too few programs."""
 GROUP = 12

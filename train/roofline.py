@@ -37,9 +37,9 @@ BOUNDS = {
     "optimizer": "the memory's rate",
 }
 """What bounds each part of a step. Of the loss its products take most; without logits it is the L2 cache."""
-TILE_INTENSITY = 48
+TILE_INTENSITY = 64
 """FLOPs a byte that passes the L2 cache in backward of the loss without logits (`fused_loss.py`): a tile of 128 tokens
-by 128 ids takes three products of 2 * 128 * 128 D FLOPs, reads 256 D numbers of 2 bytes twice and adds 256 D of 4."""
+by 256 ids takes three products of 2 * 128 * 256 D FLOPs, reads 384 D numbers of 2 bytes twice and adds 384 D of 4."""
 _UNCOUNTED = {
     "mm",
     "addmm_",

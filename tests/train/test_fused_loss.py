@@ -143,6 +143,7 @@ for kernel, tiles, types, more in (
 """
 
 
+@pytest.mark.slow
 def test_the_kernels_compile_for_hopper(tmp_path):
     """The whole way to machine code, which needs no GPU: tensor cores are used, and the shared memory suffices."""
     environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}

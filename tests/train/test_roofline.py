@@ -36,7 +36,7 @@ def test_products_attention_and_loss_by_hand():
 def test_the_loss_without_logits_costs_a_product_more_and_is_bound_by_the_cache():
     seconds = parts(override(EMU3, ['parallel.loss="triton"']))["loss"]
     product = 64 // 8 * TOKENS * 2 * 184_622 * 4096
-    assert seconds == pytest.approx(product / (989e12 * SHARES["products"]) + 3 * product / (48 * RATES.cache))
+    assert seconds == pytest.approx(product / (989e12 * SHARES["products"]) + 3 * product / (64 * RATES.cache))
     assert seconds > parts(EMU3)["loss"]
 
 

@@ -247,6 +247,10 @@ CAPTIONS = pa.schema(
         ("problem", pa.string()),
         ("parts", pa.int32()),
         ("created", pa.timestamp("us", tz="UTC")),
+        ("words", pa.float64()),
+        ("distinct_words", pa.float64()),
+        ("repeated_trigrams", pa.float64()),
+        ("alt_overlap", pa.float64()),
     ]
 )
 """One row per sample, source and model; `problem` says why a caption is junk."""

@@ -17,6 +17,7 @@ from reelmill.config import from_dict
 from reelmill.curation.captions import checks
 from reelmill.curation.captions.config import CaptionConfig
 from reelmill.curation.captions.contract import Captioner, Row
+from reelmill.curation.captions.measures import measures
 from reelmill.curation.ledger import CAPTIONS
 from reelmill.isolation.failures import failure_of
 from reelmill.isolation.untrusted import Maybe, Text
@@ -101,6 +102,7 @@ def caption_row(wanted: Mapping[str, Any], text: str | None, problem: str | None
         "problem": problem,
         "parts": parts,
         "created": datetime.now(UTC),
+        **measures(text, wanted["sample"]["alt"]),
     }
 
 

@@ -23,6 +23,7 @@ import duckdb
 import pyarrow as pa
 
 from reelmill.curation.captions.config import CaptionConfig
+from reelmill.curation.captions.measures import MEASURES
 from reelmill.curation.embeddings import EMBEDDINGS
 from reelmill.curation.interleaving import InterleavedConfig
 from reelmill.curation.ledger import (
@@ -72,7 +73,7 @@ _SPANS = """SELECT * FROM read_parquet({samples}, union_by_name = true)
                 NULL::VARCHAR AS thumbnail, NULL::VARCHAR AS embedding_model, NULL::VARCHAR AS span_alt,
                 {since} WHERE false"""
 
-VIEWS = {  # {table} is the table's files, a SQL list; {prefer}, {languages}, {models} are the recipe's
+VIEWS = {  # {table} is the table's files, a SQL list; {prefer}, {languages}, {beyond}, {models} are the recipe's
     "plan": """SELECT * FROM read_parquet({plan}, union_by_name = true)
         UNION ALL BY NAME SELECT NULL::VARCHAR AS url WHERE false""",
     "fetches": "SELECT * FROM read_parquet({fetches}, union_by_name = true)",
@@ -139,9 +140,9 @@ VIEWS = {  # {table} is the table's files, a SQL list; {prefer}, {languages}, {m
             UNION ALL BY NAME {decided})""",
     "embeddings": "SELECT * EXCLUDE (unit) FROM read_parquet({embeddings}, union_by_name = true)",
     "duplicates": "SELECT * FROM read_parquet({duplicates}, union_by_name = true)",
-    "captions": """SELECT * EXCLUDE (unit) REPLACE (CASE WHEN problem IS NULL AND len({languages}) > 0
-        AND language NOT IN {languages} THEN 'wrong_language' ELSE problem END AS problem)
-        FROM read_parquet({captions}, union_by_name = true)""",
+    "captions": """SELECT * EXCLUDE (unit) REPLACE (CASE WHEN problem IS NOT NULL THEN problem
+        WHEN len({languages}) > 0 AND language NOT IN {languages} THEN 'wrong_language' {beyond} END AS problem)
+        FROM (SELECT * FROM read_parquet({captions}, union_by_name = true) UNION ALL BY NAME {measured})""",
     "chosen_captions": """SELECT sample_id, arg_min(caption, place) AS caption,
             arg_min(caption_source, place) AS caption_source
         FROM (SELECT *, (2 * {prefer} + (model IS NOT NULL AND
@@ -418,6 +419,10 @@ def _view_queries(root: Path, place: str) -> dict[str, str]:
         "{since}": ", ".join(f"NULL::{kind} AS {name}" for name, kind in {**OF_THE_SCENE, **OF_THE_TEXT}.items()),
         "{decided}": empty_sql(VERDICTS),
         "{languages}": _list(captions.languages),
+        "{beyond}": " ".join(
+            f"WHEN {bound.beyond_sql(name)} THEN {quoted(name)}" for name, bound in captions.bounds.items()
+        ),
+        "{measured}": f"SELECT {', '.join(f'NULL::DOUBLE AS {name}' for name in MEASURES)} WHERE false",
         "{models}": _list(f"{source}={model}" for source, model in captions.requested()),
     }
     files = {table: _files(root, table) for table in TABLES}

@@ -7,12 +7,14 @@ of these classes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from reelmill.config import PLUGIN_TABLES, at_least, free, free_table, from_dict, nearest
 from reelmill.curation.captions.contract import Captioner, CaptionSource, ModelCaptioner
+from reelmill.curation.captions.measures import MEASURES
 from reelmill.curation.captions.prompts import load_prompts
 from reelmill.curation.pictures import PixelBounds
 from reelmill.errors import ConfigError
@@ -26,6 +28,21 @@ CAPTION_SOURCES: dict[str, str] = {
     "checkpoint": "reelmill.pipelines.curate.checkpoint_captioner:CheckpointCaptioner",
 }
 LANGUAGES = ("en", "zh", "other")
+
+
+@dataclass
+class CaptionBound:
+    """What a measured column of good captions may be."""
+
+    min: float | None = None
+    """Least value; no bound where it is not set."""
+    max: float | None = None
+    """Greatest value; no bound where it is not set."""
+
+    def beyond_sql(self, column: str) -> str:
+        """True of a value out of bounds; a value that is not known passes."""
+        sides = [f"{column} {sign} {side!r}" for sign, side in (("<", self.min), (">", self.max)) if side is not None]
+        return f"({' OR '.join(sides)})"
 
 
 @dataclass
@@ -112,6 +129,8 @@ class CaptionConfig:
     """The first with a caption that has no problem is the sample's caption; a source not named here is never chosen."""
     languages: list[str] = field(default_factory=lambda: ["en", "zh"])
     """Languages of good captions, of en, zh and other; an empty list takes all."""
+    bounds: dict[str, CaptionBound] = field(default_factory=dict)
+    """Of good captions, by column of `captions`: words, distinct_words, repeated_trigrams, alt_overlap."""
     wait: bool = free(True)
     """A sample whose model failed to answer is not tokenized before a rerun has asked again; false: the next good
     caption does, and a rerun that gets the answer tokenizes the sample again."""
@@ -168,6 +187,11 @@ def check(config: CaptionConfig) -> None:
     _check_names("prefer", config.prefer, known)
     _check_names("languages", config.languages, LANGUAGES)
     _check_names("prompt_languages", config.prompt_languages, load_prompts(config.prompts))
+    _check_names("bounds", config.bounds, MEASURES)
+    for name, bound in config.bounds.items():
+        sides = [side for side in (bound.min, bound.max) if side is not None]
+        if not sides or not all(map(math.isfinite, sides)) or sides != sorted(sides):
+            raise ConfigError(f"captions.bounds.{name} keeps nothing or all: give min, max or both, min the smaller")
     for key, names in (("prefer", config.prefer), ("prompt_languages", config.prompt_languages)):
         if not names:
             raise ConfigError(f"captions.{key} is empty; it must name at least one")

@@ -34,7 +34,7 @@ PIPELINES = {
     "report": {"tables", "shared_options"},
     "curate": {"tables", "shared_options", "report"},
     "recipes": {"curate"},
-    "ledger": {"tables", "shared_options", "curate"},
+    "ledger": {"tables", "shared_options", "report", "curate"},
     "imports": {"curate", "report"},
     "prefer": {"tables", "shared_options", "generate", "web"},
     "serve": {"shared_options", "generate", "web"},

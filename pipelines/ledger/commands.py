@@ -88,6 +88,7 @@ def compare(
     before: Annotated[str, typer.Option(help="Selection of the first folder.")] = "default",
     after: Annotated[str, typer.Option(help="Selection of the second folder.")] = "default",
     listed: Annotated[int, typer.Option(min=0, help="Samples that are listed one by one.")] = 20,
+    page: Annotated[Path | None, typer.Option(help="Also write a page with pictures of these samples.")] = None,
     as_json: Json = False,
 ) -> None:
     """What two run folders, or two selections of one, say of the same samples: verdicts and captions that differ."""
@@ -97,8 +98,12 @@ def compare(
 
     from reelmill.pipelines.ledger.compare import compare as run
     from reelmill.pipelines.ledger.compare import print_comparison
+    from reelmill.pipelines.report.compare_page import write_page
 
     found = run(first, second, (before, after), listed)
+    if page is not None:
+        names = (f"{first} {before}", f"{second} {after}")
+        write_page(asdict(found), (first, second), names, page)
     if as_json:
         echo_json(asdict(found))
     else:

@@ -1,6 +1,7 @@
 """`reelmill compare` over the session's small run: its selections, and the same dump under another recipe."""
 
 import json
+import re
 
 import pytest
 from command_line import CommandLine
@@ -52,6 +53,24 @@ def test_two_runs_are_joined_by_uri_and_span(tmp_path, reelmill):
     assert "another text altogether" in {row["caption_after"] for row in other}
     assert found.totals["other_captions"] == len(other)
     assert "Captions that differ" in reelmill("compare", tmp_path / "a", tmp_path / "b").out
+
+
+def test_the_page_shows_what_changed_with_its_pictures(tmp_path, reelmill):
+    dump, recipe = still_dump(tmp_path / "dump"), light_recipe(tmp_path / "light.toml")
+    curate_here(dump, tmp_path / "a", recipe)
+    (dump / "p2.json").write_text(json.dumps({"alt": "another <b>text</b> altogether"}))
+    (dump / "p1.jpg").unlink()
+    curate_here(dump, tmp_path / "b", recipe)
+    page = tmp_path / "page.html"
+    ended = reelmill("compare", tmp_path / "a", tmp_path / "b", "--page", page, "--json")
+    assert ended.code == 0
+    listed = json.loads(ended.out)["samples"]
+    shown = page.read_text(encoding="utf-8").split('<div class="changed">')[1:]
+    assert [row["uri"] for row in listed] == [re.search(r'"where">([^<]*)<', part)[1] for part in shown]
+    by_uri = {row["uri"]: part for row, part in zip(listed, shown, strict=True)}
+    assert "data:image/webp" in by_uri["p2.jpg"]
+    assert "another &lt;b&gt;text&lt;/b&gt; altogether" in by_uri["p2.jpg"]
+    assert "absent" in by_uri["p1.jpg"] and "No picture" in by_uri["p1.jpg"]
 
 
 def test_wrong_selections_are_named(small_run, tmp_path, reelmill):

@@ -111,8 +111,9 @@ class EngineThread:
         try:
             self._started.result()
         except Exception as error:
+            size = f"{cache_tokens:,}" if cache_tokens else f"{rows} x {capacity:,}"
             raise MachineError(
-                f"no memory for a cache of {self.cache_tokens:,} tokens, {self.cache_bytes / 2**20:,.0f} MiB "
+                f"no memory for a cache of {size} tokens, {self.cache_bytes / 2**20:,.0f} MiB "
                 f"({str(error).splitlines()[0]}); lower --rows, --context-tokens or --cache-tokens"
             ) from error
 

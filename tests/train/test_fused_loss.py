@@ -18,6 +18,7 @@ from reelmill.train.loss import chunked_cross_entropy
 from reelmill.train.model import ModelConfig
 from reelmill.train.parallel import Layout, ParallelConfig, join_ranks, sharded_decoder
 
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Triton is made for Linux alone")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 TILES = Tiles(16, 64, 32)
 """Small ones, so that a small problem has many."""

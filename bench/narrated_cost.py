@@ -2,8 +2,8 @@
 
     python bench/narrated_cost.py WORK [VIDEO] [--set KEY=VALUE ...]
 
-Without VIDEO a film of 120 s is made of the sample media (1280x720 H.264, a cut every 5 s) with a voice-like sound and
-subtitles. The recipe runs in one process and reads what it spent from `timings`; speech recognition is left out. The
+Without VIDEO a film of 10 minutes is made of the sample media (1280x720 H.264, a cut every 5 s) with a voice-like sound
+and subtitles. The recipe runs in one process and what it spent is read from `timings`, without speech recognition. The
 floor is PyAV decoding the pictures, in a process of its own whose start is taken off.
 """
 
@@ -24,7 +24,7 @@ from reelmill.pipelines.curate import recipes
 from reelmill.pipelines.curate.run import CurateOptions, curate
 from reelmill.pipelines.sampledump.narrated import subtitles
 
-MADE_S, TIMES, RATE, STEP_S = 60, 2, 16_000, 6
+MADE_S, TIMES, RATE, STEP_S = 60, 10, 16_000, 6
 SECONDS = MADE_S * TIMES
 SETTINGS = ("engine.executor=inline", 'transcripts.sources=["subtitles"]')
 START = "import av, sys\nfrom av.video.reformatter import Interpolation, VideoReformatter"

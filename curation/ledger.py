@@ -174,6 +174,7 @@ OF_THE_JUDGES: dict[str, ColumnType] = {
     "talking_head": "DOUBLE",
     "frames_score": "DOUBLE",
     "speech_agreement": "DOUBLE",
+    "text_perplexity": "DOUBLE",
 }
 """Columns that the view `samples` takes from `judgements`. NULL where no judge was asked, or none gave a value."""
 
@@ -341,8 +342,8 @@ JUDGEMENTS = pa.schema(
         ("created", pa.timestamp("us", tz="UTC")),
     ]
 )
-"""What models judge of a narrated sample: `speech`, `talking_head`, `frames` and `agreement`; `problem` says why there
-is no value."""
+"""What models judge of a narrated sample: `speech`, `talking_head`, `frames`, `agreement` and `perplexity`; `problem`
+says why there is no value."""
 
 FAILURES = pa.schema(
     [

@@ -21,6 +21,7 @@ from reelmill.curation.judging import config as judging_config
 from reelmill.curation.judging.agreement import Agreement, said_near, spread
 from reelmill.curation.judging.answers import Judgement, judgement
 from reelmill.curation.judging.config import JUDGES, JudgingConfig
+from reelmill.curation.judging.perplexity import Perplexity
 from reelmill.curation.judging.prompts import load_prompts
 from reelmill.curation.ledger import JUDGEMENTS
 from reelmill.curation.narration import Block, joined, keyframe_blocks
@@ -36,7 +37,7 @@ WORKER = "reelmill.orchestration.judge:JudgeWorker"
 
 _LACKING = """
 FROM scored s JOIN narrations n USING (sample_id)
-WHERE (s.keyframes IS NOT NULL OR ($2 = 'speech' AND s.kind = 'audio')) AND s.n_words IS NOT NULL
+WHERE (s.keyframes IS NOT NULL OR ($2 IN ('speech', 'perplexity') AND s.kind = 'audio')) AND s.n_words IS NOT NULL
 AND s.sample_id IN (SELECT sample_id FROM verdicts WHERE selection = $1 AND status = 'kept')
 AND NOT EXISTS (SELECT 1 FROM judgements j WHERE j.sample_id = s.sample_id AND j.judge = $2
     AND j.fingerprint = $3 AND j.basis = n.basis)"""
@@ -45,7 +46,7 @@ _FIELDS = "unit, sample_id, item_id, start_s, end_s, width, height, keyframes, l
 
 def judge_tasks(folder: RunFolder, selection: str, judge: str, config: JudgingConfig) -> list[Task]:
     """Tasks of at most `config.batch` narrated samples of a unit, kept by `selection` and transcribed, that a judge has
-    not judged yet. Recordings without pictures are for `speech` alone."""
+    not judged yet. Recordings without pictures are for those that read."""
     query = f"SELECT {_FIELDS} {_LACKING} ORDER BY s.unit, s.item_id, s.start_s"
     with LedgerQueries(folder.root) as ledger:
         rows = ledger.rows(query, [selection, judge, judging_config.fingerprint(config, judge)])
@@ -86,6 +87,8 @@ class JudgeWorker(StoryWorker):
         self._failures: list[str] = []
         if self._judge == "agreement":
             self._agreement = Agreement(config.clip)
+        elif self._judge == "perplexity":
+            self._perplexity = Perplexity(config.lm.model)
         else:
             self._prompts = load_prompts(config.prompts)
             self._model = self._endpoint()
@@ -98,6 +101,9 @@ class JudgeWorker(StoryWorker):
         if self._judge == "agreement":
             for case in cases:
                 self._compare(case)
+        elif self._judge == "perplexity":
+            for case in cases:
+                self._add(case, self._perplexity.judge(self._said(case)))
         else:
             self._ask(cases)
         if self._rows:

@@ -111,7 +111,8 @@ VIEWS = {  # {table} is the table's files, a SQL list; {prefer}, {languages}, {b
         judged AS (SELECT sample_id, any_value(value) FILTER (judge = 'speech') AS speech_score,
             any_value(value) FILTER (judge = 'talking_head') AS talking_head,
             any_value(value) FILTER (judge = 'frames') AS frames_score,
-            any_value(value) FILTER (judge = 'agreement') AS speech_agreement
+            any_value(value) FILTER (judge = 'agreement') AS speech_agreement,
+            any_value(value) FILTER (judge = 'perplexity') AS text_perplexity
             FROM chosen_judgements GROUP BY sample_id),
         seen_again AS (SELECT sample_id, count(DISTINCT time_s) FILTER (other_item_id = item_id) AS repeated,
             count(DISTINCT time_s) FILTER (other_item_id <> item_id) AS elsewhere FROM alike GROUP BY sample_id),
@@ -130,7 +131,7 @@ VIEWS = {  # {table} is the table's files, a SQL list; {prefer}, {languages}, {b
                 / nullif(len([f FOR f IN s.keyframes IF f.problem IS NULL]), 0) END AS keyframes_repeated,
             CASE WHEN s.phash IS NOT NULL THEN coalesce(k.elsewhere, 0)
                 / nullif(len([f FOR f IN s.keyframes IF f.problem IS NULL]), 0) END AS keyframes_elsewhere,
-            j.speech_score, j.talking_head, j.frames_score, j.speech_agreement
+            j.speech_score, j.talking_head, j.frames_score, j.speech_agreement, j.text_perplexity
         FROM here s LEFT JOIN audio a ON a.item_id = s.item_id LEFT JOIN answered h ON h.item_id = s.item_id
         LEFT JOIN spoken w ON w.sample_id = s.sample_id LEFT JOIN seen_again k ON k.sample_id = s.sample_id
         LEFT JOIN judged j ON j.sample_id = s.sample_id""",

@@ -13,7 +13,10 @@ from reelmill.curation.captions.config import CaptionConfig, EndpointConfig
 from reelmill.curation.judging.prompts import load_prompts
 from reelmill.errors import ConfigError
 
-JUDGES: Mapping[str, str] = {"speech": "text", "talking_head": "vision", "frames": "vision", "agreement": "clip"}
+JUDGES: Mapping[str, str] = {
+    **{"speech": "text", "talking_head": "vision", "frames": "vision"},
+    **{"agreement": "clip", "perplexity": "lm"},
+}
 """Judges, and the table of `[judging]` with the model of each."""
 
 
@@ -28,19 +31,29 @@ class ClipConfig:
 
 
 @dataclass
+class LmConfig:
+    """A language model that reads transcripts."""
+
+    model: str = ""
+    """Folder of a causal model of Transformers: config.json, weights in safetensors, tokenizer."""
+
+
+@dataclass
 class JudgingConfig:
     """Emu3.5's filters that ask a model (section 3.1.1): a language model scores transcripts, a vision model tells
     talking heads, DeQA scores frames, FG-CLIP compares pictures. No prompt and no bound is disclosed; these are ours.
     """
 
     ask: list[str] = field(default_factory=list)
-    """Of speech, talking_head, frames and agreement: who is asked, and which columns are filled."""
+    """Of speech, talking_head, frames, agreement and perplexity: who is asked, and which columns are filled."""
     text: EndpointConfig = field(default_factory=EndpointConfig)
     """Endpoint of the language model that reads the transcript, for `speech`."""
     vision: EndpointConfig = field(default_factory=EndpointConfig)
     """Endpoint of the vision model that looks at key frames, for `talking_head` and `frames`."""
     clip: ClipConfig = field(default_factory=ClipConfig)
     """Weights on this machine, for `agreement`."""
+    lm: LmConfig = field(default_factory=LmConfig)
+    """A language model on this machine, for `perplexity`."""
     prompts: str = ""
     """A TOML file of prompts; the shipped one when empty."""
     frames: int = 8

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from reelmill.curation.judging.agreement import checkpoint
 from reelmill.curation.judging.config import JUDGES
+from reelmill.curation.judging.perplexity import require
 from reelmill.errors import MachineError
 from reelmill.orchestration import judge as stage
 from reelmill.orchestration.stages import StageRunner
@@ -21,6 +22,8 @@ def judge(runner: StageRunner, selection: str) -> bool:
         tasks = stage.judge_tasks(runner.folder, selection, name, config)
         if tasks and name == "agreement":
             checkpoint(config.clip)
+        elif tasks and name == "perplexity":
+            require(config.lm.model)
         elif tasks:
             warn_if_silent(getattr(config, JUDGES[name]).url, runner.console)
         ran |= runner.run(f"judge {name}", stage.WORKER, tasks, judge=name)

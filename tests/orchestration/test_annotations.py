@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from chat_server import ChatServer, completion, pictures, words
+from language_models import write_small_model
 from narrated import STEPS, how_to, speech, subtitles
 from rich.console import Console
 from tiny_clip import tiny_clip
@@ -379,6 +380,19 @@ def test_pictures_are_compared_with_words_by_clip(out, tmp_path):
     assert -1 <= row["value"] <= 1 and judgements(out)[0]["model"] == "tiny-judge"
     with pytest.raises(WeightsError, match=r"none\.pt"):
         judged(out, "http://x/v1", "judging.clip={checkpoint = 'none.pt'}", ask=("agreement",))
+
+
+def test_a_language_model_in_a_folder_reads_the_transcripts(out, tmp_path):
+    write_small_model(tmp_path / "lm", STEPS)
+    model = f"judging.lm={{model = '{tmp_path / 'lm'}'}}"
+    judged(out, "http://127.0.0.1:9/v1", model, ask=("perplexity",))
+    found = {row["uri"]: row["value"] for row in rows(out, "SELECT uri, text_perplexity AS value FROM samples")}
+    assert 1.0 <= found["plane.mp4"] < 2.0 and found["radio.wav"] is None  # it has learned the one by heart
+    assert {row["problem"] for row in judgements(out)} == {None, "too_short"}
+    with pytest.raises(WeightsError, match=r"none, which judging\.lm\.model names, is no folder of a causal"):
+        judged(out, "http://x/v1", "judging.lm={model = 'none'}", ask=("perplexity",))
+    with pytest.raises(ConfigError, match=r"judging\.lm\.model is empty; name the model that judges perplexity"):
+        recipes.load("emu3_5", ['judging.ask=["perplexity"]'])
 
 
 def test_the_settings_of_judges_are_checked(tmp_path):

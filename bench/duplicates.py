@@ -2,7 +2,8 @@
 
     python bench/duplicates.py truth FOLDER [--among N] [--sheet FILE.png]
     python bench/duplicates.py clips VIDEO ...
-    python bench/duplicates.py scale N [--flips SHARE]
+    python bench/duplicates.py near VIDEO ...
+    python bench/duplicates.py scale N [--flips SHARE] [--faiss PYTHON] [--json]
 
 `truth`: each picture of a folder is changed in eleven ways, as the web changes pictures, and all are compared with
 all. Recall is the share of copies found, precision the share of found pairs that show one original. The baseline on the
@@ -13,13 +14,17 @@ most alike, found or not.
 least two seconds are compared. A clip of a copy counts as found when it is paired with one of the original that shows
 the same time.
 
+`near`: near misses: two frames of each video, half a second to two seconds apart, as two pictures.
+
 `scale`: N random hashes, every twentieth a copy of another with SHARE of its bits flipped, each asked for. The baseline
-is brute force over a part of them, per query.
+is brute force over a part of them, per query; with `--faiss` faiss asks for all of them too (`bench/faiss_hashes.py`).
 """
 
 import argparse
 import itertools
+import json
 import resource
+import subprocess
 import sys
 import tempfile
 import time
@@ -30,6 +35,7 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+from beside import Row, print_json
 from PIL import Image, ImageDraw
 
 from reelmill.curation.duplicates import looks, pdq
@@ -217,7 +223,44 @@ def common_s(copy, original, name):
     return min(end, original["end_s"]) - max(start, original["start_s"])
 
 
-def scale(count, share):
+def near(paths):
+    for gap_s in (0.5, 1.0, 2.0):
+        taken = asked = 0
+        for path in paths:
+            with av.open(str(path)) as container:
+                rate = float(container.streams.video[0].average_rate)
+                frames = [
+                    frame.to_ndarray(format="rgb24") for frame in itertools.islice(container.decode(video=0), 400)
+                ]
+            apart = round(gap_s * rate)
+            for start in range(0, len(frames) - apart, max(1, (len(frames) - apart) // 8)):
+                pair = look("a", frames[start]), look("b", frames[start + apart])
+                if all(one.hashes.any() for one in pair):
+                    asked += 1
+                    taken += found(pair, 0).get(("a", "b"), 0.0) >= LEAST
+        print(f"{gap_s} s apart: {taken} of {asked} pairs of frames are taken for copies")
+
+
+def with_faiss(python, index, copies, originals):
+    """CPU seconds, MB and the share of copies found."""
+    with tempfile.TemporaryDirectory() as folder:
+        hashes, pairs = (str(Path(folder) / name) for name in ("hashes.npy", "pairs.npy"))
+        np.save(hashes, index)
+        command = [python, str(Path(__file__).with_name("faiss_hashes.py")), hashes, str(RADIUS), pairs]
+        said = json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
+        return {**said, "recall": recall_of(np.load(pairs), len(index), copies, originals)}
+
+
+def recall_of(pairs, count, copies, originals):
+    """Share of copies that were found from either side."""
+    wanted, numbers = np.stack([copies, originals], axis=1), []
+    for some in (wanted, pairs):
+        low, high = some.min(axis=1), some.max(axis=1)
+        numbers.append(low * count + high)
+    return float(np.isin(*numbers).mean())
+
+
+def scale(count, share, faiss, as_json):
     rng = np.random.default_rng(0)
     index = rng.integers(0, 256, (count, pdq.BYTES), np.uint8)
     copies = np.arange(0, count, 20)
@@ -243,15 +286,22 @@ def scale(count, share):
     verdicts = judge((Pair(str(a), str(b), 1.0, "pdq") for a, b in pairs.tolist() if a < b), members)
     groups = len({verdict.cluster for verdict in verdicts})
     clustered = time.process_time() - began
-    numbers = pairs[:, 0] * count + pairs[:, 1]
-    recall = np.isin(copies * count + originals, numbers).mean()
+    recall = recall_of(pairs, count, copies, originals)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    if faiss:
+        theirs = with_faiss(faiss, index, copies, originals)
+        work = f"{count:,} hashes, {share:.0%} of a copy's bits flipped"
+        if as_json:
+            costs = built + asked, theirs["built"] + theirs["asked"]
+            print_json([Row(work, "faiss, IndexBinaryMultiHash", "CPU-s", *costs, peak, theirs["mb"])])
+            return
+        print(", ".join(f"{name} {value:,.4g}" for name, value in theirs.items()), "(faiss)")
     began = time.process_time()
     some = min(count, 100_000_000 // count)
     for query in range(some):
         np.flatnonzero(pdq.distances(index, index[query]) <= RADIUS)
     brute = (time.process_time() - began) / some * count
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
-    print(f"{count:,} hashes: tables {built:.1f} CPU-s, asked for all {asked:.1f} CPU-s; peak {peak:.2f} GiB")
+    print(f"{count:,} hashes: tables {built:.1f} CPU-s, asked for all {asked:.1f} CPU-s; peak {peak / 1024:.2f} GiB")
     print(f"{groups:,} clusters of {len(members):,} of them, judged in {clustered:.1f} CPU-s")
     print(f"copies with {share:.0%} of the bits flipped: {recall:.4f} found; all pairs: {len(pairs):,}")
     print(f"brute force over {some} queries, for all: {brute:,.0f} CPU-s, {brute / (built + asked):.0f} times as much")
@@ -269,13 +319,19 @@ def main():
     of_scale = commands.add_parser("scale")
     of_scale.add_argument("count", type=int)
     of_scale.add_argument("--flips", type=float, default=0.12)
+    of_scale.add_argument("--faiss", metavar="PYTHON", default="", help="A Python that has faiss-cpu.")
+    of_scale.add_argument("--json", action="store_true")
+    of_near = commands.add_parser("near")
+    of_near.add_argument("videos", type=Path, nargs="+")
     options = parser.parse_args()
     if options.command == "truth":
         truth(options.folder, options.among, options.sheet)
     elif options.command == "clips":
         clips(options.videos)
+    elif options.command == "near":
+        near(options.videos)
     else:
-        scale(options.count, options.flips)
+        scale(options.count, options.flips, options.faiss, options.json)
 
 
 if __name__ == "__main__":

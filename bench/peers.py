@@ -45,6 +45,7 @@ COMPARISONS = {
         "loader.py --peers {python} --json",
         ("mosaicml-streaming==0.13.0", "webdataset==1.0.2", "trl==1.16.0", TORCH, "tiktoken"),
     ),
+    "faiss": Comparison("duplicates.py scale 1000000 --faiss {python} --json", ("faiss-cpu==1.12.0",)),
     "trl": Comparison("dpo.py --vocabulary 50000 --pairs 2 --longest 1000 --json"),
     "transformers": Comparison("generate.py --images 2 --height 12 --width 12 --json"),
 }

@@ -175,6 +175,12 @@ class VisionTokenizer:
         height, width = shape or (None, None)
         return image[:height, :width]
 
+    def made(self, fingerprint: str) -> bool:
+        """Whether codes of that fingerprint are those of this configuration and these weights, encoded as here, in
+        float32 or in int8: all decode alike."""
+        ways = (DEFAULT_RUN, RunConfig(precision="int8"))
+        return fingerprint == self.fingerprint or fingerprint in [_fingerprint(self.model, way) for way in ways]
+
     def codebook(self) -> Tensor:
         """The vector of each code, float32 [codes, channels]."""
         codes = torch.arange(self.codes, device=self.run.device).view(1, -1, 1, 1)

@@ -62,6 +62,9 @@ def test_a_picture_of_odd_size_goes_to_codes_and_back(tmp_path):
     ):
         tokenizers.decode_file(NAME, tmp_path / "codes.npz", tmp_path / "out.mp4")
     assert decoded.shape == (70, 101, 3) and psnr(picture(), decoded) > 20
+    run("tokenizer", "encode", f"{NAME}-int8", tmp_path / "in.png", tmp_path / "whole.npz")
+    run("tokenizer", "decode", NAME, tmp_path / "whole.npz", tmp_path / "whole.png")
+    assert psnr(picture(), np.asarray(Image.open(tmp_path / "whole.png"))) > 20
 
 
 def test_a_video_goes_to_codes_and_back(tmp_path):

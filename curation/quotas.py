@@ -87,13 +87,28 @@ def check(quotas: Mapping[str, Quota], samples: pa.Schema) -> None:
                 raise ConfigError(f"quotas.{name}: {error}") from None
 
 
-def _query(name: str, quota: Quota) -> str:
+def shares_sql(quota: Quota, decided: str) -> str:
+    """SQL for the samples of each `per`: `name` (empty where there is no quota), `before`, those that came to the
+    quotas, and `after`, those that all quotas left, the most first. `decided` is a query of verdicts."""
+    came = f"(d.status = 'kept' OR d.stage = {quoted(STAGE)})"
+    return f"""
+WITH candidates AS ({_candidates(quota, f"({decided})", came)})
+SELECT name, count(*) AS before, count(*) FILTER (verdict = 'kept') AS after
+FROM (SELECT coalesce(CAST(({quota.per}) AS VARCHAR), '') AS name, verdict FROM candidates)
+GROUP BY name ORDER BY before DESC, name"""
+
+
+def _candidates(quota: Quota, decided: str, condition: str) -> str:
     columns = ", ".join(f"i.{column}" for column in _OF_THE_ITEM)
     return f"""
-WITH candidates AS (
-    SELECT s.*, {columns}, {_HOST} AS host, d.duplicate_cluster
-    FROM decided d JOIN scored s USING (sample_id) JOIN items i ON i.item_id = s.item_id
-    WHERE d.status = 'kept' AND s.kind IN ({", ".join(map(quoted, quota.kinds))})
+    SELECT s.*, {columns}, {_HOST} AS host, d.duplicate_cluster, d.status AS verdict
+    FROM {decided} d JOIN scored s USING (sample_id) JOIN items i ON i.item_id = s.item_id
+    WHERE {condition} AND s.kind IN ({", ".join(map(quoted, quota.kinds))})"""
+
+
+def _query(name: str, quota: Quota) -> str:
+    return f"""
+WITH candidates AS ({_candidates(quota, "decided", "d.status = 'kept'")}
 ), places AS (
     SELECT sample_id, per, row_number() OVER (PARTITION BY per ORDER BY {quota.order_sql()}) AS place,
         count(*) OVER (PARTITION BY per) AS size, count(*) OVER () AS all_

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from reelmill.curation.quotas import Quota, shares_sql
 from reelmill.curation.rules import Rule, is_read
 from reelmill.orchestration.views import LedgerQueries
 
@@ -107,6 +108,18 @@ def numbers(ledger: LedgerQueries, rules: Mapping[str, Rule], fingerprint: str) 
         "errors": _bounded(ledger.rows(_ERRORS), ("samples",)),
         "timings": timings(ledger, totals["kept_s"]),
     }
+
+
+def quota_shares(ledger: LedgerQueries, quotas: Mapping[str, Quota]) -> dict[str, Rows]:
+    """Of each quota the samples of each value before and after all quotas, with their shares."""
+    verdicts = "SELECT * FROM verdicts WHERE selection = 'default'"
+    found = {}
+    for name, quota in quotas.items():
+        rows = ledger.rows(shares_sql(quota, verdicts))
+        sums = {side: max(sum(row[side] for row in rows), 1) for side in ("before", "after")}
+        listed = _bounded(rows, ("before", "after"))
+        found[name] = [{**row, **{f"share_{side}": row[side] / sums[side] for side in sums}} for row in listed]
+    return found
 
 
 def _totals(judged: Rows) -> dict[str, Any]:

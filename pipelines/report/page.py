@@ -55,6 +55,7 @@ def write_report(out: Path, beside: str = "") -> Written:
     run = gather.run_facts(folder.root)
     with LedgerQueries(folder.root) as ledger, Pictures(folder, recipe.score) as pictures:
         found = gather.numbers(ledger, recipe.rules, run.get("tokens_fingerprint", ""))
+        shares = gather.quota_shares(ledger, recipe.quotas)
         figures = thresholds.figures(ledger, recipe.rules)
         kept = sheets.kept(ledger, pictures)
         rejected = sheets.rejected(ledger, recipe.rules, pictures)
@@ -71,6 +72,7 @@ def write_report(out: Path, beside: str = "") -> Written:
         run=run,
         found=found,
         figures=figures,
+        shares=shares,
         kept=kept,
         rejected=rejected,
         copies=copies,

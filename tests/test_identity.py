@@ -26,6 +26,7 @@ CHAT_FREE = {"api_key_env", "backoff_s", "concurrency", "connect_s", "max_respon
 CURATE_FREE = {
     "engine": {"executor", "gpus_per_worker", "workers"},
     "score.isolation": {"confine", "item_s", "memory_mb", "stall_s"},
+    "score.keyframes": {"keep"},
     "captions": {"batch", "wait"},
     "captions.endpoint": CHAT_FREE,
     "annotations": {"batch"},
@@ -67,10 +68,10 @@ VISION_FREE = {
 @pytest.mark.parametrize(
     ("name", "assignments", "score", "tokens"),
     [
-        ("video", [], "071e21cde24702dd", "77ec19fae7f9b7cd01c2c1de26edce9a1c7732f989f1b252c1af89fb0c35dfab"),
-        ("sample", [], "c2111a0b3d69d971", "c293eff1d70502bffb14b14115431796ff75d1e20bf752139fb6dd2bca35be03"),
-        ("video", ['score.scorers.motion_raft.pairs="all"', "tokens.fps=12.0"], "1cf4371cb63edc08", None),
-        ("video", ["score.isolation.stall_s=5.0", "engine.workers=3"], "071e21cde24702dd", None),
+        ("video", [], "bbe7da755e4ec1c5", "77ec19fae7f9b7cd01c2c1de26edce9a1c7732f989f1b252c1af89fb0c35dfab"),
+        ("sample", [], "f8c10a2c57ba66b5", "c293eff1d70502bffb14b14115431796ff75d1e20bf752139fb6dd2bca35be03"),
+        ("video", ['score.scorers.motion_raft.pairs="all"', "tokens.fps=12.0"], "8e72135e775ead4a", None),
+        ("video", ["score.isolation.stall_s=5.0", "engine.workers=3"], "bbe7da755e4ec1c5", None),
     ],
 )
 def test_fingerprints_stay(name, assignments, score, tokens):

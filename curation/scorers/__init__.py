@@ -26,6 +26,7 @@ SCORERS: dict[str, str] = {
     "layout": "reelmill.curation.scorers.layout:Layout",
     "minhash": "reelmill.curation.scorers.minhash:MinHash",
     "aesthetic": "reelmill.curation.scorers.aesthetic:Aesthetic",
+    "clip_alt": "reelmill.curation.scorers.clip_alt:ClipAlt",
     "clip_repeats": "reelmill.curation.scorers.clip_repeats:ClipRepeats",
     "contamination": "reelmill.curation.scorers.contamination:Contamination",
     "embedding": "reelmill.curation.scorers.embedding:Embedding",

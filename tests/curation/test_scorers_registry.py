@@ -57,6 +57,7 @@ def test_the_columns_are_those_of_the_samples_view():
     columns = [column for scorer in scorers if scorer.kinds != ("text",) for column in scorer.columns]
     assert sorted(columns) == [
         "aesthetic_score",
+        "alt_agreement",
         "blockiness",
         "blur",
         "border_share",

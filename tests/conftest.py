@@ -11,6 +11,10 @@ os.environ.update(PIP_NO_INDEX="1", HF_HUB_OFFLINE="1")
 os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 starves its workers where tests run side by side
 
 import pytest
+import torch
+
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # before anything imports triton, which looks at it once
 
 # A test that runs away ends with a MemoryError of its own, where it would take the machine along.
 resource.setrlimit(resource.RLIMIT_DATA, (12 << 30, resource.getrlimit(resource.RLIMIT_DATA)[1]))

@@ -18,6 +18,7 @@ from reelmill.curation import clips
 from reelmill.curation.expanders import image, text, video
 from reelmill.curation.scenes import ScenesConfig
 from reelmill.curation.scoring import DecodeConfig
+from reelmill.curation.texts.config import TextConfig
 from reelmill.errors import Refused
 from reelmill.media.source import Source
 
@@ -215,7 +216,7 @@ def test_bad_texts_are_refused(tmp_path, data, reason):
     path = tmp_path / "t.txt"
     path.write_bytes(data)
     with pytest.raises(Refused, match=reason):
-        text.read_text(source(path), options(max_text_bytes=50))
+        text.read_text(source(path), TextConfig(clean=False), 50)
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ OWN_HELP = {
     "--selection": "whose kept samples; `all` is for train alone",
     "--count": "how many for each prompt; what is counted is what the command makes",
     "--area": "pixels; encoding can also leave a picture as it is",
+    "--page": "a page to write beside what is printed; what it shows is the command's",
     "--preset": "a named set of settings; the names are the command's",
     "--model": "a model to ask; caption run also loads one",
     "--tokenizer": "a vision tokenizer; its help says when it has to be named",

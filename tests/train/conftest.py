@@ -1,11 +1,5 @@
-import os
-
 import numpy as np
 import pytest
-import torch
-
-if not torch.cuda.is_available():
-    os.environ["TRITON_INTERPRET"] = "1"  # before anything imports triton, which looks at it once
 
 from reelmill.tokenize import documents
 from reelmill.tokenize.shards import document_row, write_shard

@@ -79,15 +79,17 @@ class NearestCode(Quantizer):
         """Index of the nearest row of the codebook; the lowest index wins a tie."""
         sites = vectors.movedim(1, -1)
         flat, book = sites.reshape(-1, sites.shape[-1]), self.embedding.weight
-        if self._frozen != self._state() or book.device.type != "cpu" or self.size < _LEAST_FOR_CELLS:
+        is_frozen = self._frozen is not None and self._frozen == self._state()
+        if not is_frozen or book.device.type != "cpu" or self.size < _LEAST_FOR_CELLS:
             return nearest(flat, book).reshape(sites.shape[:-1])
         if self._cells is None:
             self._cells = Cells(book.detach())
         return self._cells.nearest(flat.to(book.dtype)).reshape(sites.shape[:-1])
 
-    def _state(self) -> tuple[int, int]:
-        # Where the codebook lies, and how often it was written to.
-        return self.embedding.weight.data_ptr(), self.embedding.weight._version
+    def _state(self) -> tuple[int, int] | None:
+        """Where the codebook lies, and how often it was written to; None where torch does not count that."""
+        book = self.embedding.weight
+        return None if book.is_inference() else (book.data_ptr(), book._version)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Rows of the codebook."""

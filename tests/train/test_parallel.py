@@ -135,10 +135,10 @@ def test_recomputing_changes_no_number(run_folder, toy_config, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")
-@pytest.mark.parametrize("recompute", ["none", "selective", "full"])
-def test_compiled_layers_train_the_same(run_folder, config, tmp_path, recompute):
+def test_compiled_layers_train_the_same(run_folder, config, tmp_path):
+    """Layers that are recomputed are compiled where their attention is: `test_compiled.py`."""
     expected = alone(config, run_folder, tmp_path / "plain")
-    parallel = ParallelConfig(compile=True, recompute=recompute)
+    parallel = ParallelConfig(compile=True)
     alone(replace(config, parallel=parallel), run_folder, tmp_path / "compiled")
     assert_same(tmp_path / "compiled", expected, config)
 

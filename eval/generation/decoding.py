@@ -77,9 +77,7 @@ def learned_by(place: Path) -> tuple[str, ...]:
 
     A Hugging Face folder has no second head, which `diagonal` needs, and not every one states how it was trained.
     """
-    training = Training.of(place)
-    able = [name for name in LEARNED if name != "diagonal" or not is_hf_folder(place)]
-    return tuple(name for name in able if training is not None and name == training.objective)
+    return _learned(Training.of(place), place)
 
 
 def decoding_of(
@@ -92,14 +90,14 @@ def decoding_of(
     check_decode(name, steps, lag)
     if name == "auto":
         name = "exact-parallel" if rows <= AUTO_ROWS else "plain"
-    learned = learned_by(place)
+    training = Training.of(place)
+    learned = _learned(training, place)
     if name in LEARNED and name not in learned:
         others = ", ".join(way for way in WAYS if way not in LEARNED or way in learned)
         raise ConfigError(
             f"{place} has not learned to decode by {name}; it can do {others}. `reelmill train {name}` with init set "
             "to it makes one that has (docs/generation.md)."
         )
-    training = Training.of(place)
     if name == "dida" and training is not None:
         settings = from_dict(DidaConfig, training.settings, "dida")
         return Decoding(name, 1, Denoising(fitted_path(vision.codebook()), steps or STEPS, settings.shift))
@@ -108,3 +106,8 @@ def decoding_of(
     if name == "rows":
         return Decoding(name, 1, ByRows(lag))
     return Decoding(name, WINDOW if name == "exact-parallel" else 1)
+
+
+def _learned(training: Training | None, place: Path) -> tuple[str, ...]:
+    able = [name for name in LEARNED if name != "diagonal" or not is_hf_folder(place)]
+    return tuple(name for name in able if training is not None and name == training.objective)

@@ -50,7 +50,7 @@ def describe(name: str) -> dict[str, Any]:
         "codes": config.codes,
         "quantizer": config.quantizer,
         "causal": config.causal,
-        "shipped": name in vision.names(),
+        "shipped": name.removesuffix(vision.INT8) in vision.names(),
         "fingerprint": tokenizer.fingerprint if tokenizer else None,
         "config": asdict(config),
     }

@@ -46,7 +46,8 @@ MAX_PIXELS = 4096 * 4096
 """Largest frame accepted, in pixels."""
 
 _FORMAT = "reelmill.tokenizer"
-_INT8 = "-int8"
+INT8 = "-int8"
+"""What stands behind the name of a shipped tokenizer that encodes in whole numbers."""
 
 Frames = npt.NDArray[np.uint8]
 Codes = npt.NDArray[np.int32]
@@ -280,7 +281,7 @@ def load(name_or_path: str | Path, run: RunConfig = DEFAULT_RUN) -> VisionTokeni
 
     Raises WeightsError when there is no such tokenizer, or the file is damaged or not a tokenizer.
     """
-    shipped = str(name_or_path).removesuffix(_INT8)
+    shipped = str(name_or_path).removesuffix(INT8)
     if shipped != str(name_or_path) and shipped in names():
         tokenizer = load(shipped, replace(run, precision="int8"))
         tokenizer.name = str(name_or_path)
@@ -289,7 +290,7 @@ def load(name_or_path: str | Path, run: RunConfig = DEFAULT_RUN) -> VisionTokeni
         return VisionTokenizer(*published.read(name_or_path), run)
     path = WEIGHTS / f"{name_or_path}.safetensors" if str(name_or_path) in names() else Path(name_or_path)
     if not path.is_file():
-        known = nearest(path.name, [*names(), *(name + _INT8 for name in names()), published.NAME])
+        known = nearest(path.name, [*names(), *(name + INT8 for name in names()), published.NAME])
         raise WeightsError(
             f"no vision tokenizer {str(name_or_path)!r}, nor such a file; {known}, a .safetensors file that `reelmill "
             "tokenizer train` wrote, or a folder as Emu3's is published"
@@ -325,7 +326,7 @@ def load_by_fingerprint(fingerprint: str, name_or_path: str | None = None) -> Vi
             return tokenizer
         for run in (DEFAULT_RUN, RunConfig(precision="int8")):
             if _fingerprint(tokenizer.model, run) == fingerprint:
-                return load(str(name).removesuffix(_INT8), run)
+                return load(str(name).removesuffix(INT8), run)
     if name_or_path is not None:
         raise DataError(
             f"the codes are those of the vision tokenizer {fingerprint[:12]}, but {name_or_path} is "

@@ -40,6 +40,8 @@ def test_list_and_show_say_how_large_each_is():
     assert (shown["spatial"], shown["temporal"], shown["fingerprint"]) == (8, 4, load(NAME).fingerprint)
     assert shown["parameters"] == sum(p.numel() for p in load(NAME).model.parameters())
     assert "270,740,287" in run("tokenizer", "show", "emu3-vision-tokenizer")
+    whole = json.loads(run("tokenizer", "show", f"{NAME}-int8", "--json"))
+    assert whole["shipped"] and whole["fingerprint"] == load(f"{NAME}-int8").fingerprint != shown["fingerprint"]
     assert NAME in run("tokenizer", "list")
 
 

@@ -61,7 +61,7 @@ def test_the_command_trains_on_the_part(run, tmp_path):
     assert 0 < counted["texts"] < counted["all"] == counted["part"]
     out = tmp_path / "trained"
     reelmill("train", tmp_path / "recipe.toml", "--data", f"{run} WHERE kind = 'text'", "--out", out)
-    with pytest.raises(ConfigError, match="data"):  # begun with other documents
+    with pytest.raises(ConfigError, match="changed since: the training data"):
         reelmill("train", tmp_path / "recipe.toml", "--data", run, "--out", out, "--set", "steps=2")
 
 

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from reelmill.curation.ledger import FORGOTTEN, ITEMS, PLAN
 from reelmill.orchestration.fetched import forget_bytes
+from reelmill.orchestration.picture_spool import drop_pictures
 from reelmill.orchestration.planned import PlanReader
 from reelmill.orchestration.prune import prune
 from reelmill.orchestration.runfolder import RunFolder
@@ -26,8 +27,10 @@ def bury(folder: RunFolder, hashes: Mapping[str, str | None], reason: str) -> No
     """Put a tombstone on each item, given by id, in one commit.
 
     The values are the SHA-256 of the items whose bytes are to be refused under any other name as well, else None. What
-    an archive said of the items goes at once.
+    an archive said of the items goes at once, and so do all pictures that a stopped run has left: they are made again,
+    and of buried items never.
     """
+    drop_pictures(folder)
     problem = f"{FORGOTTEN}{reason}"
     marks = {
         identity: {"problem": problem, "forgotten_sha256": known, "known": None} for identity, known in hashes.items()

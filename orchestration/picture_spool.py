@@ -7,6 +7,7 @@ where it stops early they wait for the next one.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 import uuid
@@ -37,7 +38,8 @@ _SCHEMA = pa.schema(
 
 def drop_pictures(folder: RunFolder) -> None:
     """Remove all that are kept."""
-    shutil.rmtree(folder.root / FOLDER, ignore_errors=True)
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(folder.root / FOLDER)
 
 
 class PictureSpool:

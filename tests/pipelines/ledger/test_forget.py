@@ -3,6 +3,7 @@
 import io
 import shutil
 
+import numpy as np
 import pytest
 from command_line import CommandLine
 from dumps import light_recipe, rows
@@ -10,6 +11,7 @@ from killing import deaths
 from rich.console import Console
 
 from reelmill.errors import ConfigError, DataError
+from reelmill.orchestration.picture_spool import PictureSpool
 from reelmill.orchestration.plan import extend_plan
 from reelmill.orchestration.runfolder import RunFolder
 from reelmill.orchestration.views import LedgerQueries
@@ -59,6 +61,17 @@ def test_a_forgotten_video_its_copy_and_their_tokens_are_gone_for_good(made):
     assert len(rows(folder.root, "items")) == count
     assert ask(folder, "SELECT count(*) AS n FROM scored JOIN items USING (item_id) WHERE uri = 'v0.mp4'") == [{"n": 0}]
     assert verify(folder).problems == []
+
+
+def test_pictures_that_a_stopped_run_left_are_gone_too(still_run, tmp_path):
+    folder = RunFolder(still_run(tmp_path))
+    with folder.lock() as locked:
+        spool = PictureSpool(locked, 0)
+        spool.add("some item", 1.0, np.zeros((2, 2, 3), np.uint8))
+        spool.commit()
+    assert list((folder.root / "pictures").rglob("*.parquet"))
+    forget(folder, BURIED, QUIET)
+    assert not (folder.root / "pictures").exists()
 
 
 def test_its_bytes_do_not_come_back_under_another_name(made, tmp_path):

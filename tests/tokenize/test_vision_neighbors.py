@@ -33,6 +33,18 @@ def test_cells_find_what_looking_at_all_finds(kind):
         assert all((book[:code] != book[code]).any(1).all() for code in found[:50].tolist())
 
 
+def test_of_codes_that_are_equally_near_the_first_is_taken():
+    """In small whole numbers all products are exact, and most queries have several nearest codes, in several cells."""
+    generator = torch.Generator().manual_seed(0)
+    book = 2.0 * torch.randint(-2, 3, (3000, 5), generator=generator)
+    vectors = torch.randint(-5, 6, (500, 5), generator=generator).float()
+    apart = (vectors[:, None] - book).square().sum(2)
+    first = (apart == apart.amin(1, keepdim=True)).float().argmax(1)
+    ties = (book[first][:, None] != book).any(2) & (apart == apart.amin(1, keepdim=True))
+    assert ties.any(1).float().mean() > 0.5
+    assert torch.equal(Cells(book).nearest(vectors), first)
+
+
 def test_a_codebook_that_changes_is_searched_as_it_is():
     torch.manual_seed(0)
     quantizer = NearestCode(4096, 6)

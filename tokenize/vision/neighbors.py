@@ -64,12 +64,14 @@ class Cells:
                 found.index_copy_(0, some, (queries.index_select(0, some) @ factors).amin(1))
 
     def _first(self, queries: Tensor, lowest: Tensor) -> Tensor:
-        """The nearest code of each query, given which cell has it."""
-        found = torch.empty(len(queries), dtype=torch.int64)
-        rows = _by_cell(lowest.argmin(0), len(self.codes))
+        """The nearest code of each query, given how near each cell comes; of several cells the lowest code."""
+        found = torch.full((len(queries),), sum(map(len, self.codes)) - 1)
+        cells, nearest = (lowest == lowest.amin(0)).nonzero(as_tuple=True)
+        rows = torch.split(nearest, torch.bincount(cells, minlength=len(self.codes)).tolist())
         for codes, factors, some in zip(self.codes, self.factors, rows, strict=True):
             if len(some):
-                found[some] = codes[(queries.index_select(0, some) @ factors).argmin(1)]
+                code = codes[(queries.index_select(0, some) @ factors).argmin(1)]
+                found[some] = torch.minimum(found[some], code)
         return found
 
 
